@@ -1,0 +1,58 @@
+"""From one sticker to one training clip: which of its frames are taken, in which order, and whether time is circular.
+
+A sticker is a source of many clips: one frame a feature cluster with the number of clusters drawn at each visit (the
+paper's extraction), or evenly spaced frames of the whole or of a part, which keep the true rhythm of the motion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rdtf.data.dataset import StickerRecord
+from rdtf.data.keyframes import CLUSTER_COUNTS, pick_frames
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """Which frames of a sticker make the clip.
+
+    Attributes:
+        frames: indices in playing order.
+        loop: whether the last frame leads back to the first.
+        flip: whether to mirror it.
+    """
+
+    frames: tuple[int, ...]
+    loop: bool
+    flip: bool
+
+
+def plan_clip(record: StickerRecord, max_frames: int, rng: np.random.Generator, *, cluster_share: float) -> ClipPlan:
+    """Draw a clip of at most ``max_frames`` frames.
+
+    Args:
+        cluster_share: probability of extraction by clusters; otherwise evenly spaced frames.
+    """
+    total = record.num_frames
+    flip = record.flippable and bool(rng.random() < 0.5)
+    if total == 1:
+        return ClipPlan((0,), False, flip)
+    whole = True
+    if rng.random() < cluster_share:
+        choices = [i for i, k in enumerate(CLUSTER_COUNTS) if k <= max(max_frames, CLUSTER_COUNTS[0])]
+        labels = np.asarray(record.clusters[rng.choice(choices)])
+        frames = pick_frames(labels, rng, how="random")[:max_frames]
+    else:
+        count = int(rng.integers(min(3, total, max_frames), min(total, max_frames) + 1))
+        span = total
+        if rng.random() < 0.5:
+            span = int(rng.integers(count, total + 1))
+            whole = span == total
+        start = int(rng.integers(0, total - span + 1))
+        frames = start + np.arange(count) * span // count
+    loop = whole and record.loops and bool(rng.random() < 0.5)
+    if loop:
+        frames = np.roll(frames, int(rng.integers(len(frames))))
+    return ClipPlan(tuple(int(i) for i in frames), loop, flip)

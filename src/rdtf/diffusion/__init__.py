@@ -1,0 +1,1 @@
+"""Noise paths, prediction targets, guidance."""

@@ -1,0 +1,136 @@
+"""What the network predicts and how its error is weighed: the seam between the maths and the training loop.
+
+Symbols as in the literature: ``x0`` clean latents, ``eps`` unit normal noise, ``x_t`` noised latents, ``t`` in [0, 1]
+the noise level, ``v`` the velocity. Sampling uses diffusers' schedulers; :meth:`Objective.make_scheduler` makes the
+one that fits.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from diffusers.schedulers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, model_validator
+from torch import Tensor
+
+Scheduler = DDIMScheduler | FlowMatchEulerDiscreteScheduler
+TRAIN_TIMESTEPS = 1000
+_MIN_T = 0.05  # velocity-space weights 1 / t^2 stop growing here
+
+
+class Objective(BaseModel):
+    """A noise path with a prediction type.
+
+    Attributes:
+        path: ``flow``: x_t = (1 - t) x0 + t eps, t logit-normal. ``ddpm``: Stable Diffusion's "scaled linear" betas
+            0.00085 to 0.012 over 1000 steps, t uniform (paper, Table 6).
+        prediction: what the network puts out. ``sample`` = x0 (the loss is then taken in velocity space on the flow
+            path), ``epsilon`` = eps, ``v_prediction`` = the velocity of the path (eps - x0 on the flow path).
+        logit_mean, logit_std: of t on the flow path; a mean above 0 leans towards noise.
+        uniform_share: share of t drawn uniformly instead, so that both ends are seen.
+        min_snr: gamma of min-SNR weighting on the ddpm path (arXiv 2303.09556); None = off.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Literal["flow", "ddpm"] = "flow"
+    prediction: Literal["sample", "epsilon", "v_prediction"] = "sample"
+    logit_mean: float = 0.5
+    logit_std: float = 1.0
+    uniform_share: float = 0.1
+    min_snr: float | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Objective:
+        if self.path == "flow" and self.prediction == "epsilon":
+            raise ValueError("the flow path predicts sample or v_prediction; epsilon belongs to path ddpm")
+        if self.path == "flow" and self.min_snr is not None:
+            raise ValueError("min_snr belongs to path ddpm; on the flow path the draw of t does its work")
+        return self
+
+    def draw_t(self, count: int, generator: torch.Generator) -> Float[Tensor, " n"]:
+        """Noise levels for a batch, in (0, 1]."""
+        if self.path == "ddpm":
+            steps = torch.randint(0, TRAIN_TIMESTEPS, (count,), generator=generator)
+            return (steps + 1) / TRAIN_TIMESTEPS
+        normal = torch.randn(count, generator=generator) * self.logit_std + self.logit_mean
+        t = torch.where(
+            torch.rand(count, generator=generator) < self.uniform_share,
+            torch.rand(count, generator=generator),
+            normal.sigmoid(),
+        )
+        return t.clamp_min(1e-3)
+
+    def timestep(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """The number that the network is told, as the scheduler will tell it when sampling."""
+        return t * TRAIN_TIMESTEPS if self.path == "flow" else t * TRAIN_TIMESTEPS - 1
+
+    def add_noise(
+        self, x0: Float[Tensor, "b c f h w"], eps: Float[Tensor, "b c f h w"], t: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b c f h w"]:
+        """x_t."""
+        signal, noise = self._rates(t)
+        return signal * x0 + noise * eps
+
+    def error(self, output: Tensor, x0: Tensor, eps: Tensor, t: Float[Tensor, " b"]) -> Float[Tensor, "b c f h w"]:
+        """Weighted squared error of the network's output, not yet reduced."""
+        if self.path == "flow":
+            if self.prediction == "v_prediction":
+                return (output - (eps - x0)).square()
+            return ((output - x0) / _column(t.clamp_min(_MIN_T))).square()
+        signal, noise = self._rates(t)
+        target = {"sample": x0, "epsilon": eps, "v_prediction": signal * eps - noise * x0}[self.prediction]
+        error = (output - target).square()
+        if self.min_snr is None:
+            return error
+        snr = (signal / noise).square()
+        capped = snr.clamp_max(self.min_snr)
+        weight = {"sample": capped, "epsilon": capped / snr, "v_prediction": capped / (snr + 1)}[self.prediction]
+        return weight * error
+
+    def make_scheduler(self) -> Scheduler:
+        """The diffusers scheduler that samples what this objective trains."""
+        if self.path == "flow":
+            return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS)
+        return DDIMScheduler(
+            num_train_timesteps=TRAIN_TIMESTEPS,
+            beta_schedule="scaled_linear",
+            beta_start=0.00085,
+            beta_end=0.012,
+            prediction_type=self.prediction,
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
+        )
+
+    def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Signal and noise rate, shaped to multiply videos."""
+        if self.path == "flow":
+            return _column(1 - t), _column(t)
+        index = (t * TRAIN_TIMESTEPS).round().long() - 1
+        alpha_bar = _alphas_cumprod().to(t.device)[index]
+        return _column(alpha_bar.sqrt()), _column((1 - alpha_bar).sqrt())
+
+
+def _alphas_cumprod() -> Tensor:
+    return DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod
+
+
+def _column(per_clip: Tensor) -> Tensor:
+    return per_clip[:, None, None, None, None]
+
+
+def noised_at(scheduler: Scheduler, x0: Tensor, eps: Tensor, timestep: Tensor) -> Tensor:
+    """x0 at the noise level of one of the scheduler's timesteps."""
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        return scheduler.scale_noise(x0, timestep[None], eps)
+    return scheduler.add_noise(x0, eps, timestep[None])
+
+
+def scheduler_output(scheduler: Scheduler, prediction: str, output: Tensor, x_t: Tensor, timestep: Tensor) -> Tensor:
+    """Turn the network's output into what ``scheduler.step`` expects: the velocity on the flow path."""
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler) and prediction == "sample":
+        return (x_t - output) / (timestep / TRAIN_TIMESTEPS)
+    return output

@@ -1,0 +1,335 @@
+"""The discrete frame generation network (DFGN): a latent 3-D U-Net for clips of few, very different frames.
+
+Shapes: ``b`` clips, ``c`` latent channels, ``f`` frame slots (1 to 16), ``h w`` latent size. Inside, maps are
+``(b f) c h w``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from rdtf.model.layers import Norm, ResBlock, SpatialTransformer, conv3x3, make_norm, zero_init
+from rdtf.model.temporal import SpatialTemporalInteraction, TemporalTransformer
+from rdtf.model.time_axis import TimeAxis, known_neighbours, make_time_axis
+
+
+class DFGN(ModelMixin, ConfigMixin):
+    """The network of the paper, with sizes for modest hardware.
+
+    Args:
+        latent_channels: channels of the codec's latents.
+        widths: channels of the levels, finest first; each level but the last halves the map.
+        layers: residual blocks a level going down; one more going up.
+        attention: for each level, whether it has spatial and temporal transformers (the middle always has).
+        head_dim: width of an attention head.
+        sti_heads: heads (of 32) of the STI layers' semantic branch.
+        sti_pool: for each level, how far the semantic branch shrinks the map before all frames attend to each other
+            (2 in the paper).
+        temporal_encoders: the temporal transformers behind the input convolution and in the condition path, as in
+            the paper.
+        ff_multiple: width of the transformers' feed-forward layers.
+        text_width: width of the text states.
+        norm: "group" as in the paper, or "channel".
+        condition_width, condition_out: hidden and output channels of the condition path.
+        mask_channel: give the condition mask to the network, so that an unknown frame differs from an empty one.
+        known_neighbours: give each slot the nearest known frame before and after it, with their distances.
+        residual_to_known: add the cross-fade of the known frames to the output. Only for networks that predict the
+            clean clip.
+    """
+
+    _supports_gradient_checkpointing = True
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 8,
+        widths: tuple[int, ...] = (48, 96, 144),
+        layers: int = 1,
+        attention: tuple[bool, ...] = (False, False, True),
+        head_dim: int = 48,
+        sti_heads: int = 4,
+        sti_pool: tuple[int, ...] = (4, 2, 1),
+        temporal_encoders: bool = False,
+        ff_multiple: int = 2,
+        text_width: int = 192,
+        norm: Norm = "channel",
+        condition_width: int = 32,
+        condition_out: int = 16,
+        mask_channel: bool = True,
+        known_neighbours: bool = True,
+        residual_to_known: bool = True,
+    ) -> None:
+        super().__init__()
+        if not len(attention) == len(sti_pool) == len(widths):
+            raise ValueError(f"attention {attention} and sti_pool {sti_pool} need one entry for each of {widths}")
+        self.gradient_checkpointing = False
+        first, embedding = widths[0], 4 * widths[0]
+        self.embed_time = nn.Sequential(nn.Linear(first, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.embed_clip = nn.Sequential(nn.Linear(2, embedding), nn.SiLU(), zero_init(nn.Linear(embedding, embedding)))
+        self.no_text = nn.Parameter(torch.randn(1, 1, text_width) * 0.02)
+
+        self.condition = ConditionPath(
+            latent_channels,
+            condition_width,
+            condition_out,
+            norm,
+            mask_channel,
+            known_neighbours,
+            temporal_encoders,
+        )
+        self.conv_in = conv3x3(latent_channels + condition_out, first)
+        self.temporal_in = TemporalTransformer(first, head_dim, norm, ff_multiple) if temporal_encoders else None
+
+        def level(c_in: int, i: int, attends: bool) -> Level:
+            return Level(
+                c_in,
+                widths[i],
+                embedding,
+                text_width,
+                head_dim,
+                sti_heads,
+                sti_pool[i],
+                ff_multiple,
+                norm,
+                attends,
+            )
+
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        skips, channels = [first], first
+        for i, (width, attends) in enumerate(zip(widths, attention, strict=True)):
+            stage = nn.ModuleDict({"levels": nn.ModuleList()})
+            for _ in range(layers):
+                stage["levels"].append(level(channels, i, attends))
+                channels = width
+                skips.append(channels)
+            if i + 1 < len(widths):
+                stage["resize"] = conv3x3(channels, channels, stride=2)
+                skips.append(channels)
+            self.down.append(stage)
+
+        self.middle = level(channels, len(widths) - 1, True)
+        self.middle_out = level(channels, len(widths) - 1, False)
+
+        for i, (width, attends) in reversed(list(enumerate(zip(widths, attention, strict=True)))):
+            stage = nn.ModuleDict({"levels": nn.ModuleList()})
+            for _ in range(layers + 1):
+                stage["levels"].append(level(channels + skips.pop(), i, attends))
+                channels = width
+            if i > 0:
+                stage["resize"] = conv3x3(channels, channels)
+            self.up.append(stage)
+
+        self.norm_out = make_norm(norm, first)
+        self.conv_out = zero_init(conv3x3(first, latent_channels))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _levels(self) -> Iterator[Level]:
+        """All levels in the order of the forward pass."""
+        for stage in self.down:
+            yield from stage["levels"]
+        yield self.middle
+        yield self.middle_out
+        for stage in self.up:
+            yield from stage["levels"]
+
+    def text_keys_values(
+        self, states: Float[Tensor, "b l w"], mask: Bool[Tensor, "b l"]
+    ) -> tuple[list[Tensor], Float[Tensor, "b l+1"]]:
+        """Keys and values of the caption for every cross-attention, made once a clip (and once for all sampling steps).
+
+        A learned "no text" token is always there to attend to, so that an empty caption (mask all False) is valid.
+
+        Returns:
+            the keys and values in the order of use, and the bias that hides padding.
+        """
+        states = torch.cat([self.no_text.to(states.dtype).expand(len(states), -1, -1), states], 1)
+        shown = F.pad(mask, (1, 0), value=True)
+        bias = torch.zeros(shown.shape, device=states.device).masked_fill(~shown, float("-inf"))
+        layers = [lv.spatial.cross_attention for lv in self._levels() if lv.spatial is not None]
+        return [layer.keys_values(states) for layer in layers], bias
+
+    def forward(
+        self,
+        noisy: Float[Tensor, "b c f h w"],
+        timestep: Float[Tensor, " b"],
+        known_video: Float[Tensor, "b c f h w"],
+        known: Bool[Tensor, "b f"],
+        valid: Bool[Tensor, "b f"],
+        loop: Bool[Tensor, " b"],
+        text: tuple[list[Tensor], Tensor],
+    ) -> Float[Tensor, "b c f h w"]:
+        """One denoising prediction.
+
+        Args:
+            noisy: noised latents.
+            timestep: noise level, 0 (clean) to 1000 (pure noise).
+            known_video: clean latents; only the frames marked in ``known`` are looked at.
+            known: condition mask.
+            valid: frames that exist; whatever stands in the others changes nothing, and their output is 0.
+            loop: clips whose time is circular.
+            text: from :meth:`text_keys_values`.
+        """
+        b, _, f, _, _ = noisy.shape
+        axis = make_time_axis(valid, loop)
+        exists, given = valid[:, None, :, None, None], (known & valid)[:, None, :, None, None]
+        noisy = torch.where(exists, noisy, 0.0)
+        known_video = torch.where(given, known_video, 0.0)
+
+        embedding = self.embed_time(sinusoid(timestep, self.config.widths[0]).to(noisy.dtype))
+        facts = torch.stack([valid.sum(1) / 8.0 - 1.0, loop.float()], 1)
+        embedding = embedding + self.embed_clip(facts.to(noisy.dtype))
+
+        condition, reference = self.condition(known_video, known & valid, axis, loop)
+        x = torch.cat([rearrange(noisy, "b c f h w -> (b f) c h w"), condition], 1)
+        x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        if self.temporal_in is not None:
+            x = self.temporal_in(x, axis)
+
+        keys_values, text_bias = text
+        kv = iter(keys_values)
+        skips = [x]
+        for stage in self.down:
+            for level in stage["levels"]:
+                x = self._run(level, x, embedding, axis, kv, text_bias)
+                skips.append(x)
+            if "resize" in stage:
+                x = stage["resize"](x)
+                skips.append(x)
+        x = self._run(self.middle, x, embedding, axis, kv, text_bias)
+        x = self._run(self.middle_out, x, embedding, axis, kv, text_bias)
+        for stage in self.up:
+            for level in stage["levels"]:
+                x = self._run(level, torch.cat([x, skips.pop()], 1), embedding, axis, kv, text_bias)
+            if "resize" in stage:
+                x = stage["resize"](F.interpolate(x, size=skips[-1].shape[-2:], mode="nearest"))
+
+        x = self.conv_out(F.silu(self.norm_out(x)))
+        out = rearrange(x, "(b f) c h w -> b c f h w", b=b, f=f)
+        if self.config.residual_to_known:
+            out = out + reference.to(out.dtype)
+        return torch.where(exists, out, 0.0)
+
+    def _run(
+        self,
+        level: Level,
+        x: Tensor,
+        embedding: Tensor,
+        axis: TimeAxis,
+        kv: Iterator[Tensor],
+        text_bias: Tensor,
+    ) -> Tensor:
+        level_kv = next(kv) if level.spatial is not None else None
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(level, x, embedding, axis, level_kv, text_bias, use_reentrant=False)
+        return level(x, embedding, axis, level_kv, text_bias)
+
+
+class Level(nn.Module):
+    """Residual block, STI layer and, where the level attends, spatial and temporal transformer."""
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        embedding: int,
+        text_width: int,
+        head_dim: int,
+        sti_heads: int,
+        sti_pool: int,
+        ff_multiple: int,
+        norm: Norm,
+        attends: bool,
+    ) -> None:
+        super().__init__()
+        self.residual = ResBlock(c_in, c_out, embedding, norm)
+        self.sti = SpatialTemporalInteraction(c_out, 32, sti_heads, sti_pool, norm)
+        self.spatial = SpatialTransformer(c_out, head_dim, text_width, norm, ff_multiple) if attends else None
+        self.temporal = TemporalTransformer(c_out, head_dim, norm, ff_multiple) if attends else None
+
+    def forward(
+        self, x: Tensor, embedding: Tensor, axis: TimeAxis, kv: Tensor | None, text_bias: Tensor
+    ) -> Float[Tensor, "n c h w"]:
+        """One level at one resolution."""
+        x = self.sti(self.residual(x, embedding), axis)
+        if self.spatial is not None and self.temporal is not None:
+            assert kv is not None
+            x = self.temporal(self.spatial(x, kv, text_bias), axis)
+        return x
+
+
+class ConditionPath(nn.Module):
+    """From the given frames to extra input channels: a few 3x3 convolutions, then a small temporal encoder."""
+
+    def __init__(
+        self,
+        latent_channels: int,
+        hidden: int,
+        out: int,
+        norm: Norm,
+        mask_channel: bool,
+        neighbours: bool,
+        temporal_encoder: bool,
+    ) -> None:
+        super().__init__()
+        self.mask_channel, self.neighbours = mask_channel, neighbours
+        # With neighbours: the latents of both, and for each a distance and whether it exists at all.
+        channels = latent_channels + mask_channel + neighbours * (2 * latent_channels + 4)
+        self.convs = nn.Sequential(
+            conv3x3(channels, hidden), nn.SiLU(), conv3x3(hidden, hidden), nn.SiLU(), conv3x3(hidden, out)
+        )
+        self.temporal = TemporalTransformer(out, math.gcd(out, 16), norm, 4) if temporal_encoder else None
+
+    def forward(
+        self,
+        known_video: Float[Tensor, "b c f h w"],
+        known: Bool[Tensor, "b f"],
+        axis: TimeAxis,
+        loop: Tensor,
+    ) -> tuple[Float[Tensor, "n d h w"], Float[Tensor, "b c f h w"]]:
+        """``known_video`` is zero where unknown.
+
+        Returns:
+            the condition maps, and the cross-fade of the known frames.
+        """
+        near = known_neighbours(known, axis.valid, loop)
+        parts = [known_video]
+        if self.mask_channel:
+            parts.append(_as_maps(known[..., None], known_video))
+        if self.neighbours:
+            parts += [_mix(near.previous, known_video), _mix(near.next, known_video)]
+            exists = torch.stack([near.previous.sum(2), near.next.sum(2)], -1)
+            parts.append(_as_maps(torch.cat([near.distance, exists], -1), known_video))
+        x = rearrange(torch.cat(parts, 1), "b c f h w -> (b f) c h w")
+        x = self.convs(x.contiguous(memory_format=torch.channels_last))
+        if self.temporal is not None:
+            x = self.temporal(x, axis)
+        return x, _mix(near.blend, known_video)
+
+
+def _mix(matrix: Float[Tensor, "b f g"], video: Float[Tensor, "b c g h w"]) -> Float[Tensor, "b c f h w"]:
+    """Weighted sums of a clip's frames; in the video's own precision, for a 0/1 row must return the frame itself."""
+    with torch.autocast(video.device.type, enabled=False):
+        return torch.einsum("bfg,bcghw->bcfhw", matrix.to(video.dtype), video)
+
+
+def _as_maps(values: Tensor, like: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b d f h w"]:
+    """Numbers per frame, ``b f d``, as constant maps."""
+    return rearrange(values.to(like.dtype), "b f d -> b d f 1 1").expand(-1, -1, -1, *like.shape[-2:])
+
+
+def sinusoid(timestep: Float[Tensor, " b"], width: int) -> Float[Tensor, "b width"]:
+    """Sinusoidal code of the noise level (0 to 1000)."""
+    half = width // 2
+    frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=timestep.device) / half)
+    angles = timestep.float()[:, None] * frequencies
+    return F.pad(torch.cat([angles.cos(), angles.sin()], -1), (0, width - 2 * half))

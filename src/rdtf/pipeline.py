@@ -1,0 +1,222 @@
+"""Generating: one pipeline for all six tasks, saved and loaded like any diffusers pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from rdtf.codec import Codec
+from rdtf.diffusion.guidance import GuidancePass, guidance_passes
+from rdtf.diffusion.objective import Scheduler, noised_at, scheduler_output
+from rdtf.model import DFGN
+from rdtf.model.time_axis import MAX_FRAMES
+from rdtf.pixels import fit, to_frames, to_tensor
+from rdtf.sticker import Sticker
+from rdtf.text import TextEncoder
+
+GivenFrame = Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class StickerOutput:
+    """What a call of the pipeline returns.
+
+    Attributes:
+        stickers: one for each caption and repetition, captions first.
+    """
+
+    stickers: list[Sticker]
+
+    @property
+    def frames(self) -> list[list[Image.Image]]:
+        """The frames as RGBA images: ``frames[sticker][time]``."""
+        return [[Image.fromarray(frame, "RGBA") for frame in sticker.frames] for sticker in self.stickers]
+
+
+class StickerPipeline(DiffusionPipeline):
+    """Text, given frames or both to transparent animated stickers.
+
+    Args:
+        dfgn: the network.
+        codec: frames to latents and back.
+        text_encoder: captions to states.
+        scheduler: of diffusers; any that fits the network's prediction can be put in its place.
+        sample_size: height and width in pixels that the network was trained at.
+        prediction: what the network puts out, see :class:`rdtf.diffusion.objective.Objective`.
+        steps, guidance, image_guidance, eta: defaults of a call.
+    """
+
+    def __init__(
+        self,
+        dfgn: DFGN,
+        codec: Codec,
+        text_encoder: TextEncoder,
+        scheduler: Scheduler,
+        sample_size: int,
+        prediction: str = "sample",
+        steps: int = 20,
+        guidance: float = 2.5,
+        image_guidance: float = 1.0,
+        eta: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.register_modules(dfgn=dfgn, codec=codec, text_encoder=text_encoder, scheduler=scheduler)
+        self.register_to_config(
+            sample_size=sample_size,
+            prediction=prediction,
+            steps=steps,
+            guidance=guidance,
+            image_guidance=image_guidance,
+            eta=eta,
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] = "",
+        *,
+        frames: Mapping[int, GivenFrame] | None = None,
+        num_frames: int = 8,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        image_guidance_scale: float | None = None,
+        seed: int = 0,
+        num_stickers_per_prompt: int = 1,
+        loop: bool = False,
+        fps: float = 8.0,
+        callback_on_step_end: Callable[[int, int], None] | None = None,
+    ) -> StickerOutput:
+        """Generate stickers.
+
+        Args:
+            prompt: one caption or several; empty = no text.
+            frames: given frames by position, RGBA images or ``(h, w, 4)`` uint8 arrays of any size. They come back
+                in the output pixel for pixel (after fitting to ``sample_size``).
+            num_frames: 1 to 16.
+            guidance_scale, image_guidance_scale: of the text and of the given frames; 1 = no guidance.
+            seed: of the first sticker; the next ones count up. The same seed gives the same pixels on one machine.
+            loop: treat time as circular, so that the last frame leads back to the first.
+            callback_on_step_end: called with the steps done and their number.
+
+        Raises:
+            ValueError: a frame count or position out of range, steps below 1.
+        """
+        given = dict(frames or {})
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        steps = self.config.steps if num_inference_steps is None else num_inference_steps
+        if not 1 <= num_frames <= MAX_FRAMES:
+            raise ValueError(f"num_frames must be 1 to {MAX_FRAMES}, not {num_frames}")
+        if not prompts or num_stickers_per_prompt < 1 or steps < 1:
+            raise ValueError("give at least one prompt, one sticker a prompt and one step")
+        if outside := sorted(position for position in given if not 0 <= position < num_frames):
+            raise ValueError(f"given frames at {outside} lie outside a clip of {num_frames} (positions count from 0)")
+        captions = [caption for caption in prompts for _ in range(num_stickers_per_prompt)]
+
+        size = self.config.sample_size
+        pixels = {position: fit(_as_rgba(frame)[None], size)[0] for position, frame in given.items()}
+        known_video, known = self._known_latents(pixels, num_frames, len(captions))
+        passes = guidance_passes(
+            bool(given),
+            any(captions),
+            self.config.image_guidance if image_guidance_scale is None else image_guidance_scale,
+            self.config.guidance if guidance_scale is None else guidance_scale,
+        )
+        latents = self._denoise(captions, known_video, known, passes, steps, seed, loop, callback_on_step_end)
+
+        decoded = self.codec.decode(rearrange(latents, "b c f h w -> (b f) c h w"))
+        video = to_frames(rearrange(decoded, "(b f) c h w -> b f c h w", b=len(captions)))
+        for position, frame in pixels.items():
+            video[:, position] = frame
+        facts = {"seed": seed, "steps": steps, "loops": loop, "given": sorted(given)}
+        return StickerOutput(
+            [
+                Sticker.at_fps(clip, fps, caption=caption, attributes={**facts, "seed": seed + i})
+                for i, (clip, caption) in enumerate(zip(video, captions, strict=True))
+            ]
+        )
+
+    def _known_latents(self, pixels: Mapping[int, np.ndarray], num_frames: int, batch: int) -> tuple[Tensor, Tensor]:
+        """Latents ``(b, c, f, h, w)`` of the given frames, zeros elsewhere, and the condition mask ``(b, f)``."""
+        side = self.config.sample_size // self.codec.downscale
+        video = torch.zeros(1, self.codec.latent_channels, num_frames, side, side, device=self.device)
+        known = torch.zeros(1, num_frames, dtype=torch.bool, device=self.device)
+        for position, frame in pixels.items():
+            video[0, :, position] = self.codec.encode(to_tensor(frame)[None].to(self.device))[0]
+            known[0, position] = True
+        return video.expand(batch, -1, -1, -1, -1), known.expand(batch, -1)
+
+    def _denoise(
+        self,
+        captions: list[str],
+        known_video: Tensor,
+        known: Tensor,
+        passes: list[GuidancePass],
+        steps: int,
+        seed: int,
+        loop: bool,
+        callback: Callable[[int, int], None] | None,
+    ) -> Tensor:
+        shape = known_video.shape
+        # Drawn on the CPU and a sticker at a time: neither the device nor the company changes a sticker.
+        generators = [torch.Generator().manual_seed(seed + i) for i in range(len(captions))]
+        noise = torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(self.device)
+        valid = torch.ones_like(known)
+        circular = torch.full((len(captions),), loop, device=self.device)
+        text = {
+            shown: self.dfgn.text_keys_values(
+                *self.text_encoder(self.text_encoder.prepare(captions if shown else [""] * len(captions)))
+            )
+            for shown in {p.text for p in passes}
+        }
+
+        self.scheduler.set_timesteps(steps, device=self.device)
+        latents = noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
+        for done, timestep in enumerate(self.scheduler.timesteps):
+            # Given frames stand in the noisy clip too, at the step's noise level, as they did in training.
+            given = noised_at(self.scheduler, known_video, noise, timestep)
+            latents = torch.where(known[:, None, :, None, None], given, latents)
+            output = torch.zeros_like(latents)
+            for guidance in passes:
+                shown = known if guidance.frames else torch.zeros_like(known)
+                level = timestep.float().expand(len(captions))
+                predicted = self.dfgn(latents, level, known_video, shown, valid, circular, text[guidance.text])
+                output = output + guidance.weight * predicted
+            velocity = scheduler_output(self.scheduler, self.config.prediction, output, latents, timestep)
+            extra = {}
+            if self.config.eta:
+                extra = {"eta": self.config.eta, "variance_noise": self._fresh_noise(generators, shape)}
+            latents = self.scheduler.step(velocity, timestep, latents, **extra).prev_sample
+            if callback is not None:
+                callback(done + 1, len(self.scheduler.timesteps))
+        return torch.where(known[:, None, :, None, None], known_video, latents)
+
+    def _fresh_noise(self, generators: list[torch.Generator], shape: torch.Size) -> Tensor:
+        return torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(self.device)
+
+
+def _as_rgba(frame: GivenFrame) -> np.ndarray:
+    array = np.asarray(frame.convert("RGBA") if isinstance(frame, Image.Image) else frame)
+    if array.ndim != 3 or array.shape[-1] != 4 or array.dtype != np.uint8:
+        raise ValueError(f"a given frame must be RGBA (h, w, 4) uint8, got {array.shape} {array.dtype}")
+    return array
+
+
+def load_pipeline(model: Path | str) -> StickerPipeline:
+    """Load from a saved pipeline's folder or from a run's folder (which holds one in ``pipeline/``).
+
+    Raises:
+        ValueError: neither of them.
+    """
+    folder = Path(model)
+    for candidate in (folder, folder / "pipeline"):
+        if (candidate / "model_index.json").is_file():
+            return StickerPipeline.from_pretrained(candidate, local_files_only=True)
+    raise ValueError(f"{folder} holds no trained model: expected model_index.json in it or in {folder / 'pipeline'}")

@@ -1,0 +1,79 @@
+"""Alpha arithmetic: straight uint8 frames for people and files, premultiplied [-1, 1] tensors for networks.
+
+Networks see premultiplied colour because the colour under a transparent pixel means nothing: premultiplied, all
+such pixels are the same value, and filtering (resizing, convolving) them brings no fringes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+Background = tuple[int, int, int]
+
+
+def premultiply(frames: np.ndarray) -> np.ndarray:
+    """Straight ``(..., 4)`` uint8 to premultiplied ``(..., 4)`` uint8, rounded to nearest."""
+    out = frames.copy()
+    alpha = frames[..., 3:].astype(np.uint16)
+    out[..., :3] = (frames[..., :3] * alpha + 127) // 255
+    return out
+
+
+def unpremultiply(frames: np.ndarray) -> np.ndarray:
+    """Premultiplied ``(..., 4)`` uint8 to straight uint8; colour under alpha 0 becomes 0."""
+    out = frames.copy()
+    alpha = frames[..., 3:].astype(np.float32)
+    colour = frames[..., :3].astype(np.float32) * 255.0 / np.maximum(alpha, 1.0)
+    out[..., :3] = np.where(alpha > 0, np.minimum(np.rint(colour), 255), 0).astype(np.uint8)
+    return out
+
+
+def to_tensor(frames: np.ndarray) -> torch.Tensor:
+    """Straight ``(..., h, w, 4)`` uint8 to premultiplied ``(..., 4, h, w)`` float32 in [-1, 1]."""
+    premultiplied = frames.astype(np.float32)
+    premultiplied[..., :3] *= premultiplied[..., 3:] / 255.0
+    return torch.from_numpy(np.moveaxis(premultiplied, -1, -3) / 127.5 - 1.0).contiguous()
+
+
+def to_frames(video: torch.Tensor, clean_below: int = 6) -> np.ndarray:
+    """Premultiplied ``(..., 4, h, w)`` in [-1, 1] (clipped) to straight ``(..., h, w, 4)`` uint8.
+
+    Alpha below ``clean_below`` becomes 0 and above ``255 - clean_below`` becomes 255: a network's small errors
+    must not leave a grey veil over what should be empty, nor holes in what should be solid.
+    """
+    unit = ((video.detach().float().cpu().clamp(-1, 1) + 1) / 2).movedim(-3, -1).numpy()
+    alpha = unit[..., 3:]
+    alpha = np.where(alpha * 255 < clean_below, 0.0, np.where(alpha * 255 > 255 - clean_below, 1.0, alpha))
+    colour = np.where(alpha > 0, unit[..., :3] / np.maximum(alpha, 1 / 255), 0.0)
+    return np.rint(np.concatenate([colour.clip(0, 1), alpha], axis=-1) * 255).astype(np.uint8)
+
+
+def fit(frames: np.ndarray, size: int) -> np.ndarray:
+    """Scale straight ``(n, h, w, 4)`` frames into a ``size`` x ``size`` canvas, aspect kept, centred, transparent.
+
+    Filtering happens on premultiplied colour, so that no fringe appears at soft edges.
+    """
+    _, height, width, _ = frames.shape
+    if (height, width) == (size, size):
+        return frames
+    scale = size / max(height, width)
+    new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (size - new_h) // 2, (size - new_w) // 2
+    out = np.zeros((len(frames), size, size, 4), np.uint8)
+    for source, target in zip(premultiply(frames), out, strict=True):
+        # "RGBa" is Pillow's premultiplied mode: resize() then does not premultiply a second time.
+        image = Image.frombuffer("RGBa", (width, height), np.ascontiguousarray(source), "raw", "RGBa", 0, 1)
+        resized = image.resize((new_w, new_h), Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+        array = np.frombuffer(resized.tobytes(), np.uint8).reshape(new_h, new_w, 4).copy()
+        array[..., :3] = np.minimum(array[..., :3], array[..., 3:])  # filter overshoot
+        target[top : top + new_h, left : left + new_w] = array
+    return unpremultiply(out)
+
+
+def composite(frames: np.ndarray, background: Background | np.ndarray) -> np.ndarray:
+    """Straight RGBA ``(..., h, w, 4)`` uint8 over a colour or an ``(h, w, 3)`` picture: ``(..., h, w, 3)`` uint8."""
+    alpha = frames[..., 3:].astype(np.float32) / 255.0
+    over = frames[..., :3] * alpha + np.asarray(background, np.float32) * (1 - alpha)
+    return np.rint(over).astype(np.uint8)

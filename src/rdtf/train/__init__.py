@@ -1,0 +1,1 @@
+"""Training: the generator's loop, the codec's, and what they share."""

@@ -1,0 +1,389 @@
+"""The training loop of the generator."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import platform
+import shutil
+import signal
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from rdtf.batch import ClipBatch
+from rdtf.checkpoint import (
+    Checkpoint,
+    load_latest,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from rdtf.codec import load_codec
+from rdtf.curriculum import Curriculum, SampleLoss
+from rdtf.data.dataset import StickerDataset
+from rdtf.data.write import save_sticker
+from rdtf.masks import loss_mask, masked_sum
+from rdtf.model import DFGN
+from rdtf.pipeline import StickerPipeline
+from rdtf.progress import bars, console
+from rdtf.rng import torch_rng
+from rdtf.sheets import preview_grid
+from rdtf.text import load_text_encoder
+from rdtf.train.latents import LatentCache
+from rdtf.train.optim import lr_factor, make_optimizers
+from rdtf.train.settings import TrainSettings
+from rdtf.train.source import ClipSource
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How a run ended.
+
+    Attributes:
+        steps: optimiser steps done in total. seconds: time of this call's steps, previews and saves left out.
+        finished: False if it was stopped by a signal before its end; ``resume`` goes on from there.
+    """
+
+    run: Path
+    steps: int
+    seconds: float
+    finished: bool
+
+
+def train(data: Path, run: Path, settings: TrainSettings, *, resume: bool = False) -> TrainReport:
+    """Train a generator on a prepared dataset.
+
+    The run's folder gets ``config.json`` (the resolved settings), ``log.jsonl`` (a line a step), ``checkpoints/``,
+    ``previews/`` and ``pipeline/``, the saved :class:`~rdtf.pipeline.StickerPipeline` of the averaged weights. Ctrl-C
+    or SIGTERM finishes the step, saves and returns.
+
+    Args:
+        resume: go on from the newest checkpoint with the settings saved in the run; ``settings`` then only gives the
+            new end of the training (``steps``, ``minutes``).
+
+    Raises:
+        ValueError: the folder already holds a run (and ``resume`` is off) or holds none (and it is on), or data and
+            codec do not fit.
+        TrainingError: the loss is not finite.
+    """
+    config = run / "config.json"
+    if resume:
+        if not config.is_file():
+            raise ValueError(f"{run} holds no run to resume (no config.json); start one without --resume")
+        saved = TrainSettings.model_validate(json.loads(config.read_text(encoding="utf-8"))["settings"])
+        settings = saved.model_copy(update={"steps": settings.steps, "minutes": settings.minutes})
+    elif config.exists():
+        raise ValueError(f"{run} already holds a run; go on with --resume or choose another folder")
+    return Trainer(data, run, settings, resume=resume).fit()
+
+
+class Trainer:
+    """One run: everything it is made of, and its loop."""
+
+    def __init__(self, data: Path, run: Path, settings: TrainSettings, *, resume: bool = False) -> None:
+        run.mkdir(parents=True, exist_ok=True)
+        keep_freed_memory()
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self.run, self.settings = run, settings
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.bf16 = settings.precision == "bf16" or (settings.precision == "auto" and bf16_is_faster(self.device))
+
+        dataset = StickerDataset(data, "train")
+        self.codec = load_codec(settings.codec)
+        if dataset.size % self.codec.downscale:
+            raise ValueError(f"stickers of {dataset.size} px do not divide by codec {settings.codec}'s downscale")
+        torch.manual_seed(settings.seed)  # initial weights; nothing later draws from the global generator
+        network = settings.network()
+        self.text = load_text_encoder(settings.text, network["text_width"]).to(self.device)
+        network |= {"latent_channels": self.codec.latent_channels, "text_width": self.text.width}
+        self.dfgn = DFGN(**network).to(self.device)
+        if settings.gradient_checkpointing:
+            self.dfgn.enable_gradient_checkpointing()
+        self.curriculum = Curriculum(settings.curriculum, settings.task_weights)
+        latents = LatentCache(dataset, self.codec, _cache_folder(data, run))
+        self.source = ClipSource(latents, self.text, self.curriculum, settings)
+        self.preview_captions = sorted({r.caption for r in latents.records[:: max(1, len(latents.records) // 97)]})
+        self.sample_size = dataset.size
+
+        trained = {"dfgn": self.dfgn, "text": self.text}
+        self.named = {
+            f"{part}.{name}": parameter
+            for part, module in trained.items()
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
+        self.optimizers = make_optimizers(
+            self.named.items(),
+            muon=settings.muon,
+            lr=settings.lr,
+            muon_lr=settings.muon_lr,
+            weight_decay=settings.weight_decay,
+        )
+        self.ema = EMAModel(self.named.values(), decay=settings.ema_decay, foreach=True)
+        self.step, self.seconds = 0, 0.0
+        if resume:
+            self._restore()
+        else:
+            facts = {
+                "settings": settings.model_dump(),
+                "data": str(data.resolve()),
+                "fingerprint": dataset.fingerprint,
+            }
+            (run / "config.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+    def fit(self) -> TrainReport:
+        """Train to the end, or until a signal."""
+        settings = self.settings
+        limit = settings.minutes * 60 if settings.minutes else math.inf
+        parameters = sum(p.numel() for p in self.named.values()) / 1e6
+        console.print(
+            f"Training {parameters:.1f} M parameters on {len(self.source.latents.records)} stickers, "
+            f"{'bf16' if self.bf16 else 'fp32'}, {torch.get_num_threads()} threads, {self.device}"
+        )
+        preview = self.run / "previews"
+        with (
+            bars() as progress,
+            (self.run / "log.jsonl").open("a", encoding="utf-8") as log,
+            stop_signals() as stop,
+        ):
+            task = progress.add_task("Training", total=settings.steps, completed=self.step, note="")
+            while self.step < settings.steps and not stop.is_set():
+                began = time.monotonic()
+                share = max(self.step / settings.steps, self.seconds / limit)
+                if share >= 1:
+                    break
+                line = self._train_step(share)
+                self.seconds += time.monotonic() - began
+                line["seconds"] = round(self.seconds, 3)
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                done = max(self.step / settings.steps, self.seconds / limit)
+                progress.update(task, completed=round(done * settings.steps), note=f"loss {line['loss']:.3f}")
+                if self.step % settings.checkpoint_every == 0 and done < 1:
+                    self.save()
+                if settings.previews and self.step % settings.preview_every == 0 and done < 1:
+                    self._preview(preview / f"step-{self.step:08d}.webp")
+            finished = not stop.is_set()
+        self.save()
+        if settings.previews and finished:
+            self._preview(preview / f"step-{self.step:08d}.webp")
+        return TrainReport(self.run, self.step, self.seconds, finished)
+
+    def _train_step(self, progress: float) -> dict[str, Any]:
+        """One optimiser step; returns its log line."""
+        settings = self.settings
+        factor = lr_factor(self.step, progress, warm_up=settings.warm_up, decay=settings.decay)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+        weights = self.curriculum.weights(progress)
+        batches = [batch.to(self.device) for batch in self.source.batches(self.step, progress)]
+        masks = [loss_mask(batch.valid, batch.known, settings.loss_on_known) for batch in batches]
+        pixels = batches[0].video[0, :, 0].numel()
+        elements = max(1, sum(int(mask.sum()) for mask in masks)) * pixels
+        noise = torch_rng(settings.seed, self.step, "noise")
+
+        total, samples = 0.0, []
+        for batch, mask in zip(batches, masks, strict=True):
+            t = settings.objective.draw_t(len(batch), noise)
+            sums, counts = self._errors(batch, mask, t.to(self.device), noise)
+            (sums.sum() / elements).backward()
+            total += float(sums.sum().detach()) / elements
+            unknown = (batch.valid & ~batch.known).sum(1).tolist()
+            losses = (sums.detach() / counts.clamp_min(1)).tolist()
+            samples += [
+                SampleLoss(task, count, level, loss)
+                for task, count, level, loss in zip(batch.tasks, unknown, t.tolist(), losses, strict=True)
+            ]
+        norm = float(nn.utils.clip_grad_norm_(self.named.values(), settings.clip_norm))
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            ids = ", ".join(i for batch in batches for i in batch.ids)
+            raise TrainingError(
+                f"step {self.step}: loss {total}, gradient norm {norm}. The step was not applied; the last checkpoint "
+                f"in {self.run / 'checkpoints'} is good. Lower lr or muon_lr, or look at these stickers: {ids}"
+            )
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.ema.step(self.named.values())
+        self.curriculum.observe(samples)
+        self.step += 1
+
+        by_task: dict[str, list[float]] = defaultdict(list)
+        for sample in samples:
+            by_task[sample.task.value].append(sample.loss)
+        return {
+            "step": self.step,
+            "loss": round(total, 6),
+            "loss_by_task": {name: round(sum(values) / len(values), 6) for name, values in by_task.items()},
+            "weights": {task.value: round(weight, 4) for task, weight in weights.items()},
+            "row": self.curriculum.row,
+            "lr_factor": round(factor, 5),
+            "grad_norm": round(norm, 4),
+            "stickers": len(samples),
+        }
+
+    def _errors(self, batch: ClipBatch, mask: Tensor, t: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Per clip the summed error over counted elements, and their number."""
+        objective = self.settings.objective
+        eps = torch.randn(batch.video.shape, generator=generator).to(self.device)
+        noisy = objective.add_noise(batch.video, eps, t)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            text = self.dfgn.text_keys_values(*self.text(batch.text))
+            output = self.dfgn(noisy, objective.timestep(t), batch.video, batch.known, batch.valid, batch.loop, text)
+        return masked_sum(objective.error(output.float(), batch.video, eps, t), mask)
+
+    def pipeline(self) -> StickerPipeline:
+        """A pipeline around the live modules."""
+        return StickerPipeline(
+            self.dfgn,
+            self.codec,
+            self.text,
+            self.settings.objective.make_scheduler(),
+            self.sample_size,
+            prediction=self.settings.objective.prediction,
+            **self.settings.sampling.model_dump(),
+        )
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in place of the live ones, and evaluation mode."""
+        modules = (self.dfgn, self.text)
+        self.ema.store(self.named.values())
+        self.ema.copy_to(self.named.values())
+        for module in modules:
+            module.eval()
+        try:
+            yield
+        finally:
+            self.ema.restore(self.named.values())
+            for module in modules:
+                module.train()
+
+    def _preview(self, path: Path) -> None:
+        """Same captions, same seeds each time; from streams of its own, so that training is the same without it."""
+        captions = self.preview_captions[: self.settings.previews]
+        with self._averaged():
+            stickers = self.pipeline()(captions, seed=0, num_frames=min(8, self.settings.frames)).stickers
+        save_sticker(preview_grid(stickers, columns=4), path)
+
+    def save(self) -> None:
+        """Write a checkpoint, and the pipeline of the averaged weights."""
+        shadow = dict(zip(self.named, self.ema.shadow_params, strict=True))
+        tensors = {"weights": dict(self.named), "ema": shadow}
+        for i, optimizer in enumerate(self.optimizers):
+            tensors[f"optimizer-{i}"] = optimizer_tensors(optimizer)
+        state = {
+            "seconds": self.seconds,
+            "ema_steps": self.ema.optimization_step,
+            "curriculum": self.curriculum.state_dict(),
+            "log_bytes": (self.run / "log.jsonl").stat().st_size,
+        }
+        save_checkpoint(self.run / "checkpoints", Checkpoint(self.step, tensors, state))
+        final, partial, old = (self.run / f"pipeline{suffix}" for suffix in ("", ".partial", ".old"))
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        with self._averaged():
+            self.pipeline().save_pretrained(partial)
+        if final.exists():
+            final.rename(old)
+        partial.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _restore(self) -> None:
+        found = load_latest(self.run / "checkpoints")
+        if found is None:
+            raise ValueError(f"{self.run} has no checkpoint yet; delete the folder and start again without --resume")
+        checkpoint, skipped = found
+        for line in skipped:
+            console.print(f"[yellow]Skipped a damaged checkpoint: {line}")
+        with torch.no_grad():
+            for name, parameter in self.named.items():
+                parameter.copy_(checkpoint.tensors["weights"][name])
+        self.ema.shadow_params = [checkpoint.tensors["ema"][name].to(self.device) for name in self.named]
+        self.ema.optimization_step = checkpoint.state["ema_steps"]
+        for i, optimizer in enumerate(self.optimizers):
+            load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer-{i}"])
+        self.curriculum.load_state_dict(checkpoint.state["curriculum"])
+        self.step, self.seconds = checkpoint.step, checkpoint.state["seconds"]
+        with (self.run / "log.jsonl").open("r+b") as log:
+            log.truncate(checkpoint.state["log_bytes"])  # steps after the checkpoint are done again
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second signal acts at once. Outside the main thread it is never set."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _frame: Any) -> None:
+        console.print("Stopping after this step and saving; press again to stop at once.")
+        stop.set()
+        signal.signal(number, previous[signal.Signals(number)])
+
+    for number in previous:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def bf16_is_faster(device: torch.device) -> bool:
+    """Whether bf16 pays here: on a GPU if it has it; on a CPU by timing a matrix product of a usual size.
+
+    Processors that list avx512_bf16 differ from twice as fast to half as fast, so that the list does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+
+    def best(dtype: torch.dtype) -> float:
+        a = torch.randn(1024, 512, dtype=dtype)
+        b = torch.randn(512, 512, dtype=dtype)
+        times = []
+        for _ in range(6):
+            began = time.perf_counter()
+            a @ b
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    return best(torch.float32) > 1.5 * best(torch.bfloat16)
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep large freed blocks: else every activation is mapped and cleared anew (15 % of a small step)."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        trim_threshold, mmap_threshold = -1, -3
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def _cache_folder(data: Path, run: Path) -> Path:
+    """Beside the data, so that runs share it; in the run where the data cannot be written."""
+    folder = data / "cache"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError:
+        return run / "cache"
+    return folder

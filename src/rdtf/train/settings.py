@@ -1,0 +1,144 @@
+"""Everything that defines a training run, and the named recipes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rdtf.curriculum import CURRICULA
+from rdtf.diffusion.objective import Objective
+from rdtf.model.time_axis import MAX_FRAMES
+from rdtf.presets import size_config
+
+
+class Sampling(BaseModel):
+    """Defaults that a trained model carries along for generating.
+
+    Attributes:
+        steps: denoising steps.
+        guidance: text scale; image_guidance: scale of the given frames.
+        eta: noise added back by DDIM (0 = none).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: int = Field(20, ge=1, le=1000)
+    guidance: float = 2.5
+    image_guidance: float = 1.0
+    eta: float = Field(0.0, ge=0, le=1)
+
+
+class TrainSettings(BaseModel):
+    """Settings of a run; the defaults are the ``fast`` recipe.
+
+    Attributes:
+        size: named size of the network; ``model`` overrides single arguments of :class:`rdtf.model.DFGN`.
+        codec, text: specs for ``load_codec`` and ``load_text_encoder``.
+        steps: optimiser steps. minutes: stop earlier, at this wall-clock time, with the schedule run to its end.
+        batch_size: stickers a step; ``stills_share`` of them are stills where the data has both kinds.
+        frames: most frames of a clip.
+        cluster_share: share of clips made by feature clusters; the others take evenly spaced frames.
+        text_drop: probability of hiding the caption. word_drop: probability of dropping each of its words.
+        loss_on_known: count given frames in the loss too, as the paper does.
+        muon: Muon for hidden matrices (``muon_lr``), AdamW (``lr``) for the rest; otherwise AdamW alone.
+        decay: cosine decay in the second half.
+        precision: ``auto`` takes bf16 autocast where it is measured to be faster on this processor.
+        threads: CPU threads (default: torch's own choice).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipe: str = "fast"
+    size: str = "tiny"
+    model: dict[str, Any] = Field(default_factory=dict)
+    codec: str = "f4"
+    text: list[str] = Field(default_factory=lambda: ["builtin"])
+    objective: Objective = Objective()
+    sampling: Sampling = Sampling()
+
+    steps: int = Field(2000, ge=1)
+    minutes: float | None = Field(None, gt=0)
+    batch_size: int = Field(16, ge=1)
+    stills_share: float = Field(0.25, ge=0, le=1)
+    frames: int = Field(8, ge=1, le=MAX_FRAMES)
+    cluster_share: float = Field(0.5, ge=0, le=1)
+    text_drop: float = Field(0.1, ge=0, le=1)
+    word_drop: float = Field(0.2, ge=0, le=1)
+    curriculum: str = "adaptive-normalised"
+    task_weights: dict[str, float] = Field(default_factory=lambda: {"text_to_video": 3.0})
+    loss_on_known: bool = False
+
+    muon: bool = True
+    lr: float = Field(2e-3, gt=0)
+    muon_lr: float = Field(0.02, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warm_up: int = Field(30, ge=0)
+    decay: bool = True
+    clip_norm: float = Field(1.0, gt=0)
+    ema_decay: float = Field(0.9995, ge=0, lt=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    gradient_checkpointing: bool = False
+    seed: int = 0
+    threads: int | None = Field(None, ge=1)
+
+    checkpoint_every: int = Field(500, ge=1)
+    preview_every: int = Field(500, ge=1)
+    previews: int = Field(8, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainSettings:
+        if self.curriculum not in CURRICULA:
+            raise ValueError(f"unknown curriculum {self.curriculum!r}; choose one of {', '.join(CURRICULA)}")
+        if self.network()["residual_to_known"] and self.objective.prediction != "sample":
+            raise ValueError(
+                "residual_to_known adds clean frames to the output, so it needs objective.prediction=sample; "
+                "set model.residual_to_known=false for other predictions"
+            )
+        return self
+
+    def network(self) -> dict[str, Any]:
+        """Arguments of the network but for what codec and text encoder decide."""
+        return {"residual_to_known": True, **size_config(self.size), **self.model}
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "fast": {},
+    # The paper's Table 6, with batch 1 on each of 16 GPUs.
+    "paper": {
+        "size": "paper",
+        "model": {"mask_channel": False, "known_neighbours": False, "residual_to_known": False},
+        "objective": {"path": "ddpm", "prediction": "epsilon"},
+        "sampling": {"steps": 50, "guidance": 7.5, "image_guidance": 7.5, "eta": 1.0},
+        "steps": 50_000,
+        "batch_size": 16,
+        "cluster_share": 1.0,
+        "curriculum": "adaptive",
+        "task_weights": {},
+        "loss_on_known": True,
+        "muon": False,
+        "lr": 1e-5,
+        "warm_up": 0,
+        "decay": False,
+        "codec": "f8",
+    },
+}
+
+
+def recipe_settings(recipe: str, **overrides: Any) -> TrainSettings:
+    """The settings of a named recipe with some of them replaced; ``None`` stands for "as in the recipe".
+
+    Nested settings (``model``, ``objective``, ``sampling``) are merged key by key.
+
+    Raises:
+        ValueError: unknown recipe or setting, or a value out of range (pydantic names it).
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
+    values: dict[str, Any] = {"recipe": recipe, **RECIPES[recipe]}
+    for name, value in overrides.items():
+        if isinstance(value, dict) and name in ("model", "objective", "sampling"):
+            values[name] = {**values.get(name, {}), **value}
+        elif value is not None:
+            values[name] = value
+    return TrainSettings.model_validate(values)

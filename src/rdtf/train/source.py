@@ -1,0 +1,115 @@
+"""Batches as a pure function of (seed, step) and the curriculum's state."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from rdtf.batch import ClipBatch
+from rdtf.curriculum import Curriculum
+from rdtf.data.clips import ClipPlan, plan_clip
+from rdtf.masks import Task, draw_known
+from rdtf.rng import numpy_rng
+from rdtf.text import TextEncoder, TextFeatures, drop_words
+from rdtf.train.latents import LatentCache
+from rdtf.train.settings import TrainSettings
+
+_SHOWABLE_COVERAGE = 0.02  # an emptier frame is unfit as the one given image
+_WORD_DROP_VARIANTS = 8  # of each caption, so that frozen text states can be kept
+
+
+class ClipSource:
+    """Draws the stickers, clips, tasks, masks and captions of each step.
+
+    Args:
+        latents: cached latents of the training split.
+        text: the encoder whose ``prepare`` makes the text features; they are kept, one set a caption.
+    """
+
+    def __init__(
+        self, latents: LatentCache, text: TextEncoder, curriculum: Curriculum, settings: TrainSettings
+    ) -> None:
+        self.latents, self.text, self.curriculum, self.settings = latents, text, curriculum, settings
+        records = latents.records
+        self.moving = [i for i, record in enumerate(records) if record.num_frames > 1]
+        self.stills = [i for i, record in enumerate(records) if record.num_frames == 1]
+        if not records:
+            raise ValueError("the training split is empty; prepare more stickers or change the split shares")
+        self._features: dict[str, TextFeatures] = {}
+        self._order = lru_cache(maxsize=8)(self._shuffled)
+
+    def batches(self, step: int, progress: float) -> list[ClipBatch]:
+        """The step's clips, and apart from them its stills (one frame each, so that nobody pays for padding)."""
+        size = self.settings.batch_size
+        stills = round(size * self.settings.stills_share) if self.moving else size
+        if not self.stills:
+            stills = 0
+        moving = size - stills
+        rng = numpy_rng(self.settings.seed, step, "clips")
+        groups = [
+            [self.moving[self._nth("moving", step * moving + i)] for i in range(moving)],
+            [self.stills[self._nth("stills", step * stills + i)] for i in range(stills)],
+        ]
+        return [self._batch(group, progress, rng) for group in groups if group]
+
+    def _nth(self, kind: str, position: int) -> int:
+        """The sticker at a position of the endless sequence of shuffled passes."""
+        count = len(self.moving if kind == "moving" else self.stills)
+        return int(self._order(kind, position // count)[position % count])
+
+    def _shuffled(self, kind: str, epoch: int) -> np.ndarray:
+        count = len(self.moving if kind == "moving" else self.stills)
+        return numpy_rng(self.settings.seed, epoch, f"order/{kind}").permutation(count)
+
+    def _batch(self, stickers: list[int], progress: float, rng: np.random.Generator) -> ClipBatch:
+        settings, records = self.settings, self.latents.records
+        plans: list[ClipPlan] = []
+        tasks: list[Task] = []
+        known: list[np.ndarray] = []
+        captions: list[str] = []
+        for sticker in stickers:
+            record = records[sticker]
+            plan = plan_clip(record, settings.frames, rng, cluster_share=settings.cluster_share)
+            task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
+            showable = np.asarray(record.coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
+            plans.append(plan)
+            tasks.append(task)
+            known.append(draw_known(task, len(plan.frames), rng, unknown=unknown, showable=showable))
+            shown = task.uses_text and rng.random() >= settings.text_drop
+            captions.append(self._caption(sticker, rng) if shown else "")
+
+        slots = max(len(plan.frames) for plan in plans)
+        shape = self.latents.clip(stickers[0], [0], False).shape
+        video = torch.zeros(len(plans), shape[0], slots, *shape[2:])
+        valid, condition = (torch.zeros(len(plans), slots, dtype=torch.bool) for _ in range(2))
+        for i, (sticker, plan) in enumerate(zip(stickers, plans, strict=True)):
+            count = len(plan.frames)
+            video[i, :, :count] = self.latents.clip(sticker, plan.frames, plan.flip)
+            valid[i, :count] = True
+            condition[i, :count] = torch.from_numpy(known[i])
+        return ClipBatch(
+            video=video,
+            valid=valid,
+            known=condition,
+            loop=torch.tensor([plan.loop for plan in plans]),
+            tasks=tuple(tasks),
+            text=tuple(self._text_features(captions)),
+            ids=tuple(records[i].id for i in stickers),
+        )
+
+    def _caption(self, sticker: int, rng: np.random.Generator) -> str:
+        captions = [caption for caption in self.latents.records[sticker].captions if caption]
+        if not captions:
+            return ""
+        index = 0 if rng.random() < 0.7 else int(rng.integers(len(captions)))
+        variant = int(rng.integers(_WORD_DROP_VARIANTS))
+        caption = captions[index]
+        return drop_words(caption, numpy_rng(self.settings.seed, variant, f"words/{caption}"), self.settings.word_drop)
+
+    def _text_features(self, captions: list[str]) -> list[TextFeatures]:
+        new = sorted({caption for caption in captions if caption not in self._features})
+        if new:
+            self._features.update(zip(new, self.text.prepare(new), strict=True))
+        return [self._features[caption] for caption in captions]
