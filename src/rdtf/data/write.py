@@ -1,0 +1,325 @@
+"""Stickers to files. Every frame is written, also those equal to their neighbour, and the timing survives.
+
+Pillow's own animation writers merge equal neighbouring frames (30 in, 28 out), which changes what a later
+reader sees as one frame. So Pillow only compresses single pictures here, and the containers are put together
+by hand.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import secrets
+import shutil
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import GifImagePlugin, Image
+from scipy.spatial import cKDTree
+
+from rdtf.sticker import Sticker, StickerError
+
+SHEET_SUFFIX = ".sheet.png"
+SHEET_COLUMNS = 8
+GIF_ALPHA_THRESHOLD = 128
+"""GIF knows only opaque and transparent: alpha from here on is opaque."""
+GIF_COLOURS = 255  # the 256th palette entry is the transparent one
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+Box = tuple[int, int, int, int]
+
+
+def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0) -> None:
+    """Write ``sticker`` to ``path``, in the format that its ending names; the folders above are created.
+
+    ========================  ==========================================================================
+    ``.webp``                 lossless, animated if there is more than one frame; durations to 1 ms
+    ``.png``, ``.apng``       PNG, animated (APNG) if there is more than one frame; durations to 1 ms
+    ``.gif``                  at most 255 colours, one palette for all frames; alpha of 128 and above is
+                              opaque, below is transparent; durations to 10 ms, at least 20 ms
+    ``.sheet.png``            one PNG with the frames in rows of up to 8, on transparency, untimed
+    no ending, or a last "/"  a folder of ``000.png``, ``001.png``, ... and ``durations.json`` (milliseconds)
+    ========================  ==========================================================================
+
+    Rounding never adds up: the total duration stays right to one step. A still WebP, PNG or sheet holds no
+    duration. Reading back a WebP or (A)PNG gives the same pixels; only the colour under alpha 0 becomes 0.
+    The file appears at once or not at all (a temporary file beside it is renamed).
+
+    Args:
+        sticker: what to write.
+        path: where; an existing file (or an earlier folder of frames) is replaced.
+        loop: how many times a player shows the whole animation, 0 to 65535; 0 is for ever.
+
+    Raises:
+        ValueError: unknown ending, a loop count out of range, a folder that holds other things.
+        StickerError: the format cannot hold the sticker (size, a frame's duration), or the disk refuses it.
+    """
+    if not 0 <= loop <= 65535:
+        raise ValueError(f"loop must be between 0 (for ever) and 65535, got {loop}")
+    as_folder = str(path).endswith(("/", os.sep))
+    path = Path(path)
+    encode = _encoder(path.name.lower())
+    if encode is None and path.suffix and not as_folder:
+        known = ", ".join([SHEET_SUFFIX, *_ENCODERS])
+        raise ValueError(f"{path}: unknown ending {path.suffix!r}; use one of {known}, or end with / for a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if encode is None or as_folder:
+            _replace_folder(sticker, path)
+        else:
+            _replace_file(path, encode(_Clip.of(sticker, path, loop)))
+    except OSError as error:
+        raise StickerError(path, f"cannot be written: {error.strerror or error}") from error
+
+
+class _Clip:
+    """What the encoders need: cleaned frames, the times, and the name for messages."""
+
+    def __init__(self, frames: np.ndarray, durations: np.ndarray, path: Path, loop: int) -> None:
+        self.frames, self.durations, self.path, self.loop = frames, durations, path, loop
+
+    @classmethod
+    def of(cls, sticker: Sticker, path: Path, loop: int) -> _Clip:
+        # Colour under alpha 0 is invisible; zeroed, it compresses to nothing and cannot leak out.
+        frames = np.where(sticker.frames[..., 3:] > 0, sticker.frames, np.uint8(0))
+        return cls(frames, sticker.durations, path, loop)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, as file formats want them."""
+        return self.frames.shape[2], self.frames.shape[1]
+
+    def ticks(self, tick_ms: int, lowest: int, highest: int) -> list[int]:
+        """Durations in whole ticks; what one frame loses by rounding the next one gets."""
+        ticks: list[int] = []
+        for end in np.cumsum(self.durations) / tick_ms:
+            ticks.append(max(lowest, round(end - sum(ticks))))
+        if max(ticks) > highest:
+            limit = highest * tick_ms / 1000
+            raise StickerError(self.path, f"this format shows a frame for at most {limit} s; repeat the frame")
+        return ticks
+
+    def check_side(self, limit: int) -> None:
+        if max(self.size) > limit:
+            raise StickerError(
+                self.path,
+                f"this format allows sides of at most {limit} px, not {max(self.size)}; scale it down",
+            )
+
+    def changes(self, align: int = 1) -> Iterator[tuple[Box, np.ndarray]]:
+        """Per frame the box (left, top, right, bottom) that differs from the frame before, and its pixels.
+
+        The first box is the whole canvas. A frame that repeats the one before still gets a small box.
+        """
+        width, height = self.size
+        for index, frame in enumerate(self.frames):
+            box = (0, 0, width, height)
+            if index:
+                box = _bounds((frame != self.frames[index - 1]).any(-1))
+            left, top = box[0] // align * align, box[1] // align * align
+            yield (left, top, box[2], box[3]), frame[top : box[3], left : box[2]]
+
+
+def _bounds(mask: np.ndarray) -> Box:
+    """The smallest box around what is true in ``(h, w)``; one pixel at the corner if nothing is."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return 0, 0, 1, 1
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _picture(pixels: np.ndarray, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+# WebP container: RIFF chunks, https://developers.google.com/speed/webp/docs/riff_container
+
+
+def _webp(clip: _Clip) -> bytes:
+    clip.check_side(16383)
+    if len(clip.frames) == 1:
+        return _webp_picture(clip.frames[0])
+    width, height = clip.size
+    alpha, animation = 0x10, 0x02
+    body = _riff(b"VP8X", struct.pack("<I", alpha | animation) + _u24(width - 1) + _u24(height - 1))
+    body += _riff(b"ANIM", struct.pack("<IH", 0, clip.loop))
+    replace_pixels = 0x02  # no blending: the pixels of the box, transparent ones too, replace what was there
+    for (box, pixels), ms in zip(clip.changes(align=2), clip.ticks(1, 1, 2**24 - 1), strict=True):
+        left, top, right, bottom = box
+        place = _u24(left // 2) + _u24(top // 2) + _u24(right - left - 1) + _u24(bottom - top - 1)
+        picture = b"".join(_riff(n, d) for n, d in _riff_chunks(_webp_picture(pixels)) if n in _WEBP_PICTURE)
+        body += _riff(b"ANMF", place + _u24(ms) + bytes([replace_pixels]) + picture)
+    return _riff(b"RIFF", b"WEBP" + body)
+
+
+_WEBP_PICTURE = (b"ALPH", b"VP8 ", b"VP8L")
+
+
+def _webp_picture(pixels: np.ndarray) -> bytes:
+    return _picture(pixels, "WEBP", lossless=True, exact=True, quality=75, method=4)
+
+
+def _u24(value: int) -> bytes:
+    return struct.pack("<I", value)[:3]
+
+
+def _riff(name: bytes, data: bytes) -> bytes:
+    return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+
+def _riff_chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 12
+    while at < len(file):
+        name, length = struct.unpack_from("<4sI", file, at)
+        yield name, file[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+
+
+# APNG: https://www.w3.org/TR/png-3/#apng-frame-based-animation
+
+
+def _png(clip: _Clip) -> bytes:
+    if len(clip.frames) == 1:
+        return _picture(clip.frames[0], "PNG")
+    out, sequence = PNG_SIGNATURE, 0
+    for index, ((box, pixels), ms) in enumerate(zip(clip.changes(), clip.ticks(1, 1, 65535), strict=True)):
+        left, top, right, bottom = box
+        chunks = list(_png_chunks(_picture(pixels, "PNG")))
+        if not index:
+            out += _png_chunk(b"IHDR", dict(chunks)[b"IHDR"])
+            out += _png_chunk(b"acTL", struct.pack(">II", len(clip.frames), clip.loop))
+        keep, overwrite = 0, 0  # dispose and blend: leave the frame, replace all four channels
+        control = struct.pack(">IIIIIHHBB", sequence, right - left, bottom - top, left, top, ms, 1000, keep, overwrite)
+        out, sequence = out + _png_chunk(b"fcTL", control), sequence + 1
+        for data in (data for name, data in chunks if name == b"IDAT"):
+            if index:
+                out += _png_chunk(b"fdAT", struct.pack(">I", sequence) + data)
+                sequence += 1
+            else:
+                out += _png_chunk(b"IDAT", data)
+    return out + _png_chunk(b"IEND", b"")
+
+
+def _png_chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def _png_chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = len(PNG_SIGNATURE)
+    while at < len(file):
+        length, name = struct.unpack_from(">I4s", file, at)
+        yield name, file[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+# GIF: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
+
+
+def _gif(clip: _Clip) -> bytes:
+    clip.check_side(65535)
+    indices, palette = _palettise(clip.frames)
+    global_palette_of_256 = 0xF7
+    out = b"GIF89a" + struct.pack("<HHBBB", *clip.size, global_palette_of_256, GIF_COLOURS, 0)
+    out += palette.tobytes()
+    if len(clip.frames) > 1 and clip.loop != 1:
+        repeats = max(0, clip.loop - 1)  # GIF counts how often it starts again
+        out += b"\x21\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<H", repeats) + b"\0"
+    # Browsers show frames of 10 ms and less for 100 ms, so 20 ms is the shortest that means what it says.
+    for frame, hundredths in zip(indices, clip.ticks(10, 2, 65535), strict=True):
+        left, top, right, bottom = _bounds(frame != GIF_COLOURS)
+        picture = Image.fromarray(np.ascontiguousarray(frame[top:bottom, left:right]))
+        picture.putpalette(palette.tobytes())
+        out += b"".join(
+            GifImagePlugin.getdata(
+                picture,
+                (left, top),
+                duration=hundredths * 10,
+                disposal=2,  # clear to transparent, so that each frame stands for itself
+                transparency=GIF_COLOURS,
+            )
+        )
+    return out + b"\x3b"
+
+
+def _palettise(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(n, h, w, 4)`` to palette indices ``(n, h, w)`` and the palette ``(256, 3)``; 255 is transparent.
+
+    The colour of a half-transparent edge pixel is the sticker's own (straight alpha), so an edge pixel that
+    stays takes that colour, with nothing of any background mixed in.
+    """
+    solid = frames[..., 3] >= GIF_ALPHA_THRESHOLD
+    colours, inverse, counts = np.unique(frames[solid][:, :3], axis=0, return_inverse=True, return_counts=True)
+    palette = np.zeros((GIF_COLOURS + 1, 3), np.uint8)
+    nearest = np.arange(len(colours))
+    if len(colours) > GIF_COLOURS:
+        # Each colour once per order of magnitude of its use: large areas lead, small details keep a say.
+        weights = 1 + np.log2(counts).astype(int)
+        row = Image.fromarray(np.repeat(colours, weights, axis=0)[None])
+        reduced = row.quantize(GIF_COLOURS, Image.Quantize.MEDIANCUT, kmeans=1).getpalette("RGB")
+        assert reduced is not None
+        chosen = np.array(reduced, np.uint8).reshape(-1, 3)[:GIF_COLOURS]
+        nearest = cKDTree(chosen.astype(np.float64)).query(colours.astype(np.float64))[1]
+        colours = chosen
+    palette[: len(colours)] = colours
+    indices = np.full(solid.shape, GIF_COLOURS, np.uint8)
+    indices[solid] = nearest[inverse.reshape(-1)]
+    return indices, palette
+
+
+def _sheet(clip: _Clip) -> bytes:
+    count, (width, height) = len(clip.frames), clip.size
+    columns = min(count, SHEET_COLUMNS)
+    sheet = np.zeros((math.ceil(count / columns) * height, columns * width, 4), np.uint8)
+    for index, frame in enumerate(clip.frames):
+        row, column = divmod(index, columns)
+        sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = frame
+    return _picture(sheet, "PNG")
+
+
+_ENCODERS: dict[str, Callable[[_Clip], bytes]] = {".webp": _webp, ".png": _png, ".apng": _png, ".gif": _gif}
+
+
+def _encoder(name: str) -> Callable[[_Clip], bytes] | None:
+    return _sheet if name.endswith(SHEET_SUFFIX) else _ENCODERS.get(Path(name).suffix)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    temporary = _beside(path)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _replace_folder(sticker: Sticker, path: Path) -> None:
+    ours = path.is_dir() and all(p.name == "durations.json" or p.stem.isdigit() for p in path.iterdir())
+    if path.exists() and not ours:
+        raise ValueError(f"{path}: is there already and is no folder of frames; choose another name")
+    temporary, old = _beside(path), _beside(path)
+    digits = max(3, len(str(len(sticker) - 1)))
+    try:
+        temporary.mkdir()
+        durations = {}
+        for index, frame in enumerate(sticker.frames):
+            name = f"{index:0{digits}d}.png"
+            (temporary / name).write_bytes(_picture(frame, "PNG"))
+            durations[name] = float(sticker.durations[index])
+        (temporary / "durations.json").write_text(json.dumps(durations, indent=1) + "\n", encoding="utf-8")
+        if ours:
+            path.rename(old)
+        temporary.rename(path)
+    finally:
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
