@@ -11,6 +11,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "DFGN": "rdtf.model.dfgn",
+    "StickerPipeline": "rdtf.pipeline",
+    "load_pipeline": "rdtf.pipeline",
+    "StickerAutoencoder": "rdtf.codec",
+    "PixelCodec": "rdtf.codec",
+    "DiffusersCodec": "rdtf.codec",
+    "BuiltinTextEncoder": "rdtf.text",
+    "PretrainedTextEncoder": "rdtf.text",
+    "read_sticker": "rdtf.data.read",
+    "save_sticker": "rdtf.data.write",
     "Sticker": "rdtf.sticker",
     "StickerError": "rdtf.sticker",
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from einops import rearrange
 from PIL import Image
 from torch import Tensor
@@ -60,7 +61,7 @@ class StickerPipeline(DiffusionPipeline):
         codec: Codec,
         text_encoder: TextEncoder,
         scheduler: Scheduler,
-        sample_size: int,
+        sample_size: int = 64,
         prediction: str = "sample",
         steps: int = 20,
         guidance: float = 2.5,
@@ -92,6 +93,7 @@ class StickerPipeline(DiffusionPipeline):
         num_stickers_per_prompt: int = 1,
         loop: bool = False,
         fps: float = 8.0,
+        output_size: int | None = None,
         callback_on_step_end: Callable[[int, int], None] | None = None,
     ) -> StickerOutput:
         """Generate stickers.
@@ -99,11 +101,12 @@ class StickerPipeline(DiffusionPipeline):
         Args:
             prompt: one caption or several; empty = no text.
             frames: given frames by position, RGBA images or ``(h, w, 4)`` uint8 arrays of any size. They come back
-                in the output pixel for pixel (after fitting to ``sample_size``).
+                in the output pixel for pixel (after fitting to its size).
             num_frames: 1 to 16.
             guidance_scale, image_guidance_scale: of the text and of the given frames; 1 = no guidance.
             seed: of the first sticker; the next ones count up. The same seed gives the same pixels on one machine.
             loop: treat time as circular, so that the last frame leads back to the first.
+            output_size: height and width of the output, by default ``sample_size``; other sizes are scaled.
             callback_on_step_end: called with the steps done and their number.
 
         Raises:
@@ -133,8 +136,10 @@ class StickerPipeline(DiffusionPipeline):
 
         decoded = self.codec.decode(rearrange(latents, "b c f h w -> (b f) c h w"))
         video = to_frames(rearrange(decoded, "(b f) c h w -> b f c h w", b=len(captions)))
-        for position, frame in pixels.items():
-            video[:, position] = frame
+        if output_size is not None:
+            video = np.stack([fit(clip, output_size) for clip in video])
+        for position, frame in given.items():
+            video[:, position] = fit(_as_rgba(frame)[None], video.shape[2])[0]
         facts = {"seed": seed, "steps": steps, "loops": loop, "given": sorted(given)}
         return StickerOutput(
             [
@@ -218,5 +223,6 @@ def load_pipeline(model: Path | str) -> StickerPipeline:
     folder = Path(model)
     for candidate in (folder, folder / "pipeline"):
         if (candidate / "model_index.json").is_file():
+            diffusers_logging.disable_progress_bar()  # four small parts load in a blink
             return StickerPipeline.from_pretrained(candidate, local_files_only=True)
     raise ValueError(f"{folder} holds no trained model: expected model_index.json in it or in {folder / 'pipeline'}")

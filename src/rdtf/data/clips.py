@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rdtf.data.augment import FIRST_CHANGED, MIRRORED, PLAIN
 from rdtf.data.dataset import StickerRecord
 from rdtf.data.keyframes import CLUSTER_COUNTS, pick_frames
 
@@ -21,24 +22,29 @@ class ClipPlan:
     Attributes:
         frames: indices in playing order.
         loop: whether the last frame leads back to the first.
-        flip: whether to mirror it.
+        version: 0 as it is, 1 mirrored, from 2 on a changed copy (:mod:`rdtf.data.augment`).
     """
 
     frames: tuple[int, ...]
     loop: bool
-    flip: bool
+    version: int
 
 
-def plan_clip(record: StickerRecord, max_frames: int, rng: np.random.Generator, *, cluster_share: float) -> ClipPlan:
+def plan_clip(
+    record: StickerRecord, max_frames: int, rng: np.random.Generator, *, cluster_share: float, copies: int = 0
+) -> ClipPlan:
     """Draw a clip of at most ``max_frames`` frames.
 
     Args:
+        copies: how many changed copies there are to choose from, beside the sticker and, where its caption allows,
+            its mirror image.
         cluster_share: probability of extraction by clusters; otherwise evenly spaced frames.
     """
     total = record.num_frames
-    flip = record.flippable and bool(rng.random() < 0.5)
+    versions = [PLAIN, *([MIRRORED] if record.flippable else []), *range(FIRST_CHANGED, FIRST_CHANGED + copies)]
+    version = versions[rng.integers(len(versions))]
     if total == 1:
-        return ClipPlan((0,), False, flip)
+        return ClipPlan((0,), False, version)
     whole = True
     if rng.random() < cluster_share:
         choices = [i for i, k in enumerate(CLUSTER_COUNTS) if k <= max(max_frames, CLUSTER_COUNTS[0])]
@@ -55,4 +61,4 @@ def plan_clip(record: StickerRecord, max_frames: int, rng: np.random.Generator, 
     loop = whole and record.loops and bool(rng.random() < 0.5)
     if loop:
         frames = np.roll(frames, int(rng.integers(len(frames))))
-    return ClipPlan(tuple(int(i) for i in frames), loop, flip)
+    return ClipPlan(tuple(int(i) for i in frames), loop, version)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from rdtf.codec import Codec
-from rdtf.data.dataset import StickerDataset
+from rdtf.data.augment import FIRST_CHANGED, Change
+from rdtf.data.dataset import StickerDataset, StickerRecord
 from rdtf.pixels import to_tensor
 from rdtf.progress import bars
 
@@ -19,20 +20,25 @@ _FRAMES_AT_ONCE = 64
 
 
 class LatentCache:
-    """Memory-mapped fp16 latents of every frame, and of its mirror image where the sticker may be flipped.
+    """Memory-mapped fp16 latents of every frame of every version of a sticker.
 
-    The file's name holds the codec's and the data's fingerprints, so that a cache is never used for another pair.
+    The versions are the sticker, its mirror image (where the caption allows) and changed copies. The file's name
+    holds the codec's and the data's fingerprints, so that a cache is never used for another pair.
+
+    Args:
+        copies: changed copies of each sticker (:mod:`rdtf.data.augment`).
     """
 
-    def __init__(self, dataset: StickerDataset, codec: Codec, folder: Path) -> None:
+    def __init__(self, dataset: StickerDataset, codec: Codec, folder: Path, copies: int = 0) -> None:
+        self.copies = copies
         self.records = [dataset.record(i) for i in range(len(dataset))]
         rows, self._starts = 0, []
         for record in self.records:
             self._starts.append(rows)
-            rows += record.num_frames * (2 if record.flippable else 1)
+            rows += record.num_frames * (FIRST_CHANGED + copies)
         side = dataset.size // codec.downscale
         shape = (rows, codec.latent_channels, side, side)
-        path = folder / f"latents-{codec.fingerprint}-{dataset.fingerprint}-{dataset.split or 'all'}.npy"
+        path = folder / f"latents-{codec.fingerprint}-{dataset.fingerprint}-{dataset.split or 'all'}-{copies}.npy"
         if not path.exists():
             self._fill(path, shape, dataset, codec)
         self._latents = np.load(path, mmap_mode="r")
@@ -47,9 +53,7 @@ class LatentCache:
             with bars() as progress:
                 task = progress.add_task("Encoding frames", total=len(self.records), note="")
                 for i, (record, start) in enumerate(zip(self.records, self._starts, strict=True)):
-                    frames = to_tensor(dataset.frames(i))
-                    if record.flippable:
-                        frames = torch.cat([frames, frames.flip(-1)])
+                    frames = to_tensor(np.concatenate(list(self._versions(record, dataset.frames(i)))))
                     for at in range(0, len(frames), _FRAMES_AT_ONCE):
                         latents = codec.encode(frames[at : at + _FRAMES_AT_ONCE])
                         out[start + at : start + at + len(latents)] = latents.float().numpy()
@@ -60,9 +64,18 @@ class LatentCache:
             del out
             partial.unlink(missing_ok=True)
 
-    def clip(self, sticker: int, frames: Sequence[int], flip: bool) -> Tensor:
-        """``(c, f, h, w)`` float32 latents of some frames of a sticker, mirrored if wanted (and allowed)."""
+    def _versions(self, record: StickerRecord, frames: np.ndarray) -> Iterator[np.ndarray]:
+        yield frames
+        yield frames[:, :, ::-1]  # kept for unflippable ones too: a fixed number of rows a frame, and few of them
+        for version in range(FIRST_CHANGED, FIRST_CHANGED + self.copies):
+            yield self.change(record, version).apply(frames)
+
+    def change(self, record: StickerRecord, version: int) -> Change:
+        """How a changed copy differs from its sticker."""
+        return Change.draw(record.id, version, record.flippable)
+
+    def clip(self, sticker: int, frames: Sequence[int], version: int) -> Tensor:
+        """``(c, f, h, w)`` float32 latents of some frames of a version of a sticker."""
         record = self.records[sticker]
-        assert not flip or record.flippable
-        rows = self._starts[sticker] + np.asarray(frames) + (record.num_frames if flip else 0)
+        rows = self._starts[sticker] + np.asarray(frames) + record.num_frames * version
         return torch.from_numpy(self._latents[rows].astype(np.float32)).movedim(0, 1)

@@ -65,37 +65,48 @@ class TrainReport:
     finished: bool
 
 
-def train(data: Path, run: Path, settings: TrainSettings, *, resume: bool = False) -> TrainReport:
+def train(data: Path, run: Path, settings: TrainSettings) -> TrainReport:
     """Train a generator on a prepared dataset.
 
     The run's folder gets ``config.json`` (the resolved settings), ``log.jsonl`` (a line a step), ``checkpoints/``,
     ``previews/`` and ``pipeline/``, the saved :class:`~rdtf.pipeline.StickerPipeline` of the averaged weights. Ctrl-C
     or SIGTERM finishes the step, saves and returns.
 
-    Args:
-        resume: go on from the newest checkpoint with the settings saved in the run; ``settings`` then only gives the
-            new end of the training (``steps``, ``minutes``).
-
     Raises:
-        ValueError: the folder already holds a run (and ``resume`` is off) or holds none (and it is on), or data and
-            codec do not fit.
+        ValueError: the folder already holds a run, or data and codec do not fit.
         TrainingError: the loss is not finite.
     """
-    config = run / "config.json"
-    if resume:
-        if not config.is_file():
-            raise ValueError(f"{run} holds no run to resume (no config.json); start one without --resume")
-        saved = TrainSettings.model_validate(json.loads(config.read_text(encoding="utf-8"))["settings"])
-        settings = saved.model_copy(update={"steps": settings.steps, "minutes": settings.minutes})
-    elif config.exists():
+    if (run / "config.json").exists():
         raise ValueError(f"{run} already holds a run; go on with --resume or choose another folder")
-    return Trainer(data, run, settings, resume=resume).fit()
+    return Trainer(data, run, settings).fit()
+
+
+def resume(data: Path, run: Path, *, steps: int | None = None, minutes: float | None = None) -> TrainReport:
+    """Go on from a run's newest checkpoint, with the settings saved in the run.
+
+    Args:
+        steps, minutes: a new end of the training, if wanted.
+
+    Raises:
+        ValueError: no run or no usable checkpoint there, or the data is not what the run was trained on.
+    """
+    config = run / "config.json"
+    if not config.is_file():
+        raise ValueError(f"{run} holds no run to resume (no config.json); start one without --resume")
+    saved = json.loads(config.read_text(encoding="utf-8"))
+    ends = {name: value for name, value in (("steps", steps), ("minutes", minutes)) if value is not None}
+    settings = TrainSettings.model_validate({**saved["settings"], **ends})
+    trainer = Trainer(data, run, settings)
+    if trainer.fingerprint != saved["fingerprint"]:
+        raise ValueError(f"{run} was trained on other data ({saved['data']}); resume it on that")
+    trainer.restore()
+    return trainer.fit()
 
 
 class Trainer:
     """One run: everything it is made of, and its loop."""
 
-    def __init__(self, data: Path, run: Path, settings: TrainSettings, *, resume: bool = False) -> None:
+    def __init__(self, data: Path, run: Path, settings: TrainSettings) -> None:
         run.mkdir(parents=True, exist_ok=True)
         keep_freed_memory()
         if settings.threads:
@@ -116,7 +127,7 @@ class Trainer:
         if settings.gradient_checkpointing:
             self.dfgn.enable_gradient_checkpointing()
         self.curriculum = Curriculum(settings.curriculum, settings.task_weights)
-        latents = LatentCache(dataset, self.codec, _cache_folder(data, run))
+        latents = LatentCache(dataset, self.codec, _cache_folder(data, run), settings.copies)
         self.source = ClipSource(latents, self.text, self.curriculum, settings)
         self.preview_captions = sorted({r.caption for r in latents.records[:: max(1, len(latents.records) // 97)]})
         self.sample_size = dataset.size
@@ -136,20 +147,14 @@ class Trainer:
             weight_decay=settings.weight_decay,
         )
         self.ema = EMAModel(self.named.values(), decay=settings.ema_decay, foreach=True)
+        self.data, self.fingerprint = data, dataset.fingerprint
         self.step, self.seconds = 0, 0.0
-        if resume:
-            self._restore()
-        else:
-            facts = {
-                "settings": settings.model_dump(),
-                "data": str(data.resolve()),
-                "fingerprint": dataset.fingerprint,
-            }
-            (run / "config.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
     def fit(self) -> TrainReport:
         """Train to the end, or until a signal."""
         settings = self.settings
+        facts = {"settings": settings.model_dump(), "data": str(self.data.resolve()), "fingerprint": self.fingerprint}
+        (self.run / "config.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
         limit = settings.minutes * 60 if settings.minutes else math.inf
         parameters = sum(p.numel() for p in self.named.values()) / 1e6
         console.print(
@@ -306,7 +311,8 @@ class Trainer:
         partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Take up the newest whole checkpoint."""
         found = load_latest(self.run / "checkpoints")
         if found is None:
             raise ValueError(f"{self.run} has no checkpoint yet; delete the folder and start again without --resume")
@@ -371,7 +377,7 @@ def bf16_is_faster(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep large freed blocks: else every activation is mapped and cleared anew (15 % of a small step)."""
+    """Tell glibc to keep large freed blocks; else every activation is mapped and cleared anew, 15 % of a step."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         trim_threshold, mmap_threshold = -1, -3

@@ -39,6 +39,7 @@ class TrainSettings(BaseModel):
         batch_size: stickers a step; ``stills_share`` of them are stills where the data has both kinds.
         frames: most frames of a clip.
         cluster_share: share of clips made by feature clusters; the others take evenly spaced frames.
+        copies: changed copies of each sticker to train on beside it: moved, turned, scaled, some recoloured.
         text_drop: probability of hiding the caption. word_drop: probability of dropping each of its words.
         loss_on_known: count given frames in the loss too, as the paper does.
         muon: Muon for hidden matrices (``muon_lr``), AdamW (``lr``) for the rest; otherwise AdamW alone.
@@ -63,6 +64,7 @@ class TrainSettings(BaseModel):
     stills_share: float = Field(0.25, ge=0, le=1)
     frames: int = Field(8, ge=1, le=MAX_FRAMES)
     cluster_share: float = Field(0.5, ge=0, le=1)
+    copies: int = Field(2, ge=0, le=16)
     text_drop: float = Field(0.1, ge=0, le=1)
     word_drop: float = Field(0.2, ge=0, le=1)
     curriculum: str = "adaptive-normalised"
@@ -113,6 +115,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "steps": 50_000,
         "batch_size": 16,
         "cluster_share": 1.0,
+        "copies": 0,
         "curriculum": "adaptive",
         "task_weights": {},
         "loss_on_known": True,

@@ -9,6 +9,7 @@ import torch
 
 from rdtf.batch import ClipBatch
 from rdtf.curriculum import Curriculum
+from rdtf.data.augment import FIRST_CHANGED, PLAIN
 from rdtf.data.clips import ClipPlan, plan_clip
 from rdtf.masks import Task, draw_known
 from rdtf.rng import numpy_rng
@@ -71,22 +72,26 @@ class ClipSource:
         captions: list[str] = []
         for sticker in stickers:
             record = records[sticker]
-            plan = plan_clip(record, settings.frames, rng, cluster_share=settings.cluster_share)
+            plan = plan_clip(
+                record, settings.frames, rng, cluster_share=settings.cluster_share, copies=self.latents.copies
+            )
             task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
             showable = np.asarray(record.coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
             plans.append(plan)
             tasks.append(task)
             known.append(draw_known(task, len(plan.frames), rng, unknown=unknown, showable=showable))
             shown = task.uses_text and rng.random() >= settings.text_drop
+            if plan.version >= FIRST_CHANGED and self.latents.change(record, plan.version).hue:
+                shown = False  # its caption may name the old colours
             captions.append(self._caption(sticker, rng) if shown else "")
 
         slots = max(len(plan.frames) for plan in plans)
-        shape = self.latents.clip(stickers[0], [0], False).shape
+        shape = self.latents.clip(stickers[0], [0], PLAIN).shape
         video = torch.zeros(len(plans), shape[0], slots, *shape[2:])
         valid, condition = (torch.zeros(len(plans), slots, dtype=torch.bool) for _ in range(2))
         for i, (sticker, plan) in enumerate(zip(stickers, plans, strict=True)):
             count = len(plan.frames)
-            video[i, :, :count] = self.latents.clip(sticker, plan.frames, plan.flip)
+            video[i, :, :count] = self.latents.clip(sticker, plan.frames, plan.version)
             valid[i, :count] = True
             condition[i, :count] = torch.from_numpy(known[i])
         return ClipBatch(

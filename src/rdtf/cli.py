@@ -1,0 +1,458 @@
+"""The ``rdtf`` command: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rdtf.progress import bars, console
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rdtf.sticker import Sticker
+    from rdtf.train.loop import TrainReport
+
+# Heavy modules are imported inside the commands: `rdtf --help` answers at once.
+
+app = typer.Typer(
+    help="Train your own animated-sticker generator from scratch, and use it.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """A user's mistake is a line, not a traceback."""
+    from pydantic import ValidationError
+
+    from rdtf.train.loop import TrainingError
+
+    try:
+        yield
+    except ValidationError as error:
+        for problem in error.errors():
+            place = ".".join(map(str, problem["loc"]))
+            console.print(f"[red]Error:[/red] {place + ': ' if place else ''}{problem['msg']}", highlight=False)
+        raise typer.Exit(2) from None
+    except (ValueError, TrainingError, OSError, ImportError) as error:
+        console.print("[red]Error:[/red]", str(error), markup=True, highlight=False)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder for everything the demo makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of stickers, training and generation.")] = 0,
+) -> None:
+    """Draw stickers, train a small model on them, generate with it, and write a page with the pictures."""
+    from rdtf.demo import run_demo
+
+    with _plain_errors():
+        page = run_demo(out, seed=seed)
+    console.print(f"Open {page}")
+
+
+@app.command()
+def world(
+    out: Annotated[Path, typer.Argument(help="New folder for the sticker files.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of stickers.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Each sticker is a function of seed and index.")] = 0,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Height and width in pixels.")] = 64,
+    vocabulary: Annotated[str, typer.Option(help="full or small.")] = "full",
+    file_format: Annotated[str, typer.Option("--format", help="webp or apng.")] = "webp",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Draw captioned stickers with the built-in world."""
+    from rdtf.data.world import write_world
+
+    with _plain_errors():
+        write_world(out, count, seed, size=size, format=file_format, vocabulary=vocabulary, workers=workers)
+    console.print(f"Wrote {count} stickers to {out}")
+
+
+@app.command()
+def prepare(
+    sources: Annotated[list[Path], typer.Argument(help="Folders of stickers, and last the new dataset folder.")],
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Height and width of the frames.")] = 64,
+    max_frames: Annotated[int, typer.Option(min=1, help="Longer stickers are thinned out evenly.")] = 40,
+    split_by: Annotated[str, typer.Option(help="content, or caption: equal captions share a split.")] = "content",
+    seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier dataset.")] = False,
+) -> None:
+    """Read folders of sticker files into a dataset."""
+    from rdtf.data.prepare import PrepareSettings
+    from rdtf.data.prepare import prepare as run
+
+    with _plain_errors():
+        if len(sources) < 2:
+            raise ValueError("give at least one folder of stickers and then the dataset folder to make")
+        values: dict[str, Any] = {"size": size, "max_frames": max_frames, "split_by": split_by, "seed": seed}
+        settings = PrepareSettings.model_validate({**values, "workers": workers})
+        report = run(sources[:-1], sources[-1], settings, overwrite=overwrite)
+    console.print(report.summary())
+
+
+@app.command()
+def inspect(
+    data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the page and the contact sheet.")],
+    count: Annotated[int, typer.Option(min=1, help="Stickers on the contact sheet.")] = 24,
+    seed: Annotated[int, typer.Option(help="Which stickers.")] = 0,
+) -> None:
+    """Show what training will see."""
+    from rdtf.data.inspect import inspect_dataset
+
+    with _plain_errors():
+        page = inspect_dataset(data, out, count=count, seed=seed)
+    console.print(f"Open {page}")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
+    run: Annotated[Path, typer.Argument(help="New folder for the run (an existing one with --resume).")],
+    size: Annotated[str | None, typer.Option(help="tiny, small, base or paper.")] = None,
+    recipe: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="End earlier, at this time, with the schedule complete.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Stickers a step.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, max=16, help="Most frames of a clip.")] = None,
+    codec: Annotated[str | None, typer.Option(help="f4, f8, pixel, pixel2, or a folder or hub id.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="builtin, or one or two folders or hub ids.")] = None,
+    curriculum: Annotated[str | None, typer.Option(help="none, linear, adaptive or adaptive-normalised.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything drawn.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
+    preview_every: Annotated[int | None, typer.Option(min=1, help="Steps between previews.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other setting, as name=value (value is JSON or text).")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+) -> None:
+    """Train a generator from scratch."""
+    from rdtf.train.loop import resume as resume_training
+    from rdtf.train.loop import train as run_training
+    from rdtf.train.settings import recipe_settings
+
+    with _plain_errors():
+        if resume:
+            _report_training(resume_training(data, run, steps=steps, minutes=minutes))
+            return
+        resolved = recipe_settings(
+            recipe,
+            **{
+                **_assignments(settings or []),
+                "size": size,
+                "steps": steps,
+                "minutes": minutes,
+                "batch_size": batch_size,
+                "frames": frames,
+                "codec": codec,
+                "text": text or None,
+                "curriculum": curriculum,
+                "seed": seed,
+                "threads": threads,
+                "checkpoint_every": checkpoint_every,
+                "preview_every": preview_every,
+            },
+        )
+        _report_training(run_training(data, run, resolved))
+
+
+def _report_training(report: TrainReport) -> None:
+    state = "finished" if report.finished else "stopped; go on with --resume"
+    console.print(f"{report.run}: {report.steps} steps in {report.seconds / 60:.1f} min, {state}")
+
+
+def _assignments(pairs: list[str]) -> dict[str, Any]:
+    """``["a.b=1", "c=x"]`` to ``{"a": {"b": 1}, "c": "x"}``."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise ValueError(f"--set {pair}: write it as name=value")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        *parents, last = name.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return values
+
+
+@app.command()
+def train_codec(
+    data: Annotated[list[Path], typer.Argument(help="Prepared datasets, and last the new codec folder.")],
+    downscale: Annotated[int, typer.Option(help="4 or 8.")] = 4,
+    minutes: Annotated[float, typer.Option(help="Training time.")] = 15.0,
+    seed: Annotated[int, typer.Option(help="Seed of weights and batches.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Train an RGBA autoencoder on the frames of prepared datasets."""
+    from rdtf.train.codec import CodecTrainSettings
+    from rdtf.train.codec import train_codec as run
+
+    with _plain_errors():
+        if len(data) < 2:
+            raise ValueError("give at least one prepared dataset and then the codec folder to make")
+        values = {"downscale": downscale, "minutes": minutes, "seed": seed, "threads": threads}
+        report = run(data[:-1], data[-1], CodecTrainSettings.model_validate(values))
+    console.print(report)
+
+
+Model = Annotated[Path, typer.Argument(help="A run's folder or a saved pipeline's.")]
+Caption = Annotated[str, typer.Argument(help="What to show, in words.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help=".webp, .png/.apng, .gif, .sheet.png, or a folder of PNGs.")]
+Frames = Annotated[int, typer.Option(min=1, max=16, help="Frames of the sticker.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same pixels.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the model's.")]
+Guidance = Annotated[float | None, typer.Option(help="How closely to follow the caption; 1 = no guidance.")]
+ImageGuidance = Annotated[float | None, typer.Option(help="How closely to follow the given frames.")]
+Count = Annotated[int, typer.Option(min=1, help="Stickers to make, with seeds counting up.")]
+Fps = Annotated[float | None, typer.Option(min=0.1, max=100, help="Frames a second.")]
+Loop = Annotated[bool, typer.Option("--loop", help="Time is circular: the last frame leads back to the first.")]
+Size = Annotated[int | None, typer.Option(min=16, max=2048, help="Output pixels; default: the model's.")]
+
+DEFAULT_FPS = 8.0
+
+
+def _generate(
+    model: Path,
+    caption: str,
+    given: Callable[[], dict[int, np.ndarray]],
+    out: Path,
+    *,
+    fps: float | None,
+    count: int,
+    steps: int | None,
+    **call: Any,
+) -> None:
+    """Run the pipeline and write the files; with more than one sticker, each name gets a number."""
+    with _plain_errors():
+        from rdtf.data.write import save_sticker
+        from rdtf.pipeline import load_pipeline
+
+        pipe = load_pipeline(model)
+        frames = given()
+        with bars() as progress:
+            task = progress.add_task("Generating", total=steps or pipe.config.steps, note="")
+            stickers = pipe(
+                caption,
+                frames=frames,
+                num_stickers_per_prompt=count,
+                num_inference_steps=steps,
+                fps=fps or DEFAULT_FPS,
+                callback_on_step_end=lambda done, total: progress.update(task, completed=done, total=total),
+                **call,
+            ).stickers
+        for i, sticker in enumerate(stickers):
+            name, dot, ending = out.name.partition(".")
+            path = out if count == 1 else out.with_name(f"{name}-{i + 1}{dot}{ending}")
+            save_sticker(sticker, path)
+            console.print(f"Wrote {path}")
+
+
+def _read(path: Path) -> Sticker:
+    from rdtf.data.read import read_sticker
+
+    return read_sticker(path)
+
+
+@app.command()
+def generate(
+    model: Model,
+    caption: Caption,
+    out: Out = Path("sticker.webp"),
+    frames: Frames = 8,
+    seed: Seed = 0,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    count: Count = 1,
+    fps: Fps = None,
+    loop: Loop = False,
+    size: Size = None,
+) -> None:
+    """Text to sticker."""
+    _generate(
+        model,
+        caption,
+        dict,
+        out,
+        num_frames=frames,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance,
+        count=count,
+        fps=fps,
+        loop=loop,
+        output_size=size,
+    )
+
+
+@app.command()
+def animate(
+    model: Model,
+    image: Annotated[Path, typer.Argument(help="The image (of an animation: its first frame).")],
+    caption: Caption = "",
+    out: Out = Path("sticker.webp"),
+    at: Annotated[int, typer.Option(min=0, max=15, help="Where the image stands in the sticker, from 0.")] = 0,
+    frames: Frames = 8,
+    seed: Seed = 0,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    image_guidance: ImageGuidance = None,
+    count: Count = 1,
+    fps: Fps = None,
+    loop: Loop = False,
+    size: Size = None,
+) -> None:
+    """Bring an image to life, with or without a caption."""
+    _generate(
+        model,
+        caption,
+        lambda: {at: _read(image).frames[0]},
+        out,
+        num_frames=frames,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance,
+        image_guidance_scale=image_guidance,
+        count=count,
+        fps=fps,
+        loop=loop,
+        output_size=size,
+    )
+
+
+@app.command()
+def inbetween(
+    model: Model,
+    images: Annotated[list[Path], typer.Argument(help="Key frames in order, at least two.")],
+    caption: Annotated[str, typer.Option(help="What it shows, in words.")] = "",
+    out: Out = Path("sticker.webp"),
+    between: Annotated[int, typer.Option(min=1, max=14, help="New frames between two given ones.")] = 1,
+    seed: Seed = 0,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    image_guidance: ImageGuidance = None,
+    count: Count = 1,
+    fps: Fps = None,
+    loop: Loop = False,
+    size: Size = None,
+) -> None:
+    """Fill the gaps between key frames; with --loop also from the last back to the first."""
+    with _plain_errors():
+        if len(images) < 2:
+            raise ValueError("in-betweening needs at least two images")
+        total = len(images) * (between + 1) - (0 if loop else between)
+        if total > 16:
+            raise ValueError(
+                f"{len(images)} images with {between} between make {total} frames; at most 16 are possible"
+            )
+    _generate(
+        model,
+        caption,
+        lambda: {i * (between + 1): _read(path).frames[0] for i, path in enumerate(images)},
+        out,
+        num_frames=total,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance,
+        image_guidance_scale=image_guidance,
+        count=count,
+        fps=fps,
+        loop=loop,
+        output_size=size,
+    )
+
+
+@app.command()
+def extend(
+    model: Model,
+    sticker: Annotated[Path, typer.Argument(help="The sticker to go on with.")],
+    caption: Annotated[str, typer.Option(help="What it shows, in words.")] = "",
+    out: Out = Path("sticker.webp"),
+    after: Annotated[int, typer.Option(min=0, max=15, help="New frames behind it.")] = 3,
+    before: Annotated[int, typer.Option(min=0, max=15, help="New frames in front of it.")] = 0,
+    context: Annotated[
+        int | None, typer.Option(min=1, max=15, help="Frames kept of it, evenly spaced; default: to fill up 8.")
+    ] = None,
+    seed: Seed = 0,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    image_guidance: ImageGuidance = None,
+    count: Count = 1,
+    fps: Fps = None,
+    loop: Loop = False,
+    size: Size = None,
+) -> None:
+    """Make a sticker longer, forwards or backwards, at its own pace."""
+    from rdtf.data.read import read_sticker
+
+    with _plain_errors():
+        if before + after == 0:
+            raise ValueError("nothing to add: give --after or --before")
+        kept = context or max(2, 8 - before - after)
+        source = read_sticker(sticker, max_frames=kept)
+        total = before + len(source) + after
+        if total > 16:
+            raise ValueError(
+                f"{len(source)} frames with {before + after} new ones make {total}; at most 16 are possible"
+            )
+    _generate(
+        model,
+        caption,
+        lambda: {before + i: frame for i, frame in enumerate(source.frames)},
+        out,
+        num_frames=total,
+        seed=seed,
+        steps=steps,
+        guidance_scale=guidance,
+        image_guidance_scale=image_guidance,
+        count=count,
+        fps=fps or 1000.0 / float(source.durations.mean()),
+        loop=loop,
+        output_size=size,
+    )
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Annotated[Path, typer.Argument(help="Prepared dataset with held-out splits.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file for the result.")] = Path("evaluation.json"),
+    split: Annotated[list[str] | None, typer.Option(help="Splits to measure on; default: val and test.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Samples a clip.")] = 4,
+    steps: Steps = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many clips.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Measure in-betweening and extension on held-out stickers, beside crossfade and nearest frame."""
+    from rdtf.evaluate import evaluate as run
+
+    with _plain_errors():
+        result = run(
+            model, data, splits=split or ("val", "test"), samples=samples, steps=steps, limit=limit, seed=seed, out=out
+        )
+    console.print(result.table())
+    console.print(f"Wrote {out}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,71 @@
+"""Changed copies of a sticker for small data sets: moved, turned, scaled, and at times recoloured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from rdtf.pixels import premultiply, unpremultiply
+from rdtf.rng import numpy_rng
+
+PLAIN, MIRRORED, FIRST_CHANGED = 0, 1, 2  # numbers of a sticker's versions
+
+
+@dataclass(frozen=True)
+class Change:
+    """One way to change all frames of a sticker alike.
+
+    Attributes:
+        angle: turn in degrees. scale: about the centre. shift: in parts of the canvas, right and down.
+        hue: rotation of the colour circle in 0..1; other than 0 it no longer fits a caption that names colours.
+        mirror: left and right exchanged, before all else.
+    """
+
+    angle: float
+    scale: float
+    shift: tuple[float, float]
+    hue: float
+    mirror: bool
+
+    @classmethod
+    def draw(cls, sticker: str, version: int, mirror: bool) -> Change:
+        """The change that makes a numbered version of a sticker, a pure function of the arguments.
+
+        Args:
+            sticker: its id.
+            mirror: whether it may be mirrored.
+        """
+        rng = numpy_rng(0, version, f"change/{sticker}")
+        angle, scale = rng.normal(0, 6), math.exp(rng.uniform(math.log(0.75), math.log(1.1)))
+        shift = rng.uniform(-0.06, 0.06, 2)
+        hue = float(rng.uniform(0.1, 0.9)) if rng.random() < 0.5 else 0.0
+        return cls(float(angle), scale, (float(shift[0]), float(shift[1])), hue, mirror and bool(rng.random() < 0.5))
+
+    def apply(self, frames: np.ndarray) -> np.ndarray:
+        """Change straight RGBA frames ``(n, s, s, 4)`` uint8; what leaves the canvas is lost, what enters is empty."""
+        if self.mirror:
+            frames = frames[:, :, ::-1]
+        if self.hue:
+            frames = np.stack([self._recolour(frame) for frame in frames])
+        return unpremultiply(np.stack([self._move(frame) for frame in premultiply(frames)]))
+
+    def _recolour(self, frame: np.ndarray) -> np.ndarray:
+        hsv = np.array(Image.fromarray(np.ascontiguousarray(frame[..., :3]), "RGB").convert("HSV"))
+        hsv[..., 0] += np.uint8(self.hue * 256)  # wraps, as hue does
+        return np.dstack([np.asarray(Image.fromarray(hsv, "HSV").convert("RGB")), frame[..., 3]])
+
+    def _move(self, frame: np.ndarray) -> np.ndarray:
+        size = len(frame)
+        centre = (size - 1) / 2
+        cos, sin = (f(math.radians(self.angle)) / self.scale for f in (math.cos, math.sin))
+        x, y = (centre + s * size for s in self.shift)
+        # Pillow wants the way back: for each output pixel the place in the input.
+        affine = (cos, sin, centre - cos * x - sin * y, -sin, cos, centre + sin * x - cos * y)
+        image = Image.frombuffer("RGBa", (size, size), np.ascontiguousarray(frame), "raw", "RGBa", 0, 1)
+        moved = image.transform((size, size), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
+        out = np.frombuffer(moved.tobytes(), np.uint8).reshape(frame.shape).copy()
+        out[..., :3] = np.minimum(out[..., :3], out[..., 3:])  # filter overshoot
+        return out
