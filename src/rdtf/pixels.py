@@ -15,10 +15,8 @@ Background = tuple[int, int, int]
 
 def premultiply(frames: np.ndarray) -> np.ndarray:
     """Straight ``(..., 4)`` uint8 to premultiplied ``(..., 4)`` uint8, rounded to nearest."""
-    out = frames.copy()
-    alpha = frames[..., 3:].astype(np.uint16)
-    out[..., :3] = (frames[..., :3] * alpha + 127) // 255
-    return out
+    flat = np.ascontiguousarray(frames).reshape(-1, frames.shape[-2], 4)
+    return np.array(Image.fromarray(flat, "RGBA").convert("RGBa")).reshape(frames.shape)
 
 
 def unpremultiply(frames: np.ndarray) -> np.ndarray:

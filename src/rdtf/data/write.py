@@ -163,7 +163,7 @@ _WEBP_PICTURE = (b"ALPH", b"VP8 ", b"VP8L")
 
 
 def _webp_picture(pixels: np.ndarray) -> bytes:
-    return _picture(pixels, "WEBP", lossless=True, exact=True, quality=75, method=4)
+    return _picture(pixels, "WEBP", lossless=True, exact=True, quality=50, method=2)
 
 
 def _u24(value: int) -> bytes:

@@ -1,0 +1,257 @@
+"""The prepared dataset: its files on disk, and reading them through a memory map."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rdtf.data.captions import SPLITS
+from rdtf.sticker import Sticker
+
+FORMAT = "rdtf-stickers/1"
+MANIFEST = "manifest.json"
+_FRAMES = "frames"
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("caption", pa.string(), nullable=False),
+        pa.field("captions", pa.list_(pa.string()), nullable=False),
+        pa.field("attributes", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("license", pa.string()),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("num_frames", pa.int32(), nullable=False),
+        pa.field("size", pa.int32(), nullable=False),
+        pa.field("durations", pa.list_(pa.float32()), nullable=False),
+        pa.field(_FRAMES, pa.large_binary(), nullable=False),
+        pa.field("coverage", pa.list_(pa.float32()), nullable=False),
+        pa.field("motion", pa.float32(), nullable=False),
+        pa.field("loops", pa.bool_(), nullable=False),
+        pa.field("flippable", pa.bool_(), nullable=False),
+        pa.field("clusters", pa.list_(pa.list_(pa.int8())), nullable=False),
+    ]
+)
+"""Columns of the Arrow files, one row a sticker. ``attributes`` is JSON, ``frames`` is from :func:`pack_frames`."""
+
+
+class Rejection(BaseModel):
+    """A file (or a line of a metadata file) that is not in the dataset, and why."""
+
+    model_config = ConfigDict(frozen=True)
+    file: str
+    reason: str
+
+
+class Manifest(BaseModel):
+    """What ``manifest.json`` says about a dataset; it holds no times and no absolute paths.
+
+    Attributes:
+        format: :data:`FORMAT`.
+        settings: the settings that shape the content.
+        files: the Arrow files, in order, with their numbers of rows.
+        counts: stickers per split.
+        sources: stickers per source folder, by its label.
+        licenses: stickers per licence named in metadata.
+        fingerprint: hash over everything in the rows (of the frames: their hash), in order.
+        rejected: what was left out.
+        passed_over: number of captions, read-mes and hidden files seen, which are no stickers.
+    """
+
+    format: str
+    settings: dict[str, Any]
+    files: dict[str, int]
+    counts: dict[str, int]
+    sources: dict[str, int]
+    licenses: dict[str, int]
+    fingerprint: str
+    rejected: list[Rejection]
+    passed_over: int
+
+
+@dataclass(frozen=True)
+class StickerRecord:
+    """All that a dataset knows about a sticker, without its frames.
+
+    Attributes:
+        id: 16 hex digits, hash of frames and caption.
+        caption: the first of ``captions``.
+        captions: at least one text; empty if nothing is known.
+        attributes: further metadata.
+        source: the file it came from, below and with the label of its source folder.
+        license: as the metadata names it, or None.
+        split: ``train``, ``val`` or ``test``.
+        num_frames: 1 or more.
+        size: height and width in pixels.
+        durations: milliseconds of each frame.
+        coverage: mean alpha of each frame, 0..1.
+        motion: mean absolute premultiplied difference between neighbouring frames, 0..1.
+        loops: whether the last frame leads on to the first.
+        flippable: whether a mirror image still agrees with all captions.
+        clusters: for each k of :data:`~rdtf.data.keyframes.CLUSTER_COUNTS` the label of each frame.
+    """
+
+    id: str
+    caption: str
+    captions: tuple[str, ...]
+    attributes: dict[str, Any]
+    source: str
+    license: str | None
+    split: str
+    num_frames: int
+    size: int
+    durations: tuple[float, ...]
+    coverage: tuple[float, ...]
+    motion: float
+    loops: bool
+    flippable: bool
+    clusters: tuple[tuple[int, ...], ...]
+
+
+def pack_frames(frames: np.ndarray) -> bytes:
+    """``(n, s, s, 4)`` uint8 to the bytes of the ``frames`` column: raw RGBA, zstd-compressed."""
+    return pa.Codec("zstd", compression_level=3).compress(np.ascontiguousarray(frames), asbytes=True)
+
+
+def unpack_frames(data: pa.Buffer | bytes, num_frames: int, size: int) -> np.ndarray:
+    """Reverse of :func:`pack_frames`: a writable ``(num_frames, size, size, 4)`` uint8 array."""
+    shape = (num_frames, size, size, 4)
+    raw = pa.Codec("zstd").decompress(data, decompressed_size=int(np.prod(shape)))
+    return np.frombuffer(raw, np.uint8).reshape(shape).copy()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a dataset.
+
+    Raises:
+        ValueError: there is no such folder, it holds no dataset, or one of another format.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.parent.is_dir():
+        raise ValueError(f"{folder}: no such folder; make a dataset with: rdtf prepare FOLDER... {folder}")
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no prepared dataset (no {MANIFEST}); make one with: rdtf prepare")
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        found = values.get("format") if isinstance(values, dict) else None
+        if not isinstance(found, str) or not found.startswith("rdtf-stickers/"):
+            raise ValueError(f"{path} is not the manifest of a prepared dataset")
+        if found != FORMAT:
+            raise ValueError(f"{folder} has the format {found}, this version reads {FORMAT}; prepare it anew")
+        return Manifest.model_validate(values)
+    except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}); prepare the dataset anew") from error
+
+
+class StickerDataset:
+    """A prepared dataset, or one split of it, read through a memory map. It holds no other state and pickles.
+
+    Args:
+        folder: what ``rdtf prepare`` made.
+        split: ``train``, ``val`` or ``test``; None for all. A split may be empty.
+
+    Raises:
+        ValueError: not a dataset, another format, a damaged file, or an unknown split.
+    """
+
+    def __init__(self, folder: Path | str, split: str | None = None) -> None:
+        self.folder = Path(folder)
+        self.split = split
+        self.manifest = read_manifest(self.folder)
+        if split is not None and split not in SPLITS:
+            counts = ", ".join(f"{name} ({count})" for name, count in self.manifest.counts.items())
+            raise ValueError(f"{folder} has no split {split!r}; it has {counts}")
+        self._batches: list[pa.RecordBatch] = []
+        places: list[np.ndarray] = []
+        for name, rows in self.manifest.files.items():
+            batches = self._open(name, rows)
+            for batch in batches:
+                chosen = np.arange(batch.num_rows)
+                if split is not None:
+                    chosen = np.flatnonzero(batch.column("split").to_numpy(zero_copy_only=False) == split)
+                places.append(np.stack([np.full_like(chosen, len(self._batches)), chosen], axis=1))
+                self._batches.append(batch)
+        self._places = np.concatenate(places) if places else np.zeros((0, 2), np.int64)
+
+    def _open(self, name: str, rows: int) -> list[pa.RecordBatch]:
+        path = self.folder / name
+        try:
+            reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"{path} is missing or damaged ({error}); prepare the dataset anew") from error
+        if not reader.schema.equals(SCHEMA) or sum(batch.num_rows for batch in batches) != rows:
+            raise ValueError(f"{path} is not what {MANIFEST} says; prepare the dataset anew")
+        return batches
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folder, self.split)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Sticker]:
+        return (self.sticker(i) for i in range(len(self)))
+
+    @property
+    def size(self) -> int:
+        """Height and width of all frames in pixels."""
+        return int(self.manifest.settings["size"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal fingerprints mean equal rows in equal order (of the whole dataset, not of the split)."""
+        return self.manifest.fingerprint
+
+    def _row(self, index: int) -> tuple[pa.RecordBatch, int]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sticker {index} of {len(self)}")
+        batch, row = self._places[index].tolist()
+        return self._batches[batch], row
+
+    def record(self, index: int) -> StickerRecord:
+        """Everything about a sticker but its frames."""
+        batch, row = self._row(index)
+        values = {name: batch.column(name)[row].as_py() for name in batch.schema.names if name != _FRAMES}
+        for name in ("captions", "durations", "coverage"):
+            values[name] = tuple(values[name])
+        values["clusters"] = tuple(tuple(labels) for labels in values["clusters"])
+        values["attributes"] = json.loads(values["attributes"])
+        return StickerRecord(**values)
+
+    def frames(self, index: int) -> np.ndarray:
+        """Frames of a sticker: ``(n, size, size, 4)`` uint8, straight alpha, the caller's own."""
+        batch, row = self._row(index)
+        data, count = batch.column(_FRAMES)[row].as_buffer(), batch.column("num_frames")[row].as_py()
+        try:
+            return unpack_frames(data, count, self.size)
+        except (OSError, pa.ArrowException) as error:
+            name = batch.column("source")[row].as_py()
+            raise ValueError(f"{self.folder}: the frames of {name} are damaged; prepare the dataset anew") from error
+
+    def sticker(self, index: int) -> Sticker:
+        """A sticker with its frames, timing, first caption and attributes."""
+        record = self.record(index)
+        durations = np.asarray(record.durations, np.float64)
+        return Sticker(self.frames(index), durations, record.caption, record.attributes)
+
+    def column(self, name: str) -> list[Any]:
+        """One column for all stickers of the split, without touching the others.
+
+        Raises:
+            ValueError: there is no such column.
+        """
+        if name not in SCHEMA.names:
+            raise ValueError(f"no column {name!r}; there are {', '.join(SCHEMA.names)}")
+        values: list[Any] = []
+        for number, batch in enumerate(self._batches):
+            rows = self._places[self._places[:, 0] == number, 1]
+            values += batch.column(name).take(pa.array(rows, pa.int64())).to_pylist()
+        return values

@@ -1,0 +1,135 @@
+"""Frame extraction by feature clustering (paper, "Frame extraction"; section 2 of its data utilisation).
+
+The frames of a sticker are clustered into k groups, and one frame a group is taken in time order: for every k, and
+for every choice within the groups, the same sticker gives another informative clip. The paper clusters VGG features;
+these are small pictures with an edge map, which need no download and tell a sticker's poses apart as well.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import numpy as np
+from einops import einsum, rearrange
+from scipy.cluster.vq import kmeans2
+
+from rdtf.pixels import premultiply
+
+CLUSTER_COUNTS = range(3, 9)
+"""Every k that a sticker is clustered with (paper: k from 3 to 8)."""
+
+GRID = 16
+EDGE_WEIGHT = 2.0
+"""Edges are thin: averaged over a cell they would hardly count beside the colours."""
+
+
+def frame_features(frames: np.ndarray) -> np.ndarray:
+    """Features that frames are clustered by: area-averaged premultiplied RGBA and edge strength on a 16 x 16 grid.
+
+    Args:
+        frames: ``(n, h, w, 4)`` uint8, straight alpha.
+
+    Returns:
+        ``(n, 16 * 16 * 5)`` float64, about 0..1; a pure function of what the frames look like (colour under
+        transparent pixels does not count).
+    """
+    unit = premultiply(frames).astype(np.float64) / 255.0
+    # Outlines show in alpha, features inside (eyes, mouth) in brightness.
+    drawn = np.stack([unit[..., 3], unit[..., :3].mean(-1)])
+    steps_y = np.abs(np.diff(drawn, axis=2, prepend=drawn[:, :, :1]))
+    steps_x = np.abs(np.diff(drawn, axis=3, prepend=drawn[:, :, :, :1]))
+    edges = EDGE_WEIGHT * (steps_y + steps_x).max(0)
+    channels = np.concatenate([unit, edges[..., None]], axis=-1)
+    rows, columns = _area_weights(frames.shape[1]), _area_weights(frames.shape[2])
+    cells = einsum(einsum(channels, columns, "n h w c, x w -> n h x c"), rows, "n h x c, y h -> n y x c")
+    return rearrange(cells, "n y x c -> n (y x c)")
+
+
+def _area_weights(length: int) -> np.ndarray:
+    """``(16, length)`` weights that average ``length`` pixels into 16 equal cells, parts of pixels included."""
+    borders = np.linspace(0, length, GRID + 1)
+    pixels = np.arange(length)
+    overlap = np.minimum(borders[1:, None], pixels + 1) - np.maximum(borders[:-1, None], pixels)
+    overlap = overlap.clip(min=0)
+    return overlap / overlap.sum(1, keepdims=True)
+
+
+def cluster_frames(features: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
+    """Cluster label of each frame, by k-means.
+
+    Args:
+        features: ``(n, d)`` floats, one row a frame.
+        k: number of clusters asked for. There are fewer where there are fewer frames (then each is its own), or
+            fewer different frames (then equal frames share a cluster).
+        seed: of the k-means++ start.
+
+    Returns:
+        ``(n,)`` int8 in 0..k-1, numbered in the order of first appearance, without gaps.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    count = len(features)
+    if count <= k:
+        return np.arange(count, dtype=np.int8)
+    distinct, labels = np.unique(features, axis=0, return_inverse=True)
+    if len(distinct) > k:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="One of the clusters is empty")  # mended below
+            _, labels = kmeans2(features, k, iter=20, minit="++", seed=np.random.default_rng(seed))
+        labels = _fill_empty(features, np.asarray(labels), k)
+    _, first, labels = np.unique(labels.reshape(-1), return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[labels].astype(np.int8)
+
+
+def _fill_empty(features: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Give each empty cluster the frame that lies farthest from the mean of its own."""
+    labels = labels.copy()
+    for missing in sorted(set(range(k)) - set(labels.tolist())):
+        sizes = np.bincount(labels, minlength=k)
+        means = np.stack([features[labels == label].mean(0) if sizes[label] else features[0] for label in range(k)])
+        distances = np.where(sizes[labels] > 1, ((features - means[labels]) ** 2).sum(1), -1.0)
+        labels[distances.argmax()] = missing
+    return labels
+
+
+def pick_frames(labels: np.ndarray, rng: np.random.Generator, how: Literal["first", "random"] = "first") -> np.ndarray:
+    """One frame of every cluster, in time order.
+
+    Args:
+        labels: ``(n,)`` integers from :func:`cluster_frames`.
+        rng: drawn from only if ``how`` is ``"random"``.
+        how: ``"first"`` takes the earliest frame of each cluster (as the paper's release does), ``"random"`` any.
+
+    Returns:
+        Increasing frame indices, as many as there are clusters.
+    """
+    labels = np.asarray(labels)
+    if how == "first":
+        return np.sort(np.unique(labels, return_index=True)[1])
+    if how == "random":
+        return np.sort([rng.choice(np.flatnonzero(labels == label)) for label in np.unique(labels)])
+    raise ValueError(f"how must be 'first' or 'random', got {how!r}")
+
+
+def _steps(frames: np.ndarray) -> np.ndarray:
+    """``(n,)`` mean absolute premultiplied difference, in 0..1, of each frame to the next; the last to the first."""
+    pixels = premultiply(frames).astype(np.int16)
+    return np.array([np.abs(a - b).mean() / 255.0 for a, b in zip(pixels, np.roll(pixels, -1, 0), strict=True)])
+
+
+def motion(frames: np.ndarray) -> float:
+    """Mean absolute premultiplied difference between neighbouring frames, in 0..1; 0 for a still."""
+    return float(_steps(frames)[:-1].mean()) if len(frames) > 1 else 0.0
+
+
+def loop_seam(frames: np.ndarray) -> bool:
+    """Whether the clip loops: it moves, and last to first is at most 1.5 times a usual step between neighbours."""
+    steps = _steps(frames)
+    usual = motion(frames)
+    return usual > 0 and bool(steps[-1] <= 1.5 * usual)
+
+
+def coverage(frames: np.ndarray) -> np.ndarray:
+    """``(n,)`` float64: mean alpha of each frame, in 0..1."""
+    return frames[..., 3].mean(axis=(1, 2)) / 255.0
