@@ -45,6 +45,8 @@ from rdtf.train.optim import lr_factor, make_optimizers
 from rdtf.train.settings import TrainSettings
 from rdtf.train.source import ClipSource
 
+_STATUS_SECONDS = 60.0  # between lines in a log file, where there is no bar
+
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the text says why and what to do."""
@@ -161,7 +163,7 @@ class Trainer:
             f"Training {parameters:.1f} M parameters on {len(self.source.latents.records)} stickers, "
             f"{'bf16' if self.bf16 else 'fp32'}, {torch.get_num_threads()} threads, {self.device}"
         )
-        preview = self.run / "previews"
+        preview, told = self.run / "previews", -math.inf
         with (
             bars() as progress,
             (self.run / "log.jsonl").open("a", encoding="utf-8") as log,
@@ -180,6 +182,9 @@ class Trainer:
                 log.flush()
                 done = max(self.step / settings.steps, self.seconds / limit)
                 progress.update(task, completed=round(done * settings.steps), note=f"loss {line['loss']:.3f}")
+                if not console.is_terminal and time.monotonic() - told > _STATUS_SECONDS:
+                    told = time.monotonic()
+                    console.print(f"step {self.step}, {done:.0%}, loss {line['loss']:.3f}, {self.seconds:.0f} s")
                 if self.step % settings.checkpoint_every == 0 and done < 1:
                     self.save()
                 if settings.previews and self.step % settings.preview_every == 0 and done < 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 
 from rdtf.batch import ClipBatch
 from rdtf.curriculum import Curriculum
-from rdtf.data.augment import FIRST_CHANGED, PLAIN
+from rdtf.data.augment import FIRST_CHANGED
 from rdtf.data.clips import ClipPlan, plan_clip
 from rdtf.masks import Task, draw_known
 from rdtf.rng import numpy_rng
@@ -19,6 +21,17 @@ from rdtf.train.settings import TrainSettings
 
 _SHOWABLE_COVERAGE = 0.02  # an emptier frame is unfit as the one given image
 _WORD_DROP_VARIANTS = 8  # of each caption, so that frozen text states can be kept
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """One sticker's part in a step; ``known`` has one entry a frame, ``caption`` is empty where it is hidden."""
+
+    sticker: int
+    plan: ClipPlan
+    task: Task
+    known: np.ndarray
+    caption: str
 
 
 class ClipSource:
@@ -42,18 +55,22 @@ class ClipSource:
         self._order = lru_cache(maxsize=8)(self._shuffled)
 
     def batches(self, step: int, progress: float) -> list[ClipBatch]:
-        """The step's clips, and apart from them its stills (one frame each, so that nobody pays for padding)."""
+        """The step's stickers, in batches of clips of about one length: padding would cost as much as frames."""
         size = self.settings.batch_size
         stills = round(size * self.settings.stills_share) if self.moving else size
         if not self.stills:
             stills = 0
         moving = size - stills
         rng = numpy_rng(self.settings.seed, step, "clips")
-        groups = [
-            [self.moving[self._nth("moving", step * moving + i)] for i in range(moving)],
-            [self.stills[self._nth("stills", step * stills + i)] for i in range(stills)],
-        ]
-        return [self._batch(group, progress, rng) for group in groups if group]
+        stickers = [self.moving[self._nth("moving", step * moving + i)] for i in range(moving)]
+        stickers += [self.stills[self._nth("stills", step * stills + i)] for i in range(stills)]
+        width = max(1, self.settings.frames // 4)
+        groups: dict[int, list[_Sample]] = defaultdict(list)
+        for sticker in stickers:
+            sample = self._draw(sticker, progress, rng)
+            count = len(sample.known)
+            groups[0 if count == 1 else -(-count // width)].append(sample)
+        return [self._collate(groups[key]) for key in sorted(groups)]
 
     def _nth(self, kind: str, position: int) -> int:
         """The sticker at a position of the endless sequence of shuffled passes."""
@@ -64,44 +81,36 @@ class ClipSource:
         count = len(self.moving if kind == "moving" else self.stills)
         return numpy_rng(self.settings.seed, epoch, f"order/{kind}").permutation(count)
 
-    def _batch(self, stickers: list[int], progress: float, rng: np.random.Generator) -> ClipBatch:
-        settings, records = self.settings, self.latents.records
-        plans: list[ClipPlan] = []
-        tasks: list[Task] = []
-        known: list[np.ndarray] = []
-        captions: list[str] = []
-        for sticker in stickers:
-            record = records[sticker]
-            plan = plan_clip(
-                record, settings.frames, rng, cluster_share=settings.cluster_share, copies=self.latents.copies
-            )
-            task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
-            showable = np.asarray(record.coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
-            plans.append(plan)
-            tasks.append(task)
-            known.append(draw_known(task, len(plan.frames), rng, unknown=unknown, showable=showable))
-            shown = task.uses_text and rng.random() >= settings.text_drop
-            if plan.version >= FIRST_CHANGED and self.latents.change(record, plan.version).hue:
-                shown = False  # its caption may name the old colours
-            captions.append(self._caption(sticker, rng) if shown else "")
+    def _draw(self, sticker: int, progress: float, rng: np.random.Generator) -> _Sample:
+        settings, record = self.settings, self.latents.records[sticker]
+        plan = plan_clip(record, settings.frames, rng, cluster_share=settings.cluster_share, copies=self.latents.copies)
+        task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
+        showable = np.asarray(record.coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
+        known = draw_known(task, len(plan.frames), rng, unknown=unknown, showable=showable)
+        shown = task.uses_text and rng.random() >= settings.text_drop
+        if plan.version >= FIRST_CHANGED and self.latents.change(record, plan.version).hue:
+            shown = False  # its caption may name the old colours
+        return _Sample(sticker, plan, task, known, self._caption(sticker, rng) if shown else "")
 
-        slots = max(len(plan.frames) for plan in plans)
-        shape = self.latents.clip(stickers[0], [0], PLAIN).shape
-        video = torch.zeros(len(plans), shape[0], slots, *shape[2:])
-        valid, condition = (torch.zeros(len(plans), slots, dtype=torch.bool) for _ in range(2))
-        for i, (sticker, plan) in enumerate(zip(stickers, plans, strict=True)):
-            count = len(plan.frames)
-            video[i, :, :count] = self.latents.clip(sticker, plan.frames, plan.version)
+    def _collate(self, samples: list[_Sample]) -> ClipBatch:
+        slots = max(len(sample.known) for sample in samples)
+        clips = [self.latents.clip(s.sticker, s.plan.frames, s.plan.version) for s in samples]
+        channels, _, height, width = clips[0].shape
+        video = torch.zeros(len(samples), channels, slots, height, width)
+        valid, known = (torch.zeros(len(samples), slots, dtype=torch.bool) for _ in range(2))
+        for i, (sample, clip) in enumerate(zip(samples, clips, strict=True)):
+            count = len(sample.known)
+            video[i, :, :count] = clip
             valid[i, :count] = True
-            condition[i, :count] = torch.from_numpy(known[i])
+            known[i, :count] = torch.from_numpy(sample.known)
         return ClipBatch(
             video=video,
             valid=valid,
-            known=condition,
-            loop=torch.tensor([plan.loop for plan in plans]),
-            tasks=tuple(tasks),
-            text=tuple(self._text_features(captions)),
-            ids=tuple(records[i].id for i in stickers),
+            known=known,
+            loop=torch.tensor([sample.plan.loop for sample in samples]),
+            tasks=tuple(sample.task for sample in samples),
+            text=tuple(self._text_features([sample.caption for sample in samples])),
+            ids=tuple(self.latents.records[sample.sticker].id for sample in samples),
         )
 
     def _caption(self, sticker: int, rng: np.random.Generator) -> str:
