@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from rdtf.sticker import Sticker
     from rdtf.train.loop import TrainReport
+
+# Threads that wait for each other shall sleep: spinning, they burn most of the time wherever the cores are shared with
+# other programs (a training step took five times the processor time). OpenMP reads this when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Heavy modules are imported inside the commands: `rdtf --help` answers at once.
 

@@ -24,12 +24,13 @@ _INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u206
 
 _ONE_SIDED = frozenset(
     """
-    left leftward leftwards right rightward rightwards clockwise counterclockwise anticlockwise east west
-    arrow text letter word alphabet abc abcd latin caption writing written says saying spelling calligraphy
-    number numeral numeric digit hundred button keycap key keyboard sign signpost symbol logo label badge mark
-    flag clock watch stopwatch timer thirty calendar date newspaper book map globe chart score note notes treble
-    quarter crescent dollar euro pound yen currency banknote atm sos medal ticket circled copyright registered
-    zodiac aries taurus gemini cancer leo virgo libra scorpio sagittarius capricorn aquarius pisces ophiuchus
+    left leftward right rightward clockwise counterclockwise anticlockwise east west arrow text letter word alphabet
+    abc abcd latin caption writing written says saying spelling calligraphy number numeral numeric digit hundred
+    button keycap key keyboard sign signpost symbol logo label badge mark flag clock watch stopwatch timer thirty
+    calendar date newspaper book map globe chart score note treble quarter crescent dollar euro pound yen currency
+    banknote atm sos medal ticket circled copyright registered zodiac aries taurus gemini cancer leo virgo libra
+    scorpio sagittarius capricorn aquarius pisces ophiuchus off wc dvd mail email closet parking information slot
+    bars gibbous yin prohibited no eighteen om taxi mahjong lowercase uppercase
     """.split()  # noqa: SIM905 - a list literal of these would be eighty lines
 )
 _ONE_SIDED_CHINESE = re.compile(

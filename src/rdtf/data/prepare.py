@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import time
@@ -35,8 +37,10 @@ from rdtf.sticker import Sticker, StickerError
 
 ROWS_PER_FILE = 2048
 BYTES_PER_FILE = 256 * 2**20
-START_SECONDS = 120.0
+START_SECONDS = 600.0
 """How long a worker may take to start before the run is given up."""
+WAITING_FACTOR = 10
+"""How many times its limit of processor time a file may take by the clock: a busy machine is no file's fault."""
 
 _SIDECARS = frozenset({".txt", ".md", ".rst", ".jsonl", ".csv", ".tsv", ".html", ".yaml", ".yml"})
 _SIDECAR_NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "authors", "thumbs.db", "desktop.ini"})
@@ -55,7 +59,7 @@ class PrepareSettings(BaseModel):
         split_by: what the split is drawn from: the frames, or the first caption, so that equal captions (an
             emoji as a GIF and as a Lottie) are never on two sides.
         seed: of the splits and clusterings.
-        time_limit: seconds that one file may take.
+        time_limit: seconds of processor time that one file may take.
         workers: processes; None for one a core. Changes nothing in the dataset.
     """
 
@@ -362,12 +366,14 @@ def _split(key: str, settings: PrepareSettings) -> str:
 def _work(channel: connection.Connection, decoder: Decoder, settings: PrepareSettings) -> None:
     """The main function of a worker process: rows for jobs until the channel closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees to the end
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     channel.send(None)  # up and running
     while True:
         try:
             job = channel.recv()
         except EOFError:
             return
+        _limit_processor_time(settings.time_limit)
         result: _Result
         try:
             result = _make_row(job, decoder, settings)
@@ -378,12 +384,21 @@ def _work(channel: connection.Connection, decoder: Decoder, settings: PrepareSet
         channel.send(result)
 
 
+def _limit_processor_time(seconds: float) -> None:
+    """Have the system end this process (SIGXCPU) when it has computed for this much longer, to the next second."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = math.ceil(usage.ru_utime + usage.ru_stime + seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
 class _Worker:
     """A worker process as the parent sees it: which job it is on, and until when it may be."""
 
     def __init__(self, decoder: Decoder, settings: PrepareSettings) -> None:
         methods = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        # Never a plain fork: torch and the decoders hold threads and locks, which a fork leaves in any state.
+        context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if "forkserver" in methods:
             context.set_forkserver_preload([__name__])  # so that another worker costs no second import
         self.channel, theirs = context.Pipe()
@@ -428,7 +443,7 @@ def _decode(jobs: Sequence[_Job], decoder: Decoder, settings: PrepareSettings) -
                 for worker in workers:
                     if worker.ready and worker.job is None and waiting and waiting[0] < next_up + ahead:
                         worker.job = waiting.popleft()
-                        worker.deadline = time.monotonic() + settings.time_limit
+                        worker.deadline = time.monotonic() + WAITING_FACTOR * settings.time_limit
                         with contextlib.suppress(OSError):  # it died while idle: noticed below
                             worker.channel.send(jobs[worker.job])
                 busy = [worker for worker in workers if worker.job is not None or not worker.ready]
@@ -440,8 +455,8 @@ def _decode(jobs: Sequence[_Job], decoder: Decoder, settings: PrepareSettings) -
                     elif done := time.monotonic() > worker.deadline:
                         if worker.job is None:
                             raise RuntimeError(f"a worker process did not start within {START_SECONDS:.0f} s")
-                        path = jobs[worker.job].path
-                        results[worker.job] = StickerError(path, f"took longer than {settings.time_limit:g} s")
+                        reason = f"not done after {WAITING_FACTOR * settings.time_limit:g} s"
+                        results[worker.job] = StickerError(jobs[worker.job].path, reason)
                     if done:
                         worker.stop()
                         workers.remove(worker)
@@ -462,11 +477,13 @@ def _hear(
         code = worker.process.exitcode
         if not worker.ready:
             raise RuntimeError(
-                f"a worker process could not start (exit code {code}); a script that calls prepare() must do so "
-                "below `if __name__ == '__main__':`"
+                f"a worker process could not start (exit code {code}); a script that calls prepare() "
+                "must be a file and do so below `if __name__ == '__main__':`"
             ) from None
         assert worker.job is not None
-        if worker.job in crashed:
+        if code == -signal.SIGXCPU:
+            results[worker.job] = StickerError(jobs[worker.job].path, "took more than its limit of processor time")
+        elif worker.job in crashed:
             how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
             results[worker.job] = StickerError(jobs[worker.job].path, f"crashed its decoder twice ({how})")
         else:

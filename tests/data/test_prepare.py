@@ -1,0 +1,313 @@
+"""Preparation of small folders, whole: what comes in, what is rejected and why, and that nothing else decides."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rdtf.data import prepare as prepare_module
+from rdtf.data.captions import find_captions
+from rdtf.data.dataset import StickerDataset
+from rdtf.data.prepare import PrepareSettings, prepare
+from rdtf.data.read import read_sticker
+from rdtf.sticker import Sticker
+
+
+def picture(seed: int, size: int = 16) -> np.ndarray:
+    """A different blob for each seed."""
+    rng = np.random.default_rng(seed)
+    frame = np.zeros((size, size, 4), np.uint8)
+    y, x = rng.integers(0, size // 2, 2)
+    frame[y : y + size // 2, x : x + size // 2] = (*rng.integers(0, 256, 3), 255)
+    return frame
+
+
+def write_still(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture(seed)).save(path)
+
+
+def write_animation(path: Path, seed: int, count: int = 5) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = [Image.fromarray(np.roll(picture(seed), 2 * i, axis=1)) for i in range(count)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=80, lossless=True, loop=0)
+
+
+def settings(**values: Any) -> PrepareSettings:
+    return PrepareSettings.model_validate({"size": 16, "workers": 1, **values})
+
+
+def reasons(report: prepare_module.PrepareReport) -> dict[str, str]:
+    return {rejection.file: rejection.reason for rejection in report.rejected}
+
+
+# Decoders are named functions of this module, for they travel to the workers by name.
+def decode_or_die(path: Path, **kwargs: Any) -> Sticker:
+    if path.stem == "deadly":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if path.stem == "shy" and not path.with_suffix(".seen").exists():
+        path.with_suffix(".seen").touch()
+        os._exit(3)
+    if path.stem == "waiting":
+        time.sleep(60)
+    while path.stem == "endless":
+        pass
+    if path.stem == "odd":
+        raise ZeroDivisionError("by a decoder")
+    return read_sticker(path, **kwargs)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "set"
+    for i in range(12):
+        write_still(root / f"still_{i:02d}.png", i)
+    for i in range(4):
+        write_animation(root / "deep" / f"moving cat {i}.webp", 100 + i, count=2 + 3 * i)
+    (root / "README.md").write_text("about", "utf-8")
+    (root / ".hidden.png").write_bytes(b"junk")
+    (root / "still_03.txt").write_text("a caption beside", "utf-8")
+    lines = [
+        {"file_name": "still_00.png", "caption": "left arrow", "caption_zh": "猫", "license": "CC0", "split": "test"},
+        {"file_name": "still_01.png", "caption": "dog", "attributes": {"body": "dog"}, "emoji": "🐶"},
+    ]
+    (root / "metadata.jsonl").write_text("\n".join(json.dumps(line) for line in lines), "utf-8")
+    return root
+
+
+def test_what_goes_in_comes_out(folder: Path, tmp_path: Path) -> None:
+    report = prepare([folder], tmp_path / "data", settings())
+    data = StickerDataset(tmp_path / "data")
+    assert not report.rejected and report.manifest.passed_over == 4
+    assert sum(report.manifest.counts.values()) == len(data) == 16
+    assert report.manifest.licenses == {"CC0": 1}
+    sources = [data.record(i).source for i in range(len(data))]
+    assert sources == sorted(sources)
+    assert sources[0] == "set/deep/moving cat 0.webp"
+    for i, source in enumerate(sources):
+        record, sticker = data.record(i), data.sticker(i)
+        original = read_sticker(folder.parent / source, size=16)
+        np.testing.assert_array_equal(sticker.frames, original.frames)
+        np.testing.assert_array_equal(sticker.durations, original.durations)
+        assert record.num_frames == len(original) and len(record.coverage) == len(original)
+        assert [len(labels) for labels in record.clusters] == [len(original)] * 6
+        for k, labels in zip(range(3, 9), record.clusters, strict=True):
+            assert max(labels) < min(k, len(original))
+    by_source = {record.source: record for record in map(data.record, range(len(data)))}
+    first = by_source["set/still_00.png"]
+    assert first.captions == ("left arrow", "猫") and first.split == "test" and first.license == "CC0"
+    assert not first.flippable and by_source["set/still_01.png"].flippable
+    assert by_source["set/still_01.png"].attributes == {"body": "dog", "emoji": "🐶"}
+    assert by_source["set/still_03.png"].caption == "a caption beside"
+    moving = by_source["set/deep/moving cat 2.webp"]
+    assert moving.caption == "moving cat" and moving.motion > 0
+    assert by_source["set/still_05.png"].motion == 0 and not by_source["set/still_05.png"].loops
+
+
+def test_the_same_bytes_for_any_number_of_workers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare_module, "ROWS_PER_FILE", 7)
+    for workers in (1, 2):
+        prepare([folder], tmp_path / f"data{workers}", settings(workers=workers))
+    one, two = ({file.name: file.read_bytes() for file in (tmp_path / f"data{i}").iterdir()} for i in (1, 2))
+    assert one == two
+    assert sorted(one) == ["manifest.json", *(f"stickers-{i:05d}.arrow" for i in range(3))]
+
+
+def test_every_rejected_file_has_its_reason(folder: Path, tmp_path: Path) -> None:
+    write_still(folder / "zz_copy.png", 0)
+    Image.new("RGBA", (16, 16), (255, 0, 0, 0)).save(folder / "empty.png")
+    (folder / "broken.webp").write_bytes(b"RIFF0000WEBPjunk")
+    (folder / "notes.pdf").write_bytes(b"%PDF")
+    write_still(tmp_path / "outside.png", 77)
+    (folder / "link.png").symlink_to(tmp_path / "outside.png")
+    (folder / "loop").symlink_to(folder)
+    with (folder / "metadata.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write('\n{"file_name": "gone.png", "caption": "gone"}\n')
+    report = prepare([folder], tmp_path / "data", settings())
+    why = reasons(report)
+    assert why.pop("set/zz_copy.png") == "duplicate of set/still_00.png"
+    assert "transparent" in why.pop("set/empty.png")
+    assert "not a known sticker format" in why.pop("set/notes.pdf")
+    assert "link out of the folder" in why.pop("set/link.png")
+    assert "link to a folder" in why.pop("set/loop")
+    assert "line 3" in why.pop("set/metadata.jsonl")
+    assert why.pop("set/broken.webp")
+    assert not why
+    assert len(StickerDataset(tmp_path / "data")) == 16
+    assert "7 rejected" in report.summary() and "16 stickers" in report.summary()
+
+
+def test_workers_that_crash_hang_or_fail_cost_one_file_each(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for i, name in enumerate(["a", "deadly", "endless", "odd", "shy", "z"]):
+        write_still(root / f"{name}.png", i)
+    report = prepare([root], tmp_path / "data", settings(time_limit=2, workers=2), decoder=decode_or_die)
+    why = reasons(report)
+    assert "SIGSEGV" in why["set/deadly.png"]
+    assert "processor time" in why["set/endless.png"]
+    assert why["set/odd.png"] == "ZeroDivisionError: by a decoder"
+    data = StickerDataset(tmp_path / "data")
+    assert [data.record(i).source for i in range(len(data))] == ["set/a.png", "set/shy.png", "set/z.png"]
+
+
+def test_a_file_that_only_waits_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare_module, "WAITING_FACTOR", 3)
+    for i, name in enumerate(["waiting", "z"]):
+        write_still(tmp_path / "set" / f"{name}.png", i)
+    report = prepare([tmp_path / "set"], tmp_path / "data", settings(time_limit=1), decoder=decode_or_die)
+    assert reasons(report) == {"set/waiting.png": "not done after 3 s"}
+
+
+def test_splits_by_content_keep_their_shares_and_stay_when_stickers_are_added() -> None:
+    drawn = settings(splits=(0.5, 0.3, 0.2))
+    keys = [f"key {i}" for i in range(2000)]
+    splits = [prepare_module._split(key, drawn) for key in keys]
+    for name, share in zip(("train", "val", "test"), drawn.splits, strict=True):
+        assert splits.count(name) / len(keys) == pytest.approx(share, abs=0.04)
+    assert splits != [prepare_module._split(key, settings(splits=(0.5, 0.3, 0.2), seed=1)) for key in keys]
+
+
+def test_splits_by_caption_keep_equal_captions_together(tmp_path: Path) -> None:
+    for i in range(30):
+        write_still(tmp_path / "set" / f"word{'abcdefghij'[i % 10]}_{i}.png", i)
+    prepare([tmp_path / "set"], tmp_path / "data", settings(split_by="caption", splits=(0.4, 0.3, 0.3)))
+    data = StickerDataset(tmp_path / "data")
+    pairs = set(zip(data.column("caption"), data.column("split"), strict=True))
+    assert len(pairs) == 10 and len({split for _, split in pairs}) > 1
+
+
+def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    write_still(tmp_path / "a" / "set" / "x.png", 1)
+    write_still(tmp_path / "b" / "set" / "x.png", 2)
+    report = prepare([tmp_path / "a" / "set", tmp_path / "b" / "set"], tmp_path / "data", settings())
+    assert report.manifest.sources == {"set": 1, "set-2": 1}
+
+
+def test_the_fingerprint_tells_of_every_column(folder: Path, tmp_path: Path) -> None:
+    before = prepare([folder], tmp_path / "one", settings()).manifest.fingerprint
+    text = (folder / "metadata.jsonl").read_text("utf-8")
+    (folder / "metadata.jsonl").write_text(text.replace("\\u732b", "\\u72d7"), "utf-8")  # another second caption
+    after = prepare([folder], tmp_path / "two", settings()).manifest.fingerprint
+    assert before != after
+
+
+@pytest.mark.parametrize(
+    ("sources", "out", "message"),
+    [
+        ([], "data", "at least one folder"),
+        (["missing"], "data", "no such folder"),
+        (["vacant"], "data", "holds no sticker"),
+        (["set"], "set/data", "lie within each other"),
+        (["set"], ".", "lie within each other"),
+        (["set"], "other", "not empty"),
+        (["set"], "file", "is a file"),
+    ],
+)
+def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path, sources: list[str], out: str, message: str) -> None:
+    (tmp_path / "vacant").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "precious").touch()
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=message):
+        prepare([tmp_path / name for name in sources], tmp_path / out, settings())
+
+
+def test_overwriting_replaces_datasets_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    prepare([folder], out, settings())
+    (folder / "still_00.png").unlink()
+    with pytest.raises(ValueError, match="--overwrite"):
+        prepare([folder], out, settings())
+    report = prepare([folder], out, settings(), overwrite=True)
+    assert sum(report.manifest.counts.values()) == len(StickerDataset(out)) == 15
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "precious").touch()
+    with pytest.raises(ValueError, match="no prepared dataset"):
+        prepare([folder], other, settings(), overwrite=True)
+    assert (other / "precious").exists()
+
+
+@pytest.mark.parametrize("moment", ["_hear", "_put_in_place"])  # while workers decode, and at the very end
+def test_an_interruption_leaves_the_old_dataset_and_no_half_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    out = tmp_path / "data"
+    prepare([folder], out, settings())
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare_module, moment, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prepare([folder], out, settings(seed=5), overwrite=True)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "set"]
+
+
+def test_no_usable_sticker_at_all(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.gif").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"none of the 1 stickers.*\n.*set/a\.gif"):
+        prepare([tmp_path / "set"], tmp_path / "data", settings())
+    assert not (tmp_path / "data").exists()
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ValueError, match="sum to 1"):
+        settings(splits=(0.9, 0.2, 0.1))
+    with pytest.raises(ValueError, match="extra"):
+        settings(colour="red")
+    assert pickle.loads(pickle.dumps(settings(seed=3))).seed == 3
+
+
+@pytest.mark.stickers
+def test_real_stickers(real_stickers: Path, tmp_path: Path) -> None:
+    sources = []
+    for name, ending in (("animated", "*.json"), ("gif", "*.gif"), ("static", "*.png")):
+        source = tmp_path / name
+        source.mkdir()
+        sources.append(source)
+        chosen = sorted((real_stickers / name).glob(ending))[::40][:6]
+        for file in chosen:
+            shutil.copy(file, source)
+            if file.with_suffix(".txt").exists():
+                shutil.copy(file.with_suffix(".txt"), source)
+        metadata = real_stickers / name / "metadata.jsonl"
+        if metadata.exists():
+            names = {file.name for file in chosen}
+            lines = [
+                line for line in metadata.read_text("utf-8").splitlines() if json.loads(line)["file_name"] in names
+            ]
+            (source / "metadata.jsonl").write_text("\n".join(lines), "utf-8")
+    report = prepare(sources, tmp_path / "data", settings(size=64, workers=2))
+    assert not report.rejected
+    data = StickerDataset(tmp_path / "data")
+    for i in range(len(data)):
+        record = data.record(i)
+        assert record.caption and 0 < max(record.coverage) <= 1
+        assert (record.num_frames > 1) == (not record.source.startswith("static/"))
+        if record.num_frames > 1:
+            assert record.motion > 0 and len(set(record.clusters[0])) == 3
+
+
+@pytest.mark.stickers
+def test_all_real_files_are_found_with_their_captions(real_stickers: Path) -> None:
+    for name, count in (("animated", 398), ("gif", 48), ("static", 1286)):
+        found = prepare_module._walk(real_stickers / name)
+        captions, problems = find_captions(real_stickers / name, found.files)
+        assert not found.problems and not problems
+        assert len(captions) == count and all(caption.texts[0] for caption in captions.values())
