@@ -95,6 +95,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         manifest: Mapping[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: its manifest cannot be read ({error})") from error
+    if not isinstance(manifest, dict) or "state.json" not in manifest:
+        raise ValueError(f"{path}: its manifest is damaged")
     for name, facts in manifest.items():
         file = path / name
         if not file.is_file() or file.stat().st_size != facts["bytes"] or _digest(file) != facts["sha256"]:
@@ -105,8 +107,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _whole(folder: Path) -> list[Path]:
-    """Checkpoints by step, oldest first; a folder without a manifest was never finished."""
-    return sorted(p for p in folder.glob(f"{_PREFIX}*") if (p / _MANIFEST).is_file())
+    """Checkpoints by step, oldest first; a partial folder, or one without a manifest, was never finished."""
+    return sorted(p for p in folder.glob(f"{_PREFIX}*") if not p.suffix and (p / _MANIFEST).is_file())
 
 
 def _digest(file: Path) -> str:

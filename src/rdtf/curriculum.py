@@ -36,6 +36,7 @@ _K_P, _K_I, _K_D = 5.0, 3.0, 1.3  # paper, Table 6
 _WINDOW = 1000  # "recent", in steps
 _WARM_UP = 10  # steps before a rank among recent values means anything
 _TIMESTEP_BINS = 5
+_MEAN_RATE, _LEVEL_RATE = 0.02, 0.05
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Curriculum:
         self.losses: deque[float] = deque(maxlen=_WINDOW)
         self.signals: deque[float] = deque(maxlen=_WINDOW)
         self.means: dict[str, float] = {}
+        self.level = 1.0
 
     @property
     def row(self) -> int:
@@ -123,7 +125,9 @@ class Curriculum:
         if not samples:
             return
         if self.kind == "adaptive-normalised":
-            loss = fmean(self._normalised(sample) for sample in samples)
+            ratio = fmean(self._normalised(sample) for sample in samples)
+            loss = ratio * self.level
+            self.level *= 1 + _LEVEL_RATE * (ratio - 1)
         else:
             loss = fmean(sample.loss for sample in samples)
         previous = self.losses[-1] if self.losses else loss
@@ -131,18 +135,30 @@ class Curriculum:
         self.signals.append(_K_P * loss + _K_I * fmean(self.losses) + _K_D * (loss - previous))
 
     def _normalised(self, sample: SampleLoss) -> float:
+        """The loss relative to what is usual for its kind at the level reached so far.
+
+        What all kinds have in common goes into the level. Relative to lagging means alone, a loss that has fallen
+        and come to rest would seem to rise while the means catch up.
+        """
         noise_bin = min(int(sample.noise * _TIMESTEP_BINS), _TIMESTEP_BINS - 1)
         key = f"{sample.task.value}/{sample.unknown}/{noise_bin}"
-        mean = self.means.get(key, sample.loss)
-        self.means[key] = 0.98 * mean + 0.02 * sample.loss
-        return sample.loss / max(mean, 1e-12)
+        mean = self.means.setdefault(key, sample.loss / self.level)
+        ratio = sample.loss / max(mean * self.level, 1e-12)
+        self.means[key] = mean * (1 + _MEAN_RATE * (ratio - 1))
+        return ratio
 
     def state_dict(self) -> dict[str, Any]:
         """Everything learned, as JSON-able values."""
-        return {"losses": list(self.losses), "signals": list(self.signals), "means": dict(self.means)}
+        return {
+            "losses": list(self.losses),
+            "signals": list(self.signals),
+            "means": dict(self.means),
+            "level": self.level,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self.losses = deque(state["losses"], maxlen=_WINDOW)
         self.signals = deque(state["signals"], maxlen=_WINDOW)
         self.means = dict(state["means"])
+        self.level = state["level"]

@@ -79,7 +79,8 @@ def draw_known(
     """
     counts = unknown_counts(task, num_frames)
     if not counts or (unknown is not None and unknown not in counts):
-        raise ValueError(f"{task.value} cannot have {unknown or 'any'} unknown frames in a clip of {num_frames}")
+        wanted = "any" if unknown is None else unknown
+        raise ValueError(f"{task.value} cannot have {wanted} unknown frames in a clip of {num_frames}")
     known = np.zeros(num_frames, bool)
     if task in GENERATION:
         if task is not Task.TEXT_TO_VIDEO:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rdtf.codec import Codec
 from rdtf.diffusion.guidance import GuidancePass, guidance_passes
-from rdtf.diffusion.objective import Scheduler, noised_at, scheduler_output
+from rdtf.diffusion.objective import Scheduler, noised_at, scheduler_output, set_steps
 from rdtf.model import DFGN
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.pixels import fit, to_frames, to_tensor
@@ -110,7 +110,7 @@ class StickerPipeline(DiffusionPipeline):
             callback_on_step_end: called with the steps done and their number.
 
         Raises:
-            ValueError: a frame count or position out of range, steps below 1.
+            ValueError: a frame count or position out of range; steps, fps or output_size not above 0.
         """
         given = dict(frames or {})
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -119,6 +119,8 @@ class StickerPipeline(DiffusionPipeline):
             raise ValueError(f"num_frames must be 1 to {MAX_FRAMES}, not {num_frames}")
         if not prompts or num_stickers_per_prompt < 1 or steps < 1:
             raise ValueError("give at least one prompt, one sticker a prompt and one step")
+        if fps <= 0 or (output_size is not None and output_size < 1):
+            raise ValueError(f"fps and output_size must be above 0, got {fps} and {output_size}")
         if outside := sorted(position for position in given if not 0 <= position < num_frames):
             raise ValueError(f"given frames at {outside} lie outside a clip of {num_frames} (positions count from 0)")
         captions = [caption for caption in prompts for _ in range(num_stickers_per_prompt)]
@@ -182,7 +184,7 @@ class StickerPipeline(DiffusionPipeline):
             for shown in {p.text for p in passes}
         }
 
-        self.scheduler.set_timesteps(steps, device=self.device)
+        set_steps(self.scheduler, steps, self.device)
         latents = noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
         for done, timestep in enumerate(self.scheduler.timesteps):
             # Given frames stand in the noisy clip too, at the step's noise level, as they did in training.

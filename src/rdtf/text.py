@@ -145,7 +145,7 @@ class TextEncoder(ModelMixin, ConfigMixin, abc.ABC):
     empty, and it is what "no text" means for guidance.
     """
 
-    config_name = "config.json"  # type: ignore[assignment]
+    config_name = "config.json"
     width: int  #: output width, which the network's cross-attention is built for
 
     @property
@@ -439,7 +439,7 @@ class PretrainedTextEncoder(TextEncoder):
         self._frozen = _Frozen(encoders, [tokenizer for _, tokenizer, _ in loaded])
         return self
 
-    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
+    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
         """Write projections, and each frozen encoder with its tokenizer into ``encoder_0``, ``encoder_1``."""
         super().save_pretrained(save_directory, **kwargs)
         for index, encoder in enumerate(self._encoders()):

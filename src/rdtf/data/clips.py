@@ -43,13 +43,13 @@ def plan_clip(
     total = record.num_frames
     versions = [PLAIN, *([MIRRORED] if record.flippable else []), *range(FIRST_CHANGED, FIRST_CHANGED + copies)]
     version = versions[rng.integers(len(versions))]
-    if total == 1:
-        return ClipPlan((0,), False, version)
+    if total == 1 or max_frames == 1:
+        return ClipPlan((int(rng.integers(total)),), False, version)
     whole = True
-    if rng.random() < cluster_share:
-        choices = [i for i, k in enumerate(CLUSTER_COUNTS) if k <= max(max_frames, CLUSTER_COUNTS[0])]
+    if max_frames >= CLUSTER_COUNTS[0] and rng.random() < cluster_share:
+        choices = [i for i, k in enumerate(CLUSTER_COUNTS) if k <= max_frames]
         labels = np.asarray(record.clusters[rng.choice(choices)])
-        frames = pick_frames(labels, rng, how="random")[:max_frames]
+        frames = pick_frames(labels, rng, how="random")
     else:
         count = int(rng.integers(min(3, total, max_frames), min(total, max_frames) + 1))
         span = total

@@ -7,7 +7,7 @@ one that fits.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from diffusers.schedulers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
-Scheduler = DDIMScheduler | FlowMatchEulerDiscreteScheduler
+Scheduler: TypeAlias = DDIMScheduler | FlowMatchEulerDiscreteScheduler
 TRAIN_TIMESTEPS = 1000
 _MIN_T = 0.05  # velocity-space weights 1 / t^2 stop growing here
 
@@ -120,6 +120,18 @@ def _alphas_cumprod() -> Tensor:
 
 def _column(per_clip: Tensor) -> Tensor:
     return per_clip[:, None, None, None, None]
+
+
+def set_steps(scheduler: Scheduler, steps: int, device: torch.device) -> None:
+    """Choose the noise levels of sampling: on the flow path 1, (n - 1)/n, ..., 1/n.
+
+    Its scheduler's own choice ends on 0.001, where the clean clip is all but there already: a pass for nothing, at a
+    level that training hardly draws.
+    """
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)], device=device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
 
 
 def noised_at(scheduler: Scheduler, x0: Tensor, eps: Tensor, timestep: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ Shapes: ``b`` clips, ``c`` latent channels, ``f`` frame slots (1 to 16), ``h w``
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -53,12 +53,12 @@ class DFGN(ModelMixin, ConfigMixin):
     def __init__(
         self,
         latent_channels: int = 8,
-        widths: tuple[int, ...] = (48, 96, 144),
+        widths: Sequence[int] = (48, 96, 144),
         layers: int = 1,
-        attention: tuple[bool, ...] = (False, False, True),
+        attention: Sequence[bool] = (False, False, True),
         head_dim: int = 48,
         sti_heads: int = 4,
-        sti_pool: tuple[int, ...] = (4, 2, 1),
+        sti_pool: Sequence[int] = (4, 2, 1),
         temporal_encoders: bool = False,
         ff_multiple: int = 2,
         text_width: int = 192,
@@ -107,40 +107,44 @@ class DFGN(ModelMixin, ConfigMixin):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         skips, channels = [first], first
         for i, (width, attends) in enumerate(zip(widths, attention, strict=True)):
-            stage = nn.ModuleDict({"levels": nn.ModuleList()})
+            levels = []
             for _ in range(layers):
-                stage["levels"].append(level(channels, i, attends))
+                levels.append(level(channels, i, attends))
                 channels = width
                 skips.append(channels)
-            if i + 1 < len(widths):
-                stage["resize"] = conv3x3(channels, channels, stride=2)
+            last = i + 1 == len(widths)
+            self.down.append(Stage(levels, None if last else conv3x3(channels, channels, stride=2)))
+            if not last:
                 skips.append(channels)
-            self.down.append(stage)
 
         self.middle = level(channels, len(widths) - 1, True)
         self.middle_out = level(channels, len(widths) - 1, False)
 
         for i, (width, attends) in reversed(list(enumerate(zip(widths, attention, strict=True)))):
-            stage = nn.ModuleDict({"levels": nn.ModuleList()})
+            levels = []
             for _ in range(layers + 1):
-                stage["levels"].append(level(channels + skips.pop(), i, attends))
+                levels.append(level(channels + skips.pop(), i, attends))
                 channels = width
-            if i > 0:
-                stage["resize"] = conv3x3(channels, channels)
-            self.up.append(stage)
+            self.up.append(Stage(levels, conv3x3(channels, channels) if i > 0 else None))
 
         self.norm_out = make_norm(norm, first)
         self.conv_out = zero_init(conv3x3(first, latent_channels))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def _levels(self) -> Iterator[Level]:
         """All levels in the order of the forward pass."""
-        for stage in self.down:
-            yield from stage["levels"]
+        for stage in self._stages(self.down):
+            yield from stage
         yield self.middle
         yield self.middle_out
-        for stage in self.up:
-            yield from stage["levels"]
+        for stage in self._stages(self.up):
+            yield from stage
+
+    @staticmethod
+    def _stages(stages: nn.ModuleList) -> Iterator[Stage]:
+        for stage in stages:
+            assert isinstance(stage, Stage)
+            yield stage
 
     def text_keys_values(
         self, states: Float[Tensor, "b l w"], mask: Bool[Tensor, "b l"]
@@ -198,20 +202,20 @@ class DFGN(ModelMixin, ConfigMixin):
         keys_values, text_bias = text
         kv = iter(keys_values)
         skips = [x]
-        for stage in self.down:
-            for level in stage["levels"]:
+        for stage in self._stages(self.down):
+            for level in stage:
                 x = self._run(level, x, embedding, axis, kv, text_bias)
                 skips.append(x)
-            if "resize" in stage:
-                x = stage["resize"](x)
+            if stage.resize is not None:
+                x = stage.resize(x)
                 skips.append(x)
         x = self._run(self.middle, x, embedding, axis, kv, text_bias)
         x = self._run(self.middle_out, x, embedding, axis, kv, text_bias)
-        for stage in self.up:
-            for level in stage["levels"]:
+        for stage in self._stages(self.up):
+            for level in stage:
                 x = self._run(level, torch.cat([x, skips.pop()], 1), embedding, axis, kv, text_bias)
-            if "resize" in stage:
-                x = stage["resize"](F.interpolate(x, size=skips[-1].shape[-2:], mode="nearest"))
+            if stage.resize is not None:
+                x = stage.resize(F.interpolate(x, size=skips[-1].shape[-2:], mode="nearest"))
 
         x = self.conv_out(F.silu(self.norm_out(x)))
         out = rearrange(x, "(b f) c h w -> b c f h w", b=b, f=f)
@@ -232,6 +236,19 @@ class DFGN(ModelMixin, ConfigMixin):
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(level, x, embedding, axis, level_kv, text_bias, use_reentrant=False)
         return level(x, embedding, axis, level_kv, text_bias)
+
+
+class Stage(nn.Module):
+    """The levels at one resolution, and the convolution that goes with the step to the next one, if there is one."""
+
+    def __init__(self, levels: list[Level], resize: nn.Module | None) -> None:
+        super().__init__()
+        self.levels, self.resize = nn.ModuleList(levels), resize
+
+    def __iter__(self) -> Iterator[Level]:
+        for level in self.levels:
+            assert isinstance(level, Level)
+            yield level
 
 
 class Level(nn.Module):

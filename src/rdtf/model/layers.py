@@ -144,7 +144,8 @@ class PositionCode(nn.Module):
     def __init__(self, channels: int, octaves: int = 4) -> None:
         super().__init__()
         self.octaves = octaves
-        self.project = zero_init(nn.Linear(4 * octaves, channels))
+        self.project = nn.Linear(4 * octaves, channels)
+        zero_init(self.project)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "1 c h w"]:
         """The code for a map of the size of ``x``."""

@@ -113,9 +113,11 @@ class Trainer:
         keep_freed_memory()
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        self.run, self.settings = run, settings
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.bf16 = settings.precision == "bf16" or (settings.precision == "auto" and bf16_is_faster(self.device))
+        # As timed now, so that a resumed run does not decide anew.
+        settings = settings.model_copy(update={"precision": "bf16" if self.bf16 else "fp32"})
+        self.run, self.settings = run, settings
 
         dataset = StickerDataset(data, "train")
         self.codec = load_codec(settings.codec)

@@ -69,8 +69,9 @@ def make_optimizers(
     Muon does not get input and output layers, embeddings and position tables (names below): their rows are not
     directions to be balanced against each other.
     """
-    hidden, rest = [], []
-    edge = ("conv_in", "conv_out", "embed", "table", "position", "no_text", "buckets")
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    edge = ("conv_in", "conv_out", "embed", "table", "position", "no_text", "start", "offsets")
     for name, parameter in named:
         if not parameter.requires_grad:
             continue

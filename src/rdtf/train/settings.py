@@ -36,7 +36,9 @@ class TrainSettings(BaseModel):
         size: named size of the network; ``model`` overrides single arguments of :class:`rdtf.model.DFGN`.
         codec, text: specs for ``load_codec`` and ``load_text_encoder``.
         steps: optimiser steps. minutes: stop earlier, at this wall-clock time, with the schedule run to its end.
-        batch_size: stickers a step; ``stills_share`` of them are stills where the data has both kinds.
+        batch_size: stickers a step; ``single_share`` of them are shown as a single frame. Stills are, and so is a
+            random frame of a moving sticker: at a fraction of a clip's cost it teaches shape and colour. With 0,
+            every sticker is drawn alike and as it is.
         frames: most frames of a clip.
         cluster_share: share of clips made by feature clusters; the others take evenly spaced frames.
         copies: changed copies of each sticker to train on beside it: moved, turned, scaled, some recoloured.
@@ -61,7 +63,7 @@ class TrainSettings(BaseModel):
     steps: int = Field(2000, ge=1)
     minutes: float | None = Field(None, gt=0)
     batch_size: int = Field(16, ge=1)
-    stills_share: float = Field(0.25, ge=0, le=1)
+    single_share: float = Field(0.25, ge=0, le=1)
     frames: int = Field(8, ge=1, le=MAX_FRAMES)
     cluster_share: float = Field(0.5, ge=0, le=1)
     copies: int = Field(2, ge=0, le=16)
@@ -92,6 +94,8 @@ class TrainSettings(BaseModel):
     def _check(self) -> TrainSettings:
         if self.curriculum not in CURRICULA:
             raise ValueError(f"unknown curriculum {self.curriculum!r}; choose one of {', '.join(CURRICULA)}")
+        if self.objective.path == "flow" and self.sampling.eta:
+            raise ValueError("sampling.eta belongs to objective.path=ddpm; the flow path's sampler adds no noise")
         if self.network()["residual_to_known"] and self.objective.prediction != "sample":
             raise ValueError(
                 "residual_to_known adds clean frames to the output, so it needs objective.prediction=sample; "
@@ -114,6 +118,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "sampling": {"steps": 50, "guidance": 7.5, "image_guidance": 7.5, "eta": 1.0},
         "steps": 50_000,
         "batch_size": 16,
+        "single_share": 0.0,
         "cluster_share": 1.0,
         "copies": 0,
         "curriculum": "adaptive",

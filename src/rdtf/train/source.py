@@ -48,7 +48,7 @@ class ClipSource:
         self.latents, self.text, self.curriculum, self.settings = latents, text, curriculum, settings
         records = latents.records
         self.moving = [i for i, record in enumerate(records) if record.num_frames > 1]
-        self.stills = [i for i, record in enumerate(records) if record.num_frames == 1]
+        self.everything = list(range(len(records)))
         if not records:
             raise ValueError("the training split is empty; prepare more stickers or change the split shares")
         self._features: dict[str, TextFeatures] = {}
@@ -57,33 +57,30 @@ class ClipSource:
     def batches(self, step: int, progress: float) -> list[ClipBatch]:
         """The step's stickers, in batches of clips of about one length: padding would cost as much as frames."""
         size = self.settings.batch_size
-        stills = round(size * self.settings.stills_share) if self.moving else size
-        if not self.stills:
-            stills = 0
-        moving = size - stills
+        single = round(size * self.settings.single_share) if self.moving else size
+        clips = size - single
         rng = numpy_rng(self.settings.seed, step, "clips")
-        stickers = [self.moving[self._nth("moving", step * moving + i)] for i in range(moving)]
-        stickers += [self.stills[self._nth("stills", step * stills + i)] for i in range(stills)]
+        sources = self.moving if single else self.everything
+        slots = [(self._nth(sources, "clips", step * clips + i), self.settings.frames) for i in range(clips)]
+        slots += [(self._nth(self.everything, "single", step * single + i), 1) for i in range(single)]
         width = max(1, self.settings.frames // 4)
         groups: dict[int, list[_Sample]] = defaultdict(list)
-        for sticker in stickers:
-            sample = self._draw(sticker, progress, rng)
+        for sticker, most_frames in slots:
+            sample = self._draw(sticker, most_frames, progress, rng)
             count = len(sample.known)
             groups[0 if count == 1 else -(-count // width)].append(sample)
         return [self._collate(groups[key]) for key in sorted(groups)]
 
-    def _nth(self, kind: str, position: int) -> int:
+    def _nth(self, stickers: list[int], purpose: str, position: int) -> int:
         """The sticker at a position of the endless sequence of shuffled passes."""
-        count = len(self.moving if kind == "moving" else self.stills)
-        return int(self._order(kind, position // count)[position % count])
+        return stickers[self._order(purpose, position // len(stickers), len(stickers))[position % len(stickers)]]
 
-    def _shuffled(self, kind: str, epoch: int) -> np.ndarray:
-        count = len(self.moving if kind == "moving" else self.stills)
-        return numpy_rng(self.settings.seed, epoch, f"order/{kind}").permutation(count)
+    def _shuffled(self, purpose: str, epoch: int, count: int) -> np.ndarray:
+        return numpy_rng(self.settings.seed, epoch, f"order/{purpose}").permutation(count)
 
-    def _draw(self, sticker: int, progress: float, rng: np.random.Generator) -> _Sample:
+    def _draw(self, sticker: int, most_frames: int, progress: float, rng: np.random.Generator) -> _Sample:
         settings, record = self.settings, self.latents.records[sticker]
-        plan = plan_clip(record, settings.frames, rng, cluster_share=settings.cluster_share, copies=self.latents.copies)
+        plan = plan_clip(record, most_frames, rng, cluster_share=settings.cluster_share, copies=self.latents.copies)
         task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
         showable = np.asarray(record.coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
         known = draw_known(task, len(plan.frames), rng, unknown=unknown, showable=showable)

@@ -1,0 +1,373 @@
+"""The whole way once, small: draw stickers, prepare them, train, generate for every task, and show it on a page.
+
+Everything goes through the functions behind ``rdtf world``, ``prepare``, ``train``, ``generate``, ``animate``,
+``inbetween`` and ``extend``; the page names the command line that does the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rdtf.codec import load_codec
+from rdtf.data.dataset import StickerDataset
+from rdtf.data.prepare import PrepareSettings, prepare
+from rdtf.data.world import is_held_out, vocabulary_named, write_world
+from rdtf.data.world.motion import ACTIONS
+from rdtf.data.write import save_sticker
+from rdtf.masks import Task
+from rdtf.page import Card, Section, line_plot, write_page
+from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.progress import bars, console
+from rdtf.sheets import contact_sheet
+from rdtf.sticker import Sticker
+from rdtf.train.latents import LatentCache
+from rdtf.train.loop import TrainReport, train
+from rdtf.train.settings import TrainSettings, recipe_settings
+
+_MARK = ".rdtf-demo"  # a folder with this file is a demo, finished or not
+_FRAMES = 8
+_PLOT_POINTS = 150
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demo does smaller than a real training.
+
+    Attributes:
+        stickers, size, vocabulary: of the built-in world.
+        training: settings of the run that differ from the ``fast`` recipe; its minutes are what the clock leaves.
+        generating_minutes: kept back from the training for generating and the page.
+        guidance: text scale.
+        prompts: body, colour and action of the text-to-video stickers.
+    """
+
+    stickers: int = 2500
+    size: int = 64
+    vocabulary: str = "small"
+    training: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "size": "tiny",
+            "steps": 20_000,
+            "checkpoint_every": 20_000,
+            "previews": 0,
+            "copies": 0,
+        }
+    )
+    generating_minutes: float = 0.8
+    guidance: float = 2.5
+    prompts: tuple[tuple[str, str, str], ...] = (
+        ("cat", "green", "dance"),
+        ("rabbit", "blue", "spin"),
+        ("ghost", "purple", "grow"),
+        ("star", "yellow", "jump"),
+        ("mushroom", "red", "love"),
+        ("robot", "white", "wave"),
+        ("star", "green", "dance"),
+        ("robot", "purple", "jump"),
+        ("cat", "red", "spin"),
+        ("ghost", "blue", "love"),
+        ("cat", "yellow", "wave"),
+        ("rabbit", "white", "jump"),
+    )
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One generated sticker: how it is shown, the call that makes it, and the command that makes the same."""
+
+    name: str
+    title: str
+    call: Mapping[str, Any]
+    command: tuple[str, ...]  # the command with the arguments between the model and the options that all share
+    badge: str = ""
+    original: np.ndarray | None = None
+
+
+def run_demo(out: Path, *, minutes: float = 7.5, seed: int = 0, settings: DemoSettings | None = None) -> Path:
+    """Make a demo folder with ``index.html`` and ``contact_sheet.png``; returns the path of the page.
+
+    Args:
+        out: new folder; an earlier demo in it is replaced.
+        minutes: for everything together; the training takes what the other parts leave (at least 15 seconds).
+        seed: of the stickers, the training and the generating.
+
+    Raises:
+        ValueError: ``out`` holds something else than a demo.
+    """
+    began = time.monotonic()
+    settings = settings or DemoSettings()
+    _clear(out)
+    world, data, run = out / "world", out / "data", out / "run"
+    commands: list[list[str]] = []
+
+    _heading(1, f"Drawing {settings.stickers} stickers")
+    workers = min(4, os.cpu_count() or 1)
+    write_world(world, settings.stickers, seed, size=settings.size, vocabulary=settings.vocabulary, workers=workers)
+    drawing = {"count": settings.stickers, "seed": seed, "size": settings.size, "vocabulary": settings.vocabulary}
+    commands.append(["world", str(world), *_options({**drawing, "workers": workers})])
+
+    _heading(2, "Preparing a dataset")
+    prepare([world], data, PrepareSettings.model_validate({"size": settings.size}))
+    commands.append(["prepare", str(world), str(data), "--size", str(settings.size)])
+
+    training: dict[str, Any] = {**settings.training, "seed": seed}
+    _encode(data, recipe_settings("fast", **training))
+    left = minutes - (time.monotonic() - began) / 60 - settings.generating_minutes
+    training["minutes"] = round(max(0.25, left), 2)
+    _heading(3, f"Training for {training['minutes']:.1f} minutes")
+    report = train(data, run, recipe_settings("fast", **training))
+    if not report.finished:
+        raise KeyboardInterrupt
+    commands.append(["train", str(data), str(run), *_train_options(training)])
+
+    _heading(4, "Generating for every task")
+    pipe = load_pipeline(run)
+    prompts = _text_requests(settings, seed)
+    given = _frame_requests(out, StickerDataset(data, "test"), settings, seed)
+    cards = _generate(pipe, out, [*prompts, *given])
+    sheet = contact_sheet(
+        [cards[request.name][1] for request in prompts], labels=[request.title for request in prompts], frames=_FRAMES
+    )
+    sheet.save(out / "contact_sheet.png")
+
+    _heading(5, "Writing the page")
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    elapsed = time.monotonic() - began
+    return write_page(
+        out / "index.html",
+        "RDTF demo: stickers by a model trained from scratch",
+        _introduction(settings, report, elapsed),
+        [
+            Section(
+                "From text",
+                [
+                    "Each caption below was given to the model as it stands. The marked ones combine a body with a "
+                    "colour or an action that never came together in training; the world keeps such combinations for "
+                    "the test split."
+                ],
+                cards=[cards[request.name][0] for request in prompts],
+            ),
+            Section(
+                "From given frames",
+                [
+                    "The stickers here come from the test split. Outlined frames were given and come back pixel for "
+                    "pixel; the model made the others. The lower row is the original, which the model did not see."
+                ],
+                cards=[cards[request.name][0] for request in given],
+                wide=True,
+            ),
+            Section("The training", plots=_plots(log)),
+            Section(
+                "The commands",
+                ["The same with the command line; each sticker above has its own command too."],
+                commands=[shlex.join(["rdtf", *command]) for command in commands],
+            ),
+        ],
+    )
+
+
+def _clear(out: Path) -> None:
+    if out.exists():
+        if not out.is_dir() or (any(out.iterdir()) and not (out / _MARK).is_file()):
+            raise ValueError(f"{out} is not empty and holds no demo; choose another folder or empty it")
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    (out / _MARK).touch()
+
+
+def _encode(data: Path, training: TrainSettings) -> None:
+    """Fill the cache that the training will find, so that the clock is read after it."""
+    LatentCache(StickerDataset(data, "train"), load_codec(training.codec), data / "cache", training.copies)
+
+
+def _heading(number: int, text: str) -> None:
+    console.print(f"[bold]{number}/5[/bold] {text}", highlight=False)
+
+
+def _options(values: Mapping[str, Any]) -> list[str]:
+    return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def _train_options(training: Mapping[str, Any]) -> list[str]:
+    """Settings as options of ``rdtf train``, which has options of their own for some of them."""
+    named = ("size", "steps", "minutes", "batch_size", "frames", "codec", "curriculum", "seed", "threads")
+    others = [("--set", f"{name}={json.dumps(value)}") for name, value in training.items() if name not in named]
+    return [
+        *_options({name: value for name, value in training.items() if name in named}),
+        *(word for pair in others for word in pair),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------- what is asked
+
+
+def _text_requests(settings: DemoSettings, seed: int) -> list[_Request]:
+    requests = []
+    for number, (body, colour, action) in enumerate(settings.prompts):
+        caption = f"a {colour} {body} {ACTIONS[action].doing[0]}, happy"
+        unseen = is_held_out({"body": body, "colour": colour, "action": action})
+        requests.append(
+            _Request(
+                f"text-{number + 1:02d}",
+                caption,
+                {"prompt": caption, "seed": seed + number, "guidance_scale": settings.guidance},
+                ("generate", caption, *_numbers(seed + number, settings), "--frames", str(_FRAMES)),
+                badge="combination not in training" if unseen else "",
+            )
+        )
+    return requests
+
+
+def _frame_requests(out: Path, dataset: StickerDataset, settings: DemoSettings, seed: int) -> list[_Request]:
+    """The tasks that start from frames of test stickers, with the files that their commands read."""
+    examples = iter(_examples(dataset, 7))
+    requests: list[_Request] = []
+
+    def ask(task: str, title: str, positions: Sequence[int], *, text: bool = False, loop: bool = False) -> None:
+        clip, caption, fps = next(examples)
+        name = title.lower().replace(",", "").replace(" ", "-")
+        caption = caption if text else ""
+        shared = ["--fps", f"{fps:.1f}", *_numbers(seed, settings), *(["--loop"] if loop else [])]
+        files = []
+        if task == "extend":
+            files.append(out / "given" / f"{name}.webp")
+            save_sticker(Sticker.at_fps(clip[list(positions)], fps), files[0])
+            before, after = positions[0], _FRAMES - 1 - positions[-1]
+            options = ["--after", str(after), "--before", str(before), "--context", str(len(positions))]
+        else:
+            for position in positions:
+                files.append(out / "given" / f"{name}-{position}.png")
+                save_sticker(Sticker.at_fps(clip[position][None]), files[-1])
+            between = ["--between", str(positions[1] - positions[0] - 1)] if task == "inbetween" else []
+            options = between or ["--at", str(positions[0]), "--frames", str(_FRAMES)]
+        clip = clip if loop or task != "inbetween" else clip[: positions[-1] + 1]
+        requests.append(
+            _Request(
+                name,
+                f"{title}: {caption}" if text else title,
+                {
+                    "prompt": caption,
+                    "frames": {position: clip[position] for position in positions},
+                    "num_frames": len(clip),
+                    "seed": seed,
+                    "guidance_scale": settings.guidance,
+                    "fps": round(fps, 1),
+                    "loop": loop,
+                },
+                (task, *map(str, files), *([caption] if caption else []), *options, *shared),
+                original=clip,
+            )
+        )
+
+    ask("animate", "Image to video", (0,))
+    ask("animate", "Image and text to video", (0,), text=True)
+    ask("animate", "Image and text to video, image third", (2,), text=True)
+    ask("inbetween", "In-between", (0, 2, 4, 6))
+    ask("inbetween", "In-between as a loop", (0, 2, 4, 6), loop=True)
+    ask("extend", "Extend forward", (0, 1, 2, 3, 4))
+    ask("extend", "Extend backward", (3, 4, 5, 6, 7))
+    return requests
+
+
+def _numbers(seed: int, settings: DemoSettings) -> list[str]:
+    return ["--seed", str(seed), "--guidance", str(settings.guidance)]
+
+
+def _examples(dataset: StickerDataset, count: int) -> list[tuple[np.ndarray, str, float]]:
+    """Clips of 8 evenly spaced frames with captions and frame rates: the first long enough ones, each body in turn."""
+    by_body: dict[str, list[int]] = defaultdict(list)
+    for i in range(len(dataset)):
+        record = dataset.record(i)
+        if record.num_frames >= _FRAMES:
+            by_body[str(record.attributes["body"])].append(i)
+    rounds = max(map(len, by_body.values()), default=0)
+    order = [indices[turn] for turn in range(rounds) for indices in by_body.values() if turn < len(indices)]
+    if len(order) < count:
+        raise ValueError(f"the demo needs {count} test stickers of {_FRAMES} or more frames; draw more stickers")
+    found = []
+    for i in order[:count]:
+        record = dataset.record(i)
+        frames = dataset.frames(i)[np.arange(_FRAMES) * record.num_frames // _FRAMES]
+        found.append((frames, record.caption, 1000.0 * _FRAMES / float(np.sum(record.durations))))
+    return found
+
+
+def _generate(pipe: StickerPipeline, out: Path, requests: Sequence[_Request]) -> dict[str, tuple[Card, Sticker]]:
+    cards = {}
+    with bars() as progress:
+        task = progress.add_task("Generating", total=len(requests), note="")
+        for request in requests:
+            sticker = pipe(**request.call).stickers[0]
+            file = f"stickers/{request.name}.webp"
+            save_sticker(sticker, out / file)
+            strip = ""
+            if request.original is not None:
+                strip = f"strips/{request.name}.png"
+                (out / strip).parent.mkdir(exist_ok=True)
+                contact_sheet(
+                    [sticker, request.original],
+                    frames=len(sticker),
+                    outlined=[request.call["frames"], ()],
+                ).save(out / strip)
+            task_name, *arguments = request.command
+            command = ["rdtf", task_name, str(out / "run"), *arguments, "-o", str(out / file)]
+            card = Card(request.title, file, strip, request.badge, command=shlex.join(command))
+            cards[request.name] = card, sticker
+            progress.advance(task)
+    return cards
+
+
+# ---------------------------------------------------------------------------------------------- what is shown
+
+
+def _introduction(settings: DemoSettings, report: TrainReport, elapsed: float) -> list[str]:
+    names = vocabulary_named(settings.vocabulary)
+    counts = f"{len(names.bodies)} bodies, {len(names.colours)} colours and {len(names.actions)} actions"
+    part = "a small part of the built-in world: " if settings.vocabulary != "full" else "the built-in world: "
+    return [
+        f"{settings.stickers} stickers of {settings.size} px were drawn from {part}{counts}. A model of size "
+        f"{settings.training.get('size', 'tiny')} then trained on them from random weights for "
+        f"{report.seconds / 60:.1f} minutes ({report.steps} steps) on this machine, and generated what is shown here. "
+        f"All of it together took {elapsed / 60:.1f} minutes.",
+        "Every sticker is transparent and plays on a light, a dark and a checkered ground. So short a training gives "
+        "a first impression; a longer one, on more stickers, runs with the same commands.",
+    ]
+
+
+def _plots(log: Sequence[Mapping[str, Any]]) -> list[Any]:
+    losses: dict[str, list[tuple[float, float]]] = {}
+    weights: dict[str, list[tuple[float, float]]] = {}
+    for task in Task:
+        name = task.value.replace("_", " ")
+        seen = [(line["step"], line["loss_by_task"][task.value]) for line in log if task.value in line["loss_by_task"]]
+        if seen:
+            losses[name] = smooth(seen, _PLOT_POINTS)
+        weights[name] = smooth([(line["step"], line["weights"][task.value]) for line in log], _PLOT_POINTS)
+    return [
+        line_plot(losses, title="Loss per task (smoothed)", x_label="step", y_label="loss", log_y=True),
+        line_plot(
+            weights, title="Curriculum: how often each task is posed (smoothed)", x_label="step", y_label="share"
+        ),
+    ]
+
+
+def smooth(points: Sequence[tuple[float, float]], keep: int) -> list[tuple[float, float]]:
+    """Running means over a twentieth of the line, thinned out to about ``keep`` points."""
+    x, y = np.array(points, dtype=float).T
+    half = len(x) // 40
+    sums = np.concatenate([[0.0], np.cumsum(y)])
+    at = np.unique(np.linspace(0, len(x) - 1, min(keep, len(x))).round().astype(int))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(x))
+    means = (sums[high] - sums[low]) / (high - low)
+    return [(float(a), float(b)) for a, b in zip(x[at], means, strict=True)]

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import re
+import shlex
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import rdtf.demo
+from rdtf.cli import app
+from rdtf.data.read import read_sticker
+from rdtf.data.world import is_held_out
+from rdtf.demo import DemoSettings, run_demo, smooth
+from tests.conftest import TINY_NETWORK
+
+SETTINGS = DemoSettings(
+    stickers=220,
+    size=16,
+    training={
+        "model": TINY_NETWORK,
+        "codec": "pixel2",
+        "steps": 3,
+        "batch_size": 4,
+        "threads": 1,
+        "previews": 0,
+        "copies": 0,
+        "sampling": {"steps": 1},
+    },
+    prompts=(("cat", "green", "dance"), ("cat", "red", "spin")),
+)
+GIVEN = {
+    "image-to-video": {0},
+    "image-and-text-to-video": {0},
+    "image-and-text-to-video-image-third": {2},
+    "in-between": {0, 2, 4, 6},
+    "in-between-as-a-loop": {0, 2, 4, 6},
+    "extend-forward": {0, 1, 2, 3, 4},
+    "extend-backward": {3, 4, 5, 6, 7},
+}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("demo") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rdtf.demo.os, "cpu_count", lambda: 1)  # no processes in tests
+        page = run_demo(out, settings=SETTINGS)
+    assert page == out / "index.html"
+    return out
+
+
+def commands(demo: Path) -> list[list[str]]:
+    html = (demo / "index.html").read_text(encoding="utf-8")
+    blocks = re.findall("<pre>(.*?)</pre>", html, re.DOTALL)
+    return [shlex.split(unescape(line)) for block in blocks for line in block.splitlines()]
+
+
+def test_page_shows_every_task_with_its_pictures(demo: Path):
+    html = (demo / "index.html").read_text(encoding="utf-8")
+    pictures = [unescape(path) for path in re.findall('<img[^>]* src="([^"]*)"', html)]
+    assert len(set(pictures)) == 2 + 7 * 2
+    for picture in pictures:
+        Image.open(demo / picture).verify()
+    for words in ("Loss per task", "Curriculum", "small part of the built-in world", "combination not in training"):
+        assert words in html
+    used = [command[1] for command in commands(demo)]
+    assert set(used) == {"world", "prepare", "train", "generate", "animate", "inbetween", "extend"}
+    assert Image.open(demo / "contact_sheet.png").height > 2 * SETTINGS.size
+
+
+def test_only_combinations_out_of_training_are_marked(demo: Path):
+    html = (demo / "index.html").read_text(encoding="utf-8")
+    marked = re.findall('<h3>([^<]*) <span class="badge">combination', html)
+    assert marked == ["a red cat spinning, happy"]
+
+
+def test_default_prompts_have_both_kinds():
+    prompts = DemoSettings().prompts
+    unseen = [is_held_out({"body": body, "colour": colour, "action": action}) for body, colour, action in prompts]
+    assert 3 <= sum(unseen) <= len(prompts) - 6
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_given_frames_come_back_exactly(demo: Path, name: str):
+    sticker = read_sticker(demo / "stickers" / f"{name}.webp")
+    assert len(sticker) == (7 if name == "in-between" else 8)
+    if name.startswith("extend"):
+        given = dict(zip(sorted(GIVEN[name]), read_sticker(demo / "given" / f"{name}.webp").frames, strict=True))
+    else:
+        given = {i: read_sticker(demo / "given" / f"{name}-{i}.png").frames[0] for i in GIVEN[name]}
+    for position, frame in given.items():
+        assert np.array_equal(sticker.frames[position], frame), position
+
+
+@pytest.mark.parametrize("name", ["text-02", *GIVEN])
+def test_commands_on_the_page_make_the_same_stickers(demo: Path, tmp_path: Path, name: str):
+    (command,) = (c for c in commands(demo) if c[-1].endswith(f"{name}.webp"))
+    again = tmp_path / "again.webp"
+    assert command[0] == "rdtf"
+    result = CliRunner().invoke(app, [*command[1:-1], str(again)])
+    assert result.exit_code == 0, result.output
+    first, second = read_sticker(command[-1]), read_sticker(again)
+    assert np.array_equal(first.frames, second.frames)
+    assert first.durations == pytest.approx(second.durations)
+
+
+def test_an_earlier_demo_is_replaced_and_nothing_else(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class ReachedError(Exception):
+        pass
+
+    def draw(*_args: object, **_options: object) -> None:
+        raise ReachedError
+
+    monkeypatch.setattr(rdtf.demo, "write_world", draw)
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / ".rdtf-demo").touch()
+    (old / "index.html").touch()
+    with pytest.raises(ReachedError):
+        run_demo(old)
+    assert not (old / "index.html").exists()
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").touch()
+    for path in (other, other / "thesis.txt"):
+        with pytest.raises(ValueError, match="holds no demo"):
+            run_demo(path)
+    assert (other / "thesis.txt").exists()
+
+
+def test_training_takes_what_the_clock_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    now = [1000.0]
+    limits = []
+
+    def draw(*_args: object, **_options: object) -> None:
+        now[0] += 120
+
+    def train(_data: Path, _run: Path, settings: object) -> None:
+        limits.append(settings.minutes)  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rdtf.demo.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(rdtf.demo, "write_world", draw)
+    monkeypatch.setattr(rdtf.demo, "prepare", draw)
+    monkeypatch.setattr(rdtf.demo, "_encode", lambda *_: None)
+    monkeypatch.setattr(rdtf.demo, "train", train)
+    for minutes in (7.5, 1.0):
+        with pytest.raises(KeyboardInterrupt):
+            run_demo(tmp_path / "demo", minutes=minutes)
+    assert limits == pytest.approx([7.5 - 4 - DemoSettings().generating_minutes, 0.25])
+
+
+def test_the_training_finds_the_latents_that_were_made_before_it(demo: Path):
+    assert len(list(demo.rglob("latents-*.npy"))) == 1
+
+
+def test_smooth_keeps_constants_and_ends():
+    flat = smooth([(i, 3.0) for i in range(1000)], 50)
+    assert len(flat) == 50
+    assert flat[0][0] == 0
+    assert flat[-1][0] == 999
+    assert {y for _, y in flat} == {3.0}
+
+
+def test_smooth_is_the_mean_around_a_point():
+    zigzag = smooth([(i, float(i % 2)) for i in range(400)], 400)
+    assert all(abs(y - 0.5) < 0.1 for _, y in zigzag[20:-20])
+    assert smooth([(7, 2.0)], 50) == [(7.0, 2.0)]

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rdtf.masks import (
+    GENERATION,
+    PREDICTION,
+    Task,
+    draw_known,
+    loss_mask,
+    masked_mean,
+    masked_sum,
+    possible_tasks,
+    unknown_counts,
+)
+
+POSABLE = [(task, n) for n in range(1, 17) for task in possible_tasks(n)]
+
+
+def drawn(task: Task, n: int, times: int = 200, **kwargs) -> set[str]:
+    rng = np.random.default_rng(0)
+    return {"".join("01"[int(k)] for k in draw_known(task, n, rng, **kwargs)) for _ in range(times)}
+
+
+@pytest.mark.parametrize(("task", "n"), POSABLE, ids=lambda value: getattr(value, "value", value))
+def test_patterns_are_of_their_task(task: Task, n: int):
+    for pattern in drawn(task, n, 60):
+        assert len(pattern) == n
+        assert pattern.count("0") in unknown_counts(task, n)
+        if task is Task.TEXT_TO_VIDEO:
+            assert "1" not in pattern
+        elif task in GENERATION:
+            assert pattern.count("1") == 1
+        elif task is Task.FORWARD:
+            assert pattern == "1" * pattern.count("1") + "0" * pattern.count("0")
+        elif task is Task.BACKWARD:
+            assert pattern == "0" * pattern.count("0") + "1" * pattern.count("1")
+        else:
+            first, last = pattern.index("1"), pattern.rindex("1")
+            assert "0" in pattern[first:last]  # something lies in between
+
+
+@pytest.mark.parametrize(
+    ("task", "patterns"),
+    [
+        (Task.INTERPOLATION, {"10101010", "01010101", "10010010"}),
+        (Task.FORWARD, {"11111000", "11110000", "11111110"}),
+        (Task.BACKWARD, {"00111111", "00001111"}),
+        (Task.IMAGE_TEXT_TO_VIDEO, {"10000000", "00010000", "00000001"}),
+    ],
+)
+def test_examples_of_the_paper_are_drawn(task: Task, patterns: set[str]):
+    assert patterns <= drawn(task, 8, 500)
+
+
+@pytest.mark.parametrize(("task", "n"), POSABLE, ids=lambda value: getattr(value, "value", value))
+def test_every_number_of_unknown_frames_can_be_asked_for(task: Task, n: int):
+    rng = np.random.default_rng(0)
+    for unknown in unknown_counts(task, n):
+        assert (~draw_known(task, n, rng, unknown=unknown)).sum() == unknown
+
+
+def test_a_still_only_has_the_text_task():
+    assert possible_tasks(1) == [Task.TEXT_TO_VIDEO]
+    assert Task.INTERPOLATION not in possible_tasks(2)
+    assert set(possible_tasks(3)) == set(Task)
+    for task in PREDICTION:  # at least half of the clip stays known
+        assert list(unknown_counts(task, 8)) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("task", "n", "unknown"),
+    [
+        (Task.IMAGE_TO_VIDEO, 1, None),
+        (Task.INTERPOLATION, 2, None),
+        (Task.FORWARD, 1, None),
+        (Task.FORWARD, 8, 5),
+        (Task.BACKWARD, 8, 0),
+        (Task.INTERPOLATION, 8, 7),
+        (Task.TEXT_TO_VIDEO, 8, 7),
+    ],
+)
+def test_impossible_masks_are_refused(task: Task, n: int, unknown: int | None):
+    with pytest.raises(ValueError, match=task.value):
+        draw_known(task, n, np.random.default_rng(0), unknown=unknown)
+
+
+def test_the_given_image_is_a_showable_frame():
+    showable = np.array([0, 0, 1, 0, 1, 0, 0, 0], bool)
+    assert drawn(Task.IMAGE_TO_VIDEO, 8, showable=showable) == {"00100000", "00001000"}
+    assert len(drawn(Task.IMAGE_TO_VIDEO, 8, showable=np.zeros(8, bool))) == 8  # nothing fits: any will do
+
+
+def test_same_generator_same_mask():
+    a, b = (draw_known(Task.INTERPOLATION, 9, np.random.default_rng(7)) for _ in range(2))
+    assert (a == b).all()
+
+
+def test_only_image_to_video_hides_the_text():
+    assert [task for task in Task if not task.uses_text] == [Task.IMAGE_TO_VIDEO]
+
+
+def test_loss_mask():
+    valid = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]], dtype=torch.bool)
+    known = torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
+    assert loss_mask(valid, known, on_known=True).tolist() == valid.tolist()
+    assert loss_mask(valid, known, on_known=False).tolist() == [
+        [False, True, True, False],
+        [True, True, False, False],
+    ]
+
+
+def test_a_frame_weighs_the_same_in_a_short_clip_and_in_a_long_one():
+    mask = torch.arange(8) < torch.tensor([[2], [8]])
+    error = torch.zeros(2, 3, 8, 4, 4)
+    error[0] = 5.0
+    error[1] = 1.0
+    sums, counts = masked_sum(error, mask)
+    assert counts.tolist() == [2 * 48, 8 * 48]
+    assert (sums / counts).tolist() == [5.0, 1.0]  # a clip's own mean does not depend on its padding
+    assert masked_mean(error, mask).item() == pytest.approx((2 * 5 + 8 * 1) / 10)
+    assert masked_mean(error[:1], mask[:1]).item() == 5.0
+
+
+@pytest.mark.parametrize("garbage", [1e6, float("nan"), float("inf")])
+def test_garbage_in_padding_changes_neither_loss_nor_gradient(garbage: float):
+    mask = torch.tensor([[1, 1, 0]], dtype=torch.bool)
+
+    def loss_and_gradient(filling: float):
+        error = torch.ones(1, 2, 3, 2, 2)
+        error[:, :, 2] = filling
+        error.requires_grad_()
+        loss = masked_mean(error, mask)
+        loss.backward()
+        return loss.item(), error.grad
+
+    (clean, clean_gradient), (dirty, dirty_gradient) = loss_and_gradient(0.0), loss_and_gradient(garbage)
+    assert clean == dirty == 1.0
+    assert torch.equal(clean_gradient, dirty_gradient)
+    assert not dirty_gradient[:, :, 2].any()
+
+
+def test_an_empty_mask_gives_no_loss():
+    assert masked_mean(torch.ones(1, 1, 2, 1, 1), torch.zeros(1, 2, dtype=torch.bool)).item() == 0.0

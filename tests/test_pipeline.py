@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rdtf.codec import load_codec
+from rdtf.diffusion.objective import Objective
+from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.pixels import fit, premultiply
+from rdtf.text import BuiltinTextEncoder
+from tests.conftest import awaken
+
+SIZE = 8
+
+
+@pytest.fixture(scope="session")
+def make_pipeline(make_network) -> Callable[..., StickerPipeline]:
+    def make(awake: bool = True, objective: Objective | None = None, **options) -> StickerPipeline:
+        objective = objective or Objective()
+        residual = objective.prediction == "sample"
+        text = awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8))
+        return StickerPipeline(
+            make_network(awake, latent_channels=16, residual_to_known=residual),
+            load_codec("pixel2"),
+            text,
+            objective.make_scheduler(),
+            SIZE,
+            prediction=objective.prediction,
+            **{"steps": 3, **options},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pipeline(make_pipeline) -> StickerPipeline:
+    return make_pipeline()
+
+
+def picture(seed: int, size: int = SIZE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 4), dtype=np.uint8)
+
+
+def same(a, b) -> bool:
+    return all(np.array_equal(x.frames, y.frames) for x, y in zip(a.stickers, b.stickers, strict=True))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("image_guidance", [1.0, 2.0])
+def test_given_frames_come_back_exactly(pipeline: StickerPipeline, guidance: float, image_guidance: float):
+    given = {0: picture(0), 3: picture(1), 4: picture(2)}
+    out = pipeline(
+        ["a cat", ""],
+        frames=given,
+        num_frames=6,
+        guidance_scale=guidance,
+        image_guidance_scale=image_guidance,
+    )
+    for sticker in out.stickers:
+        assert sticker.frames.shape == (6, SIZE, SIZE, 4)
+        for position, frame in given.items():
+            assert np.array_equal(sticker.frames[position], frame)
+        assert sticker.attributes["given"] == [0, 3, 4]
+
+
+@pytest.mark.parametrize("size", [SIZE, 20, 5])
+def test_given_frames_of_any_size_are_fitted_to_the_output(pipeline: StickerPipeline, size: int):
+    frame = np.random.default_rng(0).integers(0, 256, (10, 13, 4), dtype=np.uint8)
+    images = {0: Image.fromarray(frame, "RGBA"), 2: Image.fromarray(frame[..., :3], "RGB"), 3: picture(1, size)}
+    sticker = pipeline(frames=images, num_frames=4, output_size=size).stickers[0]
+    assert sticker.size == (size, size)
+    assert np.array_equal(sticker.frames[0], fit(frame[None], size)[0])
+    opaque = np.dstack([frame[..., :3], np.full((10, 13), 255, np.uint8)])
+    assert np.array_equal(sticker.frames[2], fit(opaque[None], size)[0])
+    assert np.array_equal(sticker.frames[3], images[3])
+
+
+def test_same_seed_same_pixels(pipeline: StickerPipeline):
+    first, torch_state = pipeline("a cat", seed=3), torch.get_rng_state()
+    torch.manual_seed(77)
+    assert same(first, pipeline("a cat", seed=3))
+    assert not same(first, pipeline("a cat", seed=4))
+    assert not same(first, pipeline("a dog", seed=3))
+    torch.set_rng_state(torch_state)
+    pipeline("a cat")
+    assert torch.equal(torch.get_rng_state(), torch_state)  # the process's own stream is left alone
+
+
+def test_a_sticker_does_not_depend_on_its_company(pipeline: StickerPipeline):
+    captions, given = ["a cat", "a red dog that waves both arms", ""], {1: picture(0)}
+    together = pipeline(captions, num_stickers_per_prompt=2, frames=given, num_frames=3, seed=10)
+    assert [sticker.caption for sticker in together.stickers] == [c for c in captions for _ in range(2)]
+    assert [sticker.attributes["seed"] for sticker in together.stickers] == list(range(10, 16))
+    for i, sticker in enumerate(together.stickers):
+        alone = pipeline(sticker.caption, frames=given, num_frames=3, seed=10 + i).stickers[0]
+        difference = premultiply(sticker.frames).astype(int) - premultiply(alone.frames)
+        assert np.abs(difference).max() <= 1, sticker.caption
+
+
+@pytest.mark.parametrize("num_frames", range(1, 17))
+def test_any_number_of_frames(pipeline: StickerPipeline, num_frames: int):
+    sticker = pipeline("a cat", num_frames=num_frames, num_inference_steps=1, fps=5).stickers[0]
+    assert sticker.frames.shape == (num_frames, SIZE, SIZE, 4)
+    assert sticker.durations.tolist() == [200.0] * num_frames
+
+
+def test_saved_and_loaded_without_a_network(pipeline: StickerPipeline, tmp_path: Path, monkeypatch):
+    pipeline.save_pretrained(tmp_path / "run" / "pipeline")
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("nothing may be fetched")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    arguments = {"frames": {0: picture(0)}, "num_frames": 4, "seed": 5}
+    expected = pipeline("a cat", **arguments)
+    for loaded in (
+        StickerPipeline.from_pretrained(tmp_path / "run" / "pipeline"),
+        load_pipeline(tmp_path / "run" / "pipeline"),
+        load_pipeline(tmp_path / "run"),
+        load_pipeline(str(tmp_path / "run")),
+    ):
+        assert loaded.config.sample_size == SIZE
+        assert loaded.config.steps == 3
+        assert same(loaded("a cat", **arguments), expected)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"no trained model.*model_index\.json"):
+        load_pipeline(tmp_path)
+
+
+def test_transparency_goes_through(make_pipeline: Callable[..., StickerPipeline]):
+    """A network that adds nothing cross-fades the given frames: what is empty in both stays empty."""
+    a, b = picture(0), picture(1)
+    a[:, :4, 3] = b[:, :4, 3] = 0
+    a[:, 4:, 3] = b[:, 4:, 3] = 255
+    frames = make_pipeline(awake=False)(frames={0: a, 2: b}, num_frames=3).stickers[0].frames
+    assert not frames[1, :, :4].any()
+    assert (frames[1, :, 4:, 3] == 255).all()
+    middle = (a[:, 4:, :3].astype(int) + b[:, 4:, :3]) / 2
+    assert np.abs(frames[1, :, 4:, :3] - middle).max() <= 1
+
+
+def test_loop_makes_time_circular(make_pipeline: Callable[..., StickerPipeline], pipeline: StickerPipeline):
+    a, b = picture(0), picture(1)
+    a[..., 3] = b[..., 3] = 255
+    fresh = make_pipeline(awake=False)
+    open_, circular = (fresh(frames={0: a, 4: b}, num_frames=8, loop=x).stickers[0].frames for x in (False, True))
+    assert np.abs(open_[6].astype(int) - b).max() <= 1
+    assert np.abs(circular[6].astype(int) - (a.astype(int) + b) / 2).max() <= 1
+    assert not same(pipeline("a cat", loop=True), pipeline("a cat", loop=False))
+    assert pipeline("a cat", loop=True).stickers[0].attributes["loops"] is True
+
+
+def test_the_output_as_images(pipeline: StickerPipeline):
+    out = pipeline("a cat", num_frames=2)
+    assert [[image.mode for image in clip] for clip in out.frames] == [["RGBA", "RGBA"]]
+    assert np.array_equal(np.asarray(out.frames[0][1]), out.stickers[0].frames[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "calls"),
+    [
+        ({}, 1),
+        ({"prompt": "a cat", "guidance_scale": 1.0}, 1),
+        ({"prompt": "a cat", "guidance_scale": 2.0}, 2),
+        ({"frames": {0: picture(0)}, "image_guidance_scale": 1.0}, 1),
+        ({"frames": {0: picture(0)}, "image_guidance_scale": 2.0}, 2),
+        ({"prompt": "a cat", "frames": {0: picture(0)}, "guidance_scale": 2.0, "image_guidance_scale": 1.0}, 2),
+        ({"prompt": "a cat", "frames": {0: picture(0)}, "guidance_scale": 3.0, "image_guidance_scale": 2.0}, 3),
+    ],
+)
+def test_no_pass_is_wasted(pipeline: StickerPipeline, monkeypatch, arguments: dict, calls: int):
+    seen = 0
+    forward = pipeline.dfgn.forward
+
+    def counted(*args, **kwargs):
+        nonlocal seen
+        seen += 1
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(pipeline.dfgn, "forward", counted)
+    steps: list[tuple[int, int]] = []
+    pipeline(**arguments, num_inference_steps=4, callback_on_step_end=lambda done, of: steps.append((done, of)))
+    assert seen == 4 * calls
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_the_network_sees_what_it_was_trained_on(pipeline: StickerPipeline, monkeypatch):
+    """Noise levels fall evenly from 1000, and given frames stand in the noisy clip at the level of the step."""
+    seen = []
+    forward = pipeline.dfgn.forward
+
+    def watched(noisy, timestep, known_video, known, *rest):
+        seen.append((noisy, float(timestep[0]), known_video, known))
+        return forward(noisy, timestep, known_video, known, *rest)
+
+    monkeypatch.setattr(pipeline.dfgn, "forward", watched)
+    pipeline(frames={1: picture(0)}, num_frames=3, num_inference_steps=5, image_guidance_scale=1.0)
+    assert [level for _, level, _, _ in seen] == pytest.approx([1000, 800, 600, 400, 200])
+    noise = seen[0][0][:, :, 1]
+    for noisy, level, known_video, known in seen:
+        assert known.tolist() == [[False, True, False]]
+        t = level / 1000
+        assert torch.allclose(noisy[:, :, 1], (1 - t) * known_video[:, :, 1] + t * noise, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Objective(prediction="v_prediction"),
+        Objective(path="ddpm", prediction="epsilon"),
+        Objective(path="ddpm", prediction="v_prediction"),
+        Objective(path="ddpm", prediction="sample"),
+    ],
+    ids=lambda o: f"{o.path}-{o.prediction}",
+)
+def test_other_objectives_generate_too(make_pipeline: Callable[..., StickerPipeline], objective: Objective):
+    eta = 1.0 if objective.path == "ddpm" else 0.0
+    pipeline = make_pipeline(objective=objective, eta=eta)
+    given = {1: picture(0)}
+    first = pipeline(["a cat", "a dog"], frames=given, num_frames=3, seed=1)
+    assert same(first, pipeline(["a cat", "a dog"], frames=given, num_frames=3, seed=1))
+    assert np.array_equal(first.stickers[1].frames[1], given[1])
+    alone = pipeline("a dog", frames=given, num_frames=3, seed=2).stickers[0].frames
+    difference = premultiply(first.stickers[1].frames).astype(int) - premultiply(alone)
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_frames": 0}, "num_frames.*1 to 16"),
+        ({"num_frames": 17}, "num_frames.*1 to 16"),
+        ({"frames": {8: picture(0)}}, r"\[8\].*clip of 8"),
+        ({"frames": {-1: picture(0)}}, r"\[-1\]"),
+        ({"frames": {0: picture(0)[..., :3]}}, "RGBA"),
+        ({"frames": {0: picture(0).astype(float)}}, "uint8"),
+        ({"prompt": []}, "at least one prompt"),
+        ({"num_inference_steps": 0}, "one step"),
+        ({"num_stickers_per_prompt": 0}, "one sticker"),
+        ({"fps": 0}, "fps"),
+        ({"output_size": 0}, "output_size"),
+    ],
+)
+def test_wrong_requests_are_named(pipeline: StickerPipeline, arguments: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        pipeline(**arguments)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rdtf.codec import load_codec
+from rdtf.data.dataset import StickerDataset
+from rdtf.pixels import to_tensor
+from rdtf.train.latents import LatentCache
+
+
+@pytest.fixture
+def dataset(tiny_data: Path) -> StickerDataset:
+    return StickerDataset(tiny_data, "train")
+
+
+class Counting:
+    """A codec that counts the frames it encodes."""
+
+    def __init__(self, spec: str = "pixel2") -> None:
+        self._codec, self.frames = load_codec(spec), 0
+        self.latent_channels, self.downscale = self._codec.latent_channels, self._codec.downscale
+        self.fingerprint = self._codec.fingerprint
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        self.frames += len(frames)
+        return self._codec.encode(frames)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return self._codec.decode(latents)
+
+
+def test_latents_are_the_codecs(dataset: StickerDataset, tmp_path: Path):
+    codec = load_codec("pixel2")
+    cache = LatentCache(dataset, codec, tmp_path, copies=1)
+    for i in (0, 7, len(dataset) - 1):
+        frames = dataset.frames(i)
+        order = list(range(len(frames)))[::-1]
+        record = dataset.record(i)
+        versions = [frames, frames[:, :, ::-1], cache.change(record, 2).apply(frames)]
+        for version, changed in enumerate(versions):
+            expected = codec.encode(to_tensor(np.ascontiguousarray(changed[order]))).movedim(0, 1)
+            clip = cache.clip(i, order, version)
+            assert clip.dtype == torch.float32
+            assert torch.allclose(clip, expected, atol=1e-3)  # kept in half precision
+
+
+def test_they_are_computed_once(dataset: StickerDataset, tmp_path: Path):
+    codec = Counting()
+    first = LatentCache(dataset, codec, tmp_path)
+    assert codec.frames == 2 * sum(dataset.column("num_frames"))
+    again = LatentCache(dataset, codec, tmp_path)
+    assert codec.frames == 2 * sum(dataset.column("num_frames"))
+    assert torch.equal(first.clip(3, [0], 1), again.clip(3, [0], 1))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
+
+
+def test_every_codec_and_number_of_copies_has_its_own_file(dataset: StickerDataset, tmp_path: Path):
+    LatentCache(dataset, load_codec("pixel2"), tmp_path)
+    LatentCache(dataset, load_codec("pixel"), tmp_path)
+    LatentCache(dataset, load_codec("pixel"), tmp_path, copies=1)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_an_interrupted_computation_leaves_nothing(dataset: StickerDataset, tmp_path: Path):
+    codec = Counting()
+    encode, codec.encode = codec.encode, lambda frames: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        LatentCache(dataset, codec, tmp_path)
+    assert not list(tmp_path.iterdir())
+    codec.encode = encode
+    assert LatentCache(dataset, codec, tmp_path).clip(0, [0], 0).isfinite().all()
+
+
+def test_a_file_of_another_shape_is_refused(dataset: StickerDataset, tmp_path: Path):
+    LatentCache(dataset, load_codec("pixel2"), tmp_path)
+    (path,) = tmp_path.iterdir()
+    np.save(path, np.zeros((3, 4), np.float16))
+    with pytest.raises(ValueError, match="delete it"):
+        LatentCache(dataset, load_codec("pixel2"), tmp_path)

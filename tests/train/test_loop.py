@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import rdtf.train.loop as loop
+from rdtf.checkpoint import Checkpoint, load_latest
+from rdtf.data.read import read_sticker
+from rdtf.masks import loss_mask
+from rdtf.pipeline import load_pipeline
+from rdtf.rng import torch_rng
+from rdtf.train.loop import Trainer, TrainingError, resume, train
+from rdtf.train.settings import TrainSettings, recipe_settings
+from tests.conftest import TINY_NETWORK
+
+
+def settings(**overrides: Any) -> TrainSettings:
+    tiny = {
+        "size": "tiny",
+        "model": TINY_NETWORK,
+        "codec": "pixel2",
+        "sampling": {"steps": 2},
+        "steps": 4,
+        "batch_size": 4,
+        "frames": 4,
+        "copies": 1,
+        "warm_up": 2,
+        "precision": "fp32",
+        "threads": 1,
+        "checkpoint_every": 2,
+        "previews": 0,
+    }
+    return recipe_settings("fast", **{**tiny, **overrides})
+
+
+def newest(run: Path) -> Checkpoint:
+    found = load_latest(run / "checkpoints")
+    assert found is not None
+    assert found[1] == []
+    return found[0]
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    """The log but for the clock."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    one, other = newest(a), newest(b)
+    assert one.step == other.step
+    assert one.tensors.keys() == other.tensors.keys()
+    for group, tensors in one.tensors.items():
+        assert tensors.keys() == other.tensors[group].keys()
+        different = [name for name, tensor in tensors.items() if not torch.equal(tensor, other.tensors[group][name])]
+        assert different == [], group
+    for key in ("ema_steps", "curriculum"):
+        assert one.state[key] == other.state[key]
+    assert log(a) == log(b)
+
+
+def after(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
+    """Do something at the end of a training step."""
+    original = Trainer._train_step
+
+    def wrapped(self: Trainer, progress: float) -> dict[str, Any]:
+        line = original(self, progress)
+        if self.step == step:
+            act()
+        return line
+
+    monkeypatch.setattr(Trainer, "_train_step", wrapped)
+
+
+class CrashError(Exception):
+    pass
+
+
+def crash() -> None:
+    raise CrashError
+
+
+@pytest.fixture(scope="module")
+def straight(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps without a break."""
+    run = tmp_path_factory.mktemp("straight") / "run"
+    report = train(tiny_data, run, settings())
+    assert (report.run, report.steps, report.finished) == (run, 4, True)
+    assert report.seconds > 0
+    return run
+
+
+def test_the_runs_folder(straight: Path, tiny_data: Path):
+    assert {"config.json", "log.jsonl", "checkpoints", "pipeline"} <= {path.name for path in straight.iterdir()}
+    config = json.loads((straight / "config.json").read_text())
+    assert TrainSettings.model_validate(config["settings"]) == TrainSettings.model_validate(
+        json.loads(json.dumps(settings().model_dump()))
+    )
+    assert Path(config["data"]) == tiny_data
+    lines = log(straight)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    for line in lines:
+        assert line["loss"] > 0
+        assert line["grad_norm"] > 0
+        assert line["stickers"] == 4
+        assert sum(line["weights"].values()) == pytest.approx(1, abs=1e-3)
+        assert set(line["loss_by_task"]) <= set(line["weights"])
+    assert [path.name for path in sorted((straight / "checkpoints").iterdir())] == ["step-00000002", "step-00000004"]
+    assert set(newest(straight).tensors) == {"weights", "ema", "optimizer-0", "optimizer-1"}
+
+
+def test_the_saved_pipeline_has_the_averaged_weights(straight: Path):
+    pipeline, checkpoint = load_pipeline(straight), newest(straight)
+    for part, module in (("dfgn", pipeline.dfgn), ("text", pipeline.text_encoder)):
+        for name, parameter in module.named_parameters():
+            assert torch.equal(parameter, checkpoint.tensors["ema"][f"{part}.{name}"]), name
+    assert any(
+        not torch.equal(checkpoint.tensors["ema"][name], weight)
+        for name, weight in checkpoint.tensors["weights"].items()
+    )
+    sticker = pipeline("a red cat", num_frames=3).stickers[0]
+    assert sticker.frames.shape == (3, 16, 16, 4)
+
+
+def test_the_same_again_is_the_same_to_the_bit(straight: Path, tiny_data: Path, tmp_path: Path):
+    torch.manual_seed(99)  # whatever the process drew before, and however often it was saved
+    train(tiny_data, tmp_path / "run", settings(checkpoint_every=100))
+    assert_same_run(straight, tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal_and_resumed(straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch, number):
+    run, before = tmp_path / "run", signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        after(patch, 2, lambda: os.kill(os.getpid(), number))
+        report = train(tiny_data, run, settings(checkpoint_every=100))
+    assert (report.steps, report.finished) == (2, False)
+    assert signal.getsignal(number) is before
+    assert newest(run).step == 2
+    torch.manual_seed(99)
+    report = resume(tiny_data, run)
+    assert (report.steps, report.finished) == (4, True)
+    assert_same_run(straight, run)
+
+
+def test_killed_between_checkpoints_and_resumed(straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        after(patch, 3, crash)
+        with pytest.raises(CrashError):
+            train(tiny_data, run, settings())
+    with (run / "log.jsonl").open("a") as file:
+        file.write('{"step": 3, "torn')  # a step that the checkpoint does not know, cut off in the middle
+    resume(tiny_data, run)
+    assert_same_run(straight, run)
+
+
+def test_a_damaged_checkpoint_costs_its_steps_only(straight: Path, tiny_data: Path, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    train(tiny_data, run, settings(checkpoint_every=1))
+    (run / "checkpoints/step-00000004/weights.safetensors").write_bytes(b"")
+    resume(tiny_data, run)
+    assert_same_run(straight, run)
+
+
+def test_paper_settings_resume_to_the_bit_too(tiny_data: Path, tmp_path: Path, monkeypatch):
+    paper = {
+        "objective": {"path": "ddpm", "prediction": "epsilon"},
+        "model": {**TINY_NETWORK, "residual_to_known": False, "norm": "group", "temporal_encoders": True},
+        "curriculum": "adaptive",
+        "muon": False,
+        "gradient_checkpointing": True,
+        "loss_on_known": True,
+    }
+    train(tiny_data, tmp_path / "a", settings(**paper))
+    with monkeypatch.context() as patch:
+        after(patch, 3, crash)
+        with pytest.raises(CrashError):
+            train(tiny_data, tmp_path / "b", settings(**paper))
+    resume(tiny_data, tmp_path / "b")
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    assert set(newest(tmp_path / "a").tensors) == {"weights", "ema", "optimizer-0"}
+
+
+def test_the_precision_chosen_at_the_start_stays(tiny_data: Path, tmp_path: Path, monkeypatch):
+    """Which precision is faster is timed; a resumed run must not change its mind."""
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "bf16_is_faster", lambda device: False)
+        after(patch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        train(tiny_data, tmp_path / "run", settings(precision="auto"))
+    precisions: list[bool] = []
+    monkeypatch.setattr(loop, "bf16_is_faster", lambda device: True)
+    fit = Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda self: precisions.append(self.bf16) or fit(self))
+    resume(tiny_data, tmp_path / "run", steps=2)
+    assert precisions == [False]
+
+
+def test_bf16_trains(tiny_data: Path, tmp_path: Path):
+    train(tiny_data, tmp_path / "run", settings(precision="bf16", steps=2))
+    assert np.isfinite([line["loss"] for line in log(tmp_path / "run")]).all()
+
+
+def test_previews_change_nothing(straight: Path, tiny_data: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    train(tiny_data, run, settings(previews=2, preview_every=2))
+    assert_same_run(straight, run)
+    names = sorted(path.name for path in (run / "previews").iterdir())
+    assert names == ["step-00000002.webp", "step-00000004.webp"]
+    assert len(read_sticker(run / "previews" / names[0])) == 4
+
+
+def test_it_learns(tiny_data: Path, tmp_path: Path):
+    """Judged by the same samples with the same noise before and after: single steps differ by task and noise level."""
+    trainer = Trainer(
+        tiny_data, tmp_path / "run", settings(steps=20, batch_size=6, curriculum="none", task_weights={}, copies=0)
+    )
+
+    def loss() -> float:
+        sums, counts = [], []
+        for step in range(1000, 1003):
+            noise = torch_rng(1, step, "judge")
+            for batch in trainer.source.batches(step, 0.0):
+                t = trainer.settings.objective.draw_t(len(batch), noise)
+                with torch.no_grad():
+                    part = trainer._errors(batch, loss_mask(batch.valid, batch.known, False), t, noise)
+                sums.append(part[0].sum())
+                counts.append(part[1].sum())
+        return float(sum(sums) / sum(counts))
+
+    before = loss()
+    for step in range(20):
+        trainer._train_step(step / 20)
+    assert loss() < 0.75 * before
+
+
+def test_a_run_is_not_overwritten(straight: Path, tiny_data: Path):
+    before = (straight / "log.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=r"already holds a run.*--resume"):
+        train(tiny_data, straight, settings())
+    assert (straight / "log.jsonl").read_bytes() == before
+
+
+def test_resuming_needs_a_run_a_checkpoint_and_its_data(tiny_data: Path, tmp_path: Path, monkeypatch):
+    run = tmp_path / "run"
+    with pytest.raises(ValueError, match="no run to resume"):
+        resume(tiny_data, run)
+    with monkeypatch.context() as patch:
+        after(patch, 1, crash)
+        with pytest.raises(CrashError):
+            train(tiny_data, run, settings())
+    with pytest.raises(ValueError, match="no checkpoint"):
+        resume(tiny_data, run)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "fingerprint": "another"}))
+    with pytest.raises(ValueError, match="other data"):
+        resume(tiny_data, run)
+
+
+def test_a_run_can_be_made_longer(tiny_data: Path, tmp_path: Path):
+    train(tiny_data, tmp_path / "run", settings(steps=1))
+    assert resume(tiny_data, tmp_path / "run", steps=3).steps == 3
+    assert [line["step"] for line in log(tmp_path / "run")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_run(straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch, bad):
+    run = tmp_path / "run"
+    errors = Trainer._errors
+
+    def spoiled(self: Trainer, *args: Any):
+        sums, counts = errors(self, *args)
+        return (sums * bad, counts) if self.step == 2 else (sums, counts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_errors", spoiled)
+        with pytest.raises(TrainingError, match=r"step 2.*not applied") as error:
+            train(tiny_data, run, settings())
+    assert str(run / "checkpoints") in str(error.value)
+    assert newest(run).step == 2
+    assert all(tensor.isfinite().all() for group in newest(run).tensors.values() for tensor in group.values())
+    assert [line["step"] for line in log(run)] == [1, 2]
+    resume(tiny_data, run)  # and the good checkpoint can be gone on from
+    assert_same_run(straight, run)
+
+
+def test_time_can_end_a_run(tiny_data: Path, tmp_path: Path, monkeypatch):
+    class Clock:
+        now = 0.0
+
+        @classmethod
+        def monotonic(cls) -> float:
+            cls.now += 5.0
+            return cls.now
+
+    monkeypatch.setattr(loop, "time", Clock)
+    report = train(tiny_data, tmp_path / "run", settings(steps=1000, minutes=0.25))
+    assert report.finished
+    assert report.steps == 3  # of five seconds each
+    assert log(tmp_path / "run")[-1]["lr_factor"] < 1
+
+
+def test_data_that_do_not_fit_the_codec_are_named(tiny_data: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="no codec"):
+        train(tiny_data, tmp_path / "run", settings(codec="f3"))
+    with pytest.raises(ValueError, match=r"no prepared dataset|no such folder"):
+        train(tmp_path / "nothing", tmp_path / "run", settings())
+    assert train(tiny_data, tmp_path / "run", settings(steps=1)).finished  # a failed start is not a run
+
+
+def test_frames_weigh_the_same_in_both_groups_of_a_step(tiny_data: Path, tmp_path: Path, monkeypatch):
+    """The step's loss is the mean over all counted frames, whether in clips or in stills."""
+    trainer = Trainer(tiny_data, tmp_path / "run", settings())
+    parts: list[tuple[float, float]] = []
+    errors = Trainer._errors
+
+    def watched(self: Trainer, *args: Any):
+        sums, counts = errors(self, *args)
+        parts.append((float(sums.detach().sum()), float(counts.sum())))
+        return sums, counts
+
+    monkeypatch.setattr(Trainer, "_errors", watched)
+    line = trainer._train_step(0.0)
+    assert len(parts) > 1
+    assert line["loss"] == pytest.approx(sum(s for s, _ in parts) / sum(c for _, c in parts), rel=1e-5)

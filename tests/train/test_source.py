@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rdtf.batch import ClipBatch
+from rdtf.codec import load_codec
+from rdtf.curriculum import Curriculum, SampleLoss
+from rdtf.data.augment import FIRST_CHANGED, Change
+from rdtf.data.dataset import StickerDataset
+from rdtf.masks import Task, unknown_counts
+from rdtf.text import BuiltinTextEncoder, caption_words
+from rdtf.train.latents import LatentCache
+from rdtf.train.settings import recipe_settings
+from rdtf.train.source import ClipSource
+
+TEXT = BuiltinTextEncoder(width=16, buckets=64, table_width=8)
+
+
+@pytest.fixture(scope="module")
+def latents(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> LatentCache:
+    dataset = StickerDataset(tiny_data, "train")
+    return LatentCache(dataset, load_codec("pixel2"), tmp_path_factory.mktemp("latents"), copies=1)
+
+
+@pytest.fixture
+def make_source(latents: LatentCache) -> Callable[..., ClipSource]:
+    def make(curriculum: str = "none", task_weights: dict[str, float] | None = None, **overrides) -> ClipSource:
+        settings = recipe_settings("fast", **{"batch_size": 8, "frames": 6, "copies": 1, **overrides})
+        return ClipSource(latents, TEXT, Curriculum(curriculum, task_weights), settings)
+
+    return make
+
+
+def assert_same(a: list[ClipBatch], b: list[ClipBatch]) -> None:
+    assert len(a) == len(b)
+    for one, other in zip(a, b, strict=True):
+        for name in ("video", "valid", "known", "loop"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert (one.tasks, one.ids) == (other.tasks, other.ids)
+        for x, y in zip(one.text, other.text, strict=True):
+            assert all(np.array_equal(p, q) for p, q in zip(x.arrays, y.arrays, strict=True))
+
+
+@pytest.mark.parametrize("frames", [6, 16])
+def test_batches_are_what_they_promise(make_source: Callable[..., ClipSource], frames: int):
+    source = make_source(stills_share=0.25, frames=frames)
+    for step in range(20):
+        batches = source.batches(step, 0.5)
+        assert sum(len(batch) for batch in batches) == 8
+        assert sum(sticker in _stills(source) for batch in batches for sticker in batch.ids) == 2
+        for batch in batches:
+            b, c, f, h, w = batch.video.shape
+            assert (b, c, h, w) == (len(batch), 16, 8, 8)
+            assert f <= frames
+            lengths = batch.valid.sum(1)
+            assert torch.equal(batch.valid, torch.arange(f) < lengths[:, None])
+            assert lengths.max() == f
+            assert f - lengths.min() < max(1, frames // 4)  # of about one length: nobody pays for much padding
+            assert not batch.video.movedim(1, 2)[~batch.valid].any()
+            assert batch.video.movedim(1, 2)[batch.valid].flatten(1).abs().amax(1).min() > 0
+            assert not (batch.known & ~batch.valid).any()
+            for task, n, unknown in zip(batch.tasks, lengths, (batch.valid & ~batch.known).sum(1), strict=True):
+                assert int(unknown) in unknown_counts(task, int(n))
+
+
+def test_padding_is_of_use(make_source: Callable[..., ClipSource]):
+    source = make_source(frames=16, batch_size=14, stills_share=0.0)
+    assert any(not batch.valid.all() for step in range(5) for batch in source.batches(step, 0.5))
+
+
+def test_batches_are_a_function_of_seed_and_step(make_source: Callable[..., ClipSource]):
+    first = make_source()
+    in_order = [first.batches(step, 0.3) for step in range(4)]
+    other = make_source()
+    assert_same(other.batches(3, 0.3), in_order[3])  # whatever came before
+    assert_same(other.batches(1, 0.3), in_order[1])
+    ids = [
+        [i for batch in batches for i in batch.ids] for batches in (in_order[1], make_source(seed=1).batches(1, 0.3))
+    ]
+    assert ids[0] != ids[1]
+
+
+def test_batches_depend_on_the_curriculums_state(make_source: Callable[..., ClipSource]):
+    source, again = (make_source("adaptive") for _ in range(2))
+    for loss in np.geomspace(9, 1, 50):
+        source.curriculum.observe([SampleLoss(Task.FORWARD, 2, 0.5, loss)])
+    tasks = [[t for s in range(30) for batch in x.batches(s, 0.5) for t in batch.tasks] for x in (source, again)]
+    assert tasks[0] != tasks[1]
+    again.curriculum.load_state_dict(source.curriculum.state_dict())
+    for step in range(5):
+        assert_same(source.batches(step, 0.5), again.batches(step, 0.5))
+
+
+def _stills(source: ClipSource) -> set[str]:
+    return {source.latents.records[i].id for i in source.stills}
+
+
+@pytest.mark.parametrize("batch_size", [4, 7, 8])
+def test_every_sticker_comes_once_an_epoch(make_source: Callable[..., ClipSource], batch_size: int):
+    source = make_source(batch_size=batch_size, stills_share=0.25)
+    stills = round(batch_size * 0.25)
+    for still, count, a_step in ((True, 6, stills), (False, 14, batch_size - stills)):
+        visits: Counter = Counter()
+        for step in range(6 * 14):
+            drawn = [i for batch in source.batches(step, 0.5) for i in batch.ids if (i in _stills(source)) == still]
+            assert len(drawn) == a_step
+            visits.update(drawn)
+            whole_passes = (step + 1) * a_step // count
+            assert len(visits) == count or not whole_passes
+            assert whole_passes <= min(visits.values()) or len(visits) < count
+            assert max(visits.values()) <= whole_passes + 1
+
+
+def test_each_pass_has_its_own_order(make_source: Callable[..., ClipSource]):
+    source = make_source(batch_size=14, stills_share=0.0, frames=1)  # one pass a step, in one batch
+    passes = [source.batches(step, 0.5)[0].ids for step in range(3)]
+    assert len(set(passes)) == 3
+    assert len({frozenset(ids) for ids in passes}) == 1
+
+
+@pytest.mark.parametrize(("share", "stills"), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
+def test_the_share_of_stills(make_source: Callable[..., ClipSource], share: float, stills: int):
+    source = make_source(stills_share=share)
+    drawn = [i for batch in source.batches(0, 0.5) for i in batch.ids]
+    assert (len(drawn), sum(i in _stills(source) for i in drawn)) == (8, stills)
+
+
+def _words(source: ClipSource, steps: int = 40):
+    """``(task, id, number of words shown)`` of many samples."""
+    for step in range(steps):
+        for batch in source.batches(step, 0.5):
+            for task, sticker, text in zip(batch.tasks, batch.ids, batch.text, strict=True):
+                yield task, sticker, len(text.arrays[1])
+
+
+def test_image_to_video_hides_the_text_and_others_show_it(make_source: Callable[..., ClipSource], monkeypatch):
+    source = make_source(text_drop=0.0, word_drop=0.0)
+    kept_colours = Change(angle=0.0, scale=1.0, shift=(0.0, 0.0), hue=0.0, mirror=False)
+    monkeypatch.setattr(source.latents, "change", lambda record, version: kept_colours)
+    counts = {record.id: len(caption_words(record.caption)) for record in source.latents.records}
+    for task, sticker, words in _words(source):
+        assert words == (counts[sticker] if task.uses_text else 0)
+
+
+def test_recoloured_copies_do_not_show_a_caption_that_may_name_the_old_colour(make_source, monkeypatch):
+    source = make_source(text_drop=0.0, word_drop=0.0)
+    versions: dict[str, set[int]] = defaultdict(set)
+    clip = source.latents.clip
+
+    def watched(sticker, frames, version):
+        versions[source.latents.records[sticker].id].add(version)
+        return clip(sticker, frames, version)
+
+    monkeypatch.setattr(source.latents, "clip", watched)
+    records = {record.id: record for record in source.latents.records}
+    hidden = shown = 0
+    for step in range(60):
+        versions.clear()
+        for batch in source.batches(step, 0.5):
+            for sticker, task, text in zip(batch.ids, batch.tasks, batch.text, strict=True):
+                if not task.uses_text or len(versions[sticker]) > 1:
+                    continue
+                (version,) = versions[sticker]
+                recoloured = version >= FIRST_CHANGED and source.latents.change(records[sticker], version).hue != 0
+                assert (len(text.arrays[1]) == 0) == recoloured
+                hidden, shown = hidden + recoloured, shown + (not recoloured)
+    assert hidden > 5
+    assert shown > 50
+
+
+def test_captions_and_words_are_dropped(make_source: Callable[..., ClipSource]):
+    assert {words for _, _, words in _words(make_source(text_drop=1.0), 5)} == {0}
+    source = make_source(text_drop=0.0, word_drop=0.3, copies=0)
+    counts = {record.id: len(caption_words(record.caption)) for record in source.latents.records}
+    shown = [words / counts[sticker] for task, sticker, words in _words(source) if task.uses_text and words]
+    assert np.mean(shown) == pytest.approx(0.7, abs=0.08)
+    assert len(set(shown)) > 5
+
+
+def test_only_stickers_that_may_be_mirrored_are(make_source: Callable[..., ClipSource], monkeypatch):
+    source = make_source()
+    seen: Counter = Counter()
+    clip = source.latents.clip
+
+    def watched(sticker, frames, version):
+        seen[source.latents.records[sticker].flippable, version] += 1
+        return clip(sticker, frames, version)
+
+    monkeypatch.setattr(source.latents, "clip", watched)
+    for step in range(40):
+        source.batches(step, 0.5)
+    assert seen[False, 0] > 10
+    assert seen[True, 1] > 10
+    assert seen[False, 1] == 0
+
+
+def test_all_tasks_are_drawn(make_source: Callable[..., ClipSource]):
+    assert {task for task, _, _ in _words(make_source(), 30)} == set(Task)
+    only = make_source(task_weights={task.value: float(task is Task.FORWARD) for task in Task}, stills_share=0.0)
+    tasks = Counter(task for task, _, _ in _words(only, 30))
+    assert tasks[Task.FORWARD] > 0.9 * tasks.total()  # the rest are clips of one frame, which have no other task
+
+
+def test_the_longest_clip_sets_the_slots(make_source: Callable[..., ClipSource]):
+    longest = {frames: make_source(frames=frames).batches(0, 0.5)[-1].video.shape[2] for frames in (1, 2, 3, 16)}
+    assert (longest[1], longest[2], longest[3]) == (1, 2, 3)
+    assert 3 < longest[16] <= 16
+
+
+def test_an_empty_split_is_named():
+    empty = object.__new__(LatentCache)
+    empty.records = []
+    with pytest.raises(ValueError, match="split is empty"):
+        ClipSource(empty, TEXT, Curriculum("none"), recipe_settings("fast"))
