@@ -178,7 +178,7 @@ class StickerPipeline(DiffusionPipeline):
         valid = torch.ones_like(known)
         circular = torch.full((len(captions),), loop, device=self.device)
         text = {
-            shown: self.dfgn.text_keys_values(
+            shown: self.dfgn.text_context(
                 *self.text_encoder(self.text_encoder.prepare(captions if shown else [""] * len(captions)))
             )
             for shown in {p.text for p in passes}

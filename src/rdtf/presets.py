@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_SMALL_KNOBS: dict[str, Any] = {"norm": "channel", "ff_multiple": 2, "head_dim": 48, "layers": 1}
+_SMALL_KNOBS: dict[str, Any] = {"norm": "channel", "ff_multiple": 2, "head_dim": 48, "layers": 1, "pooled_text": True}
 
 # Columns compare by eye: widths, which levels attend, how far the STI layers pool.
 SIZES: dict[str, dict[str, Any]] = {

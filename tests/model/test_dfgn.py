@@ -46,7 +46,7 @@ class Inputs:
         self.text_mask = torch.ones(b, 5, dtype=torch.bool)
 
     def run(self, network: DFGN, text=None) -> Tensor:
-        text = text or network.text_keys_values(self.states, self.text_mask)
+        text = text or network.text_context(self.states, self.text_mask)
         return network(self.noisy, self.timestep, self.video, self.known, self.valid, self.loop, text)
 
     def clip(self, i: int) -> Inputs:
@@ -230,7 +230,7 @@ def test_no_text_at_all_is_valid(make_network: Callable[..., DFGN]):
 def test_text_made_once_serves_every_step(make_network: Callable[..., DFGN]):
     network, inputs = make_network(), Inputs([3, 2])
     with torch.no_grad():
-        once = network.text_keys_values(inputs.states, inputs.text_mask)
+        once = network.text_context(inputs.states, inputs.text_mask)
         for level in (10.0, 500.0):
             inputs.timestep = torch.full((2,), level)
             assert torch.equal(inputs.run(network, once), inputs.run(network))

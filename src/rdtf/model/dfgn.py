@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,21 @@ from torch.utils.checkpoint import checkpoint
 from rdtf.model.layers import Norm, ResBlock, SpatialTransformer, conv3x3, make_norm, zero_init
 from rdtf.model.temporal import SpatialTemporalInteraction, TemporalTransformer
 from rdtf.model.time_axis import TimeAxis, known_neighbours, make_time_axis
+
+
+@dataclass(frozen=True)
+class TextContext:
+    """The captions of a batch as the network uses them.
+
+    Attributes:
+        keys_values: of every cross-attention, in the order of use.
+        bias: ``(b, l + 1)``, -inf on padding.
+        pooled: ``(b, embedding)``, added to the time embedding; None where the network does without.
+    """
+
+    keys_values: list[Tensor]
+    bias: Tensor
+    pooled: Tensor | None
 
 
 class DFGN(ModelMixin, ConfigMixin):
@@ -45,6 +61,8 @@ class DFGN(ModelMixin, ConfigMixin):
         known_neighbours: give each slot the nearest known frame before and after it, with their distances.
         residual_to_known: add the cross-fade of the known frames to the output. Only for networks that predict the
             clean clip.
+        pooled_text: add the mean of the text states to the time embedding, so that the caption reaches every residual
+            block and not only the levels that attend.
     """
 
     _supports_gradient_checkpointing = True
@@ -68,6 +86,7 @@ class DFGN(ModelMixin, ConfigMixin):
         mask_channel: bool = True,
         known_neighbours: bool = True,
         residual_to_known: bool = True,
+        pooled_text: bool = False,
     ) -> None:
         super().__init__()
         if not len(attention) == len(sti_pool) == len(widths):
@@ -76,6 +95,7 @@ class DFGN(ModelMixin, ConfigMixin):
         first, embedding = widths[0], 4 * widths[0]
         self.embed_time = nn.Sequential(nn.Linear(first, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.embed_clip = nn.Sequential(nn.Linear(2, embedding), nn.SiLU(), zero_init(nn.Linear(embedding, embedding)))
+        self.embed_text = nn.Linear(text_width, embedding) if pooled_text else None
         self.no_text = nn.Parameter(torch.randn(1, 1, text_width) * 0.02)
 
         self.condition = ConditionPath(
@@ -146,21 +166,20 @@ class DFGN(ModelMixin, ConfigMixin):
             assert isinstance(stage, Stage)
             yield stage
 
-    def text_keys_values(
-        self, states: Float[Tensor, "b l w"], mask: Bool[Tensor, "b l"]
-    ) -> tuple[list[Tensor], Float[Tensor, "b l+1"]]:
-        """Keys and values of the caption for every cross-attention, made once a clip (and once for all sampling steps).
+    def text_context(self, states: Float[Tensor, "b l w"], mask: Bool[Tensor, "b l"]) -> TextContext:
+        """What the network needs of the captions, made once a clip and once for all sampling steps.
 
         A learned "no text" token is always there to attend to, so that an empty caption (mask all False) is valid.
-
-        Returns:
-            the keys and values in the order of use, and the bias that hides padding.
         """
+        pooled = None
+        if self.embed_text is not None:
+            share = mask.to(states.dtype) / mask.sum(1, keepdim=True).clamp_min(1)
+            pooled = self.embed_text((share[:, None] @ states).squeeze(1))
         states = torch.cat([self.no_text.to(states.dtype).expand(len(states), -1, -1), states], 1)
         shown = F.pad(mask, (1, 0), value=True)
         bias = torch.zeros(shown.shape, device=states.device).masked_fill(~shown, float("-inf"))
         layers = [lv.spatial.cross_attention for lv in self._levels() if lv.spatial is not None]
-        return [layer.keys_values(states) for layer in layers], bias
+        return TextContext([layer.keys_values(states) for layer in layers], bias, pooled)
 
     def forward(
         self,
@@ -170,7 +189,7 @@ class DFGN(ModelMixin, ConfigMixin):
         known: Bool[Tensor, "b f"],
         valid: Bool[Tensor, "b f"],
         loop: Bool[Tensor, " b"],
-        text: tuple[list[Tensor], Tensor],
+        text: TextContext,
     ) -> Float[Tensor, "b c f h w"]:
         """One denoising prediction.
 
@@ -181,7 +200,7 @@ class DFGN(ModelMixin, ConfigMixin):
             known: condition mask.
             valid: frames that exist; whatever stands in the others changes nothing, and their output is 0.
             loop: clips whose time is circular.
-            text: from :meth:`text_keys_values`.
+            text: from :meth:`text_context`.
         """
         b, _, f, _, _ = noisy.shape
         axis = make_time_axis(valid, loop)
@@ -193,14 +212,16 @@ class DFGN(ModelMixin, ConfigMixin):
         facts = torch.stack([valid.sum(1) / 8.0 - 1.0, loop.float()], 1)
         embedding = embedding + self.embed_clip(facts.to(noisy.dtype))
 
+        if text.pooled is not None:
+            embedding = embedding + text.pooled
+
         condition, reference = self.condition(known_video, known & valid, axis, loop)
         x = torch.cat([rearrange(noisy, "b c f h w -> (b f) c h w"), condition], 1)
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
         if self.temporal_in is not None:
             x = self.temporal_in(x, axis)
 
-        keys_values, text_bias = text
-        kv = iter(keys_values)
+        kv, text_bias = iter(text.keys_values), text.bias
         skips = [x]
         for stage in self._stages(self.down):
             for level in stage:

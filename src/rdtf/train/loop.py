@@ -257,7 +257,7 @@ class Trainer:
         eps = torch.randn(batch.video.shape, generator=generator).to(self.device)
         noisy = objective.add_noise(batch.video, eps, t)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            text = self.dfgn.text_keys_values(*self.text(batch.text))
+            text = self.dfgn.text_context(*self.text(batch.text))
             output = self.dfgn(noisy, objective.timestep(t), batch.video, batch.known, batch.valid, batch.loop, text)
         return masked_sum(objective.error(output.float(), batch.video, eps, t), mask)
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Move a matrix's singular values towards 1 by the quintic Newton-Schulz iteration (Jordan et al., Muon)."""
+def orthogonalise(matrices: Float[Tensor, "*n rows columns"], steps: int = 5) -> Float[Tensor, "*n rows columns"]:
+    """Move the singular values of matrices towards 1 by the quintic Newton-Schulz iteration (Jordan et al., Muon)."""
     a, b, c = _NS_COEFFICIENTS
-    wide = matrix.shape[0] <= matrix.shape[1]
-    x = matrix if wide else matrix.T
-    x = x / (x.norm() + 1e-7)
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    x = matrices if wide else matrices.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide else x.T
+    return x if wide else x.mT
 
 
 class Muon(torch.optim.Optimizer):
@@ -47,6 +49,8 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update."""
         for group in self.param_groups:
+            # Matrices of one shape go through the iteration together: small networks have many small ones.
+            same_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
@@ -54,11 +58,14 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(parameter.grad)
-                nesterov = parameter.grad.add(buffer, alpha=group["momentum"])
-                update = orthogonalise(nesterov.flatten(1))
-                scale = math.sqrt(max(1.0, update.shape[0] / update.shape[1]))
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+                nesterov = parameter.grad.add(buffer, alpha=group["momentum"]).flatten(1)
+                same_shape[nesterov.shape].append((parameter, nesterov))
+            for (rows, columns), members in same_shape.items():
+                updates = orthogonalise(torch.stack([nesterov for _, nesterov in members]))
+                step_size = group["lr"] * math.sqrt(max(1.0, rows / columns))
+                for (parameter, _), update in zip(members, updates, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(update.reshape(parameter.shape), alpha=-step_size)
 
 
 def make_optimizers(
@@ -81,7 +88,7 @@ def make_optimizers(
     if hidden:
         optimizers.append(Muon(hidden, lr=muon_lr, weight_decay=weight_decay))
     betas = (0.9, 0.99) if muon else (0.9, 0.999)
-    optimizers.append(torch.optim.AdamW(rest, lr=lr, betas=betas, weight_decay=weight_decay))
+    optimizers.append(torch.optim.AdamW(rest, lr=lr, betas=betas, weight_decay=weight_decay, fused=True))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]

@@ -63,7 +63,7 @@ class ClipSource:
         sources = self.moving if single else self.everything
         slots = [(self._nth(sources, "clips", step * clips + i), self.settings.frames) for i in range(clips)]
         slots += [(self._nth(self.everything, "single", step * single + i), 1) for i in range(single)]
-        width = max(1, self.settings.frames // 4)
+        width = max(2, -(-self.settings.frames // 2))  # a third group of clips would cost more than it saves
         groups: dict[int, list[_Sample]] = defaultdict(list)
         for sticker, most_frames in slots:
             sample = self._draw(sticker, most_frames, progress, rng)
