@@ -12,12 +12,11 @@ from typing import Literal, TypeAlias
 import torch
 from diffusers.schedulers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 Scheduler: TypeAlias = DDIMScheduler | FlowMatchEulerDiscreteScheduler
 TRAIN_TIMESTEPS = 1000
-_MIN_T = 0.05  # velocity-space weights 1 / t^2 stop growing here
 
 
 class Objective(BaseModel):
@@ -30,6 +29,7 @@ class Objective(BaseModel):
             path), ``epsilon`` = eps, ``v_prediction`` = the velocity of the path (eps - x0 on the flow path).
         logit_mean, logit_std: of t on the flow path; a mean above 0 leans towards noise.
         uniform_share: share of t drawn uniformly instead, so that both ends are seen.
+        min_t: on the flow path, where the velocity-space weights 1 / t^2 of ``sample`` stop growing.
         min_snr: gamma of min-SNR weighting on the ddpm path (arXiv 2303.09556); None = off.
     """
 
@@ -40,6 +40,7 @@ class Objective(BaseModel):
     logit_mean: float = 0.5
     logit_std: float = 1.0
     uniform_share: float = 0.1
+    min_t: float = Field(0.05, gt=0, le=1)
     min_snr: float | None = None
 
     @model_validator(mode="after")
@@ -79,7 +80,7 @@ class Objective(BaseModel):
         if self.path == "flow":
             if self.prediction == "v_prediction":
                 return (output - (eps - x0)).square()
-            return ((output - x0) / _column(t.clamp_min(_MIN_T))).square()
+            return ((output - x0) / _column(t.clamp_min(self.min_t))).square()
         signal, noise = self._rates(t)
         target = {"sample": x0, "epsilon": eps, "v_prediction": signal * eps - noise * x0}[self.prediction]
         error = (output - target).square()

@@ -1,0 +1,309 @@
+"""Training of the built-in codec, ``StickerAutoencoder``, on the frames of prepared datasets."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from rdtf.codec import Codec, StickerAutoencoder
+from rdtf.data.dataset import StickerDataset
+from rdtf.pixels import to_frames, to_tensor
+from rdtf.progress import bars
+from rdtf.rng import numpy_rng, torch_rng
+from rdtf.sheets import contact_sheet
+from rdtf.train.hardware import keep_freed_memory
+from rdtf.train.optim import lr_factor, make_optimizers
+
+FRAMES_PER_VISIT = 2  # reading a sticker costs more than cutting a frame out of it
+L2_WEIGHT = 4.0  # 0.8 dB better than 1 with an L1 term on finite differences, after 120 steps
+WARM_UP = 50
+EMA_DECAY = 0.998
+SHEET_COLUMNS = 12
+
+
+class CodecTrainSettings(BaseModel):
+    """What ``train_codec`` does.
+
+    Attributes:
+        downscale: 4 (8 channels, for 64 px) or 8 (16 channels, for 128 px and more).
+        minutes: length of the training by the clock; the learning rate follows it.
+        steps: length in steps instead, if given.
+        batch: frames per step.
+        crop: side of the square that is cut out of larger frames: more steps for the time.
+        learning_rate: peak rate of AdamW.
+        muon: train the hidden convolutions with Muon (``optim.Muon``) instead.
+        muon_rate: its peak rate.
+        latent_noise: deviation of the noise between encoder and decoder, in units of the latents' own: the decoder
+            must forgive the errors of a generator.
+        seed: of weights, draws and augmentation.
+        threads: of torch; its own default if not given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    downscale: Literal[4, 8] = 4
+    minutes: float = Field(15.0, gt=0)
+    steps: int | None = Field(None, ge=1)
+    batch: int = Field(16, ge=1)
+    crop: int = Field(64, ge=16)
+    learning_rate: float = Field(2e-3, gt=0)
+    muon: bool = True
+    muon_rate: float = Field(0.02, gt=0)
+    latent_noise: float = Field(0.05, ge=0)
+    seed: int = 0
+    threads: int | None = Field(None, ge=1)
+
+
+class Fidelity(BaseModel):
+    """How well frames come back, as means over the frames (PSNR in dB, peak = the range of a channel).
+
+    Attributes:
+        frames: how many frames were measured.
+        rgba: PSNR of premultiplied RGBA.
+        on_white: PSNR of RGB over white.
+        on_black: PSNR of RGB over black.
+        alpha_error: mean absolute error of alpha in [0, 1].
+    """
+
+    frames: int
+    rgba: float
+    on_white: float
+    on_black: float
+    alpha_error: float
+
+
+class CodecReport(BaseModel):
+    """What was trained, on what, and how good it is; ``report.json`` beside the weights."""
+
+    command: str
+    data: dict[str, str]
+    settings: CodecTrainSettings
+    parameters: int
+    fingerprint: str
+    steps: int
+    frames_seen: int
+    seconds: float
+    stopped_early: bool
+    final_loss: float
+    held_out: dict[str, Fidelity]
+
+
+def reconstruction_loss(output: Tensor, target: Tensor, background: Tensor) -> Tensor:
+    """L1 and weighted L2 of premultiplied RGBA, and of RGB over a background.
+
+    Args:
+        output: ``(n, 4, h, w)``, premultiplied in [-1, 1].
+        target: the same.
+        background: ``(n, 3, 1, 1)`` colours in [0, 1]. Compositing is linear in premultiplied RGBA, so that the
+            error over a background is the error of colour less that of alpha times the background.
+    """
+    error = output - target
+    error = torch.cat([error, error[:, :3] - error[:, 3:] * background], dim=1)
+    return error.abs().mean() + L2_WEIGHT * error.square().mean()
+
+
+def draw_batch(datasets: Sequence[StickerDataset], settings: CodecTrainSettings, step: int) -> Tensor:
+    """The augmented training frames of a step, ``(batch, 4, crop, crop)`` premultiplied in [-1, 1].
+
+    Every dataset gets an equal share, every sticker of it too, whatever its number of frames. Frames are cropped,
+    shifted by up to an eighth, flipped, change brightness, at times swap their colour channels or fade.
+    """
+    rng = numpy_rng(settings.seed, step, "codec/data")
+    frames: list[np.ndarray] = []
+    while len(frames) < settings.batch:
+        dataset = datasets[int(rng.integers(len(datasets)))]
+        clip = dataset.frames(int(rng.integers(len(dataset))))
+        frames += [augment(clip[rng.integers(len(clip))], settings.crop, rng) for _ in range(FRAMES_PER_VISIT)]
+    return torch.stack([to_tensor(frame) for frame in frames[: settings.batch]])
+
+
+def augment(frame: np.ndarray, crop: int, rng: np.random.Generator) -> np.ndarray:
+    """A changed straight RGBA frame ``(s, s, 4)`` uint8, ``s`` being at most ``crop``."""
+    side = min(crop, len(frame))
+    margin = side // 8
+    padded = np.pad(frame, ((margin, margin), (margin, margin), (0, 0)))
+    top, left = rng.integers(len(padded) - side + 1, size=2)
+    out = padded[top : top + side, left : left + side].astype(np.float32)
+    if rng.random() < 0.5:
+        out = out[:, ::-1]
+    if rng.random() < 0.3:
+        out = out[..., [*rng.permutation(3), 3]]
+    gains = np.append(rng.uniform(0.7, 1.0, 3), rng.uniform(0.2, 1.0) if rng.random() < 0.1 else 1.0)
+    return np.rint(out * gains).astype(np.uint8)
+
+
+def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -> CodecReport:
+    """Train an autoencoder on the train splits of prepared datasets and measure it on their other splits.
+
+    Writes into ``out``: ``config.json`` and weights (float16), ``report.json``, ``reconstructions.png``. Ctrl-C ends
+    the training early; what there is by then is measured and saved.
+
+    Raises:
+        ValueError: no training frames, or a loss that is not finite (nothing is written then).
+    """
+    started = time.monotonic()
+    keep_freed_memory()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    datasets = [StickerDataset(folder, "train") for folder in data]
+    for folder, dataset in zip(data, datasets, strict=True):
+        if not len(dataset):
+            raise ValueError(f"{folder}: its train split has no stickers")
+        if min(settings.crop, dataset.size) % settings.downscale:
+            raise ValueError(f"crop and the size of {folder} must be multiples of downscale {settings.downscale}")
+    if len({min(settings.crop, dataset.size) for dataset in datasets}) != 1:
+        raise ValueError("give one or more prepared folders, of one frame size or not smaller than crop")
+    torch.manual_seed(settings.seed)
+    model = StickerAutoencoder.for_downscale(settings.downscale).to(memory_format=torch.channels_last)
+    average = deepcopy(model)
+    optimizers = make_optimizers(
+        model.named_parameters(),
+        muon=settings.muon,
+        lr=settings.learning_rate,
+        muon_lr=settings.muon_rate,
+        weight_decay=0.01,
+    )
+
+    step, smooth, stopped_early = 0, math.nan, False
+    begin = time.monotonic()
+    with bars() as progress:
+        bar = progress.add_task("Codec", total=1000, note="")
+        try:
+            while (part := _progress(settings, step, time.monotonic() - begin)) < 1:
+                for optimizer in optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["base_lr"] * lr_factor(step, part, warm_up=WARM_UP, decay=True)
+                frames = draw_batch(datasets, settings, step)
+                generator = torch_rng(settings.seed, step, "codec/noise")
+                cells = [side // settings.downscale for side in frames.shape[-2:]]
+                noise = torch.randn(len(frames), model.latent_channels, *cells, generator=generator)
+                background = torch.rand(len(frames), 3, 1, 1, generator=generator)
+                loss = _train_step(model, optimizers, frames, settings.latent_noise * noise, background)
+                step += 1
+                with torch.no_grad():
+                    for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
+                        slow.lerp_(fast, 1 - min(EMA_DECAY, step / (9 + step)))
+                smooth = loss if step == 1 else smooth + max(0.02, 1 / step) * (loss - smooth)
+                progress.update(bar, completed=int(1000 * part), note=f"step {step}, loss {smooth:.4f}")
+            progress.update(bar, completed=1000)
+        except KeyboardInterrupt:
+            stopped_early = True
+
+    store_statistics(average, (draw_batch(datasets, settings, -1 - i) for i in range(32)))
+    average.half().save_pretrained(out)
+    model = cast(StickerAutoencoder, StickerAutoencoder.from_pretrained(out))
+    held_out = {str(folder): kept for folder in data if len(kept := _held_out(folder))}
+    report = CodecReport(
+        command=shlex.join(["rdtf", *sys.argv[1:]]),
+        data={str(folder): dataset.fingerprint for folder, dataset in zip(data, datasets, strict=True)},
+        settings=settings,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        fingerprint=model.fingerprint,
+        steps=step,
+        frames_seen=step * settings.batch,
+        seconds=round(time.monotonic() - started, 1),
+        stopped_early=stopped_early,
+        final_loss=smooth,
+        held_out={name: fidelity(model, kept) for name, kept in held_out.items()},
+    )
+    (out / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for name, kept in held_out.items():
+        for shade in ("light", "dark"):
+            sheet = reconstructions(model, kept, shade)
+            sheet.save(out / f"reconstructions-{Path(name).name}-{shade}.png")
+    return report
+
+
+def _progress(settings: CodecTrainSettings, step: int, seconds: float) -> float:
+    """The part of the training that is done, 0 to 1."""
+    return step / settings.steps if settings.steps else seconds / (60 * settings.minutes)
+
+
+def _train_step(
+    model: StickerAutoencoder,
+    optimizers: list[torch.optim.Optimizer],
+    frames: Tensor,
+    noise: Tensor,
+    background: Tensor,
+) -> float:
+    latents = model.encoder(frames.to(memory_format=torch.channels_last))
+    # Normalised by the batch: else the encoder would only have to grow its latents to drown the noise.
+    std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True)
+    output = model.decoder((latents - mean) / (std + 1e-5) + noise)
+    loss = reconstruction_loss(output, frames, background)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    value = loss.item()
+    if not math.isfinite(value):
+        raise ValueError(f"the codec's loss became {value}; lower learning_rate")
+    for optimizer in optimizers:
+        optimizer.step()
+    return value
+
+
+@torch.no_grad()
+def store_statistics(model: StickerAutoencoder, batches: Iterable[Tensor]) -> None:
+    """Set the model's latent mean and deviation (of each channel) to those over these frames."""
+    latents = torch.cat([model.encoder(frames).movedim(1, -1).flatten(0, -2) for frames in batches])
+    std, mean = torch.std_mean(latents, dim=0)
+    model.latent_mean.copy_(mean)
+    model.latent_std.copy_(std + 1e-5)
+
+
+def fidelity(codec: Codec, frames: np.ndarray) -> Fidelity:
+    """How well straight RGBA frames ``(n, h, w, 4)`` uint8 survive the codec."""
+    rgba, white, black, alpha = [], [], [], []
+    for chunk in np.array_split(frames, math.ceil(len(frames) / 64)):
+        target = to_tensor(chunk)
+        output = codec.decode(codec.encode(target)).cpu()
+        error = (output - target) / 2
+        rgba.append(_psnr(error))
+        white.append(_psnr(error[:, :3] - error[:, 3:]))
+        black.append(_psnr(error[:, :3]))
+        alpha.append(error[:, 3].abs().mean(dim=(1, 2)))
+    means = [float(torch.cat(values).mean()) for values in (rgba, white, black, alpha)]
+    return Fidelity(frames=len(frames), rgba=means[0], on_white=means[1], on_black=means[2], alpha_error=means[3])
+
+
+def _psnr(error: Tensor) -> Tensor:
+    """Of each frame, from errors in units of the peak; at most 60 dB, which an empty frame can reach."""
+    return (-10 * error.square().mean(dim=(1, 2, 3)).log10()).clamp(max=60.0)
+
+
+def _held_out(folder: Path, limit: int = 8) -> np.ndarray:
+    """Up to ``limit`` evenly spread frames of every sticker that is not in the train split."""
+    clips = []
+    for split in ("val", "test"):
+        dataset = StickerDataset(folder, split)
+        for i in range(len(dataset)):
+            frames = dataset.frames(i)
+            clips.append(frames[np.unique(np.linspace(0, len(frames) - 1, limit).round().astype(int))])
+    return np.concatenate(clips) if clips else np.zeros((0, 8, 8, 4), np.uint8)
+
+
+def reconstructions(codec: Codec, frames: np.ndarray, background: str) -> Image.Image:
+    """Evenly chosen frames, and below each what came back, over one of ``sheets.BACKGROUNDS``."""
+    chosen = frames[np.linspace(0, len(frames) - 1, 2 * SHEET_COLUMNS).round().astype(int)]
+    back = to_frames(codec.decode(codec.encode(to_tensor(chosen))))
+    rows = [kind[half] for half in (slice(SHEET_COLUMNS), slice(SHEET_COLUMNS, None)) for kind in (chosen, back)]
+    return contact_sheet(
+        rows,
+        labels=("original", "codec") * 2,
+        frames=SHEET_COLUMNS,
+        scale=max(1, 128 // frames.shape[1]),
+        background=background,
+    )

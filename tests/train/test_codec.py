@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+
+import rdtf.train.codec as training
+from rdtf.codec import StickerAutoencoder, load_codec
+from rdtf.data.dataset import StickerDataset
+from rdtf.pixels import to_tensor
+from rdtf.train.codec import CodecReport, CodecTrainSettings, augment, fidelity, reconstruction_loss, train_codec
+from tests.test_codec import drawn_stickers
+
+QUICK = {"steps": 12, "batch": 8, "threads": 1}
+
+
+class FakeDataset(StickerDataset):
+    """Prepared stickers of drawn faces: 8 clips of 3 frames for training, 2 held out, none for ``test``."""
+
+    size = 32
+    fingerprint = "drawn"
+
+    def __init__(self, folder: Path, split: str | None = None) -> None:
+        frames = drawn_stickers(self.size, 30).reshape(10, 3, self.size, self.size, 4)
+        self._clips = {"train": frames[:8], "val": frames[8:], "test": frames[:0]}[split or "train"]
+        if "empty" in str(folder):
+            self._clips = frames[:0]
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def frames(self, i: int) -> np.ndarray:
+        return self._clips[i]
+
+
+@pytest.fixture(autouse=True)
+def _drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "StickerDataset", FakeDataset)
+
+
+def test_training_learns_writes_and_reports(tmp_path: Path) -> None:
+    first = train_codec([Path("a")], tmp_path / "first", CodecTrainSettings(**{**QUICK, "steps": 1}))
+    report = train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**{**QUICK, "steps": 40}))
+    assert report.final_loss < 0.7 * first.final_loss
+    assert report.held_out["a"].rgba > first.held_out["a"].rgba + 3
+    assert (report.steps, report.frames_seen, report.stopped_early) == (40, 320, False)
+    assert report.data == {"a": "drawn"}
+    assert CodecReport.model_validate_json((tmp_path / "out/report.json").read_text()) == report
+
+    codec = load_codec(tmp_path / "out")
+    assert codec.fingerprint == report.fingerprint
+    assert fidelity(codec, FakeDataset(Path("a"), "val")._clips.reshape(-1, 32, 32, 4)) == report.held_out["a"]
+    sheets = [Image.open(tmp_path / f"out/reconstructions-a-{shade}.png") for shade in ("light", "dark")]
+    assert sheets[0].size == sheets[1].size
+    assert sheets[0].getpixel((200, 5)) != sheets[1].getpixel((200, 5))
+
+
+def test_latents_are_normalised_by_the_stored_statistics(tmp_path: Path) -> None:
+    train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**QUICK))
+    frames = np.concatenate([FakeDataset(Path("a")).frames(i) for i in range(8)])
+    latents = load_codec(tmp_path / "out").encode(to_tensor(frames))
+    # Statistics were taken over shifted and recoloured frames, hence the slack.
+    assert latents.mean().abs() < 0.2
+    assert latents.std() == pytest.approx(1, abs=0.2)
+
+
+def test_same_seed_same_weights(tmp_path: Path) -> None:
+    prints = [
+        train_codec([Path("a")], tmp_path / str(i), CodecTrainSettings(**QUICK, seed=seed)).fingerprint
+        for i, seed in enumerate((0, 0, 1))
+    ]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_half_precision_storage_costs_nothing(tmp_path: Path) -> None:
+    train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**{**QUICK, "steps": 30}))
+    frames = FakeDataset(Path("a"), "val").frames(0)
+    codec = StickerAutoencoder.from_pretrained(tmp_path / "out")
+    with torch.no_grad():
+        for parameter in codec.parameters():  # back to weights that float16 cannot hold exactly
+            parameter *= 1 + 1e-4 * torch.rand_like(parameter)
+    before = fidelity(codec, frames)
+    codec.half().save_pretrained(tmp_path / "half")
+    again = load_codec(tmp_path / "half")
+    assert again.dtype == torch.float32  # type: ignore[attr-defined]
+    assert fidelity(again, frames).rgba == pytest.approx(before.rgba, abs=0.05)
+
+
+def test_ctrl_c_saves_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = training.draw_batch
+
+    def interrupted(datasets: list, settings: CodecTrainSettings, step: int) -> torch.Tensor:
+        if step == 5:
+            raise KeyboardInterrupt
+        return draw(datasets, settings, step)
+
+    monkeypatch.setattr(training, "draw_batch", interrupted)
+    report = train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**QUICK))
+    assert report.stopped_early
+    assert report.steps == 5
+    assert load_codec(tmp_path / "out").fingerprint == report.fingerprint
+
+
+def test_a_loss_that_is_not_finite_stops_without_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "reconstruction_loss", lambda output, *_: output.sum() * float("nan"))
+    with pytest.raises(ValueError, match="learning_rate"):
+        train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**QUICK))
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_stickers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"empty.*train split"):
+        train_codec([Path("empty")], tmp_path, CodecTrainSettings(**QUICK))
+    with pytest.raises(ValueError, match="folder"):
+        train_codec([], tmp_path, CodecTrainSettings(**QUICK))
+
+
+def test_sizes_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="multiples of downscale 4"):
+        train_codec([Path("a")], tmp_path, CodecTrainSettings(**QUICK, crop=18))
+    sizes = iter((32, 48))
+
+    class Growing(FakeDataset):
+        def __init__(self, folder: Path, split: str | None = None) -> None:
+            super().__init__(folder, split)
+            self.size = next(sizes)
+
+    monkeypatch.setattr(training, "StickerDataset", Growing)
+    with pytest.raises(ValueError, match="one frame size"):
+        train_codec([Path("a"), Path("b")], tmp_path, CodecTrainSettings(**QUICK))
+
+
+def test_settings_reject_nonsense() -> None:
+    for wrong in ({"downscale": 5}, {"minutes": 0}, {"stepz": 3}):
+        with pytest.raises(ValidationError):
+            CodecTrainSettings(**wrong)
+
+
+def test_minutes_end_the_training(tmp_path: Path) -> None:
+    settings = CodecTrainSettings(minutes=0.02, batch=2, threads=1)
+    report = train_codec([Path("a")], tmp_path / "out", settings)
+    assert report.steps >= 1
+    assert report.seconds < 20
+
+
+def test_loss_is_zero_only_for_equality_and_sees_the_background() -> None:
+    target = to_tensor(drawn_stickers(16, 2))
+    white, black = torch.ones(2, 3, 1, 1), torch.zeros(2, 3, 1, 1)
+    assert reconstruction_loss(target, target, white) == 0
+    veil = target.clone()
+    veil[:, 3] += 0.2  # alpha too high darkens a white background and leaves a black one alone
+    assert reconstruction_loss(veil, target, white) > reconstruction_loss(veil, target, black) > 0
+
+
+def test_augmentation_keeps_shape_and_varies() -> None:
+    frame = drawn_stickers(32, 1)[0]
+    rng = np.random.default_rng(0)
+    changed = [augment(frame, 64, rng) for _ in range(8)]
+    assert all(out.shape == (32, 32, 4) and out.dtype == np.uint8 for out in changed)
+    assert len({out.tobytes() for out in changed}) == 8
+    assert augment(frame, 16, rng).shape == (16, 16, 4)
+
+
+def test_report_is_json(tmp_path: Path) -> None:
+    train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**{**QUICK, "steps": 1}))
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert set(report["held_out"]["a"]) == {"frames", "rgba", "on_white", "on_black", "alpha_error"}
