@@ -139,18 +139,29 @@ def test_manifest_lists_every_file(tmp_path: Path):
     assert all(manifest[name]["bytes"] == (path / name).stat().st_size for name in manifest)
 
 
-@pytest.mark.parametrize("make_optimizer", [lambda p: torch.optim.AdamW(p, lr=0.1), lambda p: Muon(p, lr=0.1)])
+@pytest.mark.parametrize(
+    "make_optimizer",
+    [
+        lambda p: torch.optim.AdamW(p, lr=0.1),
+        lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
+        lambda p: Muon(p, lr=0.1),
+    ],
+    ids=["adamw", "fused-adamw", "muon"],
+)
 def test_optimizer_state_goes_on_bit_for_bit(tmp_path: Path, make_optimizer):
     def new():
         generator = torch.Generator().manual_seed(0)
-        parameters = [torch.nn.Parameter(torch.randn(4, 3, generator=generator)) for _ in range(2)]
+        tensors = [torch.randn(4, 3, generator=generator), torch.randn(4, 3, 3, 3, generator=generator)]
+        tensors.append(torch.randn(4, 3, 3, 3, generator=generator).to(memory_format=torch.channels_last))
+        parameters = [torch.nn.Parameter(tensor) for tensor in tensors]
         return parameters, make_optimizer(parameters)
 
     def steps(parameters, optimizer, seeds):
         for seed in seeds:
             generator = torch.Generator().manual_seed(seed)
             for parameter in parameters:
-                parameter.grad = torch.randn(parameter.shape, generator=generator)
+                drawn = torch.randn(parameter.shape, generator=generator)
+                parameter.grad = torch.empty_like(parameter).copy_(drawn)  # in its memory order, as from backward
             optimizer.step()
 
     straight, optimizer = new()

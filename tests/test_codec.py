@@ -118,7 +118,7 @@ class TestContract:
         assert not latents.requires_grad
         assert not codec.decode(latents).requires_grad
 
-    def test_wrong_input(self, codec: Codec) -> None:
+    def test_wrong_input(self, codec: Codec, unchecked: None) -> None:
         with pytest.raises(ValueError, match="RGBA"):
             codec.encode(torch.zeros(1, 3, 32, 32))
         if codec.downscale > 1:

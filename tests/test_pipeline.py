@@ -22,8 +22,8 @@ SIZE = 8
 @pytest.fixture(scope="session")
 def make_pipeline(make_network) -> Callable[..., StickerPipeline]:
     def make(awake: bool = True, objective: Objective | None = None, **options) -> StickerPipeline:
-        objective = objective or Objective()
-        residual = objective.prediction == "sample"
+        objective = objective or Objective(prediction="sample")  # whose fresh network cross-fades
+        residual = objective.clean_factor or 0.0
         text = awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8))
         return StickerPipeline(
             make_network(awake, latent_channels=16, residual_to_known=residual),
@@ -142,7 +142,8 @@ def test_transparency_goes_through(make_pipeline: Callable[..., StickerPipeline]
     a, b = picture(0), picture(1)
     a[:, :4, 3] = b[:, :4, 3] = 0
     a[:, 4:, 3] = b[:, 4:, 3] = 255
-    frames = make_pipeline(awake=False)(frames={0: a, 2: b}, num_frames=3).stickers[0].frames
+    pipe = make_pipeline(awake=False)
+    frames = pipe(frames={0: a, 2: b}, num_frames=3).stickers[0].frames
     assert not frames[1, :, :4].any()
     assert (frames[1, :, 4:, 3] == 255).all()
     middle = (a[:, 4:, :3].astype(int) + b[:, 4:, :3]) / 2

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from rdtf.progress import bars, console
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
     from rdtf.sticker import Sticker
     from rdtf.train.loop import TrainReport
-
-# Threads that wait for each other shall sleep: spinning, they burn most of the time wherever the cores are shared with
-# other programs (a training step took five times the processor time). OpenMP reads this when torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Heavy modules are imported inside the commands: `rdtf --help` answers at once.
 
@@ -44,14 +40,23 @@ def _plain_errors() -> Iterator[None]:
     except ValidationError as error:
         for problem in error.errors():
             place = ".".join(map(str, problem["loc"]))
-            console.print(f"[red]Error:[/red] {place + ': ' if place else ''}{problem['msg']}", highlight=False)
+            _error(f"{place + ': ' if place else ''}{problem['msg'].removeprefix('Value error, ')}")
         raise typer.Exit(2) from None
     except (ValueError, TrainingError, OSError, ImportError) as error:
-        console.print("[red]Error:[/red]", str(error), markup=True, highlight=False)
+        _error(str(error))
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         console.print("Stopped.")
         raise typer.Exit(130) from None
+
+
+def _error(text: str) -> None:
+    _say(f"[red]Error:[/red] {escape(text)}", markup=True)
+
+
+def _say(text: str, *, markup: bool = False) -> None:
+    """Print with nothing read into file names, and no path broken in the middle."""
+    console.print(text, markup=markup, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -64,7 +69,7 @@ def demo(
 
     with _plain_errors():
         page = run_demo(out, seed=seed)
-    console.print(f"Open {page}")
+    _say(f"Open {page}")
 
 
 @app.command()
@@ -82,7 +87,7 @@ def world(
 
     with _plain_errors():
         write_world(out, count, seed, size=size, format=file_format, vocabulary=vocabulary, workers=workers)
-    console.print(f"Wrote {count} stickers to {out}")
+    _say(f"Wrote {count} stickers to {out}")
 
 
 @app.command()
@@ -105,7 +110,7 @@ def prepare(
         values: dict[str, Any] = {"size": size, "max_frames": max_frames, "split_by": split_by, "seed": seed}
         settings = PrepareSettings.model_validate({**values, "workers": workers})
         report = run(sources[:-1], sources[-1], settings, overwrite=overwrite)
-    console.print(report.summary())
+    _say(report.summary())
 
 
 @app.command()
@@ -120,7 +125,7 @@ def inspect(
 
     with _plain_errors():
         page = inspect_dataset(data, out, count=count, seed=seed)
-    console.print(f"Open {page}")
+    _say(f"Open {page}")
 
 
 @app.command()
@@ -156,30 +161,31 @@ def train(
         if resume:
             _report_training(resume_training(data, run, steps=steps, minutes=minutes))
             return
-        resolved = recipe_settings(
-            recipe,
-            **{
-                **_assignments(settings or []),
-                "size": size,
-                "steps": steps,
-                "minutes": minutes,
-                "batch_size": batch_size,
-                "frames": frames,
-                "codec": codec,
-                "text": text or None,
-                "curriculum": curriculum,
-                "seed": seed,
-                "threads": threads,
-                "checkpoint_every": checkpoint_every,
-                "preview_every": preview_every,
-            },
-        )
+        options = {
+            "size": size,
+            "steps": steps,
+            "minutes": minutes,
+            "batch_size": batch_size,
+            "frames": frames,
+            "codec": codec,
+            "text": text or None,
+            "curriculum": curriculum,
+            "seed": seed,
+            "threads": threads,
+            "checkpoint_every": checkpoint_every,
+            "preview_every": preview_every,
+        }
+        others = _assignments(settings or [])
+        if "recipe" in others:
+            raise ValueError("--set recipe: name the recipe with --recipe")
+        given = {name: value for name, value in options.items() if value is not None}
+        resolved = recipe_settings(recipe, **{**others, **given})
         _report_training(run_training(data, run, resolved))
 
 
 def _report_training(report: TrainReport) -> None:
     state = "finished" if report.finished else "stopped; go on with --resume"
-    console.print(f"{report.run}: {report.steps} steps in {report.seconds / 60:.1f} min, {state}")
+    _say(f"{report.run}: {report.steps} steps in {report.seconds / 60:.1f} min, {state}")
 
 
 def _assignments(pairs: list[str]) -> dict[str, Any]:
@@ -197,6 +203,8 @@ def _assignments(pairs: list[str]) -> dict[str, Any]:
         place = values
         for parent in parents:
             place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"--set {pair}: {parent} has the value {place!r} already")
         place[last] = value
     return values
 
@@ -223,7 +231,7 @@ def train_codec(
 
 Model = Annotated[Path, typer.Argument(help="A run's folder or a saved pipeline's.")]
 Caption = Annotated[str, typer.Argument(help="What to show, in words.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help=".webp, .png/.apng, .gif, .sheet.png, or a folder of PNGs.")]
+Out = Annotated[str, typer.Option("--out", "-o", help=".webp, .png/.apng, .gif, .sheet.png, or a folder of PNGs.")]
 Frames = Annotated[int, typer.Option(min=1, max=16, help="Frames of the sticker.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same pixels.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Denoising steps; default: the model's.")]
@@ -241,7 +249,7 @@ def _generate(
     model: Path,
     caption: str,
     given: Callable[[], dict[int, np.ndarray]],
-    out: Path,
+    out: str,
     *,
     fps: float | None,
     count: int,
@@ -250,9 +258,10 @@ def _generate(
 ) -> None:
     """Run the pipeline and write the files; with more than one sticker, each name gets a number."""
     with _plain_errors():
-        from rdtf.data.write import save_sticker
+        from rdtf.data.write import check_ending, save_sticker
         from rdtf.pipeline import load_pipeline
 
+        check_ending(out)  # before the work, which it would cost
         pipe = load_pipeline(model)
         frames = given()
         with bars() as progress:
@@ -267,10 +276,19 @@ def _generate(
                 **call,
             ).stickers
         for i, sticker in enumerate(stickers):
-            name, dot, ending = out.name.partition(".")
-            path = out if count == 1 else out.with_name(f"{name}-{i + 1}{dot}{ending}")
+            path = out if count == 1 else _numbered(out, i + 1)
             save_sticker(sticker, path)
-            console.print(f"Wrote {path}")
+            _say(f"Wrote {path}")
+
+
+def _numbered(out: str, number: int) -> str:
+    """``a.sheet.png`` to ``a-1.sheet.png``, the folder ``v1.0/`` to ``v1.0-1/``."""
+    from rdtf.data.write import SHEET_SUFFIX
+
+    ending = "/" if out.endswith(("/", os.sep)) else Path(out).suffix
+    if out.lower().endswith(SHEET_SUFFIX):
+        ending = out[-len(SHEET_SUFFIX) :]
+    return f"{out.removesuffix(ending)}-{number}{ending}" if ending else f"{out}-{number}"
 
 
 def _read(path: Path) -> Sticker:
@@ -283,7 +301,7 @@ def _read(path: Path) -> Sticker:
 def generate(
     model: Model,
     caption: Caption,
-    out: Out = Path("sticker.webp"),
+    out: Out = "sticker.webp",
     frames: Frames = 8,
     seed: Seed = 0,
     steps: Steps = None,
@@ -315,7 +333,7 @@ def animate(
     model: Model,
     image: Annotated[Path, typer.Argument(help="The image (of an animation: its first frame).")],
     caption: Caption = "",
-    out: Out = Path("sticker.webp"),
+    out: Out = "sticker.webp",
     at: Annotated[int, typer.Option(min=0, max=15, help="Where the image stands in the sticker, from 0.")] = 0,
     frames: Frames = 8,
     seed: Seed = 0,
@@ -350,7 +368,7 @@ def inbetween(
     model: Model,
     images: Annotated[list[Path], typer.Argument(help="Key frames in order, at least two.")],
     caption: Annotated[str, typer.Option(help="What it shows, in words.")] = "",
-    out: Out = Path("sticker.webp"),
+    out: Out = "sticker.webp",
     between: Annotated[int, typer.Option(min=1, max=14, help="New frames between two given ones.")] = 1,
     seed: Seed = 0,
     steps: Steps = None,
@@ -392,7 +410,7 @@ def extend(
     model: Model,
     sticker: Annotated[Path, typer.Argument(help="The sticker to go on with.")],
     caption: Annotated[str, typer.Option(help="What it shows, in words.")] = "",
-    out: Out = Path("sticker.webp"),
+    out: Out = "sticker.webp",
     after: Annotated[int, typer.Option(min=0, max=15, help="New frames behind it.")] = 3,
     before: Annotated[int, typer.Option(min=0, max=15, help="New frames in front of it.")] = 0,
     context: Annotated[
@@ -456,7 +474,7 @@ def evaluate(
             model, data, splits=split or ("val", "test"), samples=samples, steps=steps, limit=limit, seed=seed, out=out
         )
     console.print(result.table())
-    console.print(f"Wrote {out}")
+    _say(f"Wrote {out}")
 
 
 if __name__ == "__main__":

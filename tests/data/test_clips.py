@@ -62,6 +62,22 @@ def test_clusters_give_one_frame_each_and_every_count():
         assert sorted(i * k // 40 for i in plan.frames) == list(range(k))
 
 
+def test_no_clustering_of_more_clusters_than_frames_is_used():
+    """Merged clusters would break the rhythm; with too few frames for any clustering, clips are spaced evenly."""
+    for most in (3, 5):
+        for plan in plans(record(40, loops=False), most, cluster_share=1.0):
+            k = len(plan.frames)
+            assert sorted(i * k // 40 for i in plan.frames) == list(range(k))
+    for plan in plans(record(40, loops=False), 2, cluster_share=1.0):
+        assert len(plan.frames) == 2
+
+
+def test_a_single_frame_is_any_frame_and_no_loop():
+    drawn = plans(record(12), 1)
+    assert all(len(plan.frames) == 1 and not plan.loop for plan in drawn)
+    assert {plan.frames[0] for plan in drawn} == set(range(12))
+
+
 def test_the_same_sticker_gives_many_clips():
     assert len({plan.frames for plan in plans(record(20))}) > 100
 

@@ -91,6 +91,10 @@ def test_first_is_first_and_random_reaches_every_frame() -> None:
     assert pick_frames(labels, rng).tolist() == [0, 2, 4]
     reached = {int(i) for _ in range(200) for i in pick_frames(labels, rng, "random")}
     assert reached == set(range(6))
+
+
+def test_other_picks_are_refused(unchecked: None) -> None:
+    rng, labels = np.random.default_rng(0), np.array([0, 1])
     with pytest.raises(ValueError, match="medoid"):
         pick_frames(labels, rng, "medoid")  # type: ignore[arg-type]
 

@@ -174,7 +174,8 @@ def test_a_damaged_checkpoint_costs_its_steps_only(straight: Path, tiny_data: Pa
 def test_paper_settings_resume_to_the_bit_too(tiny_data: Path, tmp_path: Path, monkeypatch):
     paper = {
         "objective": {"path": "ddpm", "prediction": "epsilon"},
-        "model": {**TINY_NETWORK, "residual_to_known": False, "norm": "group", "temporal_encoders": True},
+        "model": {**TINY_NETWORK, "norm": "group", "temporal_encoders": True},
+        "residual_to_known": False,
         "curriculum": "adaptive",
         "muon": False,
         "gradient_checkpointing": True,
@@ -221,7 +222,16 @@ def test_previews_change_nothing(straight: Path, tiny_data: Path, tmp_path: Path
 def test_it_learns(tiny_data: Path, tmp_path: Path):
     """Judged by the same samples with the same noise before and after: single steps differ by task and noise level."""
     trainer = Trainer(
-        tiny_data, tmp_path / "run", settings(steps=20, batch_size=6, curriculum="none", task_weights={}, copies=0)
+        tiny_data,
+        tmp_path / "run",
+        settings(
+            steps=20,
+            batch_size=6,
+            curriculum="none",
+            task_weights={},
+            copies=0,
+            objective={"prediction": "sample"},  # of the others, the noise is most of the loss
+        ),
     )
 
     def loss() -> float:
@@ -284,12 +294,19 @@ def test_a_loss_that_is_not_finite_stops_the_run(straight: Path, tiny_data: Path
         patch.setattr(Trainer, "_errors", spoiled)
         with pytest.raises(TrainingError, match=r"step 2.*not applied") as error:
             train(tiny_data, run, settings())
-    assert str(run / "checkpoints") in str(error.value)
+    assert f"the last checkpoint in {run / 'checkpoints'} is good" in str(error.value)
     assert newest(run).step == 2
     assert all(tensor.isfinite().all() for group in newest(run).tensors.values() for tensor in group.values())
     assert [line["step"] for line in log(run)] == [1, 2]
     resume(tiny_data, run)  # and the good checkpoint can be gone on from
     assert_same_run(straight, run)
+
+
+def test_before_the_first_checkpoint_none_is_promised(tiny_data: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(Trainer, "_errors", lambda self, batch, *rest: (self.nan.expand(len(batch)),) * 2)
+    monkeypatch.setattr(Trainer, "nan", torch.tensor(float("nan"), requires_grad=True), raising=False)
+    with pytest.raises(TrainingError, match="no checkpoint yet"):
+        train(tiny_data, tmp_path / "run", settings())
 
 
 def test_time_can_end_a_run(tiny_data: Path, tmp_path: Path, monkeypatch):

@@ -57,7 +57,7 @@ def test_settings_survive_json():
         ({"steps": 0}, "steps"),
         ({"batchsize": 4}, "batchsize"),
         ({"objective": {"path": "ddpm"}, "model": {}, "sampling": {"step": 3}}, "sampling.step"),
-        ({"objective": {"prediction": "v_prediction"}}, "residual_to_known"),
+        ({"objective": {"path": "ddpm", "prediction": "epsilon"}}, "residual_to_known"),
         ({"text_drop": 1.5}, "text_drop"),
         ({"sampling": {"eta": 0.5}}, "eta"),  # the flow path's sampler adds no noise
     ],
@@ -67,6 +67,16 @@ def test_wrong_settings_are_named(overrides: dict, message: str):
         recipe_settings(overrides.pop("recipe", "fast"), **overrides)
 
 
-def test_other_predictions_go_without_the_residual():
-    settings = recipe_settings("fast", objective={"prediction": "v_prediction"}, model={"residual_to_known": False})
-    assert settings.network()["residual_to_known"] is False
+@pytest.mark.parametrize(
+    ("path", "prediction", "wanted", "factor"),
+    [
+        ("flow", "sample", True, 1.0),
+        ("flow", "v_prediction", True, -1.0),  # the velocity is noise minus clip
+        ("ddpm", "sample", True, 1.0),
+        ("ddpm", "epsilon", False, 0.0),
+    ],
+)
+def test_the_residual_has_the_sign_of_the_clip_in_the_output(path: str, prediction: str, wanted: bool, factor: float):
+    objective = {"path": path, "prediction": prediction}
+    settings = recipe_settings("fast", objective=objective, residual_to_known=wanted)
+    assert settings.network()["residual_to_known"] == factor

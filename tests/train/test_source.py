@@ -47,13 +47,16 @@ def assert_same(a: list[ClipBatch], b: list[ClipBatch]) -> None:
             assert all(np.array_equal(p, q) for p, q in zip(x.arrays, y.arrays, strict=True))
 
 
-@pytest.mark.parametrize("frames", [6, 16])
-def test_batches_are_what_they_promise(make_source: Callable[..., ClipSource], frames: int):
-    source = make_source(stills_share=0.25, frames=frames)
+@pytest.mark.parametrize(("frames", "stickers", "groups"), [(6, 8, 1), (16, 8, 1), (16, 16, 2)])
+def test_batches_are_what_they_promise(make_source: Callable[..., ClipSource], frames: int, stickers: int, groups: int):
+    source = make_source(single_share=0.25, frames=frames, batch_size=stickers)
+    moving = _ids(source, source.moving)
     for step in range(20):
         batches = source.batches(step, 0.5)
-        assert sum(len(batch) for batch in batches) == 8
-        assert sum(sticker in _stills(source) for batch in batches for sticker in batch.ids) == 2
+        assert sum(len(batch) for batch in batches) == stickers
+        assert sum(len(batch) for batch in batches if batch.video.shape[2] == 1) == stickers / 4
+        assert len(batches) <= 1 + groups
+        assert all(sticker in moving for batch in batches if batch.video.shape[2] > 1 for sticker in batch.ids)
         for batch in batches:
             b, c, f, h, w = batch.video.shape
             assert (b, c, h, w) == (len(batch), 16, 8, 8)
@@ -61,7 +64,7 @@ def test_batches_are_what_they_promise(make_source: Callable[..., ClipSource], f
             lengths = batch.valid.sum(1)
             assert torch.equal(batch.valid, torch.arange(f) < lengths[:, None])
             assert lengths.max() == f
-            assert f - lengths.min() < max(1, frames // 4)  # of about one length: nobody pays for much padding
+            assert f - lengths.min() < frames / groups  # large steps part short clips from long ones
             assert not batch.video.movedim(1, 2)[~batch.valid].any()
             assert batch.video.movedim(1, 2)[batch.valid].flatten(1).abs().amax(1).min() > 0
             assert not (batch.known & ~batch.valid).any()
@@ -70,7 +73,7 @@ def test_batches_are_what_they_promise(make_source: Callable[..., ClipSource], f
 
 
 def test_padding_is_of_use(make_source: Callable[..., ClipSource]):
-    source = make_source(frames=16, batch_size=14, stills_share=0.0)
+    source = make_source(frames=16, batch_size=14, single_share=0.0)
     assert any(not batch.valid.all() for step in range(5) for batch in source.batches(step, 0.5))
 
 
@@ -97,18 +100,26 @@ def test_batches_depend_on_the_curriculums_state(make_source: Callable[..., Clip
         assert_same(source.batches(step, 0.5), again.batches(step, 0.5))
 
 
-def _stills(source: ClipSource) -> set[str]:
-    return {source.latents.records[i].id for i in source.stills}
+def _ids(source: ClipSource, stickers: list[int]) -> set[str]:
+    return {source.latents.records[i].id for i in stickers}
+
+
+def _drawn(source: ClipSource, step: int, single: bool | None = None) -> list[str]:
+    """The step's stickers; with ``single``, those shown as a single frame or those that are not."""
+    batches = source.batches(step, 0.5)
+    return [i for batch in batches if single in (None, batch.video.shape[2] == 1) for i in batch.ids]
 
 
 @pytest.mark.parametrize("batch_size", [4, 7, 8])
-def test_every_sticker_comes_once_an_epoch(make_source: Callable[..., ClipSource], batch_size: int):
-    source = make_source(batch_size=batch_size, stills_share=0.25)
-    stills = round(batch_size * 0.25)
-    for still, count, a_step in ((True, 6, stills), (False, 14, batch_size - stills)):
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_every_sticker_comes_once_an_epoch(make_source: Callable[..., ClipSource], batch_size: int, share: float):
+    source = make_source(batch_size=batch_size, single_share=share)
+    singles = round(batch_size * share)
+    kinds = [(True, 20, singles), (False, 14, batch_size - singles)] if share else [(None, 20, batch_size)]
+    for single, count, a_step in kinds:
         visits: Counter = Counter()
-        for step in range(6 * 14):
-            drawn = [i for batch in source.batches(step, 0.5) for i in batch.ids if (i in _stills(source)) == still]
+        for step in range(60):
+            drawn = _drawn(source, step, single)
             assert len(drawn) == a_step
             visits.update(drawn)
             whole_passes = (step + 1) * a_step // count
@@ -118,17 +129,50 @@ def test_every_sticker_comes_once_an_epoch(make_source: Callable[..., ClipSource
 
 
 def test_each_pass_has_its_own_order(make_source: Callable[..., ClipSource]):
-    source = make_source(batch_size=14, stills_share=0.0, frames=1)  # one pass a step, in one batch
+    source = make_source(batch_size=20, single_share=0.0, frames=1)  # one pass a step, in one batch
     passes = [source.batches(step, 0.5)[0].ids for step in range(3)]
     assert len(set(passes)) == 3
-    assert len({frozenset(ids) for ids in passes}) == 1
+    assert {frozenset(ids) for ids in passes} == {frozenset(_ids(source, source.everything))}
 
 
-@pytest.mark.parametrize(("share", "stills"), [(0.0, 0), (0.25, 2), (0.5, 4), (1.0, 8)])
-def test_the_share_of_stills(make_source: Callable[..., ClipSource], share: float, stills: int):
-    source = make_source(stills_share=share)
-    drawn = [i for batch in source.batches(0, 0.5) for i in batch.ids]
-    assert (len(drawn), sum(i in _stills(source) for i in drawn)) == (8, stills)
+@pytest.mark.parametrize(("share", "singles"), [(0.25, 2), (0.5, 4), (1.0, 8)])
+def test_the_share_of_single_frames(make_source: Callable[..., ClipSource], share: float, singles: int):
+    source = make_source(single_share=share)
+    for step in range(10):
+        assert (len(_drawn(source, step, True)), len(_drawn(source, step, False))) == (singles, 8 - singles)
+
+
+def test_without_a_share_every_sticker_is_shown_as_it_is(make_source: Callable[..., ClipSource]):
+    source = make_source(single_share=0.0)
+    moving = _ids(source, source.moving)
+    for step in range(10):
+        assert set(_drawn(source, step, False)) <= moving
+        assert not set(_drawn(source, step, True)) & moving
+
+
+def test_single_frames_are_any_frame_of_any_sticker(make_source: Callable[..., ClipSource], monkeypatch):
+    source = make_source(single_share=1.0)
+    seen: dict[int, set[int]] = defaultdict(set)
+    clip = source.latents.clip
+
+    def watched(sticker, frames, version):
+        (frame,) = frames
+        seen[sticker].add(frame)
+        return clip(sticker, frames, version)
+
+    monkeypatch.setattr(source.latents, "clip", watched)
+    for step in range(100):
+        source.batches(step, 0.5)
+    assert sorted(seen) == source.everything
+    for sticker, frames in seen.items():
+        assert len(frames) > source.latents.records[sticker].num_frames / 2
+
+
+def test_stills_alone_fill_the_batch(make_source: Callable[..., ClipSource]):
+    source = make_source(single_share=0.25)
+    source.moving.clear()
+    source.everything = source.everything[:5]
+    assert len(_drawn(source, 0, True)) == 8
 
 
 def _words(source: ClipSource, steps: int = 40):
@@ -202,9 +246,9 @@ def test_only_stickers_that_may_be_mirrored_are(make_source: Callable[..., ClipS
 
 def test_all_tasks_are_drawn(make_source: Callable[..., ClipSource]):
     assert {task for task, _, _ in _words(make_source(), 30)} == set(Task)
-    only = make_source(task_weights={task.value: float(task is Task.FORWARD) for task in Task}, stills_share=0.0)
-    tasks = Counter(task for task, _, _ in _words(only, 30))
-    assert tasks[Task.FORWARD] > 0.9 * tasks.total()  # the rest are clips of one frame, which have no other task
+    only = make_source(task_weights={task.value: float(task is Task.FORWARD) for task in Task})
+    batches = [batch for step in range(30) for batch in only.batches(step, 0.5) if batch.video.shape[2] > 1]
+    assert {task for batch in batches for task in batch.tasks} == {Task.FORWARD}
 
 
 def test_the_longest_clip_sets_the_slots(make_source: Callable[..., ClipSource]):

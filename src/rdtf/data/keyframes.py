@@ -136,7 +136,7 @@ def loop_seam(frames: np.ndarray) -> bool:
     """Whether the clip loops: it moves, and last to first is at most 1.5 times a usual step between neighbours."""
     steps = _steps(frames)
     usual = steps[:-1].mean() if len(frames) > 1 else 0.0
-    return usual > 0 and bool(steps[-1] <= 1.5 * usual)
+    return bool(usual > 0 and steps[-1] <= 1.5 * usual)
 
 
 def coverage(frames: np.ndarray) -> np.ndarray:

@@ -61,20 +61,21 @@ def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0) -> None:
     """
     if not 0 <= loop <= 65535:
         raise ValueError(f"loop must be between 0 (for ever) and 65535, got {loop}")
-    as_folder = str(path).endswith(("/", os.sep))
+    encode = _encoder(path)
     path = Path(path)
-    encode = _encoder(path.name.lower())
-    if encode is None and path.suffix and not as_folder:
-        known = ", ".join([SHEET_SUFFIX, *_ENCODERS])
-        raise ValueError(f"{path}: unknown ending {path.suffix!r}; use one of {known}, or end with / for a folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if encode is None or as_folder:
+        if encode is None:
             _replace_folder(sticker, path)
         else:
             _replace_file(path, encode(_Clip.of(sticker, path, loop)))
     except OSError as error:
         raise StickerError(path, f"cannot be written: {error.strerror or error}") from error
+
+
+def check_ending(path: Path | str) -> None:
+    """Raise the ``ValueError`` that :func:`save_sticker` would, if the ending names no format."""
+    _encoder(path)
 
 
 class _Clip:
@@ -286,8 +287,17 @@ def _sheet(clip: _Clip) -> bytes:
 _ENCODERS: dict[str, Callable[[_Clip], bytes]] = {".webp": _webp, ".png": _png, ".apng": _png, ".gif": _gif}
 
 
-def _encoder(name: str) -> Callable[[_Clip], bytes] | None:
-    return _sheet if name.endswith(SHEET_SUFFIX) else _ENCODERS.get(Path(name).suffix)
+def _encoder(path: Path | str) -> Callable[[_Clip], bytes] | None:
+    """What makes the file's bytes; None for a folder."""
+    name, suffix = Path(path).name.lower(), Path(path).suffix.lower()
+    if str(path).endswith(("/", os.sep)) or not suffix:
+        return None
+    if name.endswith(SHEET_SUFFIX):
+        return _sheet
+    if suffix not in _ENCODERS:
+        known = ", ".join([SHEET_SUFFIX, *_ENCODERS])
+        raise ValueError(f"{path}: unknown ending {suffix!r}; use one of {known}, or end with / for a folder")
+    return _ENCODERS[suffix]
 
 
 def _beside(path: Path) -> Path:

@@ -36,7 +36,7 @@ class Objective(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Literal["flow", "ddpm"] = "flow"
-    prediction: Literal["sample", "epsilon", "v_prediction"] = "sample"
+    prediction: Literal["sample", "epsilon", "v_prediction"] = "v_prediction"
     logit_mean: float = 0.5
     logit_std: float = 1.0
     uniform_share: float = 0.1
@@ -50,6 +50,13 @@ class Objective(BaseModel):
         if self.path == "flow" and self.min_snr is not None:
             raise ValueError("min_snr belongs to path ddpm; on the flow path the draw of t does its work")
         return self
+
+    @property
+    def clean_factor(self) -> float | None:
+        """The weight of x0 in the output; None where it changes with t."""
+        if self.prediction == "sample":
+            return 1.0
+        return -1.0 if self.path == "flow" else None
 
     def draw_t(self, count: int, generator: torch.Generator) -> Float[Tensor, " n"]:
         """Noise levels for a batch, in (0, 1]."""

@@ -59,8 +59,8 @@ class DFGN(ModelMixin, ConfigMixin):
         condition_width, condition_out: hidden and output channels of the condition path.
         mask_channel: give the condition mask to the network, so that an unknown frame differs from an empty one.
         known_neighbours: give each slot the nearest known frame before and after it, with their distances.
-        residual_to_known: add the cross-fade of the known frames to the output. Only for networks that predict the
-            clean clip.
+        residual_to_known: how often the cross-fade of the known frames is added to the output: 1 for a network that
+            predicts the clean clip, -1 for one that predicts the velocity (noise minus clip), 0 for none of it.
         pooled_text: add the mean of the text states to the time embedding, so that the caption reaches every residual
             block and not only the levels that attend.
     """
@@ -85,7 +85,7 @@ class DFGN(ModelMixin, ConfigMixin):
         condition_out: int = 16,
         mask_channel: bool = True,
         known_neighbours: bool = True,
-        residual_to_known: bool = True,
+        residual_to_known: float = 1.0,
         pooled_text: bool = False,
     ) -> None:
         super().__init__()
@@ -241,7 +241,7 @@ class DFGN(ModelMixin, ConfigMixin):
         x = self.conv_out(F.silu(self.norm_out(x)))
         out = rearrange(x, "(b f) c h w -> b c f h w", b=b, f=f)
         if self.config.residual_to_known:
-            out = out + reference.to(out.dtype)
+            out = out + self.config.residual_to_known * reference.to(out.dtype)
         return torch.where(exists, out, 0.0)
 
     def _run(

@@ -14,9 +14,19 @@ from rdtf.codec import Codec
 from rdtf.data.augment import FIRST_CHANGED, Change
 from rdtf.data.dataset import StickerDataset, StickerRecord
 from rdtf.pixels import to_tensor
-from rdtf.progress import bars
+from rdtf.progress import bars, console
 
 _FRAMES_AT_ONCE = 64
+
+
+def cache_folder(data: Path, run: Path) -> Path:
+    """Where latents are kept: beside the data, so that runs share them; in the run where the data cannot be written."""
+    folder = data / "cache"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError:
+        return run / "cache"
+    return folder
 
 
 class LatentCache:
@@ -49,6 +59,7 @@ class LatentCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        console.print(f"Encoding {shape[0]} frames of {len(self.records)} stickers (their changed versions too)")
         try:
             with bars() as progress:
                 task = progress.add_task("Encoding frames", total=len(self.records), note="")

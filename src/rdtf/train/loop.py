@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
-import platform
 import shutil
 import signal
 import threading
@@ -40,7 +38,8 @@ from rdtf.progress import bars, console
 from rdtf.rng import torch_rng
 from rdtf.sheets import preview_grid
 from rdtf.text import load_text_encoder
-from rdtf.train.latents import LatentCache
+from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
+from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.optim import lr_factor, make_optimizers
 from rdtf.train.settings import TrainSettings
 from rdtf.train.source import ClipSource
@@ -131,7 +130,7 @@ class Trainer:
         if settings.gradient_checkpointing:
             self.dfgn.enable_gradient_checkpointing()
         self.curriculum = Curriculum(settings.curriculum, settings.task_weights)
-        latents = LatentCache(dataset, self.codec, _cache_folder(data, run), settings.copies)
+        latents = LatentCache(dataset, self.codec, cache_folder(data, run), settings.copies)
         self.source = ClipSource(latents, self.text, self.curriculum, settings)
         self.preview_captions = sorted({r.caption for r in latents.records[:: max(1, len(latents.records) // 97)]})
         self.sample_size = dataset.size
@@ -226,9 +225,12 @@ class Trainer:
         norm = float(nn.utils.clip_grad_norm_(self.named.values(), settings.clip_norm))
         if not (math.isfinite(total) and math.isfinite(norm)):
             ids = ", ".join(i for batch in batches for i in batch.ids)
+            folder = self.run / "checkpoints"
+            saved = any(folder.glob("step-*[0-9]"))
+            kept = f"the last checkpoint in {folder} is good" if saved else "there is no checkpoint yet"
             raise TrainingError(
-                f"step {self.step}: loss {total}, gradient norm {norm}. The step was not applied; the last checkpoint "
-                f"in {self.run / 'checkpoints'} is good. Lower lr or muon_lr, or look at these stickers: {ids}"
+                f"step {self.step}: loss {total}, gradient norm {norm}. The step was not applied; {kept}. "
+                f"Lower lr or muon_lr, or look at these stickers: {ids}"
             )
         for optimizer in self.optimizers:
             optimizer.step()
@@ -325,11 +327,12 @@ class Trainer:
             raise ValueError(f"{self.run} has no checkpoint yet; delete the folder and start again without --resume")
         checkpoint, skipped = found
         for line in skipped:
-            console.print(f"[yellow]Skipped a damaged checkpoint: {line}")
+            console.print("Skipped a damaged checkpoint:", line, style="yellow", markup=False, soft_wrap=True)
         with torch.no_grad():
             for name, parameter in self.named.items():
                 parameter.copy_(checkpoint.tensors["weights"][name])
-        self.ema.shadow_params = [checkpoint.tensors["ema"][name].to(self.device) for name in self.named]
+            for name, average in zip(self.named, self.ema.shadow_params, strict=True):
+                average.copy_(checkpoint.tensors["ema"][name])
         self.ema.optimization_step = checkpoint.state["ema_steps"]
         for i, optimizer in enumerate(self.optimizers):
             load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer-{i}"])
@@ -360,43 +363,3 @@ def stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def bf16_is_faster(device: torch.device) -> bool:
-    """Whether bf16 pays here: on a GPU if it has it; on a CPU by timing a matrix product of a usual size.
-
-    Processors that list avx512_bf16 differ from twice as fast to half as fast, so that the list does not tell.
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-
-    def best(dtype: torch.dtype) -> float:
-        a = torch.randn(1024, 512, dtype=dtype)
-        b = torch.randn(512, 512, dtype=dtype)
-        times = []
-        for _ in range(6):
-            began = time.perf_counter()
-            a @ b
-            times.append(time.perf_counter() - began)
-        return min(times)
-
-    return best(torch.float32) > 1.5 * best(torch.bfloat16)
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep large freed blocks; else every activation is mapped and cleared anew, 15 % of a step."""
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        trim_threshold, mmap_threshold = -1, -3
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, (1 << 31) - 1)
-
-
-def _cache_folder(data: Path, run: Path) -> Path:
-    """Beside the data, so that runs share it; in the run where the data cannot be written."""
-    folder = data / "cache"
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError:
-        return run / "cache"
-    return folder

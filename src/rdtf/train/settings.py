@@ -43,6 +43,7 @@ class TrainSettings(BaseModel):
         cluster_share: share of clips made by feature clusters; the others take evenly spaced frames.
         copies: changed copies of each sticker to train on beside it: moved, turned, scaled, some recoloured.
         text_drop: probability of hiding the caption. word_drop: probability of dropping each of its words.
+        residual_to_known: let the network predict the difference to the cross-fade of the given frames.
         loss_on_known: count given frames in the loss too, as the paper does.
         muon: Muon for hidden matrices (``muon_lr``), AdamW (``lr``) for the rest; otherwise AdamW alone.
         decay: cosine decay in the second half.
@@ -71,6 +72,7 @@ class TrainSettings(BaseModel):
     word_drop: float = Field(0.2, ge=0, le=1)
     curriculum: str = "adaptive-normalised"
     task_weights: dict[str, float] = Field(default_factory=lambda: {"text_to_video": 3.0})
+    residual_to_known: bool = True
     loss_on_known: bool = False
 
     muon: bool = True
@@ -92,20 +94,22 @@ class TrainSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> TrainSettings:
+        size_config(self.size)  # raises for an unknown name
         if self.curriculum not in CURRICULA:
             raise ValueError(f"unknown curriculum {self.curriculum!r}; choose one of {', '.join(CURRICULA)}")
         if self.objective.path == "flow" and self.sampling.eta:
             raise ValueError("sampling.eta belongs to objective.path=ddpm; the flow path's sampler adds no noise")
-        if self.network()["residual_to_known"] and self.objective.prediction != "sample":
+        if self.residual_to_known and self.objective.clean_factor is None:
             raise ValueError(
-                "residual_to_known adds clean frames to the output, so it needs objective.prediction=sample; "
-                "set model.residual_to_known=false for other predictions"
+                "residual_to_known needs an output that holds the clean clip at the same weight at every noise level "
+                "(prediction sample, or v_prediction on the flow path); set residual_to_known=false for this objective"
             )
         return self
 
     def network(self) -> dict[str, Any]:
         """Arguments of the network but for what codec and text encoder decide."""
-        return {"residual_to_known": True, **size_config(self.size), **self.model}
+        residual = self.objective.clean_factor if self.residual_to_known else 0.0
+        return {**size_config(self.size), "residual_to_known": residual, **self.model}
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -113,7 +117,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     # The paper's Table 6, with batch 1 on each of 16 GPUs.
     "paper": {
         "size": "paper",
-        "model": {"mask_channel": False, "known_neighbours": False, "residual_to_known": False},
+        "model": {"mask_channel": False, "known_neighbours": False},
+        "residual_to_known": False,
         "objective": {"path": "ddpm", "prediction": "epsilon"},
         "sampling": {"steps": 50, "guidance": 7.5, "image_guidance": 7.5, "eta": 1.0},
         "steps": 50_000,

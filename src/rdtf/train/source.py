@@ -63,7 +63,8 @@ class ClipSource:
         sources = self.moving if single else self.everything
         slots = [(self._nth(sources, "clips", step * clips + i), self.settings.frames) for i in range(clips)]
         slots += [(self._nth(self.everything, "single", step * single + i), 1) for i in range(single)]
-        width = max(2, -(-self.settings.frames // 2))  # a third group of clips would cost more than it saves
+        # A second group of clips costs a pass of its own; it saves more than that from about a dozen clips on.
+        width = self.settings.frames if clips < 12 else max(2, -(-self.settings.frames // 2))
         groups: dict[int, list[_Sample]] = defaultdict(list)
         for sticker, most_frames in slots:
             sample = self._draw(sticker, most_frames, progress, rng)

@@ -67,12 +67,12 @@ class Vocabulary:
 
 FULL = Vocabulary()
 SMALL = Vocabulary(
-    bodies=("cat", "rabbit", "ghost", "star", "mushroom", "robot"),
-    colours=("red", "yellow", "green", "blue", "purple", "white"),
-    expressions=("happy", "surprised"),
-    accessories=(NONE, "hat"),
+    bodies=("cat", "ghost", "star", "robot"),
+    colours=("red", "yellow", "green", "blue"),
+    expressions=("happy",),
+    accessories=(NONE,),
     props=(NONE,),
-    actions=("jump", "spin", "wave", "grow", "dance", "love"),
+    actions=("jump", "peek", "grow", "dance"),
 )
 VOCABULARIES = {"full": FULL, "small": SMALL}
 

@@ -1,0 +1,296 @@
+"""The command line: what it makes, and what it says to mistakes (a line and exit code 2, no traceback)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+from rdtf.cli import app
+from rdtf.codec import load_codec
+from rdtf.data.read import read_sticker
+from rdtf.data.write import save_sticker
+from rdtf.diffusion.objective import Objective
+from rdtf.pipeline import StickerPipeline
+from rdtf.pixels import fit
+from rdtf.sticker import Sticker
+from rdtf.text import BuiltinTextEncoder
+from tests.conftest import awaken
+
+SIZE = 16
+
+
+@pytest.fixture(scope="session")
+def model(make_network: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved pipeline of a tiny network of random weights, in a run's folder."""
+    run = tmp_path_factory.mktemp("model") / "run"
+    StickerPipeline(
+        make_network(latent_channels=16),
+        load_codec("pixel2"),
+        awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8)),
+        Objective().make_scheduler(),
+        SIZE,
+        prediction=Objective().prediction,
+        steps=1,
+    ).save_pretrained(run / "pipeline")
+    return run
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three pictures of the model's size, with soft edges; nothing under alpha 0."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        frame = rng.integers(0, 256, (SIZE, SIZE, 4), dtype=np.uint8)
+        frame[:4] = 0
+        Image.fromarray(frame, "RGBA").save(folder / f"{i}.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def animation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("animation") / "wave.webp"
+    frames = np.random.default_rng(1).integers(0, 256, (4, SIZE, SIZE, 4), dtype=np.uint8)
+    frames[..., 3] |= 1
+    save_sticker(Sticker(frames, np.array([100.0, 100.0, 100.0, 100.0])), path)
+    return path
+
+
+@pytest.fixture
+def unused_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StickerPipeline, "__call__", lambda *_a, **_k: pytest.fail("the model ran for nothing"))
+
+
+def rdtf(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def made(*words: object) -> Result:
+    result = rdtf(*words)
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    return result
+
+
+def refused(*words: object) -> str:
+    """The error line of a call that must fail."""
+    result = rdtf(*words)
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert "Traceback" not in result.output
+    lines = result.output.splitlines()
+    assert len(lines) == 1, result.output
+    assert lines[0].startswith("Error: ")
+    return lines[0].removeprefix("Error: ")
+
+
+# ------------------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize("command", ["generate", "animate", "inbetween", "extend"])
+def test_a_missing_model(command: str, pictures: list[Path], animation: Path, tmp_path: Path):
+    inputs = {"generate": ["a cat"], "animate": pictures[:1], "inbetween": pictures, "extend": [animation]}[command]
+    line = refused(command, tmp_path / "nowhere", *inputs, "-o", tmp_path / "x.webp")
+    assert f"{tmp_path / 'nowhere'} holds no trained model" in line
+    assert not (tmp_path / "x.webp").exists()
+
+
+def test_a_missing_dataset(model: Path, tmp_path: Path):
+    missing = tmp_path / "nowhere"
+    assert str(missing) in refused("train", missing, tmp_path / "run")
+    assert str(missing) in refused("inspect", missing, tmp_path / "page")
+    assert str(missing) in refused("evaluate", model, missing, "-o", tmp_path / "evaluation.json")
+    assert str(missing) in refused("train-codec", missing, tmp_path / "codec")
+    assert str(missing) in refused("prepare", missing, tmp_path / "data")
+    assert "no run to resume" in refused("train", missing, tmp_path / "other", "--resume")
+    assert not (tmp_path / "codec").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--size", "huge"], ["huge", "tiny, small"]),
+        (["--recipe", "quick"], ["quick", "fast, paper"]),
+        (["--curriculum", "steep"], ["steep", "adaptive-normalised"]),
+        (["--codec", "f3"], ["f3", "'f4' or 'f8'"]),
+        (["--codec", "pixel2", "--text", "nowhere"], ["nowhere"]),
+        (["--set", "lr"], ["--set lr", "name=value"]),
+        (["--set", "learning_speed=1"], ["learning_speed"]),
+        (["--set", "lr=-1"], ["lr", "greater than 0"]),
+        (["--set", "lr=fast"], ["lr", "number"]),
+        (["--set", "lr=1", "--set", "lr.b=2"], ["--set lr.b=2", "already"]),
+        (["--set", "recipe=paper"], ["--recipe"]),
+        (["--set", "objective.path=straight"], ["objective.path"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_wrong_settings_of_a_training(tiny_data: Path, tmp_path: Path, options: list[str], words: list[str]):
+    line = refused("train", tiny_data, tmp_path / "run", *options)
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_settings_reach_the_training(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import rdtf.train.loop as loop
+
+    seen = []
+    monkeypatch.setattr(
+        loop, "train", lambda data, run, settings: seen.append(settings) or loop.TrainReport(run, 3, 6.0, True)
+    )
+    made("train", tiny_data, tmp_path, "--set", "seed=3", "--set", "lr=0.5", "--set", "sampling.steps=7", "--steps", 9)
+    (settings,) = seen
+    assert (settings.seed, settings.lr, settings.sampling.steps, settings.steps) == (3, 0.5, 7, 9)
+
+
+@pytest.mark.usefixtures("unused_model")
+def test_wrong_requests(model: Path, pictures: list[Path], animation: Path, tmp_path: Path):
+    def out(name: str = "x.webp") -> list[object]:
+        return ["-o", tmp_path / name]
+
+    assert "at least two images" in refused("inbetween", model, pictures[0], *out())
+    assert "17 frames; at most 16" in refused("inbetween", model, *pictures, "--between", 7, *out())
+    assert "18 frames; at most 16" in refused("inbetween", model, *pictures, "--between", 5, "--loop", *out())
+    assert "nothing to add" in refused("extend", model, animation, "--after", 0, *out())
+    long = refused("extend", model, animation, "--after", 13, "--context", 4, *out())
+    assert "make 17; at most 16" in long
+    assert "[9]" in refused("animate", model, pictures[0], "--at", 9, "--frames", 8, *out())
+    for ending in ("x.bmp", "x.mp4", "x.v2"):
+        assert "unknown ending" in refused("generate", model, "a cat", *out(ending))
+        assert "unknown ending" in refused("extend", model, animation, *out(ending))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["generate", "animate"])
+def test_numbers_out_of_range(command: str, model: Path, pictures: list[Path], tmp_path: Path):
+    first = {"generate": "a cat", "animate": pictures[0]}[command]
+    for option, value in (("--frames", 17), ("--frames", 0), ("--count", 0), ("--steps", 0), ("--fps", 0)):
+        result = rdtf(command, model, first, option, value, "-o", tmp_path / "x.webp")
+        assert result.exit_code == 2
+        assert option in result.output
+
+
+@pytest.mark.usefixtures("unused_model")
+@pytest.mark.parametrize("name", ["note.png", "[red]x.png", "[/].png"])
+def test_an_image_that_is_none(model: Path, tmp_path: Path, name: str):
+    path = tmp_path / ("long" * 30) / name  # wider than any line: the path must stay in one piece
+    assert f"{path}: " in refused("animate", model, path)
+    path.parent.mkdir()
+    path.write_text("no picture")
+    assert f"{path}: " in refused("animate", model, path)
+    assert f"{path}: " in refused("inbetween", model, path, path)
+    assert f"{path}: " in refused("extend", model, path)
+
+
+# ---------------------------------------------------------------------------------------------------------- results
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "frames", "given"),
+    [
+        ("generate", ["a cat"], 8, {}),
+        ("generate", ["a cat", "--frames", 5, "--loop"], 5, {}),
+        ("animate", ["0.png"], 8, {0: 0}),
+        ("animate", ["0.png", "a cat", "--at", 2, "--frames", 4], 4, {2: 0}),
+        ("inbetween", ["0.png", "1.png", "2.png"], 5, {0: 0, 2: 1, 4: 2}),
+        ("inbetween", ["0.png", "1.png", "--between", 3, "--loop"], 8, {0: 0, 4: 1}),
+    ],
+    ids=["text", "text-loop", "image", "image-and-text", "between", "between-loop"],
+)
+@pytest.mark.parametrize("size", [None, 24])
+def test_frames_made_and_given(model, pictures, tmp_path: Path, command, options, frames, given, size):
+    out = tmp_path / "new" / "folder" / "x.webp"  # which does not exist yet
+    words = [pictures[0].parent / word if str(word).endswith(".png") else word for word in options]
+    result = made(command, model, *words, "-o", out, *(["--size", size] if size else []))
+    assert str(out) in result.output
+    sticker = read_sticker(out)
+    side = size or SIZE
+    assert sticker.frames.shape == (frames, side, side, 4)
+    assert sticker.durations.tolist() == [125.0] * frames
+    for position, number in given.items():
+        picture = np.asarray(Image.open(pictures[number]))
+        assert np.array_equal(sticker.frames[position], fit(picture[None], side)[0]), position
+
+
+@pytest.mark.parametrize(
+    ("options", "total", "first"),
+    [
+        (["--after", 3], 7, 0),
+        (["--after", 0, "--before", 2], 6, 2),
+        (["--after", 1, "--before", 1, "a caption"], 6, 1),
+    ],
+    ids=["forward", "backward", "both"],
+)
+@pytest.mark.parametrize("size", [None, 24])
+def test_extending(model: Path, animation: Path, tmp_path: Path, options: list, total: int, first: int, size):
+    options = [word for option in options for word in (["--caption", option] if option == "a caption" else [option])]
+    made("extend", model, animation, *options, "-o", tmp_path / "x.webp", *(["--size", size] if size else []))
+    sticker, source = read_sticker(tmp_path / "x.webp"), read_sticker(animation)
+    assert np.array_equal(sticker.frames[first : first + 4], fit(source.frames, size or SIZE))
+    assert sticker.durations.tolist() == [100.0] * total  # at its own pace
+
+
+def test_extending_keeps_some_of_a_long_sticker(model: Path, animation: Path, tmp_path: Path):
+    made("extend", model, animation, "--context", 2, "--after", 1, "-o", tmp_path / "x.webp")
+    sticker, source = read_sticker(tmp_path / "x.webp"), read_sticker(animation)
+    assert len(sticker) == 3
+    assert np.array_equal(sticker.frames[:2], source.frames[[0, 2]])
+    assert sticker.durations.tolist() == [200.0] * 3
+
+
+def test_looping_makes_another_sticker(model: Path, tmp_path: Path):
+    for name, options in (("open", []), ("loop", ["--loop"]), ("again", ["--loop"])):
+        made("generate", model, "a cat", *options, "-o", tmp_path / f"{name}.webp")
+    open_, loop, again = (read_sticker(tmp_path / f"{name}.webp").frames for name in ("open", "loop", "again"))
+    assert np.array_equal(loop, again)
+    assert not np.array_equal(loop, open_)
+
+
+def test_several_get_numbers_and_seeds_that_count_up(model: Path, tmp_path: Path):
+    made("generate", model, "a cat", "--seed", 5, "--frames", 2, "-o", tmp_path / "alone.webp")
+    result = made("generate", model, "a cat", "--seed", 4, "--count", 2, "--frames", 2, "-o", tmp_path / "v1.0.webp")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.webp", "v1.0-1.webp", "v1.0-2.webp"]
+    assert f"Wrote {tmp_path / 'v1.0-1.webp'}" in result.output
+    alone, first, second = (read_sticker(path).frames.astype(int) for path in sorted(tmp_path.iterdir()))
+    solid = (alone[..., 3] > 32) & (second[..., 3] > 32)  # the colour of what is hardly there is mostly rounding
+    assert np.abs(alone - second)[solid].max() <= 8
+    assert np.abs(alone[..., 3] - second[..., 3]).max() <= 1
+    assert np.abs(alone[..., 3] - first[..., 3]).max() > 8
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("x.gif", {"x-1.gif", "x-2.gif"}),
+        ("x.png", {"x-1.png", "x-2.png"}),
+        ("x.sheet.png", {"x-1.sheet.png", "x-2.sheet.png"}),
+        ("frames", {"frames-1", "frames-2"}),
+        ("v1.0/", {"v1.0-1", "v1.0-2"}),
+        ("[red]x.webp", {"[red]x-1.webp", "[red]x-2.webp"}),
+    ],
+)
+def test_every_kind_of_output(model: Path, tmp_path: Path, name: str, files: set[str]):
+    result = made("generate", model, "a cat", "--frames", 3, "--count", 2, "-o", f"{tmp_path}/{name}")
+    assert {path.name for path in tmp_path.iterdir()} == files
+    for path in tmp_path.iterdir():
+        assert f"Wrote {path}" in result.output
+        if path.is_dir():
+            assert sorted(p.name for p in path.iterdir()) == ["000.png", "001.png", "002.png", "durations.json"]
+            assert Image.open(path / "000.png").mode == "RGBA"
+        elif "sheet" in name:
+            assert Image.open(path).size == (3 * SIZE, SIZE)
+        else:
+            sticker = read_sticker(path)
+            assert sticker.frames.shape == (3, SIZE, SIZE, 4)
+            assert sticker.durations == pytest.approx([125.0] * 3, abs=10)
+
+
+def test_a_folder_of_other_things_is_not_replaced(model: Path, tmp_path: Path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").touch()
+    assert "no folder of frames" in refused("generate", model, "a cat", "-o", tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "thesis.txt").exists()
