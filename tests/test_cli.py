@@ -118,7 +118,6 @@ def test_a_missing_dataset(model: Path, tmp_path: Path):
         (["--recipe", "quick"], ["quick", "fast, paper"]),
         (["--curriculum", "steep"], ["steep", "adaptive-normalised"]),
         (["--codec", "f3"], ["f3", "'f4' or 'f8'"]),
-        (["--codec", "pixel2", "--text", "nowhere"], ["nowhere"]),
         (["--set", "lr"], ["--set lr", "name=value"]),
         (["--set", "learning_speed=1"], ["learning_speed"]),
         (["--set", "lr=-1"], ["lr", "greater than 0"]),
@@ -158,11 +157,14 @@ def test_wrong_requests(model: Path, pictures: list[Path], animation: Path, tmp_
     assert "nothing to add" in refused("extend", model, animation, "--after", 0, *out())
     long = refused("extend", model, animation, "--after", 13, "--context", 4, *out())
     assert "make 17; at most 16" in long
-    assert "[9]" in refused("animate", model, pictures[0], "--at", 9, "--frames", 8, *out())
     for ending in ("x.bmp", "x.mp4", "x.v2"):
         assert "unknown ending" in refused("generate", model, "a cat", *out(ending))
         assert "unknown ending" in refused("extend", model, animation, *out(ending))
     assert not list(tmp_path.iterdir())
+
+
+def test_an_image_outside_the_sticker(model: Path, pictures: list[Path]):
+    assert "[9] lie outside a clip of 8" in refused("animate", model, pictures[0], "--at", 9, "--frames", 8)
 
 
 @pytest.mark.parametrize("command", ["generate", "animate"])
@@ -175,7 +177,7 @@ def test_numbers_out_of_range(command: str, model: Path, pictures: list[Path], t
 
 
 @pytest.mark.usefixtures("unused_model")
-@pytest.mark.parametrize("name", ["note.png", "[red]x.png", "[/].png"])
+@pytest.mark.parametrize("name", ["note.png", "[red]x.png", "[bold]x.png"])
 def test_an_image_that_is_none(model: Path, tmp_path: Path, name: str):
     path = tmp_path / ("long" * 30) / name  # wider than any line: the path must stay in one piece
     assert f"{path}: " in refused("animate", model, path)

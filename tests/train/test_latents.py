@@ -9,7 +9,7 @@ import torch
 from rdtf.codec import load_codec
 from rdtf.data.dataset import StickerDataset
 from rdtf.pixels import to_tensor
-from rdtf.train.latents import LatentCache
+from rdtf.train.latents import LatentCache, cache_folder
 
 
 @pytest.fixture
@@ -56,6 +56,26 @@ def test_they_are_computed_once(dataset: StickerDataset, tmp_path: Path):
     assert codec.frames == 2 * sum(dataset.column("num_frames"))
     assert torch.equal(first.clip(3, [0], 1), again.clip(3, [0], 1))
     assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
+
+
+def test_a_line_says_what_is_computed_and_only_then(dataset: StickerDataset, tmp_path: Path, capsys):
+    for expected in (True, False):
+        LatentCache(dataset, load_codec("pixel2"), tmp_path, copies=1)
+        frames = 3 * sum(dataset.column("num_frames"))
+        assert (f"Encoding {frames} frames of 20 stickers" in capsys.readouterr().err) == expected
+
+
+def test_the_cache_is_beside_the_data_unless_that_cannot_be_written(tmp_path: Path, monkeypatch):
+    data, run = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    assert cache_folder(data, run) == cache_folder(data, tmp_path / "other") == data / "cache"
+    assert (data / "cache").is_dir()
+
+    def refuse(self: Path, **_options: bool) -> None:
+        raise PermissionError(self)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert cache_folder(data, run) == run / "cache"
 
 
 def test_every_codec_and_number_of_copies_has_its_own_file(dataset: StickerDataset, tmp_path: Path):
