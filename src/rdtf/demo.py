@@ -79,10 +79,10 @@ class DemoSettings:
         ("ghost", "green", "dance"),
         ("star", "red", "dance"),
         ("robot", "yellow", "grow"),
-        ("star", "blue", "peek"),
         ("ghost", "yellow", "jump"),
         ("cat", "red", "jump"),
         ("ghost", "blue", "grow"),
+        ("ghost", "blue", "peek"),
     )
 
 
@@ -225,7 +225,12 @@ def _text_requests(settings: DemoSettings, seed: int) -> list[_Request]:
             _Request(
                 f"text-{number + 1:02d}",
                 caption,
-                {"prompt": caption, "seed": seed + number, "guidance_scale": settings.guidance},
+                {
+                    "prompt": caption,
+                    "num_frames": _FRAMES,
+                    "seed": seed + number,
+                    "guidance_scale": settings.guidance,
+                },
                 ("generate", caption, *_numbers(seed + number, settings), "--frames", str(_FRAMES)),
                 badge="combination not in training" if unseen else "",
             )
