@@ -121,7 +121,7 @@ class Curriculum:
         return task, counts[int(np.clip(centre, 0, 0.999) * len(counts))]
 
     def observe(self, samples: Sequence[SampleLoss]) -> None:
-        """Feed one step's losses to the controller: P = K_p L_t + K_i mean(L) + K_d (L_t - L_{t-1}) (paper, Table 6)."""
+        """Feed one step's losses: P = K_p L_t + K_i mean(L) + K_d (L_t - L_{t-1}), K from the paper's Table 6."""
         if not samples:
             return
         if self.kind == "adaptive-normalised":
