@@ -23,7 +23,7 @@ from rdtf.pixels import to_frames, to_tensor
 from rdtf.progress import bars
 from rdtf.rng import numpy_rng, torch_rng
 from rdtf.sheets import contact_sheet
-from rdtf.train.hardware import keep_freed_memory
+from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
 from rdtf.train.optim import lr_factor, make_optimizers
 
 FRAMES_PER_VISIT = 2  # reading a sticker costs more than cutting a frame out of it
@@ -48,6 +48,7 @@ class CodecTrainSettings(BaseModel):
         latent_noise: deviation of the noise between encoder and decoder, in units of the latents' own: the decoder
             must forgive the errors of a generator.
         seed: of weights, draws and augmentation.
+        precision: ``auto`` takes bf16 autocast where it is measured to be faster on this processor.
         threads: of torch; its own default if not given.
     """
 
@@ -63,6 +64,7 @@ class CodecTrainSettings(BaseModel):
     muon_rate: float = Field(0.02, gt=0)
     latent_noise: float = Field(0.05, ge=0)
     seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = Field(None, ge=1)
 
 
@@ -157,6 +159,9 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
     keep_freed_memory()
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    if settings.precision == "auto":
+        fast = bf16_is_faster(torch.device("cpu"))
+        settings = settings.model_copy(update={"precision": "bf16" if fast else "fp32"})
     datasets = [StickerDataset(folder, "train") for folder in data]
     for folder, dataset in zip(data, datasets, strict=True):
         if not len(dataset):
@@ -190,7 +195,9 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
                 cells = [side // settings.downscale for side in frames.shape[-2:]]
                 noise = torch.randn(len(frames), model.latent_channels, *cells, generator=generator)
                 background = torch.rand(len(frames), 3, 1, 1, generator=generator)
-                loss = _train_step(model, optimizers, frames, settings.latent_noise * noise, background)
+                with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+                    objective = codec_loss(model, frames, settings.latent_noise * noise, background)
+                loss = _train_step(model, optimizers, objective)
                 step += 1
                 with torch.no_grad():
                     for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
@@ -231,18 +238,16 @@ def _progress(settings: CodecTrainSettings, step: int, seconds: float) -> float:
     return step / settings.steps if settings.steps else seconds / (60 * settings.minutes)
 
 
-def _train_step(
-    model: StickerAutoencoder,
-    optimizers: list[torch.optim.Optimizer],
-    frames: Tensor,
-    noise: Tensor,
-    background: Tensor,
-) -> float:
-    latents = model.encoder(frames.to(memory_format=torch.channels_last))
+def codec_loss(model: StickerAutoencoder, frames: Tensor, noise: Tensor, background: Tensor) -> Tensor:
+    """The reconstruction loss of frames whose latents, normalised by the batch, had ``noise`` added."""
+    latents = model.encoder(frames.to(memory_format=torch.channels_last)).float()
     # Normalised by the batch: else the encoder would only have to grow its latents to drown the noise.
     std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True)
     output = model.decoder((latents - mean) / (std + 1e-5) + noise)
-    loss = reconstruction_loss(output, frames, background)
+    return reconstruction_loss(output.float(), frames, background)
+
+
+def _train_step(model: StickerAutoencoder, optimizers: list[torch.optim.Optimizer], loss: Tensor) -> float:
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     loss.backward()
