@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from rdtf.data import prepare as prepare_module
-from rdtf.data.captions import find_captions
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.prepare import PrepareSettings, prepare
 from rdtf.data.read import read_sticker
+from rdtf.data.sources import Item
 from rdtf.sticker import Sticker
 
 
@@ -52,7 +52,8 @@ def reasons(report: prepare_module.PrepareReport) -> dict[str, str]:
 
 
 # Decoders are named functions of this module, for they travel to the workers by name.
-def decode_or_die(path: Path, **kwargs: Any) -> Sticker:
+def decode_or_die(item: Item, **kwargs: Any) -> Sticker:
+    path = item.path
     if path.stem == "deadly":
         os.kill(os.getpid(), signal.SIGSEGV)
     if path.stem == "shy" and not path.with_suffix(".seen").exists():
@@ -64,7 +65,7 @@ def decode_or_die(path: Path, **kwargs: Any) -> Sticker:
         pass
     if path.stem == "odd":
         raise ZeroDivisionError("by a decoder")
-    return read_sticker(path, **kwargs)
+    return item.read(**kwargs)
 
 
 @pytest.fixture
@@ -302,12 +303,3 @@ def test_real_stickers(real_stickers: Path, tmp_path: Path) -> None:
         assert (record.num_frames > 1) == (not record.source.startswith("static/"))
         if record.num_frames > 1:
             assert record.motion > 0 and len(set(record.clusters[0])) == 3
-
-
-@pytest.mark.stickers
-def test_all_real_files_are_found_with_their_captions(real_stickers: Path) -> None:
-    for name, count in (("animated", 398), ("gif", 48), ("static", 1286)):
-        found = prepare_module._walk(real_stickers / name)
-        captions, problems = find_captions(real_stickers / name, found.files)
-        assert not found.problems and not problems
-        assert len(captions) == count and all(caption.texts[0] for caption in captions.values())

@@ -235,6 +235,7 @@ def test_video_and_lottie_keep_their_total_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["size", "max_frames"])
 def test_options_below_1_are_refused(tmp_path: Path, option: str) -> None:
+    (tmp_path / "a.gif").touch()
     with pytest.raises(ValueError, match=option):
         read_sticker(tmp_path / "a.gif", **{option: 0})  # type: ignore[arg-type]
 

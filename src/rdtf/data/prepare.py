@@ -28,10 +28,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rdtf.data.captions import SPLITS, Caption, find_captions, is_flippable
+from rdtf.data.captions import SPLITS, is_flippable
 from rdtf.data.dataset import FORMAT, MANIFEST, SCHEMA, Manifest, Rejection, pack_frames, read_manifest
 from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, coverage, frame_features, loop_seam, motion
-from rdtf.data.read import SUFFIXES, read_sticker
+from rdtf.data.read import SUFFIXES
+from rdtf.data.sources import Item, find_items, source_labels
 from rdtf.progress import bars
 from rdtf.sticker import Sticker, StickerError
 
@@ -42,8 +43,6 @@ START_SECONDS = 600.0
 WAITING_FACTOR = 10
 """How many times its limit of processor time a file may take by the clock: a busy machine is no file's fault."""
 
-_SIDECARS = frozenset({".txt", ".md", ".rst", ".jsonl", ".csv", ".tsv", ".html", ".yaml", ".yml"})
-_SIDECAR_NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "authors", "thumbs.db", "desktop.ini"})
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Decoder = Callable[..., Sticker]
@@ -116,7 +115,7 @@ def prepare(
     settings: PrepareSettings | None = None,
     *,
     overwrite: bool = False,
-    decoder: Decoder = read_sticker,
+    decoder: Decoder = Item.read,
 ) -> PrepareReport:
     """Read folders of sticker files (with their subfolders) into a dataset at ``out``.
 
@@ -128,7 +127,7 @@ def prepare(
         out: a new folder, outside of the sources.
         settings: defaults if None.
         overwrite: replace an earlier dataset at ``out`` (nothing else is ever replaced).
-        decoder: called as ``decoder(path, size=..., max_frames=...)`` in the workers; must pickle.
+        decoder: called as ``decoder(item, size=..., max_frames=...)`` in the workers; must pickle.
 
     Raises:
         ValueError: a source is missing or has no stickers, ``out`` is in the way, or no sticker could be used.
@@ -137,18 +136,16 @@ def prepare(
     settings = settings or PrepareSettings.model_validate({})
     sources, out = [Path(source) for source in sources], Path(out)
     _check_places(sources, out, overwrite)
-    jobs: list[_Job] = []
+    jobs: list[Item] = []
     rejected: list[Rejection] = []
     passed_over = 0
-    for source, label in zip(sources, _labels(sources), strict=True):
-        found = _walk(source)
-        if not found.files:
-            reasons = "".join(f"; {problem}" for problem in found.problems[:3])
+    for source, label in zip(sources, source_labels(sources), strict=True):
+        found = find_items(source, label)
+        if not found.items:
+            reasons = "".join(f"; {problem.file}: {problem.reason}" for problem in found.problems[:3])
             raise ValueError(f"{source} holds no sticker (known endings: {', '.join(sorted(SUFFIXES))}){reasons}")
-        captions, problems = find_captions(source, found.files)
-        for problem in [*found.problems, *problems]:
-            rejected.append(Rejection(file=_below(problem.path, source, label), reason=problem.reason))
-        jobs += [_Job(file, _below(file, source, label), captions[file]) for file in found.files if file in captions]
+        jobs += found.items
+        rejected += found.problems
         passed_over += found.passed_over
 
     # Beside the target, so that the last rename stays on one file system.
@@ -164,18 +161,18 @@ def prepare(
             for job, result in zip(jobs, _decode(jobs, decoder, settings), strict=True):
                 progress.update(task, advance=1, note=f"{len(rejected)} rejected")
                 if isinstance(result, StickerError):
-                    rejected.append(Rejection(file=job.source, reason=result.reason))
+                    rejected.append(Rejection(file=job.name, reason=result.reason))
                     continue
                 row, content = result
-                owner = owners.setdefault(content, job.source)
-                if owner != job.source:
-                    rejected.append(Rejection(file=job.source, reason=f"duplicate of {owner}"))
+                owner = owners.setdefault(content, job.name)
+                if owner != job.name:
+                    rejected.append(Rejection(file=job.name, reason=f"duplicate of {owner}"))
                     continue
                 writer.add(row)
                 # All but the frames, for which the id stands: caches of anything in a row may rely on it.
                 digest.update(json.dumps({**row, "frames": None}, sort_keys=True).encode())
                 counts[row["split"]] += 1
-                origins[job.source.partition("/")[0]] += 1
+                origins[job.name.partition("/")[0]] += 1
                 if row["license"] is not None:
                     licenses[row["license"]] += 1
         writer.flush()
@@ -198,20 +195,6 @@ def prepare(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return PrepareReport(out, manifest, time.monotonic() - started)
-
-
-@dataclass(frozen=True)
-class _Job:
-    path: Path
-    source: str  # as shown to people and stored
-    caption: Caption
-
-
-@dataclass(frozen=True)
-class _Found:
-    files: list[Path]
-    problems: list[StickerError]
-    passed_over: int
 
 
 def _check_places(sources: Sequence[Path], out: Path, overwrite: bool) -> None:
@@ -244,56 +227,6 @@ def _put_in_place(building: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _labels(sources: Sequence[Path]) -> list[str]:
-    """The folders' names, made different by a number where they are equal."""
-    labels: list[str] = []
-    for source in sources:
-        name = label = _printable(source.resolve().name) or "root"
-        number = 2
-        while label in labels:
-            label = f"{name}-{number}"
-            number += 1
-        labels.append(label)
-    return labels
-
-
-def _printable(text: str) -> str:
-    """File names are bytes and may not be text; shown they must be."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _below(path: Path, source: Path, label: str) -> str:
-    return f"{label}/{_printable(path.relative_to(source).as_posix())}"
-
-
-def _walk(source: Path) -> _Found:
-    """All files below a folder that may be stickers, sorted by path; links out of it are problems."""
-    files: list[Path] = []
-    problems: list[StickerError] = []
-    passed_over = 0
-    inside = source.resolve()
-    unreadable: list[OSError] = []
-    for folder, folders, names in os.walk(source, onerror=unreadable.append):
-        here = Path(folder)
-        links = [name for name in folders if (here / name).is_symlink()]
-        problems += [StickerError(here / name, "a link to a folder is not followed") for name in links]
-        folders[:] = [name for name in folders if not name.startswith((".", "__")) and name not in links]
-        for name in names:
-            path = here / name
-            if name.startswith(".") or path.suffix.lower() in _SIDECARS or name.lower() in _SIDECAR_NAMES:
-                passed_over += 1
-            elif path.suffix.lower() not in SUFFIXES:
-                problems.append(StickerError(path, f"the ending {path.suffix!r} is not a known sticker format"))
-            elif path.is_symlink() and not path.resolve().is_relative_to(inside):
-                problems.append(StickerError(path, "a link out of the folder is not followed"))
-            elif not path.is_file():
-                problems.append(StickerError(path, "not a regular file"))
-            else:
-                files.append(path)
-    problems += [StickerError(error.filename or source, error.strerror or str(error)) for error in unreadable]
-    return _Found(sorted(files, key=lambda path: path.relative_to(source).as_posix()), problems, passed_over)
-
-
 class _Writer:
     """Rows into numbered Arrow files, of which only the last unwritten one is held in memory."""
 
@@ -322,9 +255,9 @@ class _Writer:
 _Result = tuple[dict[str, Any], str] | StickerError
 
 
-def _make_row(job: _Job, decoder: Decoder, settings: PrepareSettings) -> tuple[dict[str, Any], str]:
+def _make_row(job: Item, decoder: Decoder, settings: PrepareSettings) -> tuple[dict[str, Any], str]:
     """The row of one file and the hash of its frames: what a worker does."""
-    sticker = decoder(job.path, size=settings.size, max_frames=settings.max_frames)
+    sticker = decoder(job, size=settings.size, max_frames=settings.max_frames)
     frames, texts = sticker.frames, job.caption.texts
     assert frames.shape[1:] == (settings.size, settings.size, 4) and len(frames) <= settings.max_frames
     # What is under alpha 0 means nothing: it must neither hide a duplicate nor take room.
@@ -339,7 +272,7 @@ def _make_row(job: _Job, decoder: Decoder, settings: PrepareSettings) -> tuple[d
         "caption": texts[0],
         "captions": list(texts),
         "attributes": json.dumps(job.caption.attributes, sort_keys=True),
-        "source": job.source,
+        "source": job.name,
         "license": job.caption.license,
         "split": job.caption.split or _split(key, settings),
         "num_frames": len(frames),
@@ -424,7 +357,7 @@ class _Worker:
         self.channel.close()
 
 
-def _decode(jobs: Sequence[_Job], decoder: Decoder, settings: PrepareSettings) -> Iterator[_Result]:
+def _decode(jobs: Sequence[Item], decoder: Decoder, settings: PrepareSettings) -> Iterator[_Result]:
     """Results for the jobs, in their order.
 
     A job whose worker dies is tried once more in another: an earlier file, or a lack of memory, may be to blame.
@@ -467,7 +400,7 @@ def _decode(jobs: Sequence[_Job], decoder: Decoder, settings: PrepareSettings) -
 
 
 def _hear(
-    worker: _Worker, jobs: Sequence[_Job], results: dict[int, _Result], waiting: deque[int], crashed: set[int]
+    worker: _Worker, jobs: Sequence[Item], results: dict[int, _Result], waiting: deque[int], crashed: set[int]
 ) -> bool:
     """Take what a worker sent; True if it has died instead."""
     try:

@@ -144,12 +144,26 @@ def read_sticker(
             that is supported.
         ValueError: ``size`` or ``max_frames`` below 1.
     """
-    for name, value in (("size", size), ("max_frames", max_frames)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be 1 or more, got {value}")
     path = Path(path)
+    return read_sticker_bytes(_load(path, limits), path, size=size, max_frames=max_frames, limits=limits)
+
+
+def read_sticker_bytes(
+    data: bytes,
+    name: Path | str,
+    *,
+    size: int | None = None,
+    max_frames: int | None = None,
+    limits: ReadLimits = ReadLimits(),
+) -> Sticker:
+    """:func:`read_sticker` for the bytes of a file, which errors call ``name``: the member of an archive, a cell."""
+    for option, value in (("size", size), ("max_frames", max_frames)):
+        if value is not None and value < 1:
+            raise ValueError(f"{option} must be 1 or more, got {value}")
+    path = Path(name)
+    if not data:
+        raise StickerError(path, "is empty")
     try:
-        data = _load(path, limits)
         frames, durations = _reader(path, data)(_Job(path, data, size, max_frames, limits))
     except StickerError:
         raise
@@ -166,12 +180,9 @@ def _load(path: Path, limits: ReadLimits) -> bytes:
         most = max(limits.image_bytes, limits.lottie_bytes, limits.video_bytes)
         if status.st_size > most:
             raise StickerError(path, f"{status.st_size / 2**20:.0f} MiB is too large (at most {most / 2**20:.0f})")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise StickerError(path, error.strerror or str(error)) from error
-    if not data:
-        raise StickerError(path, "is empty")
-    return data
 
 
 def _reader(path: Path, data: bytes) -> Callable[[_Job], _Frames]:
