@@ -19,6 +19,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rdtf.faults import reach
+
 _MANIFEST = "manifest.json"
 _PREFIX = "step-"
 
@@ -46,24 +48,31 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> P
     final = folder / f"{_PREFIX}{checkpoint.step:08d}"
     partial = final.with_suffix(".partial")
     partial.mkdir()
+    reach("ckpt.tmp_open")
     for name, group in checkpoint.tensors.items():
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in group.items()},
             partial / f"{name}.safetensors",
         )
+        reach("ckpt.mid_write")
     (partial / "state.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}), encoding="utf-8")
     files = sorted(partial.iterdir())
     manifest = {file.name: {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in files}
+    reach("ckpt.before_fsync")
     for file in files:
         _sync(file)
+    reach("ckpt.before_manifest")
     (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     _sync(partial / _MANIFEST)
     _sync(partial)
+    reach("ckpt.before_rename")
     if final.exists():  # a resumed run that reaches the same step again
         shutil.rmtree(final)
     partial.rename(final)
     _sync(folder)
+    reach("ckpt.after_rename")
     for old in _whole(folder)[:-keep]:
+        reach("ckpt.before_prune")
         shutil.rmtree(old)
     return final
 

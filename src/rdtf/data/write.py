@@ -22,6 +22,7 @@ import numpy as np
 from PIL import GifImagePlugin, Image
 from scipy.spatial import cKDTree
 
+from rdtf.faults import reach
 from rdtf.sticker import Sticker, StickerError
 
 SHEET_SUFFIX = ".sheet.png"
@@ -308,6 +309,7 @@ def _replace_file(path: Path, data: bytes) -> None:
     temporary = _beside(path)
     try:
         temporary.write_bytes(data)
+        reach("export.mid_write")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from rdtf.codec import Codec
 from rdtf.data.augment import FIRST_CHANGED, Change
 from rdtf.data.dataset import StickerDataset, StickerRecord
+from rdtf.faults import reach
 from rdtf.pixels import to_tensor
 from rdtf.progress import bars, console
 
@@ -69,6 +70,7 @@ class LatentCache:
                         latents = codec.encode(frames[at : at + _FRAMES_AT_ONCE])
                         out[start + at : start + at + len(latents)] = latents.float().numpy()
                     progress.advance(task)
+                    reach("cache.mid_write")
             out.flush()
             partial.replace(path)
         finally:

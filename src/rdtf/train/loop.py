@@ -31,6 +31,7 @@ from rdtf.codec import load_codec
 from rdtf.curriculum import Curriculum, SampleLoss
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.write import save_sticker
+from rdtf.faults import reach
 from rdtf.masks import loss_mask, masked_sum
 from rdtf.model import DFGN
 from rdtf.pipeline import StickerPipeline
@@ -181,6 +182,7 @@ class Trainer:
                 line["seconds"] = round(self.seconds, 3)
                 log.write(json.dumps(line) + "\n")
                 log.flush()
+                reach("log.append")
                 done = max(self.step / settings.steps, self.seconds / limit)
                 progress.update(task, completed=round(done * settings.steps), note=f"loss {line['loss']:.3f}")
                 if not console.is_terminal and time.monotonic() - told > _STATUS_SECONDS:
@@ -205,6 +207,7 @@ class Trainer:
                 group["lr"] = group["base_lr"] * factor
         weights = self.curriculum.weights(progress)
         batches = [batch.to(self.device) for batch in self.source.batches(self.step, progress)]
+        reach("data.next")
         masks = [loss_mask(batch.valid, batch.known, settings.loss_on_known) for batch in batches]
         pixels = batches[0].video[0, :, 0].numel()
         elements = max(1, sum(int(mask.sum()) for mask in masks)) * pixels
@@ -222,6 +225,7 @@ class Trainer:
                 SampleLoss(task, count, level, loss)
                 for task, count, level, loss in zip(batch.tasks, unknown, t.tolist(), losses, strict=True)
             ]
+        reach("step.after_backward")
         norm = float(nn.utils.clip_grad_norm_(self.named.values(), settings.clip_norm))
         if not (math.isfinite(total) and math.isfinite(norm)):
             ids = ", ".join(i for batch in batches for i in batch.ids)
@@ -235,6 +239,7 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        reach("step.after_opt")
         self.ema.step(self.named.values())
         self.curriculum.observe(samples)
         self.step += 1
@@ -315,8 +320,10 @@ class Trainer:
             shutil.rmtree(leftover, ignore_errors=True)
         with self._averaged():
             self.pipeline().save_pretrained(partial)
+        reach("pipeline.before_rename")
         if final.exists():
             final.rename(old)
+        reach("pipeline.mid_rename")
         partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
 
