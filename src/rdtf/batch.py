@@ -25,6 +25,7 @@ class ClipBatch:
         text: features of each clip's caption, from the text encoder's ``prepare``; of the empty caption where the
             text is hidden.
         ids: which sticker each clip was drawn from.
+        positions: each clip's place in the step's whole batch; its noise depends on that alone.
     """
 
     video: Float[Tensor, "b c f h w"]
@@ -34,6 +35,7 @@ class ClipBatch:
     tasks: tuple[Task, ...]
     text: tuple[Any, ...]
     ids: tuple[str, ...]
+    positions: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -48,4 +50,5 @@ class ClipBatch:
             self.tasks,
             self.text,
             self.ids,
+            self.positions,
         )

@@ -34,6 +34,7 @@ def _plain_errors() -> Iterator[None]:
     """A user's mistake is a line, not a traceback."""
     from pydantic import ValidationError
 
+    from rdtf.train.devices import LostProcessError
     from rdtf.train.loop import TrainingError
 
     try:
@@ -43,7 +44,7 @@ def _plain_errors() -> Iterator[None]:
             place = ".".join(map(str, problem["loc"]))
             _error(f"{place + ': ' if place else ''}{problem['msg'].removeprefix('Value error, ')}")
         raise typer.Exit(2) from None
-    except (ValueError, TrainingError, OSError, ImportError) as error:
+    except (ValueError, TrainingError, LostProcessError, OSError, ImportError) as error:
         _error(str(error))
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
@@ -52,7 +53,9 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _error(text: str) -> None:
-    _say(f"[red]Error:[/red] {escape(text)}", markup=True)
+    console.quiet = False  # as it is in all but the first of several processes
+    process = f" in process {os.environ['RANK']}" if "RANK" in os.environ else ""
+    _say(f"[red]Error{process}:[/red] {escape(text)}", markup=True)
 
 
 def _say(text: str, *, markup: bool = False) -> None:

@@ -16,7 +16,6 @@ from rdtf.checkpoint import Checkpoint, load_latest
 from rdtf.data.read import read_sticker
 from rdtf.masks import loss_mask
 from rdtf.pipeline import load_pipeline
-from rdtf.rng import torch_rng
 from rdtf.train.loop import Trainer, TrainingError, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
 from tests.conftest import TINY_NETWORK
@@ -237,11 +236,10 @@ def test_it_learns(tiny_data: Path, tmp_path: Path):
     def loss() -> float:
         sums, counts = [], []
         for step in range(1000, 1003):
-            noise = torch_rng(1, step, "judge")
             for batch in trainer.source.batches(step, 0.0):
-                t = trainer.settings.objective.draw_t(len(batch), noise)
                 with torch.no_grad():
-                    part = trainer._errors(batch, loss_mask(batch.valid, batch.known, False), t, noise)
+                    mask = loss_mask(batch.valid, batch.known, False)
+                    part = trainer._errors(batch, mask, *trainer._noise(batch))
                 sums.append(part[0].sum())
                 counts.append(part[1].sum())
         return float(sum(sums) / sum(counts))

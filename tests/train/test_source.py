@@ -17,7 +17,7 @@ from rdtf.masks import Task, unknown_counts
 from rdtf.text import BuiltinTextEncoder, caption_words
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import recipe_settings
-from rdtf.train.source import ClipSource
+from rdtf.train.source import ClipSource, Share
 
 TEXT = BuiltinTextEncoder(width=16, buckets=64, table_width=8)
 
@@ -262,3 +262,28 @@ def test_an_empty_split_is_named():
     empty.records = []
     with pytest.raises(ValueError, match="split is empty"):
         ClipSource(empty, TEXT, Curriculum("none"), recipe_settings("fast"))
+
+
+@pytest.mark.parametrize(("count", "parts"), [(2, 1), (3, 2), (8, 1), (1, 3)])
+def test_shares_are_the_whole_batch(make_source: Callable[..., ClipSource], count: int, parts: int):
+    """Every clip is in exactly one share, as it is in the whole batch, and shares are equally large."""
+    source = make_source(batch_size=8)
+
+    def clips(batches: list[ClipBatch]) -> dict[int, tuple[str, Task, list[float], list[bool]]]:
+        found = {}
+        for batch in batches:
+            for i, position in enumerate(batch.positions):
+                frames = batch.valid[i]
+                clip = (batch.ids[i], batch.tasks[i], batch.video[i, :, frames].flatten().tolist())
+                assert position not in found
+                found[position] = (*clip, batch.known[i, frames].tolist())
+        return found
+
+    for step in range(3):
+        everything = clips(source.batches(step, 0.5))
+        assert sorted(everything) == list(range(8))
+        shares = [source.batches(step, 0.5, Share(rank, count, parts)) for rank in range(count)]
+        assert {sum(len(batch) for batch in share) for share in shares} <= {8 // count, -(-8 // count)}
+        merged = [clips(share) for share in shares]
+        assert sum(len(part) for part in merged) == 8
+        assert {key: value for part in merged for key, value in part.items()} == everything

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import os
 import shutil
 import signal
 import threading
@@ -25,27 +27,31 @@ from rdtf.checkpoint import (
     load_latest,
     load_optimizer_tensors,
     optimizer_tensors,
+    part_like,
     save_checkpoint,
+    whole,
 )
 from rdtf.codec import load_codec
 from rdtf.curriculum import Curriculum, SampleLoss
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.write import save_sticker
 from rdtf.faults import reach
-from rdtf.masks import loss_mask, masked_sum
+from rdtf.masks import Task, loss_mask, masked_sum
 from rdtf.model import DFGN
 from rdtf.pipeline import StickerPipeline
 from rdtf.progress import bars, console
 from rdtf.rng import torch_rng
 from rdtf.sheets import preview_grid
-from rdtf.text import load_text_encoder
+from rdtf.text import TextEncoder, load_text_encoder
+from rdtf.train.devices import Devices, watched
 from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
 from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.optim import lr_factor, make_optimizers
 from rdtf.train.settings import TrainSettings
-from rdtf.train.source import ClipSource
+from rdtf.train.source import ClipSource, Share
 
 _STATUS_SECONDS = 60.0  # between lines in a log file, where there is no bar
+_TASKS = list(Task)
 
 
 class TrainingError(RuntimeError):
@@ -77,20 +83,23 @@ def train(data: Path, run: Path, settings: TrainSettings) -> TrainReport:
     Raises:
         ValueError: the folder already holds a run, or data and codec do not fit.
         TrainingError: the loss is not finite.
+        LostProcessError: of several processes, another one has ended.
     """
     if (run / "config.json").exists():
         raise ValueError(f"{run} already holds a run; go on with --resume or choose another folder")
-    return Trainer(data, run, settings).fit()
+    with watched():
+        return Trainer(data, run, settings).fit()
 
 
 def resume(data: Path, run: Path, *, steps: int | None = None, minutes: float | None = None) -> TrainReport:
-    """Go on from a run's newest checkpoint, with the settings saved in the run.
+    """Go on from a run's newest checkpoint, with the settings saved in the run, in any number of processes.
 
     Args:
         steps, minutes: a new end of the training, if wanted.
 
     Raises:
         ValueError: no run or no usable checkpoint there, or the data is not what the run was trained on.
+        LostProcessError: of several processes, another one has ended.
     """
     config = run / "config.json"
     if not config.is_file():
@@ -98,11 +107,25 @@ def resume(data: Path, run: Path, *, steps: int | None = None, minutes: float | 
     saved = json.loads(config.read_text(encoding="utf-8"))
     ends = {name: value for name, value in (("steps", steps), ("minutes", minutes)) if value is not None}
     settings = TrainSettings.model_validate({**saved["settings"], **ends})
-    trainer = Trainer(data, run, settings)
-    if trainer.fingerprint != saved["fingerprint"]:
-        raise ValueError(f"{run} was trained on other data ({saved['data']}); resume it on that")
-    trainer.restore()
-    return trainer.fit()
+    with watched():
+        trainer = Trainer(data, run, settings)
+        if trainer.fingerprint != saved["fingerprint"]:
+            raise ValueError(f"{run} was trained on other data ({saved['data']}); resume it on that")
+        trainer.restore()
+        return trainer.fit()
+
+
+class _Network(nn.Module):
+    """Network and text encoder as one module: what a pass of training calls."""
+
+    def __init__(self, dfgn: DFGN, text: TextEncoder) -> None:
+        super().__init__()
+        self.dfgn, self.text = dfgn, text
+
+    def forward(self, batch: ClipBatch, noisy: Tensor, timestep: Tensor) -> Tensor:
+        """The output for noised clips of the batch."""
+        text = self.dfgn.text_context(*self.text(batch.text))
+        return self.dfgn(noisy, timestep, batch.video, batch.known, batch.valid, batch.loop, text)
 
 
 class Trainer:
@@ -113,8 +136,16 @@ class Trainer:
         keep_freed_memory()
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.bf16 = settings.precision == "bf16" or (settings.precision == "auto" and bf16_is_faster(self.device))
+        self.devices = Devices()
+        self.device = self.devices.device
+        if settings.batch_size < self.devices.count:
+            raise ValueError(
+                f"{self.devices.count} processes have nothing to share in a batch_size of {settings.batch_size}; "
+                "raise it, or start fewer"
+            )
+        self.share = Share(self.devices.rank, self.devices.count, settings.accumulate)
+        wanted = settings.precision == "bf16" or (settings.precision == "auto" and bf16_is_faster(self.device))
+        self.bf16 = bool(self.devices.from_first(wanted))
         # As timed now, so that a resumed run does not decide anew.
         settings = settings.model_copy(update={"precision": "bf16" if self.bf16 else "fp32"})
         self.run, self.settings = run, settings
@@ -130,19 +161,18 @@ class Trainer:
         self.dfgn = DFGN(**network).to(self.device)
         if settings.gradient_checkpointing:
             self.dfgn.enable_gradient_checkpointing()
+        self.net = _Network(self.dfgn, self.text)
+        self.sharded = self.devices.count > 1 and (settings.shard or self.devices.asked_to_shard)
+        self.unsharded = copy.deepcopy(self.net) if self.sharded and self.devices.first else self.net
+        self.model = self.devices.share(self.net, self.sharded)
         self.curriculum = Curriculum(settings.curriculum, settings.task_weights)
-        latents = LatentCache(dataset, self.codec, cache_folder(data, run), settings.copies)
+        with self.devices.first_goes_ahead():
+            latents = LatentCache(dataset, self.codec, cache_folder(data, run), settings.copies)
         self.source = ClipSource(latents, self.text, self.curriculum, settings)
         self.preview_captions = sorted({r.caption for r in latents.records[:: max(1, len(latents.records) // 97)]})
         self.sample_size = dataset.size
 
-        trained = {"dfgn": self.dfgn, "text": self.text}
-        self.named = {
-            f"{part}.{name}": parameter
-            for part, module in trained.items()
-            for name, parameter in module.named_parameters()
-            if parameter.requires_grad
-        }
+        self.named = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
         self.optimizers = make_optimizers(
             self.named.items(),
             muon=settings.muon,
@@ -158,27 +188,31 @@ class Trainer:
         """Train to the end, or until a signal."""
         settings = self.settings
         facts = {"settings": settings.model_dump(), "data": str(self.data.resolve()), "fingerprint": self.fingerprint}
-        (self.run / "config.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        if self.devices.first:
+            (self.run / "config.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
         limit = settings.minutes * 60 if settings.minutes else math.inf
         parameters = sum(p.numel() for p in self.named.values()) / 1e6
         console.print(
             f"Training {parameters:.1f} M parameters on {len(self.source.latents.records)} stickers, "
             f"{'bf16' if self.bf16 else 'fp32'}, {torch.get_num_threads()} threads, {self.device}"
+            + (f", {self.devices.count} processes" if self.devices.count > 1 else "")
         )
         preview, told = self.run / "previews", -math.inf
         with (
             bars() as progress,
-            (self.run / "log.jsonl").open("a", encoding="utf-8") as log,
+            (self.run / "log.jsonl" if self.devices.first else Path(os.devnull)).open("a", encoding="utf-8") as log,
             stop_signals() as stop,
         ):
             task = progress.add_task("Training", total=settings.steps, completed=self.step, note="")
-            while self.step < settings.steps and not stop.is_set():
+            stopped = False
+            while self.step < settings.steps and not stopped:
                 began = time.monotonic()
                 share = max(self.step / settings.steps, self.seconds / limit)
                 if share >= 1:
                     break
                 line = self._train_step(share)
-                self.seconds += time.monotonic() - began
+                self.seconds = self.devices.from_first(self.seconds + time.monotonic() - began)
+                stopped = self.devices.any(stop.is_set())
                 line["seconds"] = round(self.seconds, 3)
                 log.write(json.dumps(line) + "\n")
                 log.flush()
@@ -192,7 +226,7 @@ class Trainer:
                     self.save()
                 if settings.previews and self.step % settings.preview_every == 0 and done < 1:
                     self._preview(preview / f"step-{self.step:08d}.webp")
-            finished = not stop.is_set()
+            finished = not stopped
         self.save()
         if settings.previews and finished:
             self._preview(preview / f"step-{self.step:08d}.webp")
@@ -206,29 +240,36 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
         weights = self.curriculum.weights(progress)
-        batches = [batch.to(self.device) for batch in self.source.batches(self.step, progress)]
-        reach("data.next")
+        batches = [batch.to(self.device) for batch in self.source.batches(self.step, progress, self.share)]
         masks = [loss_mask(batch.valid, batch.known, settings.loss_on_known) for batch in batches]
-        pixels = batches[0].video[0, :, 0].numel()
-        elements = max(1, sum(int(mask.sum()) for mask in masks)) * pixels
-        noise = torch_rng(settings.seed, self.step, "noise")
+        counted = self.devices.sum(torch.tensor(sum(int(mask.sum()) for mask in masks)))
+        elements = max(1, int(counted)) * batches[0].video[0, :, 0].numel()
 
-        total, samples = 0.0, []
-        for batch, mask in zip(batches, masks, strict=True):
-            t = settings.objective.draw_t(len(batch), noise)
-            sums, counts = self._errors(batch, mask, t.to(self.device), noise)
-            (sums.sum() / elements).backward()
-            total += float(sums.sum().detach()) / elements
-            unknown = (batch.valid & ~batch.known).sum(1).tolist()
-            losses = (sums.detach() / counts.clamp_min(1)).tolist()
-            samples += [
-                SampleLoss(task, count, level, loss)
-                for task, count, level, loss in zip(batch.tasks, unknown, t.tolist(), losses, strict=True)
-            ]
-        reach("step.after_backward")
-        norm = float(nn.utils.clip_grad_norm_(self.named.values(), settings.clip_norm))
+        # A row a clip of the whole batch: error, elements, noise level, unknown frames, task.
+        table = torch.zeros(settings.batch_size, 5, dtype=torch.float64)
+        passes = self.devices.passes(len(batches), self.model)
+        for i in range(passes):
+            own = i < len(batches)  # otherwise it is another process's pass, in which all have to take part
+            batch, mask = (batches[i], masks[i]) if own else (batches[-1], masks[-1])
+            t, eps = self._noise(batch)
+            with self.devices.gradients(self.model, last=i == passes - 1):
+                sums, counts = self._errors(batch, mask, t.to(self.device), eps.to(self.device))
+                # Gradients are averaged over the processes, where the sum is wanted.
+                (sums.sum() / elements * (self.devices.count if own else 0)).backward()
+            if own:
+                unknown = (batch.valid & ~batch.known).sum(1)
+                task = torch.tensor([_TASKS.index(task) for task in batch.tasks])
+                columns = [column.detach().cpu().double() for column in (sums, counts, t, unknown, task)]
+                table[list(batch.positions)] = torch.stack(columns, 1)
+        table = self.devices.sum(table)
+        total = float(table[:, 0].sum()) / elements
+        samples = [
+            SampleLoss(_TASKS[int(task)], int(unknown), level, error / max(1.0, count))
+            for error, count, level, unknown, task in table.tolist()
+        ]
+        norm = float(whole(nn.utils.clip_grad_norm_(self.named.values(), settings.clip_norm)))
         if not (math.isfinite(total) and math.isfinite(norm)):
-            ids = ", ".join(i for batch in batches for i in batch.ids)
+            ids = ", ".join(self.devices.gather([i for batch in batches for i in batch.ids]))
             folder = self.run / "checkpoints"
             saved = any(folder.glob("step-*[0-9]"))
             kept = f"the last checkpoint in {folder} is good" if saved else "there is no checkpoint yet"
@@ -258,22 +299,32 @@ class Trainer:
             "stickers": len(samples),
         }
 
-    def _errors(self, batch: ClipBatch, mask: Tensor, t: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _noise(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
+        """Noise levels and noise (0 in padding); each clip's from a stream of its position in the whole batch, so that
+        it is the same in whatever company and process the clip is worked off.
+        """
+        levels, eps = [], torch.zeros(batch.video.shape)
+        c, _, h, w = batch.video.shape[1:]
+        for i, (position, frames) in enumerate(zip(batch.positions, batch.valid.sum(1).tolist(), strict=True)):
+            stream = torch_rng(self.settings.seed, self.step, f"noise/{position}")
+            levels.append(self.settings.objective.draw_t(1, stream))
+            eps[i, :, :frames] = torch.randn(frames, c, h, w, generator=stream).movedim(0, 1)
+        return torch.cat(levels), eps
+
+    def _errors(self, batch: ClipBatch, mask: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
         """Per clip the summed error over counted elements, and their number."""
         objective = self.settings.objective
-        eps = torch.randn(batch.video.shape, generator=generator).to(self.device)
         noisy = objective.add_noise(batch.video, eps, t)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            text = self.dfgn.text_context(*self.text(batch.text))
-            output = self.dfgn(noisy, objective.timestep(t), batch.video, batch.known, batch.valid, batch.loop, text)
+            output = self.model(batch, noisy, objective.timestep(t))
         return masked_sum(objective.error(output.float(), batch.video, eps, t), mask)
 
-    def pipeline(self) -> StickerPipeline:
-        """A pipeline around the live modules."""
+    def pipeline(self, net: _Network) -> StickerPipeline:
+        """A pipeline around live modules."""
         return StickerPipeline(
-            self.dfgn,
+            net.dfgn,
             self.codec,
-            self.text,
+            net.text,
             self.settings.objective.make_scheduler(),
             self.sample_size,
             prediction=self.settings.objective.prediction,
@@ -281,49 +332,76 @@ class Trainer:
         )
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """The averaged weights in place of the live ones, and evaluation mode."""
-        modules = (self.dfgn, self.text)
-        self.ema.store(self.named.values())
-        self.ema.copy_to(self.named.values())
-        for module in modules:
-            module.eval()
+    def _averaged(self) -> Iterator[_Network]:
+        """The network with the averaged weights, in evaluation mode; for the first process, while the others wait."""
+        if self.sharded:
+            for name, average in zip(self.named, self.ema.shadow_params, strict=True):
+                full = whole(average)
+                if self.devices.first:
+                    self.unsharded.get_parameter(name).data.copy_(full)
+        else:
+            self._swap()
         try:
-            yield
+            yield self.unsharded.eval()
         finally:
-            self.ema.restore(self.named.values())
-            for module in modules:
-                module.train()
+            self.unsharded.train()
+            if not self.sharded:
+                self._swap()
+            self.devices.wait()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        """Exchange live and averaged weights, one parameter after the other: a copy of all would need their memory."""
+        for parameter, average in zip(self.named.values(), self.ema.shadow_params, strict=True):
+            kept = parameter.clone()
+            parameter.copy_(average)
+            average.copy_(kept)
 
     def _preview(self, path: Path) -> None:
         """Same captions, same seeds each time; from streams of its own, so that training is the same without it."""
         captions = self.preview_captions[: self.settings.previews]
-        with self._averaged():
-            stickers = self.pipeline()(captions, seed=0, num_frames=min(8, self.settings.frames)).stickers
-        save_sticker(preview_grid(stickers, columns=4), path)
+        with self._averaged() as net:
+            if self.devices.first:
+                stickers = self.pipeline(net)(captions, seed=0, num_frames=min(8, self.settings.frames)).stickers
+                save_sticker(preview_grid(stickers, columns=4), path)
 
     def save(self) -> None:
         """Write a checkpoint, and the pipeline of the averaged weights."""
         shadow = dict(zip(self.named, self.ema.shadow_params, strict=True))
-        tensors = {"weights": dict(self.named), "ema": shadow}
+        parts = {"weights": dict(self.named), "ema": shadow}
         for i, optimizer in enumerate(self.optimizers):
-            tensors[f"optimizer-{i}"] = optimizer_tensors(optimizer)
-        state = {
-            "seconds": self.seconds,
-            "ema_steps": self.ema.optimization_step,
-            "curriculum": self.curriculum.state_dict(),
-            "log_bytes": (self.run / "log.jsonl").stat().st_size,
-        }
-        save_checkpoint(self.run / "checkpoints", Checkpoint(self.step, tensors, state))
+            parts[f"optimizer-{i}"] = optimizer_tensors(optimizer)
+        tensors = {name: self._gathered(group) for name, group in parts.items()}
+        if self.devices.first:
+            state = {
+                "seconds": self.seconds,
+                "ema_steps": self.ema.optimization_step,
+                "curriculum": self.curriculum.state_dict(),
+                "log_bytes": (self.run / "log.jsonl").stat().st_size,
+            }
+            save_checkpoint(self.run / "checkpoints", Checkpoint(self.step, tensors, state))
+        with self._averaged() as net:
+            if self.devices.first:
+                self._save_pipeline(net)
+
+    def _gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Sharded tensors put together in the memory of the first process; others as they are."""
+        if not self.sharded:
+            return tensors
+        gathered = {}
+        for name, tensor in tensors.items():
+            full = whole(tensor)
+            if self.devices.first:
+                gathered[name] = full.cpu()
+        return gathered
+
+    def _save_pipeline(self, net: _Network) -> None:
         final, partial, old = (self.run / f"pipeline{suffix}" for suffix in ("", ".partial", ".old"))
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
-        with self._averaged():
-            self.pipeline().save_pretrained(partial)
-        reach("pipeline.before_rename")
+        self.pipeline(net).save_pretrained(partial)
         if final.exists():
             final.rename(old)
-        reach("pipeline.mid_rename")
         partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
 
@@ -336,17 +414,17 @@ class Trainer:
         for line in skipped:
             console.print("Skipped a damaged checkpoint:", line, style="yellow", markup=False, soft_wrap=True)
         with torch.no_grad():
-            for name, parameter in self.named.items():
-                parameter.copy_(checkpoint.tensors["weights"][name])
-            for name, average in zip(self.named, self.ema.shadow_params, strict=True):
-                average.copy_(checkpoint.tensors["ema"][name])
+            for (name, parameter), average in zip(self.named.items(), self.ema.shadow_params, strict=True):
+                parameter.copy_(part_like(checkpoint.tensors["weights"][name], parameter))
+                average.copy_(part_like(checkpoint.tensors["ema"][name], average))
         self.ema.optimization_step = checkpoint.state["ema_steps"]
         for i, optimizer in enumerate(self.optimizers):
             load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer-{i}"])
         self.curriculum.load_state_dict(checkpoint.state["curriculum"])
         self.step, self.seconds = checkpoint.step, checkpoint.state["seconds"]
-        with (self.run / "log.jsonl").open("r+b") as log:
-            log.truncate(checkpoint.state["log_bytes"])  # steps after the checkpoint are done again
+        if self.devices.first:
+            with (self.run / "log.jsonl").open("r+b") as log:
+                log.truncate(checkpoint.state["log_bytes"])  # steps after the checkpoint are done again
 
 
 @contextmanager

@@ -48,6 +48,9 @@ class TrainSettings(BaseModel):
         muon: Muon for hidden matrices (``muon_lr``), AdamW (``lr``) for the rest; otherwise AdamW alone.
         decay: cosine decay in the second half.
         precision: ``auto`` takes bf16 autocast where it is measured to be faster on this processor.
+        gradient_checkpointing: compute each level anew on the way back instead of keeping what it made.
+        accumulate: work the batch off in so many parts, one after the other; the same step with less memory.
+        shard: with several processes, each keeps a part of weights, gradients and averages (FSDP) instead of all.
         threads: CPU threads (default: torch's own choice).
     """
 
@@ -85,6 +88,8 @@ class TrainSettings(BaseModel):
     ema_decay: float = Field(0.9995, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     gradient_checkpointing: bool = False
+    accumulate: int = Field(1, ge=1)
+    shard: bool = False
     seed: int = 0
     threads: int | None = Field(None, ge=1)
 

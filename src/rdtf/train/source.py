@@ -24,9 +24,24 @@ _WORD_DROP_VARIANTS = 8  # of each caption, so that frozen text states can be ke
 
 
 @dataclass(frozen=True)
+class Share:
+    """Which part of each step's batch one process works on, and in how many parts it takes that in turn.
+
+    Attributes:
+        rank, count: number of the process, and how many there are.
+        parts: each group of clips of one length is worked off in so many passes.
+    """
+
+    rank: int = 0
+    count: int = 1
+    parts: int = 1
+
+
+@dataclass(frozen=True)
 class _Sample:
     """One sticker's part in a step; ``known`` has one entry a frame, ``caption`` is empty where it is hidden."""
 
+    position: int
     sticker: int
     plan: ClipPlan
     task: Task
@@ -54,8 +69,12 @@ class ClipSource:
         self._features: dict[str, TextFeatures] = {}
         self._order = lru_cache(maxsize=8)(self._shuffled)
 
-    def batches(self, step: int, progress: float) -> list[ClipBatch]:
-        """The step's stickers, in batches of clips of about one length: padding would cost as much as frames."""
+    def batches(self, step: int, progress: float, share: Share = Share()) -> list[ClipBatch]:
+        """The step's stickers, in batches of clips of about one length: padding would cost as much as frames.
+
+        What is drawn does not depend on the share. Sorted by length, the clips are dealt out in turn, so that every
+        process gets its part of the long ones.
+        """
         size = self.settings.batch_size
         single = round(size * self.settings.single_share) if self.moving else size
         clips = size - single
@@ -66,11 +85,17 @@ class ClipSource:
         # A second group of clips costs a pass of its own; it saves more than that from about a dozen clips on.
         width = self.settings.frames if clips < 12 else max(2, -(-self.settings.frames // 2))
         groups: dict[int, list[_Sample]] = defaultdict(list)
-        for sticker, most_frames in slots:
-            sample = self._draw(sticker, most_frames, progress, rng)
+        for position, (sticker, most_frames) in enumerate(slots):
+            sample = self._draw(position, sticker, most_frames, progress, rng)
             count = len(sample.known)
             groups[0 if count == 1 else -(-count // width)].append(sample)
-        return [self._collate(groups[key]) for key in sorted(groups)]
+        passes, dealt = [], 0
+        for key in sorted(groups):
+            own = groups[key][(share.rank - dealt) % share.count :: share.count]
+            dealt += len(groups[key])
+            most = -(-len(own) // share.parts)
+            passes += [self._collate(own[at : at + most]) for at in range(0, len(own), max(1, most))]
+        return passes
 
     def _nth(self, stickers: list[int], purpose: str, position: int) -> int:
         """The sticker at a position of the endless sequence of shuffled passes."""
@@ -79,7 +104,9 @@ class ClipSource:
     def _shuffled(self, purpose: str, epoch: int, count: int) -> np.ndarray:
         return numpy_rng(self.settings.seed, epoch, f"order/{purpose}").permutation(count)
 
-    def _draw(self, sticker: int, most_frames: int, progress: float, rng: np.random.Generator) -> _Sample:
+    def _draw(
+        self, position: int, sticker: int, most_frames: int, progress: float, rng: np.random.Generator
+    ) -> _Sample:
         settings, record = self.settings, self.latents.records[sticker]
         plan = plan_clip(record, most_frames, rng, cluster_share=settings.cluster_share, copies=self.latents.copies)
         task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
@@ -88,7 +115,7 @@ class ClipSource:
         shown = task.uses_text and rng.random() >= settings.text_drop
         if plan.version >= FIRST_CHANGED and self.latents.change(record, plan.version).hue:
             shown = False  # its caption may name the old colours
-        return _Sample(sticker, plan, task, known, self._caption(sticker, rng) if shown else "")
+        return _Sample(position, sticker, plan, task, known, self._caption(sticker, rng) if shown else "")
 
     def _collate(self, samples: list[_Sample]) -> ClipBatch:
         slots = max(len(sample.known) for sample in samples)
@@ -109,6 +136,7 @@ class ClipSource:
             tasks=tuple(sample.task for sample in samples),
             text=tuple(self._text_features([sample.caption for sample in samples])),
             ids=tuple(self.latents.records[sample.sticker].id for sample in samples),
+            positions=tuple(sample.position for sample in samples),
         )
 
     def _caption(self, sticker: int, rng: np.random.Generator) -> str:
