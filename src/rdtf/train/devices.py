@@ -8,6 +8,7 @@ alone writes files.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -50,7 +51,7 @@ class Devices:
         )
         self.rank: int = self._accelerator.process_index
         self.count: int = self._accelerator.num_processes
-        self.device: torch.device = self._accelerator.device
+        self.device = torch.device("cpu") if cpu else self._accelerator.device
         if self.rank:
             console.quiet = True
 
@@ -81,6 +82,7 @@ class Devices:
         if self.count == 1:
             return net
         if not shard:
+            warnings.filterwarnings("ignore", "Grad strides do not match")  # of dimensions of size 1
             return self._accelerator.prepare_model(net)
         for parameter in net.parameters():
             parameter.data = parameter.data.contiguous()  # FSDP takes no other memory order

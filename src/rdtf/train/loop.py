@@ -241,6 +241,7 @@ class Trainer:
                 group["lr"] = group["base_lr"] * factor
         weights = self.curriculum.weights(progress)
         batches = [batch.to(self.device) for batch in self.source.batches(self.step, progress, self.share)]
+        reach("data.next")
         masks = [loss_mask(batch.valid, batch.known, settings.loss_on_known) for batch in batches]
         counted = self.devices.sum(torch.tensor(sum(int(mask.sum()) for mask in masks)))
         elements = max(1, int(counted)) * batches[0].video[0, :, 0].numel()
@@ -267,6 +268,7 @@ class Trainer:
             SampleLoss(_TASKS[int(task)], int(unknown), level, error / max(1.0, count))
             for error, count, level, unknown, task in table.tolist()
         ]
+        reach("step.after_backward")
         norm = float(whole(nn.utils.clip_grad_norm_(self.named.values(), settings.clip_norm)))
         if not (math.isfinite(total) and math.isfinite(norm)):
             ids = ", ".join(self.devices.gather([i for batch in batches for i in batch.ids]))
@@ -400,8 +402,10 @@ class Trainer:
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
         self.pipeline(net).save_pretrained(partial)
+        reach("pipeline.before_rename")
         if final.exists():
             final.rename(old)
+        reach("pipeline.mid_rename")
         partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
 
