@@ -101,18 +101,35 @@ def prepare(
     max_frames: Annotated[int, typer.Option(min=1, help="Longer stickers are thinned out evenly.")] = 40,
     split_by: Annotated[str, typer.Option(help="content, or caption: equal captions share a split.")] = "content",
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
+    cluster_seed: Annotated[int, typer.Option(help="Seed of the clusterings of frames.")] = 0,
+    time_limit: Annotated[float, typer.Option(help="Seconds of processor time a file may take.")] = 30.0,
+    memory_limit: Annotated[int, typer.Option(help="MiB that decoding a file may take.")] = 1024,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier dataset.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Let a dataset become one of other settings or sources.")
+    ] = False,
 ) -> None:
-    """Read folders of sticker files into a dataset."""
-    from rdtf.data.prepare import PrepareSettings
+    """Read folders of sticker files into a dataset.
+
+    Stopped, or killed? The same command goes on. Over a finished dataset it does what has changed, and nothing else.
+    """
     from rdtf.data.prepare import prepare as run
+    from rdtf.data.settings import PrepareSettings
 
     with _plain_errors():
         if len(sources) < 2:
             raise ValueError("give at least one folder of stickers and then the dataset folder to make")
-        values: dict[str, Any] = {"size": size, "max_frames": max_frames, "split_by": split_by, "seed": seed}
-        settings = PrepareSettings.model_validate({**values, "workers": workers})
+        values: dict[str, Any] = {
+            "size": size,
+            "max_frames": max_frames,
+            "split_by": split_by,
+            "seed": seed,
+            "cluster_seed": cluster_seed,
+            "time_limit": time_limit,
+            "memory_limit": memory_limit,
+            "workers": workers,
+        }
+        settings = PrepareSettings.model_validate(values)
         report = run(sources[:-1], sources[-1], settings, overwrite=overwrite)
     _say(report.summary())
 

@@ -31,6 +31,11 @@ POINTS = frozenset(
         "log.append",
         "pipeline.before_rename",
         "pipeline.mid_rename",
+        "prepare.record",
+        "prepare.mid_file",
+        "prepare.before_ledger",
+        "prepare.before_manifest",
+        "prepare.after_manifest",
         "step.after_backward",
         "step.after_opt",
     }

@@ -6,9 +6,13 @@ such pixels are the same value, and filtering (resizing, convolving) them brings
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from PIL import Image
+
+if TYPE_CHECKING:  # torch takes longer to import than all that a decoding worker needs
+    import torch
 
 Background = tuple[int, int, int]
 
@@ -30,6 +34,8 @@ def unpremultiply(frames: np.ndarray) -> np.ndarray:
 
 def to_tensor(frames: np.ndarray) -> torch.Tensor:
     """Straight ``(..., h, w, 4)`` uint8 to premultiplied ``(..., 4, h, w)`` float32 in [-1, 1]."""
+    import torch
+
     premultiplied = frames.astype(np.float32)
     premultiplied[..., :3] *= premultiplied[..., 3:] / 255.0
     return torch.from_numpy(np.moveaxis(premultiplied, -1, -3) / 127.5 - 1.0).contiguous()

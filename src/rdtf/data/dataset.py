@@ -15,9 +15,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rdtf.data.captions import SPLITS
 from rdtf.sticker import Sticker
 
-FORMAT = "rdtf-stickers/1"
+_FAMILY = "rdtf-stickers/"
+FORMAT = f"{_FAMILY}1"
 MANIFEST = "manifest.json"
-_FRAMES = "frames"
+CACHE = "cache"
+"""Folder in a dataset's folder for what can be made again."""
+FRAMES = "frames"
 
 SCHEMA = pa.schema(
     [
@@ -31,7 +34,7 @@ SCHEMA = pa.schema(
         pa.field("num_frames", pa.int32(), nullable=False),
         pa.field("size", pa.int32(), nullable=False),
         pa.field("durations", pa.list_(pa.float32()), nullable=False),
-        pa.field(_FRAMES, pa.large_binary(), nullable=False),
+        pa.field(FRAMES, pa.large_binary(), nullable=False),
         pa.field("coverage", pa.list_(pa.float32()), nullable=False),
         pa.field("motion", pa.float32(), nullable=False),
         pa.field("loops", pa.bool_(), nullable=False),
@@ -141,13 +144,21 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         values = json.loads(path.read_text("utf-8"))
         found = values.get("format") if isinstance(values, dict) else None
-        if not isinstance(found, str) or not found.startswith("rdtf-stickers/"):
+        if not isinstance(found, str) or not found.startswith(_FAMILY):
             raise ValueError(f"{path} is not the manifest of a prepared dataset")
         if found != FORMAT:
             raise ValueError(f"{folder} has the format {found}, this version reads {FORMAT}; prepare it anew")
         return Manifest.model_validate(values)
     except (ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}); prepare the dataset anew") from error
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether there is a prepared dataset of whatever format in a folder, which may be damaged."""
+    try:
+        return str(json.loads((folder / MANIFEST).read_text("utf-8"))["format"]).startswith(_FAMILY)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 class StickerDataset:
@@ -219,7 +230,7 @@ class StickerDataset:
     def record(self, index: int) -> StickerRecord:
         """Everything about a sticker but its frames."""
         batch, row = self._row(index)
-        values = {name: batch.column(name)[row].as_py() for name in batch.schema.names if name != _FRAMES}
+        values = {name: batch.column(name)[row].as_py() for name in batch.schema.names if name != FRAMES}
         for name in ("captions", "durations", "coverage"):
             values[name] = tuple(values[name])
         values["clusters"] = tuple(tuple(labels) for labels in values["clusters"])
@@ -229,7 +240,7 @@ class StickerDataset:
     def frames(self, index: int) -> np.ndarray:
         """Frames of a sticker: ``(n, size, size, 4)`` uint8, straight alpha, the caller's own."""
         batch, row = self._row(index)
-        data, count = batch.column(_FRAMES)[row].as_buffer(), batch.column("num_frames")[row].as_py()
+        data, count = batch.column(FRAMES)[row].as_buffer(), batch.column("num_frames")[row].as_py()
         try:
             return unpack_frames(data, count, self.size)
         except (OSError, pa.ArrowException) as error:

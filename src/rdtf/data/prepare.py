@@ -1,81 +1,61 @@
-"""From folders of sticker files to a prepared dataset, with a reason for every file that is not in it.
+"""From sources of stickers to a prepared dataset, with a reason for every file that is not in it.
 
-Decoders are native code and files come from anywhere, so each file is decoded in a worker process, which may crash
-or hang without taking the run along. What a worker returns depends on the file alone, and rows are written in the
-order of the files, so that the same input gives the same bytes whatever the number of workers.
+A run is in three parts: find what there is, have workers settle each sticker that is not known yet (decode it and
+describe its frames), and put the rows together. Each settled sticker goes into a journal at once; the rows are put
+together from it in the order of the stickers, so that the same input gives the same bytes whatever the number of
+workers, and whether or not the run was ever stopped. The dataset appears, or changes, when its manifest is replaced.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
-import math
-import multiprocessing
 import os
-import resource
 import shutil
-import signal
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing import connection
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rdtf.data.captions import SPLITS, is_flippable
-from rdtf.data.dataset import FORMAT, MANIFEST, SCHEMA, Manifest, Rejection, pack_frames, read_manifest
-from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, coverage, frame_features, loop_seam, motion
+from rdtf import faults
+from rdtf.data.captions import SPLITS, Caption, is_flippable
+from rdtf.data.dataset import (
+    CACHE,
+    FORMAT,
+    FRAMES,
+    MANIFEST,
+    SCHEMA,
+    Manifest,
+    Rejection,
+    StickerDataset,
+    is_dataset,
+    read_manifest,
+)
+from rdtf.data.journal import ENTRY, Journal, Ledger, find
+from rdtf.data.onefile import FACTS, Decoder, Job, Kind, OneFile, code_versions, rows_of
 from rdtf.data.read import SUFFIXES
+from rdtf.data.settings import PARTS, PrepareSettings
 from rdtf.data.sources import Item, find_items, source_labels
-from rdtf.progress import bars
-from rdtf.sticker import Sticker, StickerError
+from rdtf.data.workers import run_local
+from rdtf.progress import bars, console
+from rdtf.sticker import StickerError
 
 ROWS_PER_FILE = 2048
 BYTES_PER_FILE = 256 * 2**20
-START_SECONDS = 600.0
-"""How long a worker may take to start before the run is given up."""
-WAITING_FACTOR = 10
-"""How many times its limit of processor time a file may take by the clock: a busy machine is no file's fault."""
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-Decoder = Callable[..., Sticker]
-
-
-class PrepareSettings(BaseModel):
-    """Settings of :func:`prepare`.
-
-    Attributes:
-        size: height and width of the frames in pixels.
-        max_frames: longer stickers are thinned out to this many.
-        splits: shares of train, val and test; they sum to 1.
-        split_by: what the split is drawn from: the frames, or the first caption, so that equal captions (an
-            emoji as a GIF and as a Lottie) are never on two sides.
-        seed: of the splits and clusterings.
-        time_limit: seconds of processor time that one file may take.
-        workers: processes; None for one a core. Changes nothing in the dataset.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    size: int = Field(64, ge=8, le=1024)
-    max_frames: int = Field(40, ge=1, le=1000)
-    splits: tuple[float, float, float] = (0.9, 0.05, 0.05)
-    split_by: Literal["content", "caption"] = "content"
-    seed: int = Field(0, ge=0)
-    time_limit: float = Field(30.0, gt=0)
-    workers: int | None = Field(None, ge=1)
-
-    @model_validator(mode="after")
-    def _shares(self) -> PrepareSettings:
-        if min(self.splits) < 0 or abs(sum(self.splits) - 1) > 1e-6:
-            raise ValueError(f"splits must be three shares that sum to 1, got {self.splits}")
-        return self
+BUILDING = "building"
+"""Folder in the dataset's folder that holds the journal of a run that is not finished."""
+JOURNAL = "journal"
+LEDGER = "prepared-{}.npz"
+"""In the dataset's cache folder, with a hash of the manifest that it belongs to."""
+UNKNOWN = -1
+_NO_CAPTION = Caption(("",))  # workers need none, and captions can be large
 
 
 @dataclass(frozen=True)
@@ -86,11 +66,13 @@ class PrepareReport:
         folder: the dataset.
         manifest: as written into it.
         seconds: wall-clock time.
+        plan: what was taken over from an earlier run, and what was to be done.
     """
 
     folder: Path
     manifest: Manifest
     seconds: float
+    plan: str
 
     @property
     def rejected(self) -> list[Rejection]:
@@ -120,84 +102,44 @@ def prepare(
     """Read folders of sticker files (with their subfolders) into a dataset at ``out``.
 
     Rows are in the order of the sources, within each in the order of the paths. Of stickers whose frames are equal
-    once scaled, the first one stays. The dataset appears whole or not at all.
+    once scaled, the first one stays. The dataset appears whole or not at all. A run that was stopped, by whatever,
+    goes on where it was when it is called again; over a finished dataset only what has changed is done.
 
     Args:
         sources: folders; nothing is followed out of them.
-        out: a new folder, outside of the sources.
+        out: a new folder, outside of the sources, or a dataset that was made from the same sources.
         settings: defaults if None.
-        overwrite: replace an earlier dataset at ``out`` (nothing else is ever replaced).
+        overwrite: let a dataset at ``out`` become one of other settings or sources (nothing else is ever replaced).
+            What the two have in common is not done again.
         decoder: called as ``decoder(item, size=..., max_frames=...)`` in the workers; must pickle.
 
     Raises:
-        ValueError: a source is missing or has no stickers, ``out`` is in the way, or no sticker could be used.
+        ValueError: a source is missing or has no stickers, ``out`` is in the way or in use by another run, or no
+            sticker could be used.
     """
     started = time.monotonic()
     settings = settings or PrepareSettings.model_validate({})
     sources, out = [Path(source) for source in sources], Path(out)
-    _check_places(sources, out, overwrite)
-    jobs: list[Item] = []
-    rejected: list[Rejection] = []
-    passed_over = 0
-    for source, label in zip(sources, source_labels(sources), strict=True):
-        found = find_items(source, label)
-        if not found.items:
-            reasons = "".join(f"; {problem.file}: {problem.reason}" for problem in found.problems[:3])
-            raise ValueError(f"{source} holds no sticker (known endings: {', '.join(sorted(SUFFIXES))}){reasons}")
-        jobs += found.items
-        rejected += found.problems
-        passed_over += found.passed_over
-
-    # Beside the target, so that the last rename stays on one file system.
-    building = out.absolute().with_name(f".{out.absolute().name}.building-{os.getpid()}")
-    building.mkdir(parents=True)
-    try:
-        writer = _Writer(building)
-        digest = hashlib.sha256()
-        owners: dict[str, str] = {}
-        counts, origins, licenses = Counter({name: 0 for name in SPLITS}), Counter[str](), Counter[str]()
-        with bars() as progress:
-            task = progress.add_task("preparing", total=len(jobs), note="")
-            for job, result in zip(jobs, _decode(jobs, decoder, settings), strict=True):
-                progress.update(task, advance=1, note=f"{len(rejected)} rejected")
-                if isinstance(result, StickerError):
-                    rejected.append(Rejection(file=job.name, reason=result.reason))
-                    continue
-                row, content = result
-                owner = owners.setdefault(content, job.name)
-                if owner != job.name:
-                    rejected.append(Rejection(file=job.name, reason=f"duplicate of {owner}"))
-                    continue
-                writer.add(row)
-                # All but the frames, for which the id stands: caches of anything in a row may rely on it.
-                digest.update(json.dumps({**row, "frames": None}, sort_keys=True).encode())
-                counts[row["split"]] += 1
-                origins[job.name.partition("/")[0]] += 1
-                if row["license"] is not None:
-                    licenses[row["license"]] += 1
-        writer.flush()
-        if not writer.files:
-            shown = "".join(f"\n  {rejection.file}: {rejection.reason}" for rejection in rejected[:5])
-            raise ValueError(f"none of the {len(jobs)} stickers could be used:{shown}")
-        manifest = Manifest(
-            format=FORMAT,
-            settings=settings.model_dump(mode="json", exclude={"workers", "time_limit"}),
-            files=writer.files,
-            counts=dict(counts),
-            sources=dict(sorted(origins.items())),
-            licenses=dict(sorted(licenses.items())),
-            fingerprint=digest.hexdigest()[:16],
-            rejected=sorted(rejected, key=lambda rejection: (rejection.file, rejection.reason)),
-            passed_over=passed_over,
-        )
-        (building / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", "utf-8")
-        _put_in_place(building, out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return PrepareReport(out, manifest, time.monotonic() - started)
+    _check_places(sources, out)
+    found = _find(sources)
+    about = _about(sources, found, settings)
+    with _building(out) as building:
+        past = _Past.of(out, overwrite)
+        if not overwrite:
+            past.check_same(out, settings, about)
+        with contextlib.closing(_open_journal(building, about)) as journal:
+            work = _plan(found.items, past, journal, about)
+            console.print(f"{out}: {work.text}", highlight=False, markup=False, soft_wrap=True)
+            if len(work.todo()) or past.ledger is None or past.ledger.about != about:
+                _settle(work, past, journal, OneFile(decoder, settings))
+                manifest = _put_together(out, work, past, journal, settings, found, about)
+                past = _Past(manifest)
+        assert past.manifest is not None
+        _sweep(out, building, past.manifest)
+    return PrepareReport(out, past.manifest, time.monotonic() - started, work.text)
 
 
-def _check_places(sources: Sequence[Path], out: Path, overwrite: bool) -> None:
+def _check_places(sources: Sequence[Path], out: Path) -> None:
     if not sources:
         raise ValueError("give at least one folder of stickers")
     for source in sources:
@@ -208,84 +150,357 @@ def _check_places(sources: Sequence[Path], out: Path, overwrite: bool) -> None:
             raise ValueError(f"the dataset {out} and its source {source} lie within each other; choose another folder")
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; choose another folder")
-    if out.is_dir() and any(out.iterdir()):
-        if not overwrite:
-            raise ValueError(f"{out} is not empty; choose another folder, or replace an older dataset by --overwrite")
-        read_manifest(out)  # raises unless it is a dataset
+    if out.is_dir() and any(out.iterdir()) and not (out / BUILDING).is_dir() and not (out / MANIFEST).is_file():
+        raise ValueError(f"{out} is not empty and holds no prepared dataset; choose another folder")
 
 
-def _put_in_place(building: Path, out: Path) -> None:
-    old = building.with_name(building.name + "-old")
-    if out.is_dir():
-        out.rename(old)
-    try:
-        building.rename(out)
-    except OSError:
-        if old.is_dir():
-            old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+@dataclass
+class _FoundAll:
+    """What all sources hold together."""
+
+    items: list[Item] = field(default_factory=list)
+    problems: list[Rejection] = field(default_factory=list)
+    passed_over: int = 0
 
 
-class _Writer:
-    """Rows into numbered Arrow files, of which only the last unwritten one is held in memory."""
+def _find(sources: Sequence[Path]) -> _FoundAll:
+    together = _FoundAll()
+    for source, label in zip(sources, source_labels(sources), strict=True):
+        found = find_items(source, label)
+        if not found.items:
+            reasons = "".join(f"; {problem.file}: {problem.reason}" for problem in found.problems[:3])
+            raise ValueError(f"{source} holds no sticker (known endings: {', '.join(sorted(SUFFIXES))}){reasons}")
+        together.items += found.items
+        together.problems += found.problems
+        together.passed_over += found.passed_over
+    return together
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.files: dict[str, int] = {}
-        self._rows: list[dict[str, Any]] = []
-        self._bytes = 0
 
-    def add(self, row: dict[str, Any]) -> None:
-        self._rows.append(row)
-        self._bytes += len(row["frames"])
-        if len(self._rows) >= ROWS_PER_FILE or self._bytes >= BYTES_PER_FILE:
-            self.flush()
+def _about(sources: Sequence[Path], found: _FoundAll, settings: PrepareSettings) -> dict[str, Any]:
+    """All that a dataset depends on, in the parts of :data:`~rdtf.data.settings.PARTS`, JSON-able."""
+    versions = code_versions()
+    parts = {name: {**settings.part(name), **versions.get(name, {})} for name in PARTS if name != "running"}
+    words = hashlib.sha256()
+    for item in found.items:
+        words.update(json.dumps([item.name, vars(item.caption)], sort_keys=True).encode())
+    for problem in found.problems:
+        words.update(json.dumps([problem.file, problem.reason]).encode())
+    places = hashlib.sha256("\0".join(str(source.resolve()) for source in sources).encode("utf-8", "surrogateescape"))
+    return {
+        **parts,
+        "rows": {**parts["rows"], "captions": words.hexdigest(), "the rows' code": _own_code()},
+        "sources": places.hexdigest()[:16],
+    }
 
-    def flush(self) -> None:
-        if not self._rows:
+
+def _own_code() -> str:
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _building(out: Path) -> Iterator[Path]:
+    """The folder of an unfinished run, which no other run may enter at the same time."""
+    building = out / BUILDING
+    building.mkdir(parents=True, exist_ok=True)
+    with (building / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another run is preparing {out} at this moment") from None
+        try:
+            yield building
+        except KeyboardInterrupt:
+            console.print(f"{out}: what is done is kept; the same command goes on from here", soft_wrap=True)
+            raise
+        finally:
+            journal = building / JOURNAL
+            if not journal.is_file() or journal.stat().st_size == 0:  # nothing to go on from
+                shutil.rmtree(building, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                out.rmdir()  # only if there is nothing in it
+
+
+def _open_journal(building: Path, about: dict[str, Any]) -> Journal:
+    """The journal of this very work; outcomes for other settings are dropped."""
+    mark, journal = building / "about.json", building / JOURNAL
+    text = json.dumps({part: about[part] for part in ("frames", "facts", "limits")}, sort_keys=True)
+    if not mark.is_file() or mark.read_text("utf-8") != text:
+        journal.unlink(missing_ok=True)
+        mark.write_text(text, "utf-8")
+    return Journal(journal)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """An earlier dataset in the place of the new one, and what is known of how it was made."""
+
+    manifest: Manifest | None = None
+    ledger: Ledger | None = None
+    files: tuple[Path, ...] = ()
+    starts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @classmethod
+    def of(cls, out: Path, overwrite: bool) -> _Past:
+        """What lies at ``out``; a dataset that cannot be used is no past, if it may be replaced."""
+        if not (out / MANIFEST).is_file():
+            return cls()
+        try:
+            manifest = read_manifest(out)
+            StickerDataset(out)
+        except ValueError as error:
+            if not is_dataset(out):
+                raise
+            if not overwrite:
+                raise ValueError(f"{error} with --overwrite") from None
+            return cls()
+        ledger = Ledger.load(_ledger_path(out, manifest))
+        rows = list(manifest.files.values())
+        return cls(manifest, ledger, tuple(out / name for name in manifest.files), np.cumsum([0, *rows]))
+
+    def check_same(self, out: Path, settings: PrepareSettings, about: dict[str, Any]) -> None:
+        """Raise if this run would make another dataset than the one that is there."""
+        if self.manifest is None:
             return
-        name = f"stickers-{len(self.files):05d}.arrow"
-        with pa.OSFile(str(self.folder / name), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as stream:
-            stream.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=SCHEMA))
-        self.files[name] = len(self._rows)
-        self._rows, self._bytes = [], 0
+        before, now = self.manifest.settings, settings.shaping()
+        changed = [f"{name} {before.get(name)!r} to {now[name]!r}" for name in now if before.get(name) != now[name]]
+        if self.ledger is None or self.ledger.about.get("sources") != about["sources"]:
+            changed.append("other sources, or not known which")
+        if changed:
+            raise ValueError(
+                f"{out} holds another dataset ({', '.join(changed)}); choose another folder, or let it become this one "
+                "by --overwrite: what the two have in common is not done again"
+            )
+
+    def place(self, row: int) -> tuple[Path, int]:
+        """The Arrow file of a row of the dataset, and the row in it."""
+        number = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return self.files[number], row - int(self.starts[number])
 
 
-_Result = tuple[dict[str, Any], str] | StickerError
+@dataclass
+class _Work:
+    """What there is to do, in arrays of fixed-size records: a million stickers are a few dozen MB.
+
+    Attributes:
+        items: all stickers, in the order of the rows.
+        entries: of each its outcome, as far as it is known. ``place`` is in the journal if 0 or more; position p of
+            the ledger is -2 - p; -1 is not known yet.
+        frames: of each the row of the earlier dataset that holds its frames, -1 if none does.
+        text: what is taken over and what is to be done, for people.
+    """
+
+    items: Sequence[Item]
+    entries: np.ndarray
+    frames: np.ndarray
+    text: str = ""
+
+    def owners(self) -> np.ndarray:
+        """For each used sticker the first one with equal frames; -1 for those that are not used or not known yet."""
+        known = (self.entries["place"] != UNKNOWN) | (self.frames >= 0)
+        used = np.flatnonzero((self.entries["kind"] == Kind.USED) & known)
+        _, first, inverse = np.unique(self.entries["content"][used], return_index=True, return_inverse=True)
+        owners = np.full(len(self.items), -1)
+        owners[used] = used[first[inverse]]
+        return owners
+
+    def todo(self) -> np.ndarray:
+        """Stickers to settle: those not known, and those known as a copy of one that is no longer before them."""
+        known = self.entries["place"]
+        owns = self.owners() == np.arange(len(self.items))
+        return np.flatnonzero((known == UNKNOWN) | (owns & (known < UNKNOWN) & (self.frames < 0)))
 
 
-def _make_row(job: Item, decoder: Decoder, settings: PrepareSettings) -> tuple[dict[str, Any], str]:
-    """The row of one file and the hash of its frames: what a worker does."""
-    sticker = decoder(job, size=settings.size, max_frames=settings.max_frames)
-    frames, texts = sticker.frames, job.caption.texts
-    assert frames.shape[1:] == (settings.size, settings.size, 4) and len(frames) <= settings.max_frames
-    # What is under alpha 0 means nothing: it must neither hide a duplicate nor take room.
-    frames = np.where(frames[..., 3:] > 0, frames, np.uint8(0))
-    if not frames[..., 3].any():
-        raise StickerError(job.path, "every frame is completely transparent")
-    content = hashlib.sha256(frames.tobytes())
-    key = texts[0] if settings.split_by == "caption" else content.hexdigest()
-    features = frame_features(frames)
-    row = {
-        "id": hashlib.sha256(content.digest() + texts[0].encode()).hexdigest()[:16],
+def _plan(items: Sequence[Item], past: _Past, journal: Journal, about: dict[str, Any]) -> _Work:
+    """Match what is there now with what is known of it."""
+    work = _Work(items, np.zeros(len(items), ENTRY), np.full(len(items), -1))
+    entries = work.entries
+    entries["name"], entries["stamp"], entries["place"] = _names(items), _stamps(items), UNKNOWN
+    notes: list[str] = []
+    known = past.ledger.entries if past.ledger is not None else np.zeros(0, ENTRY)
+    positions = find(entries["name"], known["name"])
+    there = positions >= 0
+    same = there.copy()
+    same[there] &= known["stamp"][positions[there]] == entries["stamp"][there]
+    kept = same.copy()
+    if past.ledger is not None:
+        before = past.ledger.about
+        differs = {part: _differences(before.get(part, {}), about[part]) for part in PARTS if part in about}
+        if differs["frames"]:
+            kept[:] = False
+            notes.append(f"{differs['frames']} changed: all are read again")
+        else:
+            work.frames[same] = known["place"][positions[same]]
+            entries["content"][same] = known["content"][positions[same]]
+            if differs["facts"]:
+                kept &= work.frames < 0
+                notes.append(f"{differs['facts']} changed: all are described again, from the frames in the dataset")
+            elif differs["rows"] and not (differs["rows"] == "captions" and there.sum() != max(len(items), len(known))):
+                notes.append(f"{differs['rows']} changed: no frames are needed for that")
+        if differs["limits"]:
+            kept[kept] &= known["kind"][positions[kept]] != Kind.STOPPED
+            notes.append(f"{differs['limits']} changed: what was stopped by it is tried again")
+    entries["kind"][kept], entries["content"][kept] = known["kind"][positions[kept]], known["content"][positions[kept]]
+    entries["place"][kept] = UNKNOWN - 1 - positions[kept]
+
+    at = find(entries["name"], journal.entries["name"])
+    done = at >= 0
+    done[done] &= journal.entries["stamp"][at[done]] == entries["stamp"][done]
+    entries[done] = journal.entries[at[done]]
+    counts = {
+        "kept from the last run": int((kept & ~done).sum()),
+        "done before the run was stopped": int(done.sum()),
+        "new": int((~there & ~done).sum()),
+        "changed": int((there & ~same & ~done).sum()),
+        "gone": len(known) - int(there.sum()),
+    }
+    shown = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    work.text = "; ".join([shown, *notes])
+    return work
+
+
+def _names(items: Sequence[Item]) -> np.ndarray:
+    """A hash of each name. Names that were not text may be equal as shown: a number tells them apart."""
+    hashes = np.fromiter((_hash(item.name) for item in items), np.uint64, len(items))
+    values, counts = np.unique(hashes, return_counts=True)
+    seen: Counter[str] = Counter()
+    for position in np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist():
+        name = items[position].name
+        hashes[position] = _hash(f"{name}\0{seen[name]}")
+        seen[name] += 1
+    return hashes
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _stamps(items: Sequence[Item]) -> np.ndarray:
+    def stamp(item: Item) -> int:
+        try:
+            return int(item.stamp(), 16)
+        except StickerError:  # gone meanwhile: its worker will say so
+            return 0
+
+    return np.fromiter(map(stamp, items), np.uint64, len(items))
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+    return ", ".join(name for name in now if before.get(name) != now[name])
+
+
+def _settle(work: _Work, past: _Past, journal: Journal, one_file: OneFile) -> None:
+    """Have workers settle what is to do, and write each outcome down as it comes."""
+    entries = work.entries
+
+    def job_of(position: int) -> Job:
+        row = int(work.frames[position])
+        again = row >= 0 and entries["place"][position] == UNKNOWN
+        return Job(replace(work.items[position], caption=_NO_CAPTION), past.place(row) if again else None)
+
+    with bars() as progress:
+        while len(todo := work.todo()):  # a second time only if copies turned out to be of stickers that fail now
+            task = progress.add_task("preparing", total=len(todo), note="")
+            refused = 0
+            workers = min(one_file.settings.workers or os.cpu_count() or 1, len(todo))
+            with contextlib.closing(run_local(todo.tolist(), job_of, one_file, workers)) as outcomes:
+                for position, outcome in outcomes:
+                    name, stamp = int(entries["name"][position]), int(entries["stamp"][position])
+                    place = journal.append(name, stamp, outcome)
+                    entries[position] = name, stamp, place, outcome.kind, outcome.content
+                    refused += outcome.kind != Kind.USED
+                    progress.update(task, advance=1, note=f"{refused} rejected")
+
+
+def _put_together(
+    out: Path,
+    work: _Work,
+    past: _Past,
+    journal: Journal,
+    settings: PrepareSettings,
+    found: _FoundAll,
+    about: dict[str, Any],
+) -> Manifest:
+    """Write the rows of all used stickers, in order, then the ledger, and last the manifest."""
+    rejected, reasons = list(found.problems), dict[int, str]()
+    ledger = work.entries.copy()
+    ledger["place"] = -1
+    writer = _Writer(out)
+    digest = hashlib.sha256()
+    counts, origins, licenses = Counter({name: 0 for name in SPLITS}), Counter[str](), Counter[str]()
+    owners = work.owners()
+    for position, (item, owner) in enumerate(zip(work.items, owners.tolist(), strict=True)):
+        if owner not in (-1, position):
+            rejected.append(Rejection(file=item.name, reason=f"duplicate of {work.items[owner].name}"))
+            continue
+        facts = _facts(work, past, journal, position)
+        if isinstance(facts, str):
+            reasons[position] = facts
+            rejected.append(Rejection(file=item.name, reason=facts))
+            continue
+        row = {**facts, **_words(item, work.entries["content"][position].tobytes(), settings)}
+        ledger["place"][position] = sum(counts.values())
+        # All but the frames, for which the id stands: caches of anything in a row may rely on it.
+        text = json.dumps({**row, FRAMES: None}, sort_keys=True).encode()
+        digest.update(text)
+        writer.add(row, text)
+        counts[row["split"]] += 1
+        origins[item.name.partition("/")[0]] += 1
+        if row["license"] is not None:
+            licenses[row["license"]] += 1
+    writer.flush()
+    if not writer.files:
+        journal.clear()
+        shown = "".join(f"\n  {rejection.file}: {rejection.reason}" for rejection in rejected[:5])
+        raise ValueError(f"none of the {len(work.items)} stickers could be used:{shown}")
+    manifest = Manifest(
+        format=FORMAT,
+        settings=settings.shaping(),
+        files=writer.files,
+        counts=dict(counts),
+        sources=dict(sorted(origins.items())),
+        licenses=dict(sorted(licenses.items())),
+        fingerprint=digest.hexdigest()[:16],
+        rejected=sorted(rejected, key=lambda rejection: (rejection.file, rejection.reason)),
+        passed_over=found.passed_over,
+    )
+    faults.reach("prepare.before_ledger")
+    _ledger_path(out, manifest).parent.mkdir(exist_ok=True)
+    with _in_place(_ledger_path(out, manifest)) as stream:
+        Ledger(ledger, reasons, about).write(stream)
+    faults.reach("prepare.before_manifest")
+    with _in_place(out / MANIFEST) as stream:
+        stream.write(_text(manifest))
+    faults.reach("prepare.after_manifest")
+    return manifest
+
+
+def _facts(work: _Work, past: _Past, journal: Journal, position: int) -> dict[str, Any] | str:
+    """What is known about the frames of a sticker, with them; or the reason why it is not used."""
+    place = int(work.entries["place"][position])
+    if place >= 0:
+        outcome = journal.outcome(place)
+        return outcome.facts() if outcome.kind == Kind.USED else outcome.payload.decode()
+    if work.entries["kind"][position] != Kind.USED:
+        assert past.ledger is not None
+        return past.ledger.reasons[UNKNOWN - 1 - place]
+    file, row = past.place(int(work.frames[position]))
+    return rows_of(file).slice(row, 1).select(FACTS.names).to_pylist()[0]
+
+
+def _words(item: Item, content: bytes, settings: PrepareSettings) -> dict[str, Any]:
+    """The columns of a row that need no frames."""
+    caption, texts = item.caption, item.caption.texts
+    key = texts[0] if settings.split_by == "caption" else content.hex()
+    return {
+        "id": hashlib.sha256(content + texts[0].encode()).hexdigest()[:16],
         "caption": texts[0],
         "captions": list(texts),
-        "attributes": json.dumps(job.caption.attributes, sort_keys=True),
-        "source": job.name,
-        "license": job.caption.license,
-        "split": job.caption.split or _split(key, settings),
-        "num_frames": len(frames),
-        "size": settings.size,
-        "durations": sticker.durations.astype(np.float32).tolist(),
-        "frames": pack_frames(frames),
-        "coverage": coverage(frames).astype(np.float32).tolist(),
-        "motion": motion(frames),
-        "loops": loop_seam(frames),
+        "attributes": json.dumps(caption.attributes, sort_keys=True),
+        "source": item.name,
+        "license": caption.license,
+        "split": caption.split or _split(key, settings),
         "flippable": all(is_flippable(text) for text in texts),
-        "clusters": [cluster_frames(features, k, settings.seed).tolist() for k in CLUSTER_COUNTS],
     }
-    return row, content.hexdigest()
 
 
 def _split(key: str, settings: PrepareSettings) -> str:
@@ -296,137 +511,81 @@ def _split(key: str, settings: PrepareSettings) -> str:
     return SPLITS[0] if drawn < train else SPLITS[1] if drawn < train + val else SPLITS[2]
 
 
-def _work(channel: connection.Connection, decoder: Decoder, settings: PrepareSettings) -> None:
-    """The main function of a worker process: rows for jobs until the channel closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees to the end
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    channel.send(None)  # up and running
-    while True:
-        try:
-            job = channel.recv()
-        except EOFError:
-            return
-        _limit_processor_time(settings.time_limit)
-        result: _Result
-        try:
-            result = _make_row(job, decoder, settings)
-        except StickerError as error:
-            result = StickerError(job.path, error.reason)
-        except Exception as error:  # whatever a decoder does on a bad file is that file's reason, and told
-            result = StickerError(job.path, f"{type(error).__name__}: {error}"[:500])
-        channel.send(result)
+class _Writer:
+    """Rows into numbered Arrow files, of which only the last unwritten one is held in memory.
 
-
-def _limit_processor_time(seconds: float) -> None:
-    """Have the system end this process (SIGXCPU) when it has computed for this much longer, to the next second."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    limit = math.ceil(usage.ru_utime + usage.ru_stime + seconds)
-    resource.setrlimit(resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-
-
-class _Worker:
-    """A worker process as the parent sees it: which job it is on, and until when it may be."""
-
-    def __init__(self, decoder: Decoder, settings: PrepareSettings) -> None:
-        methods = multiprocessing.get_all_start_methods()
-        # Never a plain fork: torch and the decoders hold threads and locks, which a fork leaves in any state.
-        context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        if "forkserver" in methods:
-            context.set_forkserver_preload([__name__])  # so that another worker costs no second import
-        self.channel, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, decoder, settings), daemon=True)
-        before = {name: os.environ.get(name) for name in _THREADS}
-        os.environ.update(dict.fromkeys(_THREADS, "1"))  # read when a process starts, never after
-        try:
-            self.process.start()
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
-        theirs.close()
-        self.ready = False
-        self.job: int | None = None
-        self.deadline = time.monotonic() + START_SECONDS
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.channel.close()
-
-
-def _decode(jobs: Sequence[Item], decoder: Decoder, settings: PrepareSettings) -> Iterator[_Result]:
-    """Results for the jobs, in their order.
-
-    A job whose worker dies is tried once more in another: an earlier file, or a lack of memory, may be to blame.
+    Each file has a hash of its rows in its name. One that is there already is not written again, so that what an
+    earlier run and this one have in common at their beginnings stays as it is.
     """
-    count = min(settings.workers or os.cpu_count() or 1, len(jobs))
-    ahead = 64 * count  # how far workers may run ahead of the slowest file, so that memory stays flat
-    waiting = deque(range(len(jobs)))
-    crashed: set[int] = set()
-    results: dict[int, _Result] = {}
-    workers: list[_Worker] = []
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, int] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+        self._bytes, self._digest = 0, hashlib.sha256()
+
+    def add(self, row: dict[str, Any], text: bytes) -> None:
+        """Take a row; ``text`` is what is hashed of it."""
+        self._rows.append(row)
+        self._digest.update(text)
+        self._bytes += len(row[FRAMES])
+        if len(self._rows) >= ROWS_PER_FILE or self._bytes >= BYTES_PER_FILE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if not self._rows:
+            return
+        name = f"stickers-{len(self.files):05d}-{self._digest.hexdigest()[:12]}.arrow"
+        if not self._is_there(name):
+            with _in_place(self.folder / name) as sink, pa.ipc.new_file(sink, SCHEMA) as stream:
+                faults.reach("prepare.mid_file")
+                stream.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=SCHEMA))
+        self.files[name] = len(self._rows)
+        self._begin()
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            with pa.memory_map(str(self.folder / name)) as source:
+                return pa.ipc.open_file(source).get_batch(0).num_rows == len(self._rows)
+        except (OSError, pa.ArrowException):
+            return False
+
+
+@contextlib.contextmanager
+def _in_place(path: Path) -> Iterator[BinaryIO]:
+    """Write a file that is there whole or not at all, whatever happens meanwhile."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
     try:
-        for next_up in range(len(jobs)):
-            while next_up not in results:
-                while len(workers) < min(count, len(waiting) + sum(worker.job is not None for worker in workers)):
-                    workers.append(_Worker(decoder, settings))
-                for worker in workers:
-                    if worker.ready and worker.job is None and waiting and waiting[0] < next_up + ahead:
-                        worker.job = waiting.popleft()
-                        worker.deadline = time.monotonic() + WAITING_FACTOR * settings.time_limit
-                        with contextlib.suppress(OSError):  # it died while idle: noticed below
-                            worker.channel.send(jobs[worker.job])
-                busy = [worker for worker in workers if worker.job is not None or not worker.ready]
-                timeout = min(worker.deadline for worker in busy) - time.monotonic()
-                heard = connection.wait([worker.channel for worker in busy], max(0.0, timeout))
-                for worker in busy:
-                    if worker.channel in heard:
-                        done = _hear(worker, jobs, results, waiting, crashed)
-                    elif done := time.monotonic() > worker.deadline:
-                        if worker.job is None:
-                            raise RuntimeError(f"a worker process did not start within {START_SECONDS:.0f} s")
-                        reason = f"not done after {WAITING_FACTOR * settings.time_limit:g} s"
-                        results[worker.job] = StickerError(jobs[worker.job].path, reason)
-                    if done:
-                        worker.stop()
-                        workers.remove(worker)
-            yield results.pop(next_up)
+        os.fsync(descriptor)
     finally:
-        for worker in workers:
-            worker.stop()
+        os.close(descriptor)
 
 
-def _hear(
-    worker: _Worker, jobs: Sequence[Item], results: dict[int, _Result], waiting: deque[int], crashed: set[int]
-) -> bool:
-    """Take what a worker sent; True if it has died instead."""
-    try:
-        message = worker.channel.recv()
-    except (EOFError, OSError):
-        worker.process.join()
-        code = worker.process.exitcode
-        if not worker.ready:
-            raise RuntimeError(
-                f"a worker process could not start (exit code {code}); a script that calls prepare() "
-                "must be a file and do so below `if __name__ == '__main__':`"
-            ) from None
-        assert worker.job is not None
-        if code == -signal.SIGXCPU:
-            results[worker.job] = StickerError(jobs[worker.job].path, "took more than its limit of processor time")
-        elif worker.job in crashed:
-            how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-            results[worker.job] = StickerError(jobs[worker.job].path, f"crashed its decoder twice ({how})")
-        else:
-            crashed.add(worker.job)
-            waiting.appendleft(worker.job)
-        return True
-    if not worker.ready:
-        worker.ready = True
-    else:
-        assert worker.job is not None
-        results[worker.job] = message
-        worker.job = None
-    return False
+def _text(manifest: Manifest) -> bytes:
+    return (manifest.model_dump_json(indent=1) + "\n").encode()
+
+
+def _ledger_path(out: Path, manifest: Manifest) -> Path:
+    return out / CACHE / LEDGER.format(hashlib.sha256(_text(manifest)).hexdigest()[:16])
+
+
+def _sweep(out: Path, building: Path, manifest: Manifest) -> None:
+    """Remove what belonged to an earlier dataset here, or to a run that was stopped."""
+    for file in out.glob("stickers-*.arrow*"):
+        if file.name not in manifest.files:
+            file.unlink()
+    for file in (out / CACHE).glob(LEDGER.format("*")):
+        if file != _ledger_path(out, manifest):
+            file.unlink()
+    (out / f"{MANIFEST}.partial").unlink(missing_ok=True)
+    shutil.rmtree(building)

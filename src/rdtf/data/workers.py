@@ -1,0 +1,168 @@
+"""The local engine: worker processes that may crash or hang without taking the run along.
+
+Decoders are native code and files come from anywhere, so nothing is decoded in the process that keeps the books.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from multiprocessing import connection
+from typing import Any
+
+from rdtf.data.onefile import Job, Kind, OneFile, Outcome
+
+START_SECONDS = 600.0
+"""How long a worker may take to start before the run is given up."""
+WAITING_FACTOR = 10
+"""How many times its limit of processor time a file may take by the clock: a busy machine is no file's fault."""
+JOBS_AHEAD = 2
+"""Jobs that a worker holds, the one it is on included: it need not wait for this process between two of them."""
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def run_local(
+    indices: Sequence[int], job_of: Callable[[int], Job], one_file: OneFile, workers: int
+) -> Generator[tuple[int, Outcome]]:
+    """Indices and the outcomes of their jobs, as they are done.
+
+    A job whose worker dies is tried once more in another: an earlier file, or a lack of memory, may be to blame.
+
+    Raises:
+        RuntimeError: no worker can be started.
+    """
+    upcoming, again, crashed = iter(indices), deque[int](), set[int]()
+    left = len(indices)
+    crew: list[_Worker] = []
+    try:
+        while left:
+            while len(crew) < min(workers, left):
+                crew.append(_Worker(one_file))
+            for depth in range(1, JOBS_AHEAD + 1):
+                for worker in crew:
+                    if worker.ready and len(worker.jobs) < depth:
+                        index = again.popleft() if again else next(upcoming, None)
+                        if index is not None:
+                            worker.give(index, job_of(index))
+            busy = [worker for worker in crew if worker.jobs or not worker.ready]
+            timeout = min(worker.deadline for worker in busy) - time.monotonic()
+            heard = connection.wait([worker.channel for worker in busy], max(0.0, timeout))
+            for worker in busy:
+                if worker.channel in heard or worker.channel.poll():
+                    done, died = worker.hear()
+                    if done is not None:
+                        left -= 1
+                        yield done
+                    if not died:
+                        continue
+                    why = worker.ending()
+                elif time.monotonic() > worker.deadline:
+                    why = worker.overdue()
+                else:
+                    continue
+                worker.stop()
+                crew.remove(worker)
+                first, *rest = worker.jobs
+                again.extend(rest)
+                if why is None and first not in crashed:
+                    crashed.add(first)
+                    again.appendleft(first)
+                else:
+                    left -= 1
+                    yield first, Outcome.refused(why or f"crashed its decoder twice ({worker.signal()})", Kind.STOPPED)
+    finally:
+        for worker in crew:
+            worker.stop()
+
+
+def _work(channel: connection.Connection, one_file: OneFile) -> None:
+    """The main function of a worker process: outcomes for jobs until the channel closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees to the end
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    channel.send(None)  # up and running
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            channel.send(one_file(channel.recv()))
+
+
+class _Worker:
+    """A worker process as the parent sees it: which jobs it holds, and until when it may be on the first."""
+
+    def __init__(self, one_file: OneFile) -> None:
+        self.time_limit = one_file.settings.time_limit
+        self.jobs: deque[int] = deque()
+        self.ready = False
+        self.deadline = time.monotonic() + START_SECONDS
+        methods = multiprocessing.get_all_start_methods()
+        # Never a plain fork: torch and the decoders hold threads and locks, which a fork leaves in any state.
+        context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if "forkserver" in methods:
+            context.set_forkserver_preload([__name__])  # so that another worker costs no second import
+        self.channel, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, one_file), daemon=True)
+        before = {name: os.environ.get(name) for name in _THREADS}
+        os.environ.update(dict.fromkeys(_THREADS, "1"))  # read when a process starts, never after
+        try:
+            self.process.start()
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+        theirs.close()
+
+    def give(self, index: int, job: Job) -> None:
+        if not self.jobs:
+            self._on_the_next()
+        self.jobs.append(index)
+        with contextlib.suppress(OSError):  # it died while idle: noticed when it is listened to
+            self.channel.send(job)
+
+    def hear(self) -> tuple[tuple[int, Outcome] | None, bool]:
+        """What it has done, if that is what it sent, and whether it has died instead of sending anything."""
+        try:
+            outcome = self.channel.recv()
+        except (EOFError, OSError):
+            return None, True
+        if not self.ready:
+            self.ready = True
+            return None, False
+        self._on_the_next()
+        return (self.jobs.popleft(), outcome), False
+
+    def _on_the_next(self) -> None:
+        self.deadline = time.monotonic() + WAITING_FACTOR * self.time_limit
+
+    def ending(self) -> str | None:
+        """Why it died, if its first job is to blame for certain."""
+        self.process.join()
+        if not self.ready:
+            raise RuntimeError(
+                f"a worker process could not start (exit code {self.process.exitcode}); a script that calls prepare() "
+                "must be a file and do so below `if __name__ == '__main__':`"
+            )
+        return "took more than its limit of processor time" if self.process.exitcode == -signal.SIGXCPU else None
+
+    def overdue(self) -> str:
+        """Why it is given up."""
+        if not self.ready:
+            raise RuntimeError(f"a worker process did not start within {START_SECONDS:.0f} s")
+        return f"not done after {WAITING_FACTOR * self.time_limit:g} s"
+
+    def signal(self) -> str:
+        """How its process ended."""
+        code = self.process.exitcode
+        return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.channel.close()

@@ -1,0 +1,259 @@
+"""Runs that are killed, started again, or started over changed files: the same bytes, and nothing read twice."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rdtf import faults
+from rdtf.data import workers as workers_module
+from rdtf.data.dataset import StickerDataset
+from rdtf.data.prepare import PrepareReport, PrepareSettings, prepare
+from rdtf.data.settings import PARTS
+from rdtf.data.sources import Item
+from rdtf.sticker import Sticker
+from tests.data.test_prepare import contents, settings, write_animation, write_still
+
+DEADLY = frozenset({"dies"})
+
+
+def decode_and_count(item: Item, **kwargs: Any) -> Sticker:
+    """Leaves one byte in a file beside the source for each call on a sticker."""
+    with (item.path.parent.parent / "calls" / item.path.name).open("ab") as stream:
+        stream.write(b"x")
+    if item.path.stem in DEADLY:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return item.read(**kwargs)
+
+
+def calls(root: Path) -> dict[str, int]:
+    """How often each file was decoded since the last time this was asked."""
+    counts = {file.name: file.stat().st_size for file in sorted((root / "calls").iterdir())}
+    for file in (root / "calls").iterdir():
+        file.unlink()
+    return counts
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Stills, animations, a copy, and files that are refused: one by its bytes, one for its crash."""
+    (tmp_path / "calls").mkdir()
+    for i in range(8):
+        write_still(tmp_path / "set" / f"still_{i}.png", i)
+    for i in range(3):
+        write_animation(tmp_path / "set" / f"moving_{i}.webp", 100 + i, count=4 + i)
+    shutil.copy(tmp_path / "set" / "still_3.png", tmp_path / "set" / "still_3_copy.png")
+    (tmp_path / "set" / "broken.gif").write_bytes(b"GIF89a and no more")
+    write_still(tmp_path / "set" / "dies.png", 50)
+    return tmp_path
+
+
+def run(root: Path, name: str = "data", *, overwrite: bool = False, **values: Any) -> PrepareReport:
+    return prepare([root / "set"], root / name, settings(**values), overwrite=overwrite, decoder=decode_and_count)
+
+
+def _run_with_fault(fault: str, root: Path, overwrite: bool, values: dict[str, Any]) -> None:
+    os.environ[faults.VARIABLE] = fault
+    run(root, overwrite=overwrite, **values)
+
+
+def run_killed(root: Path, fault: str, *, overwrite: bool = False, **values: Any) -> None:
+    """A run in another process, which kills itself at a named point."""
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_run_with_fault, args=(fault, root, overwrite, values)
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+POINTS = [
+    "prepare.record:11",  # in the middle of the sixth outcome, which is written in two halves
+    "prepare.record:12",  # behind it
+    "prepare.mid_file",
+    "prepare.before_ledger",
+    "prepare.before_manifest",
+    "prepare.after_manifest",
+]
+FEW = ["prepare.record:11", "prepare.before_manifest"]
+ALL = [point if point in FEW else pytest.param(point, marks=pytest.mark.slow) for point in POINTS]
+
+
+@pytest.mark.parametrize("fault", ALL)
+def test_a_run_that_is_killed_goes_on_to_the_same_bytes(root: Path, fault: str) -> None:
+    run(root, "clean")
+    once = calls(root)
+    assert once.pop("dies.png") == 2 and set(once.values()) == {1}
+    run_killed(root, fault)
+    assert (root / "data" / "manifest.json").exists() == (fault == "prepare.after_manifest")
+    report = run(root)
+    done = {"prepare.record:11": 5, "prepare.record:12": 6, "prepare.after_manifest": 0}.get(fault, 14)
+    if done:
+        assert report.plan == f"{done} done before the run was stopped" + (f", {14 - done} new" if done < 14 else "")
+    again = calls(root)
+    assert again.keys() == {*once, "dies.png"}
+    again.pop("dies.png")  # its crash may fall to the one run and to the other
+    # What is in the journal is not read again. A worker may have been some files ahead of it.
+    twice = sum(count - 1 for count in again.values())
+    assert twice <= (workers_module.JOBS_AHEAD if done < 14 else 0)
+    assert contents(root / "data") == contents(root / "clean")
+
+
+def test_every_point_of_preparation_is_killed_at() -> None:
+    assert {point.partition(":")[0] for point in POINTS} == {p for p in faults.POINTS if p.startswith("prepare.")}
+
+
+@pytest.mark.parametrize("fault", ["prepare.before_manifest", pytest.param("prepare.record:3", marks=pytest.mark.slow)])
+def test_a_change_that_is_killed_leaves_the_old_dataset_until_it_is_whole(root: Path, fault: str) -> None:
+    run(root)
+    before = contents(root / "data")
+    run_killed(root, fault, overwrite=True, size=24)
+    now = contents(root / "data")
+    assert {name: now[name] for name in before} == before
+    assert StickerDataset(root / "data").size == 16
+    run(root, overwrite=True, size=24)
+    run(root, "clean", size=24)
+    assert contents(root / "data") == contents(root / "clean")
+
+
+def test_a_second_run_does_nothing(root: Path) -> None:
+    first = run(root)
+    calls(root)
+    before = {file: file.stat().st_mtime_ns for file in (root / "data").rglob("*") if file.is_file()}
+    report = run(root, workers=2, time_limit=30)
+    assert report.plan == "14 kept from the last run" and report.manifest == first.manifest
+    assert calls(root) == {}
+    assert {file: file.stat().st_mtime_ns for file in (root / "data").rglob("*") if file.is_file()} == before
+
+
+def test_only_files_that_changed_are_read(root: Path) -> None:
+    run(root)
+    calls(root)
+    write_still(root / "set" / "still_0.png", 60)
+    write_still(root / "set" / "a_new.png", 61)
+    (root / "set" / "moving_1.webp").unlink()
+    (root / "set" / "still_3.png").unlink()  # its copy takes its place, and needs frames of its own
+    report = run(root)
+    assert report.plan == "11 kept from the last run, 1 new, 1 changed, 2 gone"
+    assert calls(root) == {"a_new.png": 1, "still_0.png": 1, "still_3_copy.png": 1}
+    run(root, "clean")
+    assert contents(root / "data") == contents(root / "clean")
+
+
+def test_a_new_file_before_an_equal_one_takes_its_place(root: Path) -> None:
+    run(root)
+    shutil.copy(root / "set" / "still_5.png", root / "set" / "a_copy.png")
+    report = run(root)
+    assert {r.file: r.reason for r in report.rejected}["set/still_5.png"] == "duplicate of set/a_copy.png"
+    run(root, "clean")
+    assert contents(root / "data") == contents(root / "clean")
+
+
+def test_captions_are_taken_anew_without_reading_a_file(root: Path) -> None:
+    run(root)
+    calls(root)
+    (root / "set" / "still_2.txt").write_text("a red square", "utf-8")
+    report = run(root)
+    assert calls(root) == {} and "captions changed: no frames are needed" in report.plan
+    assert "a red square" in StickerDataset(root / "data").column("caption")
+
+
+@pytest.mark.parametrize(
+    ("values", "said", "read"),
+    [
+        ({"seed": 4}, "seed changed: no frames are needed for that", []),
+        ({"split_by": "caption"}, "split_by changed: no frames are needed for that", []),
+        ({"cluster_seed": 4}, "cluster_seed changed: all are described again, from the frames in the dataset", []),
+        ({"time_limit": 20}, "time_limit changed: what was stopped by it is tried again", ["dies.png"]),
+        ({"max_frames": 3}, "max_frames changed: all are read again", None),
+    ],
+)
+def test_a_changed_setting_redoes_what_depends_on_it_and_says_so(
+    root: Path, values: dict[str, Any], said: str, read: list[str] | None
+) -> None:
+    run(root)
+    everything = calls(root)
+    report = run(root, overwrite=True, **values)
+    assert said in report.plan
+    assert sorted(calls(root)) == (sorted(everything) if read is None else read)
+    run(root, "clean", **values)
+    assert contents(root / "data") == contents(root / "clean")
+
+
+def test_every_setting_is_in_one_part() -> None:
+    named = [name for part in PARTS.values() for name in part]
+    assert sorted(named) == sorted(PrepareSettings.model_fields)
+
+
+def test_shards_before_the_first_change_are_not_written_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rdtf.data.prepare.ROWS_PER_FILE", 4)
+    run(root)
+    before = {file.name: file.stat().st_ino for file in (root / "data").glob("*.arrow")}
+    write_still(root / "set" / "zz_last.png", 77)
+    run(root)
+    after = {file.name: file.stat().st_ino for file in (root / "data").glob("*.arrow")}
+    assert len(before) == len(after) == 3
+    assert sorted(name for name in after if before.get(name) == after[name]) == sorted(before)[:2]
+
+
+def test_two_runs_do_not_enter_one_folder(root: Path) -> None:
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_run_with_fault, args=("prepare.before_manifest=stall", root, False, {})
+    )
+    process.start()
+    try:
+        end = time.monotonic() + 60
+        while not list((root / "data").glob("cache/*")):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        with pytest.raises(ValueError, match="another run is preparing"):
+            run(root)
+    finally:
+        process.kill()
+        process.join()
+    assert run(root).plan == "14 done before the run was stopped"
+
+
+def test_a_damaged_ledger_or_dataset_costs_time_and_nothing_else(root: Path) -> None:
+    run(root)
+    before = contents(root / "data")
+    (ledger,) = (root / "data" / "cache").iterdir()
+    ledger.write_bytes(b"PK and then nothing")
+    with pytest.raises(ValueError, match="not known which"):
+        run(root)
+    run(root, overwrite=True)
+    assert contents(root / "data") == before
+    (shard,) = (root / "data").glob("*.arrow")
+    shard.write_bytes(before[shard.name][:-100])
+    with pytest.raises(ValueError, match="damaged"):
+        run(root)
+    run(root, overwrite=True)
+    assert contents(root / "data") == before
+
+
+def test_an_interruption_keeps_what_is_done(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = 0
+
+    def hear(worker: Any) -> Any:
+        nonlocal heard
+        heard += 1
+        if heard == 6:
+            raise KeyboardInterrupt
+        return original(worker)
+
+    original = workers_module._Worker.hear
+    monkeypatch.setattr(workers_module._Worker, "hear", hear)
+    with pytest.raises(KeyboardInterrupt):
+        run(root)
+    monkeypatch.undo()
+    assert sorted(path.name for path in (root / "data").iterdir()) == ["building"]
+    assert "done before the run was stopped" in run(root).plan
+    run(root, "clean")
+    assert contents(root / "data") == contents(root / "clean")
