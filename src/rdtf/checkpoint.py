@@ -1,7 +1,8 @@
 """Checkpoints that are complete or absent.
 
 A checkpoint is a folder of safetensors files and one ``state.json``. It is written under a temporary name, synced,
-given a manifest with the size and SHA-256 of every file, and only then renamed; nothing is ever unpickled.
+given a manifest with the size and SHA-256 of every file, synced again, verified, and only then renamed; older ones go
+after that. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from rdtf.faults import reach
+from rdtf.files import check_space, disk_errors, mend, publish, remove, sync
 
 _MANIFEST = "manifest.json"
 _PREFIX = "step-"
+_SLACK = 1.01  # of the files' size over the tensors'
 
 
 @dataclass(frozen=True)
@@ -40,42 +44,62 @@ class Checkpoint:
     tensors: dict[str, dict[str, Tensor]]
     state: dict[str, Any]
 
+    @property
+    def bytes(self) -> int:
+        """About the disk space it takes."""
+        sizes = (tensor.numel() * tensor.element_size() for group in self.tensors.values() for tensor in group.values())
+        return int(sum(sizes) * _SLACK) + len(json.dumps(self.state))
+
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
-    """Write ``folder/step-XXXXXXXX`` and then remove the oldest beyond ``keep``."""
+    """Write ``folder/step-XXXXXXXX`` and then, once it verifies, remove the oldest beyond ``keep``.
+
+    Raises:
+        DiskError: it does not fit on the disk, or that cannot be written; earlier checkpoints are untouched.
+        ValueError: a tensor holds values that are not finite, which would only be found when the run is resumed.
+    """
+    for name, group in checkpoint.tensors.items():
+        _check_finite(f"step {checkpoint.step} is not saved", name, group)
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob("*.partial"):
-        shutil.rmtree(leftover)
+    mend(folder, f"{_PREFIX}*")
+    check_space(folder, checkpoint.bytes)
     final = folder / f"{_PREFIX}{checkpoint.step:08d}"
-    partial = final.with_suffix(".partial")
+    partial = folder / f"{final.name}.partial"
+    with disk_errors(folder, checkpoint.bytes):
+        try:
+            _write(partial, checkpoint)
+            _verify(partial, from_disk=True)
+            reach("ckpt.before_rename")
+            publish(partial, final)
+        except Exception:
+            shutil.rmtree(partial, ignore_errors=True)  # on a full disk above all
+            raise
+        reach("ckpt.after_rename")
+        for old in [path for path in checkpoints(folder) if path != final][: -(keep - 1) or None]:
+            reach("ckpt.before_prune")
+            remove(old)
+    return final
+
+
+def _write(partial: Path, checkpoint: Checkpoint) -> None:
     partial.mkdir()
     reach("ckpt.tmp_open")
     for name, group in checkpoint.tensors.items():
         save_file(
-            {key: value.detach().cpu().contiguous() for key, value in group.items()},
-            partial / f"{name}.safetensors",
+            {key: value.detach().cpu().contiguous() for key, value in group.items()}, partial / f"{name}.safetensors"
         )
         reach("ckpt.mid_write")
-    (partial / "state.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}), encoding="utf-8")
+    state = json.dumps({"step": checkpoint.step, **checkpoint.state})
+    (partial / "state.json").write_text(state, encoding="utf-8")
     files = sorted(partial.iterdir())
     manifest = {file.name: {"bytes": file.stat().st_size, "sha256": _digest(file)} for file in files}
     reach("ckpt.before_fsync")
     for file in files:
-        _sync(file)
+        sync(file)
     reach("ckpt.before_manifest")
     (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    _sync(partial / _MANIFEST)
-    _sync(partial)
-    reach("ckpt.before_rename")
-    if final.exists():  # a resumed run that reaches the same step again
-        shutil.rmtree(final)
-    partial.rename(final)
-    _sync(folder)
-    reach("ckpt.after_rename")
-    for old in _whole(folder)[:-keep]:
-        reach("ckpt.before_prune")
-        shutil.rmtree(old)
-    return final
+    sync(partial / _MANIFEST)
+    sync(partial)
 
 
 def load_latest(folder: Path) -> tuple[Checkpoint, list[str]] | None:
@@ -85,7 +109,7 @@ def load_latest(folder: Path) -> tuple[Checkpoint, list[str]] | None:
         ValueError: there are checkpoints, but every one of them is damaged.
     """
     skipped: list[str] = []
-    for path in reversed(_whole(folder)):
+    for path in reversed(checkpoints(folder)):
         try:
             return load_checkpoint(path), skipped
         except ValueError as error:
@@ -99,7 +123,38 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint.
 
     Raises:
-        ValueError: a file is missing or differs from the manifest.
+        ValueError: a file is missing or differs from the manifest, or a tensor holds values that are not finite.
+    """
+    names = _verify(path)
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        step = int(state.pop("step"))
+        tensors = {Path(n).stem: load_file(path / n) for n in names if n.endswith(".safetensors")}
+    except (ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+        raise ValueError(f"{path}: its files cannot be read ({error})") from error
+    if path.name.startswith(_PREFIX) and path.name != f"{_PREFIX}{step:08d}":
+        raise ValueError(f"{path}: it holds step {step}, not the one of its name")
+    for name, group in tensors.items():
+        _check_finite(str(path), name, group)
+    return Checkpoint(step, tensors, state)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints by step, oldest first; a partial folder, or one without a manifest, was never finished."""
+    found = [path for path in folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdigit()]
+    return sorted((path for path in found if (path / _MANIFEST).is_file()), key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step that a checkpoint's name tells."""
+    return int(path.name.removeprefix(_PREFIX))
+
+
+def _verify(path: Path, *, from_disk: bool = False) -> list[str]:
+    """The files of a checkpoint, all of them as its manifest says.
+
+    Args:
+        from_disk: ask the system to forget what it keeps of the files in memory, where it can be asked.
     """
     try:
         manifest: Mapping[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
@@ -109,34 +164,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ValueError(f"{path}: its manifest is damaged")
     for name, facts in manifest.items():
         file = path / name
-        if not file.is_file() or file.stat().st_size != facts["bytes"] or _digest(file) != facts["sha256"]:
+        if Path(name).name != name or not isinstance(facts, dict) or not {"bytes", "sha256"} <= facts.keys():
+            raise ValueError(f"{path}: its manifest is damaged at {name!r}")
+        if not file.is_file() or file.stat().st_size != facts["bytes"] or _digest(file, from_disk) != facts["sha256"]:
             raise ValueError(f"{file}: missing or damaged (it differs from the manifest)")
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    tensors = {Path(n).stem: load_file(path / n) for n in manifest if n.endswith(".safetensors")}
-    return Checkpoint(state.pop("step"), tensors, state)
+    return list(manifest)
 
 
-def _whole(folder: Path) -> list[Path]:
-    """Checkpoints by step, oldest first; a partial folder, or one without a manifest, was never finished."""
-    return sorted(p for p in folder.glob(f"{_PREFIX}*") if not p.suffix and (p / _MANIFEST).is_file())
+def _check_finite(what: str, name: str, group: Mapping[str, Tensor]) -> None:
+    for key, tensor in group.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{what}: {key} in {name} holds values that are not finite")
 
 
-def _digest(file: Path) -> str:
+def _digest(file: Path, from_disk: bool = False) -> str:
     digest = hashlib.sha256()
     with file.open("rb") as stream:
+        if from_disk and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rdtf.sticker import Sticker
-    from rdtf.train.loop import TrainReport
+
+STOPPED = 75
+"""Exit code of a training that was asked to stop and has saved: start it again (EX_TEMPFAIL)."""
 
 # Heavy modules are imported inside the commands: `rdtf --help` answers at once.
 
@@ -34,8 +36,9 @@ def _plain_errors() -> Iterator[None]:
     """A user's mistake is a line, not a traceback."""
     from pydantic import ValidationError
 
+    from rdtf.files import DiskError
     from rdtf.train.devices import LostProcessError
-    from rdtf.train.loop import TrainingError
+    from rdtf.train.loop import OutOfMemoryError, TrainingError
 
     try:
         yield
@@ -46,7 +49,8 @@ def _plain_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
     except (ValueError, TrainingError, LostProcessError, OSError, ImportError) as error:
         _error(str(error))
-        raise typer.Exit(2) from None
+        codes = {OutOfMemoryError: 71, TrainingError: 70, DiskError: 74}
+        raise typer.Exit(next((code for kind, code in codes.items() if isinstance(error, kind)), 2)) from None
     except KeyboardInterrupt:
         console.print("Stopped.")
         raise typer.Exit(130) from None
@@ -154,7 +158,7 @@ def train(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
     run: Annotated[Path, typer.Argument(help="New folder for the run (an existing one with --resume).")],
     size: Annotated[str | None, typer.Option(help="tiny, small, base or paper.")] = None,
-    recipe: Annotated[str, typer.Option(help="fast or paper.")] = "fast",
+    recipe: Annotated[str | None, typer.Option(help="fast or paper; default: fast.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
     minutes: Annotated[
         float | None, typer.Option(help="End earlier, at this time, with the schedule complete.")
@@ -171,17 +175,23 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, as name=value (value is JSON or text).")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest whole checkpoint; other options change settings.")
+    ] = False,
+    resume_from: Annotated[
+        str | None, typer.Option(help="Go on from this checkpoint and no other: a step, or a checkpoint's folder.")
+    ] = None,
 ) -> None:
-    """Train a generator from scratch."""
+    """Train a generator from scratch.
+
+    Exit codes: 0 finished; 75 stopped by Ctrl-C or SIGTERM after saving, start again with --resume; 70 loss not
+    finite; 71 out of memory; 74 disk full or not writable; 2 anything else that is wrong; 130 stopped at once.
+    """
     from rdtf.train.loop import resume as resume_training
     from rdtf.train.loop import train as run_training
     from rdtf.train.settings import recipe_settings
 
     with _plain_errors():
-        if resume:
-            _report_training(resume_training(data, run, steps=steps, minutes=minutes))
-            return
         options = {
             "size": size,
             "steps": steps,
@@ -199,14 +209,17 @@ def train(
         others = _assignments(settings or [])
         if "recipe" in others:
             raise ValueError("--set recipe: name the recipe with --recipe")
-        given = {name: value for name, value in options.items() if value is not None}
-        resolved = recipe_settings(recipe, **{**others, **given})
-        _report_training(run_training(data, run, resolved))
-
-
-def _report_training(report: TrainReport) -> None:
+        given = {**others, **{name: value for name, value in options.items() if value is not None}}
+        if resume or resume_from is not None:
+            if recipe is not None:
+                raise ValueError("--recipe cannot change when a run is resumed; its settings are saved in the run")
+            report = resume_training(data, run, start=resume_from, **given)
+        else:
+            report = run_training(data, run, recipe_settings(recipe or "fast", **given))
     state = "finished" if report.finished else "stopped; go on with --resume"
     _say(f"{report.run}: {report.steps} steps in {report.seconds / 60:.1f} min, {state}")
+    if not report.finished:
+        raise typer.Exit(STOPPED)
 
 
 def _assignments(pairs: list[str]) -> dict[str, Any]:

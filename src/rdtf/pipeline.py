@@ -223,7 +223,8 @@ def load_pipeline(model: Path | str) -> StickerPipeline:
         ValueError: neither of them.
     """
     folder = Path(model)
-    for candidate in (folder, folder / "pipeline"):
+    # The last one is there for a moment only, or after a crash in just this moment.
+    for candidate in (folder, folder / "pipeline", folder / "pipeline.old"):
         if (candidate / "model_index.json").is_file():
             diffusers_logging.disable_progress_bar()  # four small parts load in a blink
             return StickerPipeline.from_pretrained(candidate, local_files_only=True)

@@ -31,6 +31,11 @@ class LostProcessError(RuntimeError):
     """Another process of the run has ended or does not answer."""
 
 
+def is_first() -> bool:
+    """Whether this is the process that writes and prints, as its launcher tells; before they have met."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 class Devices:
     """This process among its like.
 

@@ -6,14 +6,14 @@ import copy
 import json
 import math
 import os
-import shutil
 import signal
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,22 @@ from torch import Tensor, nn
 from rdtf.batch import ClipBatch
 from rdtf.checkpoint import (
     Checkpoint,
+    checkpoints,
+    load_checkpoint,
     load_latest,
     load_optimizer_tensors,
     optimizer_tensors,
     part_like,
     save_checkpoint,
+    step_of,
     whole,
 )
 from rdtf.codec import load_codec
 from rdtf.curriculum import Curriculum, SampleLoss
-from rdtf.data.dataset import StickerDataset
+from rdtf.data.dataset import StickerDataset, read_manifest
 from rdtf.data.write import save_sticker
 from rdtf.faults import reach
+from rdtf.files import check_space, check_writable, disk_errors, folder_lock, mend, publish, write_text
 from rdtf.masks import Task, loss_mask, masked_sum
 from rdtf.model import DFGN
 from rdtf.pipeline import StickerPipeline
@@ -43,11 +47,12 @@ from rdtf.progress import bars, console
 from rdtf.rng import torch_rng
 from rdtf.sheets import preview_grid
 from rdtf.text import TextEncoder, load_text_encoder
-from rdtf.train.devices import Devices, watched
+from rdtf.train.devices import Devices, is_first, watched
+from rdtf.train.exact import changed_data, conditions, cut_log, data_facts, exactness_doubt
 from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
 from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.optim import lr_factor, make_optimizers
-from rdtf.train.settings import TrainSettings
+from rdtf.train.settings import TrainSettings, changed_settings
 from rdtf.train.source import ClipSource, Share
 
 _STATUS_SECONDS = 60.0  # between lines in a log file, where there is no bar
@@ -56,6 +61,14 @@ _TASKS = list(Task)
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the text says why and what to do."""
+
+
+class OutOfMemoryError(TrainingError):
+    """A step does not fit into memory."""
+
+
+class _Interrupted(Exception):
+    """A preview is given up, for the run was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -78,41 +91,59 @@ def train(data: Path, run: Path, settings: TrainSettings) -> TrainReport:
 
     The run's folder gets ``config.json`` (the resolved settings), ``log.jsonl`` (a line a step), ``checkpoints/``,
     ``previews/`` and ``pipeline/``, the saved :class:`~rdtf.pipeline.StickerPipeline` of the averaged weights. Ctrl-C
-    or SIGTERM finishes the step, saves and returns.
+    or SIGTERM finishes the step, saves and returns; a second one acts at once.
 
     Raises:
-        ValueError: the folder already holds a run, or data and codec do not fit.
-        TrainingError: the loss is not finite.
+        ValueError: the folder already holds a run, or is in use by one, or data and codec do not fit.
+        DiskError: the folder cannot be written to, or a checkpoint does not fit on the disk.
+        TrainingError: the loss is not finite, or a step does not fit into memory.
         LostProcessError: of several processes, another one has ended.
     """
     if (run / "config.json").exists():
         raise ValueError(f"{run} already holds a run; go on with --resume or choose another folder")
-    with watched():
+    with _held(run), watched():
         return Trainer(data, run, settings).fit()
 
 
-def resume(data: Path, run: Path, *, steps: int | None = None, minutes: float | None = None) -> TrainReport:
-    """Go on from a run's newest checkpoint, with the settings saved in the run, in any number of processes.
+def resume(data: Path, run: Path, *, start: str | None = None, **changed: Any) -> TrainReport:
+    """Go on from a run's newest checkpoint that verifies, with the settings saved in the run, in any number of
+    processes. A run that has no checkpoint yet begins again. What differs from an unbroken run is told in a line.
 
     Args:
-        steps, minutes: a new end of the training, if wanted.
+        start: this checkpoint and no other: its step, or its folder. Newer ones of the run are put aside.
+        changed: other values of settings, for example ``steps``; None stands for "as it was".
 
     Raises:
-        ValueError: no run or no usable checkpoint there, or the data is not what the run was trained on.
-        LostProcessError: of several processes, another one has ended.
+        ValueError: no run or no usable checkpoint there, a setting that must not change, or other data.
+        DiskError, TrainingError, LostProcessError: as :func:`train`.
     """
     config = run / "config.json"
     if not config.is_file():
         raise ValueError(f"{run} holds no run to resume (no config.json); start one without --resume")
-    saved = json.loads(config.read_text(encoding="utf-8"))
-    ends = {name: value for name, value in (("steps", steps), ("minutes", minutes)) if value is not None}
-    settings = TrainSettings.model_validate({**saved["settings"], **ends})
-    with watched():
-        trainer = Trainer(data, run, settings)
-        if trainer.fingerprint != saved["fingerprint"]:
-            raise ValueError(f"{run} was trained on other data ({saved['data']}); resume it on that")
-        trainer.restore()
+    with _held(run), watched():
+        saved = json.loads(config.read_text(encoding="utf-8"))
+        if other := changed_data(saved.get("dataset", saved), data_facts(read_manifest(data))):
+            raise ValueError(
+                f"{data} is not the data that {run} was trained on ({saved['data']}): {other}. "
+                "Resume it on that, or start a new run"
+            )
+        trainer = Trainer(data, run, changed_settings(saved["settings"], changed))
+        trainer.restore(start)
         return trainer.fit()
+
+
+@contextmanager
+def _held(run: Path) -> Iterator[None]:
+    """The run's folder: writable, for this run alone, and without what a crash left in it."""
+    if not is_first():
+        yield
+        return
+    check_writable(run)
+    with folder_lock(run, "this run"):
+        mend(run, "config.json")
+        mend(run, "pipeline")
+        mend(run / "checkpoints", "step-*")
+        yield
 
 
 class _Network(nn.Module):
@@ -181,15 +212,17 @@ class Trainer:
             weight_decay=settings.weight_decay,
         )
         self.ema = EMAModel(self.named.values(), decay=settings.ema_decay, foreach=True)
-        self.data, self.fingerprint = data, dataset.fingerprint
+        self.data, self.manifest = data, dataset.manifest
         self.step, self.seconds = 0, 0.0
 
     def fit(self) -> TrainReport:
         """Train to the end, or until a signal."""
         settings = self.settings
-        facts = {"settings": settings.model_dump(), "data": str(self.data.resolve()), "fingerprint": self.fingerprint}
+        facts = {"settings": settings.model_dump(), "data": str(self.data.resolve())}
+        facts["dataset"] = data_facts(self.manifest)
         if self.devices.first:
-            (self.run / "config.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+            check_space(self.run, self._bytes())
+            write_text(self.run / "config.json", json.dumps(facts, indent=1))
         limit = settings.minutes * 60 if settings.minutes else math.inf
         parameters = sum(p.numel() for p in self.named.values()) / 1e6
         console.print(
@@ -210,12 +243,13 @@ class Trainer:
                 share = max(self.step / settings.steps, self.seconds / limit)
                 if share >= 1:
                     break
-                line = self._train_step(share)
+                line = self._guarded_step(share)
                 self.seconds = self.devices.from_first(self.seconds + time.monotonic() - began)
                 stopped = self.devices.any(stop.is_set())
                 line["seconds"] = round(self.seconds, 3)
-                log.write(json.dumps(line) + "\n")
-                log.flush()
+                with disk_errors(self.run):
+                    log.write(json.dumps(line) + "\n")
+                    log.flush()
                 reach("log.append")
                 done = max(self.step / settings.steps, self.seconds / limit)
                 progress.update(task, completed=round(done * settings.steps), note=f"loss {line['loss']:.3f}")
@@ -225,12 +259,31 @@ class Trainer:
                 if self.step % settings.checkpoint_every == 0 and done < 1:
                     self.save()
                 if settings.previews and self.step % settings.preview_every == 0 and done < 1:
-                    self._preview(preview / f"step-{self.step:08d}.webp")
+                    self._preview(preview / f"step-{self.step:08d}.webp", stop)
             finished = not stopped
-        self.save()
-        if settings.previews and finished:
-            self._preview(preview / f"step-{self.step:08d}.webp")
+            self.save()
+            if settings.previews and finished:
+                self._preview(preview / f"step-{self.step:08d}.webp", stop)
         return TrainReport(self.run, self.step, self.seconds, finished)
+
+    def _guarded_step(self, progress: float) -> dict[str, Any]:
+        """One optimiser step; of the many ways in which memory ends there comes one error."""
+        try:
+            return self._train_step(progress)
+        except (MemoryError, RuntimeError) as error:
+            if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)):
+                raise
+            settings = self.settings
+            more = "" if settings.gradient_checkpointing else ", or set gradient_checkpointing=true"
+            raise OutOfMemoryError(
+                f"step {self.step}: out of memory. {self._last_good()}. Lower frames (now {settings.frames}), raise "
+                f"accumulate (now {settings.accumulate}) or lower batch_size (now {settings.batch_size}){more}"
+            ) from error
+
+    def _last_good(self) -> str:
+        folder = self.run / "checkpoints"
+        found = checkpoints(folder)
+        return f"The last checkpoint, {found[-1]}, is good" if found else f"There is no checkpoint in {folder} yet"
 
     def _train_step(self, progress: float) -> dict[str, Any]:
         """One optimiser step; returns its log line."""
@@ -271,13 +324,11 @@ class Trainer:
         reach("step.after_backward")
         norm = float(whole(nn.utils.clip_grad_norm_(self.named.values(), settings.clip_norm)))
         if not (math.isfinite(total) and math.isfinite(norm)):
-            ids = ", ".join(self.devices.gather([i for batch in batches for i in batch.ids]))
-            folder = self.run / "checkpoints"
-            saved = any(folder.glob("step-*[0-9]"))
-            kept = f"the last checkpoint in {folder} is good" if saved else "there is no checkpoint yet"
+            clips = self.devices.gather([(p, i) for b in batches for p, i in zip(b.positions, b.ids, strict=True)])
+            report = self._report_failure(total, norm, factor, samples, dict(clips))
             raise TrainingError(
-                f"step {self.step}: loss {total}, gradient norm {norm}. The step was not applied; {kept}. "
-                f"Lower lr or muon_lr, or look at these stickers: {ids}"
+                f"step {self.step}: loss {total}, gradient norm {norm}. The step was not applied. {self._last_good()}. "
+                f"Lower lr or muon_lr, or look at the stickers of this step, listed in {report}"
             )
         for optimizer in self.optimizers:
             optimizer.step()
@@ -300,6 +351,20 @@ class Trainer:
             "grad_norm": round(norm, 4),
             "stickers": len(samples),
         }
+
+    def _report_failure(
+        self, loss: float, norm: float, factor: float, samples: list[SampleLoss], ids: dict[int, str]
+    ) -> Path:
+        """A file with all that is needed to look into a step whose loss or gradient is not finite."""
+        path = self.run / f"not-finite-step-{self.step:08d}.json"
+        clips = [
+            {"sticker": ids[i], "stream": f"noise/{i}", **asdict(s), "loss": str(s.loss)} for i, s in enumerate(samples)
+        ]
+        facts = {"step": self.step, "seed": self.settings.seed, "stream": "clips", "lr_factor": factor}
+        facts |= {"loss": str(loss), "grad_norm": str(norm), "clips": clips}
+        if self.devices.first:
+            write_text(path, json.dumps(facts, indent=1))
+        return path
 
     def _noise(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
         """Noise levels and noise (0 in padding); each clip's from a stream of its position in the whole batch, so that
@@ -359,16 +424,27 @@ class Trainer:
             parameter.copy_(average)
             average.copy_(kept)
 
-    def _preview(self, path: Path) -> None:
+    def _preview(self, path: Path, stop: threading.Event) -> None:
         """Same captions, same seeds each time; from streams of its own, so that training is the same without it."""
-        captions = self.preview_captions[: self.settings.previews]
-        with self._averaged() as net:
+
+        def watch(_done: int, _total: int) -> None:
+            if stop.is_set():
+                raise _Interrupted
+
+        captions, frames = self.preview_captions[: self.settings.previews], min(8, self.settings.frames)
+        with self._averaged() as net, suppress(_Interrupted):
             if self.devices.first:
-                stickers = self.pipeline(net)(captions, seed=0, num_frames=min(8, self.settings.frames)).stickers
+                pipeline = self.pipeline(net)
+                stickers = pipeline(captions, seed=0, num_frames=frames, callback_on_step_end=watch).stickers
                 save_sticker(preview_grid(stickers, columns=4), path)
 
     def save(self) -> None:
-        """Write a checkpoint, and the pipeline of the averaged weights."""
+        """Write a checkpoint, and the pipeline of the averaged weights.
+
+        Raises:
+            DiskError: they do not fit, or cannot be written; the earlier ones are untouched.
+            TrainingError: a weight is not finite, so that going on from it would be of no use.
+        """
         shadow = dict(zip(self.named, self.ema.shadow_params, strict=True))
         parts = {"weights": dict(self.named), "ema": shadow}
         for i, optimizer in enumerate(self.optimizers):
@@ -379,12 +455,31 @@ class Trainer:
                 "seconds": self.seconds,
                 "ema_steps": self.ema.optimization_step,
                 "curriculum": self.curriculum.state_dict(),
-                "log_bytes": (self.run / "log.jsonl").stat().st_size,
+                **self._frame(),
             }
-            save_checkpoint(self.run / "checkpoints", Checkpoint(self.step, tensors, state))
+            with (self.run / "log.jsonl").open("ab") as log:
+                os.fsync(log.fileno())  # no checkpoint may know steps that the log does not
+            try:
+                save_checkpoint(self.run / "checkpoints", Checkpoint(self.step, tensors, state))
+            except ValueError as error:
+                raise TrainingError(f"{error}. {self._last_good()}. Lower lr or muon_lr") from error
         with self._averaged() as net:
             if self.devices.first:
                 self._save_pipeline(net)
+
+    def _frame(self) -> dict[str, dict[str, Any]]:
+        """What a checkpoint is made under, to tell when it is taken up under something else."""
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "conditions": conditions(self.device, self.bf16, self.devices.count),
+            "frozen": {"codec": self.codec.fingerprint, "text": self.text.fingerprint},
+        }
+
+    def _bytes(self) -> int:
+        """About what a checkpoint and a pipeline take: weights, their average, one or two moments; the average."""
+        trained = sum(p.numel() * p.element_size() for p in self.named.values())
+        codec = self.codec.parameters() if isinstance(self.codec, nn.Module) else ()
+        return 5 * trained + sum(p.numel() * p.element_size() for p in codec)
 
     def _gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Sharded tensors put together in the memory of the first process; others as they are."""
@@ -398,25 +493,50 @@ class Trainer:
         return gathered
 
     def _save_pipeline(self, net: _Network) -> None:
-        final, partial, old = (self.run / f"pipeline{suffix}" for suffix in ("", ".partial", ".old"))
-        for leftover in (partial, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        self.pipeline(net).save_pretrained(partial)
-        reach("pipeline.before_rename")
-        if final.exists():
-            final.rename(old)
-        reach("pipeline.mid_rename")
-        partial.rename(final)
-        shutil.rmtree(old, ignore_errors=True)
+        mend(self.run, "pipeline")
+        with disk_errors(self.run):
+            self.pipeline(net).save_pretrained(self.run / "pipeline.partial")
+            reach("pipeline.before_rename")
+            publish(self.run / "pipeline.partial", self.run / "pipeline")
 
-    def restore(self) -> None:
-        """Take up the newest whole checkpoint."""
-        found = load_latest(self.run / "checkpoints")
-        if found is None:
-            raise ValueError(f"{self.run} has no checkpoint yet; delete the folder and start again without --resume")
-        checkpoint, skipped = found
-        for line in skipped:
-            console.print("Skipped a damaged checkpoint:", line, style="yellow", markup=False, soft_wrap=True)
+    def restore(self, start: str | None = None) -> None:
+        """Take up the newest whole checkpoint, or the one named by ``start``; without any, begin again.
+
+        Raises:
+            ValueError: the one asked for, or all there are, are damaged; or they are not of this run's settings.
+        """
+        checkpoint = self._find(start)
+        if checkpoint is None:
+            _note("There is no checkpoint yet; the run begins again.")
+        else:
+            if doubt := exactness_doubt(checkpoint.state, self._frame()):
+                _note(doubt)
+            try:
+                self._take(checkpoint)
+            except (KeyError, RuntimeError) as error:
+                raise ValueError(
+                    f"the checkpoint of step {checkpoint.step} does not fit this version or these settings ({error})"
+                ) from error
+        if self.devices.first and (gap := cut_log(self.run / "log.jsonl", self.step)):
+            _note(gap)
+
+    def _find(self, start: str | None) -> Checkpoint | None:
+        folder = self.run / "checkpoints"
+        if start is None:
+            found = load_latest(folder)
+            for line in found[1] if found else ():
+                _note(f"Skipped a damaged checkpoint: {line}")
+            return found[0] if found else None
+        checkpoint = load_checkpoint(folder / f"step-{int(start):08d}" if start.isdecimal() else Path(start))
+        for newer in [path for path in checkpoints(folder) if step_of(path) > checkpoint.step]:
+            if self.devices.first:
+                aside = next(a for n in count(1) if not (a := newer.with_name(f"{newer.name}.aside-{n}")).exists())
+                newer.rename(aside)
+                _note(f"Put aside a newer checkpoint: {aside}; delete it if you do not want it")
+        return checkpoint
+
+    def _take(self, checkpoint: Checkpoint) -> None:
+        """Everything that a step depends on, from a checkpoint."""
         with torch.no_grad():
             for (name, parameter), average in zip(self.named.items(), self.ema.shadow_params, strict=True):
                 parameter.copy_(part_like(checkpoint.tensors["weights"][name], parameter))
@@ -426,9 +546,10 @@ class Trainer:
             load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer-{i}"])
         self.curriculum.load_state_dict(checkpoint.state["curriculum"])
         self.step, self.seconds = checkpoint.step, checkpoint.state["seconds"]
-        if self.devices.first:
-            with (self.run / "log.jsonl").open("r+b") as log:
-                log.truncate(checkpoint.state["log_bytes"])  # steps after the checkpoint are done again
+
+
+def _note(text: str) -> None:
+    console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -443,7 +564,8 @@ def stop_signals() -> Iterator[threading.Event]:
     def ask(number: int, _frame: Any) -> None:
         console.print("Stopping after this step and saving; press again to stop at once.")
         stop.set()
-        signal.signal(number, previous[signal.Signals(number)])
+        for each, handler in previous.items():
+            signal.signal(each, handler)
 
     for number in previous:
         signal.signal(number, ask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -153,7 +154,12 @@ def recipe_settings(recipe: str, **overrides: Any) -> TrainSettings:
     """
     if recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
-    values: dict[str, Any] = {"recipe": recipe, **RECIPES[recipe]}
+    return changed_settings({"recipe": recipe, **RECIPES[recipe]}, overrides)
+
+
+def changed_settings(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> TrainSettings:
+    """Settings with some of them replaced, as in :func:`recipe_settings`."""
+    values = dict(values)
     for name, value in overrides.items():
         if isinstance(value, dict) and name in ("model", "objective", "sampling"):
             values[name] = {**values.get(name, {}), **value}

@@ -1,0 +1,182 @@
+"""Files that survive crashes, full disks and two programs at once."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from rdtf.faults import reach
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_WRITING = (errno.EROFS, errno.EACCES, errno.EPERM)
+_SLACK = 1 << 20  # bytes that folders and small files take beside what was counted
+
+
+class DiskError(OSError):
+    """The disk is full, or does not let itself be written on; the text says where and what to do."""
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is there as a whole, or as it was before."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync(path.parent)
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Put a finished folder in the place of another one, if there is one, which goes only afterwards.
+
+    A crash in between leaves the old folder as ``<final>.old``; :func:`mend` brings it back.
+    """
+    for folder, _, names in os.walk(partial):
+        for name in names:
+            sync(Path(folder, name))
+        sync(Path(folder))
+    old = final.with_name(f"{final.name}.old")
+    if final.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        final.rename(old)
+        reach("files.mid_publish")
+    partial.rename(final)
+    sync(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder so that a crash in between leaves no half of it under its name."""
+    removed = folder.with_name(f"{folder.name}.removed")
+    folder.rename(removed)
+    reach("files.mid_remove")
+    shutil.rmtree(removed)
+
+
+def mend(folder: Path, name: str) -> None:
+    """Undo what a crash in :func:`publish`, :func:`remove` or :func:`write_text` left behind in ``folder``.
+
+    Args:
+        name: of what they wrote or removed; may be a pattern.
+    """
+    for old in folder.glob(f"{name}.old"):
+        if not old.with_suffix("").exists():
+            old.rename(old.with_suffix(""))
+    for ending in ("partial", "old", "removed"):
+        for leftover in folder.glob(f"{name}.{ending}"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
+
+
+def check_writable(folder: Path) -> None:
+    """Make ``folder`` if need be, and write into it and remove a small file.
+
+    Raises:
+        DiskError: that does not work.
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    with disk_errors(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            reach("files.probe")
+            probe.write_bytes(b"probe")
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            raise DiskError(f"{folder} cannot be written to ({error.strerror}); choose another folder") from error
+        finally:
+            probe.unlink(missing_ok=True)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Make sure that ``needed`` bytes fit.
+
+    Raises:
+        DiskError: they do not.
+    """
+    if shutil.disk_usage(folder).free < needed + _SLACK:
+        raise DiskError(_full(folder, needed))
+
+
+@contextmanager
+def disk_errors(folder: Path, needed: int = 0) -> Iterator[None]:
+    """Turn the many ways in which libraries report a full or read-only disk into a :class:`DiskError`."""
+    try:
+        yield
+    except DiskError:
+        raise
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None)
+        told = [code for code in (*_FULL, *_NO_WRITING) if f"os error {code}" in str(error)]  # by Rust libraries
+        if number in _FULL or (told and told[0] in _FULL):
+            raise DiskError(_full(folder, needed)) from error
+        if number in _NO_WRITING or told:
+            raise DiskError(f"{folder} cannot be written to any more ({error})") from error
+        raise
+
+
+def _full(folder: Path, needed: int) -> str:
+    need = f"{_megabytes(needed)} are needed, " if needed else ""
+    try:
+        free = _megabytes(shutil.disk_usage(folder).free)
+    except OSError:
+        free = "an unknown amount"
+    return f"{folder}: the disk is full ({need}{free} free); free some space. What was saved before is untouched"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+@contextmanager
+def folder_lock(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder for this process; the lock goes with the process, however it ends.
+
+    Args:
+        what: what the folder holds, for the message.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    holder = folder / ".lock.json"
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        try:
+            facts = json.loads(holder.read_text(encoding="utf-8"))
+            who = f"process {facts['pid']} on {facts['host']}, since {facts['since']}"
+        except (OSError, ValueError, KeyError):
+            who = "another process"
+        raise ValueError(f"{folder}: {what} is in use by {who}; wait for it, stop it or choose another") from None
+    try:
+        facts = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now().isoformat(timespec="seconds")}
+        holder.write_text(json.dumps(facts), encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

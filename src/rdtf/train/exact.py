@@ -1,0 +1,123 @@
+"""Going on exactly: under which conditions a resumed run is promised to be the unbroken one, bit by bit."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rdtf.data.dataset import Manifest
+
+LASTING = ("size", "model", "codec", "text", "objective", "residual_to_known", "muon")
+"""Settings that shape what a checkpoint holds, or what it means; a run keeps them."""
+HARMLESS = ("checkpoint_every", "preview_every", "previews", "threads")
+"""Settings that change no bit (``threads`` does, but is compared as it came out, by :func:`conditions`)."""
+
+
+def conditions(device: torch.device, bf16: bool, processes: int = 1) -> dict[str, str]:
+    """What decides about the last bits of a sum, by name."""
+    return {
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+        "processes": str(processes),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "precision": "bf16" if bf16 else "fp32",
+    }
+
+
+def _processor() -> str:
+    """The processor's model and the instructions that torch uses of it."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{model} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """``"old -> new"`` for every name whose value differs; nested names are joined by dots."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys([*before, *now]):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found |= {f"{name}.{inner}": text for inner, text in differences(old, new).items()}
+        elif old != new:
+            found[name] = f"{_short(old)} -> {_short(new)}"
+    return found
+
+
+def _short(value: Any) -> str:
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def exactness_doubt(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Why a resumed run may differ from an unbroken one, in a line; empty if it is promised not to.
+
+    Args:
+        before, now: ``settings``, ``conditions`` and ``frozen`` (fingerprints of what is not trained).
+
+    Raises:
+        ValueError: the difference is one that must not be within a run.
+    """
+    if not now.keys() <= before.keys():
+        return "Not promised to be bit-equal to an unbroken run: the checkpoint does not say how it was made"
+    changed = differences(before["settings"], now["settings"])
+    fixed = {name: text for name, text in changed.items() if name.partition(".")[0] in LASTING}
+    if fixed:
+        raise ValueError(f"these settings cannot change within a run: {listed(fixed)}; start a new run for them")
+    if frozen := differences(before["frozen"], now["frozen"]):
+        raise ValueError(f"the run was trained with another codec or text encoder of the same name: {listed(frozen)}")
+    shown = {name: text for name, text in changed.items() if name not in HARMLESS}
+    reasons = [listed(found)] if (found := shown | differences(before["conditions"], now["conditions"])) else []
+    if now["settings"]["minutes"] is not None:
+        reasons.append("the schedule follows the clock (minutes)")
+    return f"Not promised to be bit-equal to an unbroken run: {'; '.join(reasons)}" if reasons else ""
+
+
+def listed(values: Mapping[str, str]) -> str:
+    """``name old -> new, ...``."""
+    return ", ".join(f"{name} {text}" for name, text in values.items())
+
+
+def data_facts(manifest: Manifest) -> dict[str, Any]:
+    """What a run notes of its dataset, to tell later what has changed."""
+    return manifest.model_dump(mode="json", include={"fingerprint", "settings", "counts", "sources", "files"})
+
+
+def changed_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between the facts of two datasets, in words; empty if they are one."""
+    if before["fingerprint"] == now["fingerprint"]:
+        return ""
+    found = differences(
+        {name: value for name, value in before.items() if name not in ("fingerprint", "files")},
+        {name: value for name, value in now.items() if name not in ("fingerprint", "files")},
+    )
+    return listed(found) or "equally many stickers, but other frames, captions or order"
+
+
+def cut_log(path: Path, step: int) -> str:
+    """Cut the log off after ``step``; the steps behind it are done again.
+
+    Returns:
+        What is wrong with the rest; empty if it has each step once.
+    """
+    kept, size = 0, 0
+    if path.exists():
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    at = json.loads(line)["step"] if line.endswith(b"\n") else step + 1
+                except (ValueError, TypeError, KeyError):
+                    break
+                if at > step or at != kept + 1:
+                    break
+                kept, size = at, size + len(line)
+        with path.open("r+b") as file:
+            file.truncate(size)
+    return "" if kept == step else f"{path} ends at step {kept}; the lines up to step {step} are lost"
