@@ -1,19 +1,27 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
 import torch
 
+import rdtf.checkpoint as checkpoint_module
+import rdtf.files as files
 from rdtf.checkpoint import (
     Checkpoint,
+    checkpoints,
     load_checkpoint,
     load_latest,
     load_optimizer_tensors,
     optimizer_tensors,
     save_checkpoint,
 )
+from rdtf.faults import VARIABLE, FaultError
+from rdtf.files import DiskError
 from rdtf.train.optim import Muon
 
 
@@ -84,7 +92,18 @@ DAMAGE = {
     "an empty manifest": lambda path: (path / "manifest.json").write_bytes(b""),
     "a manifest without files": lambda path: (path / "manifest.json").write_text("{}"),
     "a manifest that is none": lambda path: (path / "manifest.json").write_text("[1, 2]"),
+    "a manifest without facts": lambda path: (path / "manifest.json").write_text('{"state.json": 3}'),
+    "a manifest that leads out": lambda path: _rename_in_manifest(path, "../step-00000001/state.json"),
+    "another step's content": lambda path: [
+        shutil.copy(path.parent / "step-00000001" / file.name, file) for file in path.iterdir()
+    ],
+    "another manifest": lambda path: shutil.copy(path.parent / "step-00000001/manifest.json", path),
 }
+
+
+def _rename_in_manifest(path: Path, name: str) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, name: manifest["state.json"]}))
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -130,6 +149,120 @@ def test_a_save_that_fails_leaves_the_old_one(tmp_path: Path):
     newest, skipped = load_latest(tmp_path)
     assert_same(newest, make(1))
     assert skipped == []
+
+
+def test_steps_are_numbers_not_names(tmp_path: Path):
+    for step in (99_999_999, 100_000_000):
+        path = save_checkpoint(tmp_path, make(step))
+        os.utime(path, (0, 0) if step > 99_999_999 else None)  # nor is the time of a file asked
+    assert load_latest(tmp_path)[0].step == 100_000_000
+    (tmp_path / "step-notes").mkdir()
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-99999999", "step-100000000"]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 0.5, -1])
+@pytest.mark.parametrize("name", ["weights.safetensors", "ema.safetensors", "state.json", "manifest.json"])
+def test_a_file_cut_anywhere_is_found(tmp_path: Path, name: str, cut: float):
+    save_checkpoint(tmp_path, make(1))
+    file = save_checkpoint(tmp_path, make(2)) / name
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * cut) if 0 < cut < 1 else int(cut)])
+    assert load_latest(tmp_path)[0].step == 1
+
+
+def test_the_older_goes_only_when_the_newer_verifies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_checkpoint(tmp_path, make(1), keep=1)
+    sync = files.sync
+
+    def damaging(path: Path) -> None:
+        """The disk loses a bit of what it was given."""
+        sync(path)
+        if path.name == "manifest.json":
+            _flip_byte(path.parent / "weights.safetensors")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "sync", damaging)
+        with pytest.raises(ValueError, match=r"weights\.safetensors.*damaged"):
+            save_checkpoint(tmp_path, make(2), keep=1)
+    assert names(tmp_path) == ["step-00000001"]
+    save_checkpoint(tmp_path, make(2), keep=1)
+    assert names(tmp_path) == ["step-00000002"]
+
+
+def test_every_file_is_on_the_disk_before_the_manifest_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    order: list[tuple[str, str]] = []
+    sync, write, rename = files.sync, Path.write_text, Path.rename
+
+    def noted(what: str, path: Path) -> None:
+        order.append((what, path.name))
+
+    monkeypatch.setattr(checkpoint_module, "sync", lambda path: (noted("sync", path), sync(path)))
+    monkeypatch.setattr(files, "sync", lambda path: (noted("sync", path), sync(path)))
+    monkeypatch.setattr(Path, "write_text", lambda self, *a, **k: (noted("write", self), write(self, *a, **k))[1])
+    monkeypatch.setattr(Path, "rename", lambda self, to: (noted("rename", to), rename(self, to))[1])
+    path = save_checkpoint(tmp_path, make(1))
+    manifest = json.loads((path / "manifest.json").read_text())
+    written, renamed = order.index(("write", "manifest.json")), order.index(("rename", path.name))
+    assert written < order.index(("sync", "manifest.json")) < order.index(("sync", f"{path.name}.partial")) < renamed
+    assert all(order.index(("sync", name)) < written for name in manifest)
+    assert order[renamed + 1] == ("sync", tmp_path.name)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_neither_saved_nor_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float):
+    save_checkpoint(tmp_path, make(1))
+    spoiled = make(2)
+    spoiled.tensors["ema"]["a"][0, 0] = bad
+    with pytest.raises(ValueError, match="step 2 is not saved: a in ema"):
+        save_checkpoint(tmp_path, spoiled)
+    assert names(tmp_path) == ["step-00000001"]
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "_check_finite", lambda *_: None)
+        path = save_checkpoint(tmp_path, spoiled)
+    with pytest.raises(ValueError, match="not finite"):
+        load_checkpoint(path)
+    assert load_latest(tmp_path)[0].step == 1
+
+
+SAVING = ["ckpt.tmp_open", "ckpt.mid_write", "ckpt.before_fsync", "ckpt.before_manifest", "ckpt.before_rename"]
+
+
+@pytest.mark.parametrize("fault", ["full", "readonly"])
+@pytest.mark.parametrize("point", SAVING)
+def test_a_full_disk_in_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, fault: str):
+    save_checkpoint(tmp_path, make(1), keep=1)
+    monkeypatch.setenv(VARIABLE, f"{point}={fault}")
+    with pytest.raises(
+        DiskError, match=r"disk is full \(0\.0 MB are needed" if fault == "full" else "cannot be written"
+    ):
+        save_checkpoint(tmp_path, make(2), keep=1)
+    assert names(tmp_path) == ["step-00000001"]  # and nothing of the new one takes up room
+    assert_same(load_latest(tmp_path)[0], make(1))
+    save_checkpoint(tmp_path, make(2), keep=1)
+    assert names(tmp_path) == ["step-00000002"]
+
+
+def test_too_little_room_is_seen_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_checkpoint(tmp_path, make(1))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 1000))
+    with pytest.raises(DiskError, match=r"1000|0\.0 MB free"):
+        save_checkpoint(tmp_path, make(2))
+    assert names(tmp_path) == ["step-00000001"]
+
+
+@pytest.mark.parametrize("point", ["ckpt.after_rename", "ckpt.before_prune", "files.mid_remove", "files.mid_publish"])
+def test_a_crash_around_the_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str):
+    save_checkpoint(tmp_path, make(1), keep=1)
+    if point == "files.mid_publish":  # there is something to replace
+        save_checkpoint(tmp_path, Checkpoint(2, make(1).tensors, {}), keep=2)
+    with monkeypatch.context() as patch:
+        patch.setenv(VARIABLE, f"{point}=raise")
+        with pytest.raises(FaultError):
+            save_checkpoint(tmp_path, make(2), keep=1)
+    assert load_latest(tmp_path)[0].step == (1 if point == "files.mid_publish" else 2)
+    save_checkpoint(tmp_path, make(3), keep=1)
+    assert names(tmp_path) == ["step-00000003"]
 
 
 def test_manifest_lists_every_file(tmp_path: Path):

@@ -99,17 +99,15 @@ def check_writable(folder: Path) -> None:
         DiskError: that does not work.
     """
     probe = folder / f".probe-{os.getpid()}"
-    with disk_errors(folder):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            reach("files.probe")
-            probe.write_bytes(b"probe")
-        except OSError as error:
-            if error.errno in _FULL:
-                raise
-            raise DiskError(f"{folder} cannot be written to ({error.strerror}); choose another folder") from error
-        finally:
-            probe.unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reach("files.probe")
+        probe.write_bytes(b"probe")
+        probe.unlink()
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskError(_full(folder, 0)) from error
+        raise DiskError(f"{folder} cannot be written to ({error.strerror}); choose another folder") from error
 
 
 def check_space(folder: Path, needed: int) -> None:
