@@ -289,7 +289,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(straight: Path, tiny_data: Path
         patch.setattr(Trainer, "_errors", spoiled)
         with pytest.raises(TrainingError, match=r"step 2.*not applied") as error:
             train(tiny_data, run, settings())
-    assert f"the last checkpoint, {run / 'checkpoints/step-00000002'}, is good" in str(error.value)
+    assert f"The last checkpoint, {run / 'checkpoints/step-00000002'}, is good" in str(error.value)
     assert newest(run).step == 2
     assert all(tensor.isfinite().all() for group in newest(run).tensors.values() for tensor in group.values())
     assert [line["step"] for line in log(run)] == [1, 2]
