@@ -517,8 +517,11 @@ class Trainer:
                 raise ValueError(
                     f"the checkpoint of step {checkpoint.step} does not fit this version or these settings ({error})"
                 ) from error
-        if self.devices.first and (gap := cut_log(self.run / "log.jsonl", self.step)):
-            _note(gap)
+        if self.devices.first:
+            if start is not None:
+                self._put_newer_aside()
+            if gap := cut_log(self.run / "log.jsonl", self.step):
+                _note(gap)
 
     def _find(self, start: str | None) -> Checkpoint | None:
         folder = self.run / "checkpoints"
@@ -527,13 +530,15 @@ class Trainer:
             for line in found[1] if found else ():
                 _note(f"Skipped a damaged checkpoint: {line}")
             return found[0] if found else None
-        checkpoint = load_checkpoint(folder / f"step-{int(start):08d}" if start.isdecimal() else Path(start))
-        for newer in [path for path in checkpoints(folder) if step_of(path) > checkpoint.step]:
-            if self.devices.first:
-                aside = next(a for n in count(1) if not (a := newer.with_name(f"{newer.name}.aside-{n}")).exists())
-                newer.rename(aside)
-                _note(f"Put aside a newer checkpoint: {aside}; delete it if you do not want it")
-        return checkpoint
+        return load_checkpoint(folder / f"step-{int(start):08d}" if start.isdecimal() else Path(start))
+
+    def _put_newer_aside(self) -> None:
+        """Checkpoints of a future that is given up; the next start would take them for the newest."""
+        folder = self.run / "checkpoints"
+        for newer in [path for path in checkpoints(folder) if step_of(path) > self.step]:
+            aside = next(a for n in count(1) if not (a := newer.with_name(f"{newer.name}.aside-{n}")).exists())
+            newer.rename(aside)
+            _note(f"Put aside a newer checkpoint: {aside}; delete it if you do not want it")
 
     def _take(self, checkpoint: Checkpoint) -> None:
         """Everything that a step depends on, from a checkpoint."""
