@@ -100,11 +100,14 @@ def world(
 
 @app.command()
 def prepare(
-    sources: Annotated[list[Path], typer.Argument(help="Folders of stickers, and last the new dataset folder.")],
+    sources: Annotated[list[Path], typer.Argument(help="Folders, archives, tables or files; last the dataset folder.")],
     size: Annotated[int, typer.Option(min=16, max=1024, help="Height and width of the frames.")] = 64,
     max_frames: Annotated[int, typer.Option(min=1, help="Longer stickers are thinned out evenly.")] = 40,
     split_by: Annotated[str, typer.Option(help="content, or caption: equal captions share a split.")] = "content",
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
+    caption_column: Annotated[
+        list[str] | None, typer.Option(help="Metadata field or column that is a caption; may be given several times.")
+    ] = None,
     cluster_seed: Annotated[int, typer.Option(help="Seed of the clusterings of frames.")] = 0,
     time_limit: Annotated[float, typer.Option(help="Seconds of processor time a file may take.")] = 30.0,
     memory_limit: Annotated[int, typer.Option(help="MiB that decoding a file may take.")] = 1024,
@@ -113,7 +116,7 @@ def prepare(
         bool, typer.Option("--overwrite", help="Let a dataset become one of other settings or sources.")
     ] = False,
 ) -> None:
-    """Read folders of sticker files into a dataset.
+    """Read stickers out of folders, archives (ZIP, TAR) and Parquet tables into a dataset.
 
     Stopped, or killed? The same command goes on. Over a finished dataset it does what has changed, and nothing else.
     """
@@ -122,12 +125,13 @@ def prepare(
 
     with _plain_errors():
         if len(sources) < 2:
-            raise ValueError("give at least one folder of stickers and then the dataset folder to make")
+            raise ValueError("give at least one folder or archive of stickers and then the dataset folder to make")
         values: dict[str, Any] = {
             "size": size,
             "max_frames": max_frames,
             "split_by": split_by,
             "seed": seed,
+            "captions": caption_column or (),
             "cluster_seed": cluster_seed,
             "time_limit": time_limit,
             "memory_limit": memory_limit,

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rdtf.data import captions
-from rdtf.data.captions import caption_from_name, clean_caption, find_captions, is_flippable
+from rdtf.data.captions import Caption, caption_from_name, clean_caption, is_flippable
+from rdtf.data.trees import FolderTree
+from rdtf.sticker import StickerError
 
 
-def _folder(root: Path, *names: str) -> list[Path]:
-    files = [root / name for name in names]
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    return files
+def _folder(root: Path, *names: str) -> list[str]:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return list(names)
+
+
+def find_captions(root: Path, stickers: list[str], **options: Any) -> tuple[dict[str, Caption], list[StickerError]]:
+    return captions.find_captions(FolderTree(root), stickers, **options)
 
 
 def _metadata(folder: Path, *lines: object) -> None:
@@ -33,10 +39,10 @@ def test_each_source_in_its_turn(tmp_path: Path) -> None:
     assert not problems
     assert [found[file].texts for file in (in_metadata, beside, by_name)] == [
         ("from metadata",),
-        ("from the text file",),
+        ("from the text file", "cat face"),
         ("happy red cat",),
     ]
-    assert found[beside].attributes == {"emoji": "🐱"}
+    assert found[beside].attributes == {"emoji": "🐱", "languages": ["", "en"]}
 
 
 def test_all_metadata_fields_are_kept(tmp_path: Path) -> None:
@@ -59,7 +65,13 @@ def test_all_metadata_fields_are_kept(tmp_path: Path) -> None:
     caption = found[files[0]]
     assert not problems
     assert caption.texts == ("a cat", "一只猫")  # the equal one is not kept twice
-    assert caption.attributes == {"keywords": ["cat"], "source": "somewhere", "body": "cat", "colour": "red"}
+    assert caption.attributes == {
+        "keywords": ["cat"],
+        "source": "somewhere",
+        "body": "cat",
+        "colour": "red",
+        "languages": ["", "zh"],
+    }
     assert (caption.license, caption.split) == ("CC BY 4.0", "val")
 
 
@@ -81,7 +93,7 @@ def test_bad_lines_are_reported_by_number_and_harm_no_other(tmp_path: Path) -> N
     assert found[files[1]].texts == ("b",)
     numbers = [int(problem.reason.split()[1].rstrip(":")) for problem in problems]
     assert numbers == [1, 4, 5, 6, 7, 8]
-    assert {problem.path.name for problem in problems} == {"metadata.jsonl"}
+    assert {str(problem.path) for problem in problems} == {"metadata.jsonl"}
 
 
 def test_a_line_too_long_is_passed_over_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +120,7 @@ def test_an_unusable_entry_costs_its_sticker_and_says_why(tmp_path: Path, entry:
     _metadata(tmp_path, {"file_name": "a.png", **entry})
     found, problems = find_captions(tmp_path, files)
     assert not found
-    assert problems[0].path == files[0]
+    assert str(problems[0].path) == files[0]
     assert reason in problems[0].reason and "line 1" in problems[0].reason
 
 

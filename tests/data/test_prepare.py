@@ -113,7 +113,9 @@ def test_what_goes_in_comes_out(folder: Path, tmp_path: Path) -> None:
     first = by_source["set/still_00.png"]
     assert first.captions == ("left arrow", "猫") and first.split == "test" and first.license == "CC0"
     assert not first.flippable and by_source["set/still_01.png"].flippable
-    assert by_source["set/still_01.png"].attributes == {"body": "dog", "emoji": "🐶"}
+    second = by_source["set/still_01.png"]
+    assert second.attributes == {"body": "dog", "emoji": "🐶", "languages": ["", "en"]}
+    assert second.captions == ("dog", "dog face")
     assert by_source["set/still_03.png"].caption == "a caption beside"
     moving = by_source["set/deep/moving cat 2.webp"]
     assert moving.caption == "moving cat" and moving.motion > 0

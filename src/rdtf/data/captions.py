@@ -1,23 +1,51 @@
-"""Find the words for each sticker file of a folder, clean them, and say which captions forbid a mirror image."""
+"""Find the words for each sticker of a folder or archive, clean them, and say which captions forbid a mirror image."""
 
 from __future__ import annotations
 
+import csv
+import functools
+import io
 import json
-import os
+import math
+import posixpath
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePath, PurePosixPath
 from typing import Any, NoReturn
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rdtf.data.trees import Tree
 from rdtf.sticker import StickerError
 
 METADATA = "metadata.jsonl"
 MAX_CHARACTERS = 4096
 MAX_LINE_BYTES = 1 << 20
+MAX_TAGS = 8
+"""From so many tags at most an emoji's name is taken as a caption."""
 SPLITS = ("train", "val", "test")
-_SPLIT_NAMES = {name: name for name in SPLITS} | {"training": "train", "valid": "val", "validation": "val"}
+SPLIT_NAMES = {name: name for name in SPLITS} | {
+    "training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"
+}  # fmt: skip
+"""What splits are called, and what we call them."""
+
+CAPTION_FIELDS = ("caption", "text", "captions", "texts", "prompt", "description", "alt_text", "title")
+"""Fields that are a caption, if none is named: the first of them that says something."""
+_TAG_FIELDS = ("emoji", "emojis", "sticker_emoji", "tags", "keywords")
+_FILE_FIELDS = ("file_name", "filename", "file", "path", "image")
+# ISO 639-1: what caption_xx says a language by; caption_alt or caption_raw are none.
+_LANGUAGES = frozenset(
+    """
+    aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo
+    es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg
+    ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn
+    no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta
+    te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+    """.split()  # noqa: SIM905 - a list literal of these would be two hundred lines
+)
 
 # Invisible characters that reorder or pad what a person reads; the joiners that emoji and scripts need are kept.
 _INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
@@ -40,13 +68,14 @@ _ONE_SIDED_CHINESE = re.compile(
 _CAPITALS = re.compile(r"\b(?:[A-Z]{2,}|[B-HJ-Z])\b")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Caption:
-    """What is known in words about one sticker file.
+    """What is known in words about one sticker.
 
     Attributes:
         texts: cleaned captions, best first; never empty, but the only text is ``""`` if nothing is known.
         attributes: every other metadata field; the fields of a dict named ``attributes`` are taken in one by one.
+            ``languages``, where any is known, has an entry for each of ``texts`` (``""``: not known).
         license: licence as the metadata names it, or None.
         split: ``train``, ``val`` or ``test`` where the metadata demands one, or None.
     """
@@ -87,7 +116,7 @@ def is_flippable(caption: str) -> bool:
     return not any(word in _ONE_SIDED or word.removesuffix("s") in _ONE_SIDED for word in words)
 
 
-def caption_from_name(path: Path) -> str:
+def caption_from_name(path: PurePath) -> str:
     """The file name as words: underscores and dashes become spaces, trailing numbers go.
 
     Raises:
@@ -97,111 +126,276 @@ def caption_from_name(path: Path) -> str:
     return clean_caption(re.sub(r"(\s*\(?\d+\)?)+$", "", words))
 
 
-def find_captions(root: Path, files: Sequence[Path]) -> tuple[dict[Path, Caption], list[StickerError]]:
-    """Captions for ``files`` (below ``root``): from ``metadata.jsonl``, else a ``.txt`` beside, else the name.
+def emoji_name(text: str) -> str | None:
+    """The English name of the emoji that a text consists of ("smiling face with sunglasses"); None if it is no emoji.
 
-    A ``metadata.jsonl`` speaks for the files of its folder and the folders below; the nearest one wins. Its lines
-    are objects with ``file_name`` and ``caption`` (or ``text``); ``caption_*`` are further captions, ``license``
-    and ``split`` are understood, every other field is kept as an attribute.
+    Several emoji give their names with commas between.
+    """
+    import emoji  # its table takes a moment to load, and only preparation needs it
+
+    text = text.strip()
+    if not text or text.isascii() or not emoji.purely_emoji("".join(text.split())):
+        return None
+    names = [emoji.EMOJI_DATA[found["emoji"]]["en"] for found in emoji.emoji_list(text)]
+    return ", ".join(name.strip(":").replace("_", " ") for name in dict.fromkeys(names))
+
+
+def find_captions(
+    tree: Tree,
+    stickers: Sequence[str],
+    columns: Sequence[str] = (),
+    further: Mapping[str, dict[str, Any]] | None = None,
+) -> tuple[dict[str, Caption], list[StickerError]]:
+    """Captions for ``stickers``: from metadata files, else a ``.txt`` beside, else their emoji, else the name.
+
+    Metadata files are called ``metadata`` or ``captions`` and end in ``.jsonl``, ``.csv``, ``.tsv`` or ``.parquet``.
+    They speak for the files of their folder and the folders below; the nearest one wins. What they say of a sticker
+    is an object or a row with ``file_name``; :func:`make_caption` says what is understood of it.
+
+    Args:
+        tree: where metadata is read.
+        stickers: names in it.
+        columns: fields that are captions, instead of :data:`CAPTION_FIELDS`.
+        further: what is known from elsewhere, by sticker; metadata files are asked first.
 
     Returns:
-        The captions by file, and the problems: bad metadata lines (with their number), and the files whose caption
-        cannot be used, which are then missing among the captions.
+        The captions by sticker, and the problems: bad metadata lines (with their number), and the stickers whose
+        caption cannot be used, which are then missing among the captions. Their paths are names in the tree.
     """
-    wanted = set(files)
-    entries: dict[Path, tuple[dict[str, Any], Path, int]] = {}
+    wanted = set(stickers)
+    entries: dict[str, tuple[dict[str, Any], str]] = {
+        sticker: (entry, "") for sticker, entry in (further or {}).items() if sticker in wanted
+    }
     problems: list[StickerError] = []
-    folders = {parent for file in files for parent in file.parents if parent.is_relative_to(root)} | {root}
-    for folder in sorted(folders, key=lambda folder: (len(folder.parts), folder)):
-        metadata = folder / METADATA
-        if not _inside(metadata, root):
-            continue
-        here: set[Path] = set()
-        for number, entry in _metadata_lines(metadata, problems):
-            file = Path(os.path.normpath(folder / entry["file_name"]))
+    metadata = [name for name in tree.names if is_metadata(name)]
+    for name in sorted(metadata, key=lambda name: (name.count("/"), name)):
+        here: set[str] = set()
+        for where, entry in _entries(tree, name, problems):
+            file = posixpath.normpath(posixpath.join(posixpath.dirname(name), _file_of(entry)))
             if file not in wanted:
-                problems.append(
-                    StickerError(metadata, f"line {number}: {entry['file_name']!r} is not among the stickers here")
-                )
+                problems.append(StickerError(name, f"{where}: {_file_of(entry)!r} is not among the stickers here"))
             elif file in here:
-                problems.append(StickerError(metadata, f"line {number}: {entry['file_name']!r} was named before"))
+                problems.append(StickerError(name, f"{where}: {_file_of(entry)!r} was named before"))
             else:
                 here.add(file)
-                entries[file] = entry, metadata, number
-    captions: dict[Path, Caption] = {}
-    for file in files:
-        entry, where, number = entries.get(file, ({}, file, 0))
+                entries[file] = entry, f"{posixpath.basename(name)}, {where}"
+    texts = {name for name in tree.names if name.endswith(".txt")}
+    captions: dict[str, Caption] = {}
+    for sticker in stickers:
+        entry, where = entries.get(sticker, ({}, ""))
+        beside = next((name for name in _beside(sticker) if name in texts), None)
         try:
-            captions[file] = _caption(file, entry, root)
+            captions[sticker] = make_caption(
+                entry, sticker, columns, None if beside is None else lambda name=beside: _text_file(tree, name)
+            )
         except ValueError as error:
-            reason = f"{error} ({where.name}, line {number})" if number else str(error)
-            problems.append(StickerError(file, reason))
+            problems.append(StickerError(sticker, f"{error} ({where})" if where else str(error)))
     return captions, problems
 
 
-def _caption(file: Path, entry: dict[str, Any], root: Path) -> Caption:
-    rest = {key: value for key, value in entry.items() if key != "file_name"}
-    texts = []
-    first = "caption" if rest.get("caption") else "text"
-    for key in [first, *sorted(key for key in rest if key.startswith("caption_"))]:
-        text = rest.pop(key, None)
-        if text is not None and not isinstance(text, str):
-            raise ValueError(f"the field {key!r} is not text")
-        texts.append(clean_caption(text or ""))
-    rest.pop("caption", None)
-    texts = list(dict.fromkeys(text for text in texts if text))
-    beside = file.with_suffix(".txt")
-    if not texts and _inside(beside, root):
-        with beside.open("rb") as stream:
-            head = stream.read(16 * MAX_CHARACTERS + 1)
-        # Only a text cut off here may end within a character.
-        errors = "ignore" if len(head) > 16 * MAX_CHARACTERS else "strict"
-        try:
-            texts = [clean_caption(head.decode("utf-8-sig", errors))]
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{beside.name} is not UTF-8 text") from error
-    if not any(texts):
-        texts = [caption_from_name(file)]
+def is_metadata(name: str) -> bool:
+    """Whether a file of this name says something about other files, see :func:`find_captions`."""
+    return PurePosixPath(name.lower()).name in _METADATA_NAMES
+
+
+def make_caption(
+    entry: Mapping[str, Any],
+    sticker: str,
+    columns: Sequence[str] = (),
+    beside: Callable[[], str] | None = None,
+) -> Caption:
+    """What a metadata entry says of a sticker.
+
+    The first caption is the first of ``columns`` (else of :data:`CAPTION_FIELDS`) that says something: a text, a list
+    of texts, or an object of texts by language. Further ones are those of the other ``columns``, and the fields
+    ``caption_*``, whose ending may be a language (``caption_zh``, ``caption_pt_BR``); ``language`` is that of the
+    first field. An emoji, as a caption or among the tags (fields ``emoji``, ``tags`` and the like), adds its English
+    name. ``license`` and ``split`` are understood, every other field is kept as an attribute.
+
+    Args:
+        entry: the fields.
+        sticker: its name, for a caption where nothing else gives one.
+        columns: fields that are captions.
+        beside: gives the text of a file beside it; called if the entry has no caption.
+
+    Raises:
+        ValueError: a caption is not text or was cut, or a field that is understood has an impossible value.
+    """
+    rest = {key: value for key, value in entry.items() if key != _file_field(entry)}
+    first = next((key for key in (columns or CAPTION_FIELDS) if rest.get(key)), None)
+    further = [key for key in rest if re.match("(caption|text)_", key)]
+    pairs: list[tuple[str, str]] = []
+    for key in [first, *(columns or ()), *sorted(further)]:
+        if key is not None and key in rest:
+            language = _language(key.partition("_")[2])
+            if key == first and _language(rest.get("language")):
+                language = _language(rest.pop("language"))
+            pairs += _texts(key, rest.pop(key), language)
+    for key in ("caption", "text"):
+        if not rest.get(key, True):
+            del rest[key]  # there, but empty
+    if not pairs and beside is not None:
+        pairs = [(clean_caption(beside()), "")]
+    tags = [tag for key in _TAG_FIELDS for tag in _tags(rest.get(key))]
+    pairs += [(name, "en") for name in map(emoji_name, [text for text, _ in pairs] + tags[:MAX_TAGS]) if name]
+    pairs = _without_repeats(pairs) or [(caption_from_name(PurePosixPath(sticker)), "")]
     licence, split = rest.pop("license", None), rest.pop("split", None)
-    if split is not None and str(split).casefold() not in _SPLIT_NAMES:
+    if split is not None and str(split).casefold() not in SPLIT_NAMES:
         raise ValueError(f"the split {split!r} is none of {', '.join(SPLITS)}")
     nested = rest.pop("attributes", None)
     if nested is not None and not isinstance(nested, dict):
         raise ValueError("the field 'attributes' is not an object")
+    attributes = {**rest, **(nested or {})}
+    if any(language for _, language in pairs):
+        attributes["languages"] = [language for _, language in pairs]
     return Caption(
-        tuple(texts),
-        {**rest, **(nested or {})},
+        tuple(text for text, _ in pairs),
+        attributes,
         None if licence is None else clean_caption(str(licence)),
-        None if split is None else _SPLIT_NAMES[str(split).casefold()],
+        None if split is None else SPLIT_NAMES[str(split).casefold()],
     )
 
 
-def _inside(file: Path, root: Path) -> bool:
-    """Whether this is a file, and not a link to somewhere outside of the folder that the user named."""
-    return file.is_file() and (not file.is_symlink() or file.resolve().is_relative_to(root.resolve()))
+def _without_repeats(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Texts that say something new; an emoji's name is nothing new where it only differs in capitals."""
+    kept: list[tuple[str, str]] = []
+    seen: set[str] = set()
+    for text, language in pairs:
+        if text and text not in seen and not (language == "en" and text.casefold() in {s.casefold() for s in seen}):
+            seen.add(text)
+            kept.append((text, language))
+    return kept
 
 
-def _metadata_lines(metadata: Path, problems: list[StickerError]) -> Iterator[tuple[int, dict[str, Any]]]:
-    with metadata.open("rb") as stream:
-        number = 0
-        while line := stream.readline(MAX_LINE_BYTES + 1):
+def _texts(key: str, value: Any, language: str) -> list[tuple[str, str]]:
+    if isinstance(value, dict) and not any(isinstance(text, dict) for text in value.values()):
+        return [pair for name, text in value.items() for pair in _texts(key, text, _language(name))]
+    values = value if isinstance(value, list) else [value]
+    if not all(text is None or isinstance(text, str) for text in values):
+        raise ValueError(f"the field {key!r} is not text")
+    return [(clean_caption(text), language) for text in values if text and text.strip()]
+
+
+def _language(name: Any) -> str:
+    """``zh``, ``pt-BR``; empty if it is no language."""
+    name = str(name).replace("_", "-")
+    return name if name.partition("-")[0] in _LANGUAGES and re.fullmatch("[A-Za-z0-9-]{2,20}", name) else ""
+
+
+def _tags(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [tag for tag in values if isinstance(tag, str) and len(tag) <= MAX_CHARACTERS]
+
+
+def _beside(sticker: str) -> tuple[str, ...]:
+    """Names of the text file for a sticker: ``a.txt``, and for ``a.tar.png`` also the ``a.txt`` of a WebDataset."""
+    folder, _, name = sticker.rpartition("/")
+    stems = dict.fromkeys((name.rpartition(".")[0] or name, name.lstrip(".").partition(".")[0]))
+    return tuple(f"{folder}/{stem}.txt" if folder else f"{stem}.txt" for stem in stems)
+
+
+def _text_file(tree: Tree, name: str) -> str:
+    with tree.open(name) as stream:
+        head = stream.read(16 * MAX_CHARACTERS + 1)
+    # Only a text cut off here may end within a character.
+    errors = "ignore" if len(head) > 16 * MAX_CHARACTERS else "strict"
+    try:
+        return head.decode("utf-8-sig", errors)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{posixpath.basename(name)} is not UTF-8 text") from error
+
+
+# Metadata files
+
+
+def _file_field(entry: Mapping[str, Any]) -> str | None:
+    return next((key for key in _FILE_FIELDS if isinstance(entry.get(key), str)), None)
+
+
+def _file_of(entry: Mapping[str, Any]) -> str:
+    key = _file_field(entry)
+    return "" if key is None else entry[key]
+
+
+def _entries(tree: Tree, name: str, problems: list[StickerError]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a metadata file says, each entry with its place ("line 3"); what cannot be read is a problem."""
+    reader = _METADATA_NAMES[PurePosixPath(name.lower()).name]
+    try:
+        with tree.open(name) as stream:
+            for where, read in reader(stream):
+                try:
+                    entry = read()
+                    if not isinstance(entry, dict) or not _file_of(entry):
+                        raise ValueError("not an object with a 'file_name'")
+                except (ValueError, RecursionError) as error:
+                    problems.append(StickerError(name, f"{where}: {error or type(error).__name__}"))
+                else:
+                    yield where, entry
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+        reason = error.reason if isinstance(error, StickerError) else str(error)
+        problems.append(StickerError(name, f"cannot be read: {reason}"))
+
+
+_Reader = Iterator[tuple[str, Callable[[], Any]]]
+
+
+def _json_lines(stream: io.BufferedIOBase) -> _Reader:
+    number = 0
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        rest = line
+        while rest and not rest.endswith(b"\n"):  # pass over what is left of a line that is too long
+            rest = stream.readline(MAX_LINE_BYTES)
+        if line.strip():
+            yield f"line {number}", lambda line=line: _json_line(line)
+
+
+def _json_line(line: bytes) -> Any:
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
+    return json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant)
+
+
+def _table_lines(stream: io.BufferedIOBase, delimiter: str) -> _Reader:
+    text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+    rows = csv.DictReader(text, delimiter=delimiter, strict=True)
+    for row in rows:
+        # Empty cells say nothing; cells beyond the head have no name.
+        yield (
+            f"line {rows.line_num}",
+            lambda row=row: {key: cell for key, cell in row.items() if key and isinstance(cell, str) and cell},
+        )
+
+
+def _parquet_rows(stream: io.BufferedIOBase) -> _Reader:
+    number = 0
+    for batch in pq.ParquetFile(stream).iter_batches(batch_size=4096):
+        for row in batch.to_pylist():
             number += 1
-            rest = line
-            while rest and not rest.endswith(b"\n"):  # pass over what is left of a line that is too long
-                rest = stream.readline(MAX_LINE_BYTES)
-            if not line.strip():
-                continue
-            try:
-                if len(line) > MAX_LINE_BYTES:
-                    raise ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
-                entry = json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant)
-                if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
-                    raise ValueError("not an object with a 'file_name'")
-            except (ValueError, RecursionError) as error:
-                problems.append(StickerError(metadata, f"line {number}: {error or type(error).__name__}"))
-            else:
-                yield number, entry
+            yield f"row {number}", lambda row=row: plain(row)
+
+
+def plain(value: Any) -> Any:
+    """A value of a table as JSON has it: bytes are left out, what is no number is None, times become text."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items() if not isinstance(item, bytes)}
+    if isinstance(value, list):
+        return [plain(item) for item in value if not isinstance(item, bytes)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
+
+
+_ENDINGS: dict[str, Callable[[io.BufferedIOBase], _Reader]] = {
+    "jsonl": _json_lines,
+    "csv": functools.partial(_table_lines, delimiter=","),
+    "tsv": functools.partial(_table_lines, delimiter="\t"),
+    "parquet": _parquet_rows,
+}
+_METADATA_NAMES = {
+    f"{stem}.{ending}": reader for stem in ("metadata", "captions") for ending, reader in _ENDINGS.items()
+}

@@ -199,8 +199,9 @@ def code_versions() -> dict[str, dict[str, str]]:
         return digest.hexdigest()[:16]
 
     libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "pyarrow")}
+    reading = [f"rdtf.data.{name}" for name in ("read", "pieces", "tables", "trees", "sources")]
     return {
-        "frames": {"the reading code": source("rdtf.data.read", "rdtf.data.sources", "rdtf.pixels"), **libraries},
+        "frames": {"the reading code": source("rdtf.pixels", *reading), **libraries},
         "facts": {
             "the describing code": source("rdtf.data.onefile", "rdtf.data.keyframes"),
             **{name: version(name) for name in ("numpy", "scipy")},

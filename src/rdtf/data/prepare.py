@@ -40,9 +40,8 @@ from rdtf.data.dataset import (
 )
 from rdtf.data.journal import ENTRY, Journal, Ledger, find
 from rdtf.data.onefile import FACTS, Decoder, Job, Kind, OneFile, code_versions, rows_of
-from rdtf.data.read import SUFFIXES
 from rdtf.data.settings import PARTS, PrepareSettings
-from rdtf.data.sources import Item, find_items, source_labels
+from rdtf.data.sources import KNOWN, Item, find_items, source_labels
 from rdtf.data.workers import run_local
 from rdtf.progress import bars, console
 from rdtf.sticker import StickerError
@@ -99,14 +98,14 @@ def prepare(
     overwrite: bool = False,
     decoder: Decoder = Item.read,
 ) -> PrepareReport:
-    """Read folders of sticker files (with their subfolders) into a dataset at ``out``.
+    """Read folders of sticker files (with their subfolders), archives, tables and files into a dataset at ``out``.
 
     Rows are in the order of the sources, within each in the order of the paths. Of stickers whose frames are equal
     once scaled, the first one stays. The dataset appears whole or not at all. A run that was stopped, by whatever,
     goes on where it was when it is called again; over a finished dataset only what has changed is done.
 
     Args:
-        sources: folders; nothing is followed out of them.
+        sources: folders and files, see :func:`~rdtf.data.sources.find_items`; nothing is followed out of them.
         out: a new folder, outside of the sources, or a dataset that was made from the same sources.
         settings: defaults if None.
         overwrite: let a dataset at ``out`` become one of other settings or sources (nothing else is ever replaced).
@@ -121,7 +120,7 @@ def prepare(
     settings = settings or PrepareSettings.model_validate({})
     sources, out = [Path(source) for source in sources], Path(out)
     _check_places(sources, out)
-    found = _find(sources)
+    found = _find(sources, settings.captions)
     about = _about(sources, found, settings)
     with _building(out) as building:
         past = _Past.of(out, overwrite)
@@ -143,8 +142,8 @@ def _check_places(sources: Sequence[Path], out: Path) -> None:
     if not sources:
         raise ValueError("give at least one folder of stickers")
     for source in sources:
-        if not source.is_dir():
-            raise ValueError(f"{source}: no such folder; a source is a folder of sticker files")
+        if not source.exists():
+            raise ValueError(f"{source}: no such folder or file; a source is a folder of stickers, or an archive")
         here, there = source.resolve(), out.resolve()
         if there.is_relative_to(here) or here.is_relative_to(there):
             raise ValueError(f"the dataset {out} and its source {source} lie within each other; choose another folder")
@@ -163,13 +162,13 @@ class _FoundAll:
     passed_over: int = 0
 
 
-def _find(sources: Sequence[Path]) -> _FoundAll:
+def _find(sources: Sequence[Path], captions: Sequence[str]) -> _FoundAll:
     together = _FoundAll()
     for source, label in zip(sources, source_labels(sources), strict=True):
-        found = find_items(source, label)
+        found = find_items(source, label, captions)
         if not found.items:
             reasons = "".join(f"; {problem.file}: {problem.reason}" for problem in found.problems[:3])
-            raise ValueError(f"{source} holds no sticker (known endings: {', '.join(sorted(SUFFIXES))}){reasons}")
+            raise ValueError(f"{source} holds no sticker (known endings: {', '.join(KNOWN)}){reasons}")
         together.items += found.items
         together.problems += found.problems
         together.passed_over += found.passed_over
@@ -182,7 +181,9 @@ def _about(sources: Sequence[Path], found: _FoundAll, settings: PrepareSettings)
     parts = {name: {**settings.part(name), **versions.get(name, {})} for name in PARTS if name != "running"}
     words = hashlib.sha256()
     for item in found.items:
-        words.update(json.dumps([item.name, vars(item.caption)], sort_keys=True).encode())
+        known = item.caption
+        said = [item.name, known.texts, known.attributes, known.license, known.split]
+        words.update(json.dumps(said, sort_keys=True).encode())
     for problem in found.problems:
         words.update(json.dumps([problem.file, problem.reason]).encode())
     places = hashlib.sha256("\0".join(str(source.resolve()) for source in sources).encode("utf-8", "surrogateescape"))

@@ -17,6 +17,7 @@ import math
 import re
 import stat
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from rdtf.sticker import Sticker, StickerError
 
 _AVIF = frozenset({".avif"}) if features.check("avif") else frozenset()
 SUFFIXES = _AVIF | {
-    ".gif", ".webp", ".png", ".apng", ".jpg", ".jpeg", ".json", ".tgs", ".webm", ".mkv", ".mp4", ".mov"
+    ".gif", ".webp", ".png", ".apng", ".jpg", ".jpeg", ".json", ".lottie", ".tgs", ".webm", ".mkv", ".mp4", ".mov"
 }  # fmt: skip
 """Endings of the files that can be read, in lower case."""
 
@@ -66,7 +67,7 @@ class ReadLimits:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One file on its way: its bytes and what the caller wants."""
 
     path: Path
@@ -74,8 +75,10 @@ class _Job:
     size: int | None
     max_frames: int | None
     limits: ReadLimits
+    animation: str | None = None
 
     def refuse(self, reason: str) -> StickerError:
+        """The error to raise about this file."""
         return StickerError(self.path, reason)
 
     def check(self, frames: int, width: int, height: int) -> None:
@@ -89,6 +92,7 @@ class _Job:
             raise self.refuse(f"{frames} frames of {width} x {height} px are too much to decode")
 
     def check_seconds(self, seconds: float) -> None:
+        """Raise if it is too long."""
         if seconds > self.limits.seconds:
             raise self.refuse(f"{seconds:.1f} s is too long (at most {self.limits.seconds:g} s)")
 
@@ -115,7 +119,7 @@ class _Job:
         return np.where(frame[..., 3:] > 0, frame, np.uint8(0))
 
 
-_Frames = tuple[list[np.ndarray], np.ndarray]
+Frames = tuple[list[np.ndarray], np.ndarray]
 
 
 def read_sticker(
@@ -125,7 +129,7 @@ def read_sticker(
     max_frames: int | None = None,
     limits: ReadLimits = ReadLimits(),
 ) -> Sticker:
-    """Read GIF, WebP, (A)PNG, JPEG, AVIF, Lottie JSON, TGS, WebM, MP4 or MOV, still or animated.
+    """Read GIF, WebP, (A)PNG, JPEG, AVIF, Lottie JSON, dotLottie, TGS, WebM, MP4 or MOV, still or animated.
 
     The first bytes of the file say what it is, not its name. The colour under alpha 0 comes back as 0. A
     still picture lasts 1 s. GIF frames of 10 ms or less last 100 ms, as browsers show them.
@@ -155,8 +159,12 @@ def read_sticker_bytes(
     size: int | None = None,
     max_frames: int | None = None,
     limits: ReadLimits = ReadLimits(),
+    animation: str | None = None,
 ) -> Sticker:
-    """:func:`read_sticker` for the bytes of a file, which errors call ``name``: the member of an archive, a cell."""
+    """:func:`read_sticker` for the bytes of a file, which errors call ``name``: the member of an archive, a cell.
+
+    ``animation`` is the one of a dotLottie file that is read, see :func:`lottie_animations`; None for its first.
+    """
     for option, value in (("size", size), ("max_frames", max_frames)):
         if value is not None and value < 1:
             raise ValueError(f"{option} must be 1 or more, got {value}")
@@ -164,7 +172,7 @@ def read_sticker_bytes(
     if not data:
         raise StickerError(path, "is empty")
     try:
-        frames, durations = _reader(path, data)(_Job(path, data, size, max_frames, limits))
+        frames, durations = _reader(path, data)(Job(path, data, size, max_frames, limits, animation))
     except StickerError:
         raise
     except Exception as error:  # decoders raise nearly every type there is on damaged files
@@ -185,7 +193,7 @@ def _load(path: Path, limits: ReadLimits) -> bytes:
         raise StickerError(path, error.strerror or str(error)) from error
 
 
-def _reader(path: Path, data: bytes) -> Callable[[_Job], _Frames]:
+def _reader(path: Path, data: bytes) -> Callable[[Job], Frames]:
     """What the first bytes say."""
     for magic, pillow_format in _PICTURES.items():
         if data.startswith(magic):
@@ -200,6 +208,8 @@ def _reader(path: Path, data: bytes) -> Callable[[_Job], _Frames]:
         return functools.partial(_video, kind="mov")
     if data.startswith(b"\x1f\x8b"):
         return _tgs
+    if data.startswith(b"PK\3\4"):
+        return _dotlottie
     if data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return _lottie
     readable = ", ".join(sorted(SUFFIXES))
@@ -216,7 +226,7 @@ _PICTURES = {
 # Pictures: Pillow
 
 
-def _picture(job: _Job, kind: str) -> _Frames:
+def _picture(job: Job, kind: str) -> Frames:
     data = job.data
     if len(data) > job.limits.image_bytes:
         raise job.refuse(f"{len(data) / 2**20:.0f} MiB is too large for a picture")
@@ -277,7 +287,7 @@ def _engine() -> tvg.Engine:
     return tvg.Engine(threads=0)
 
 
-def _tgs(job: _Job) -> _Frames:
+def _tgs(job: Job) -> Frames:
     """Gzip around Lottie JSON. The limit counts what all gzip members together inflate to."""
     rest, inflated, most = job.data, b"", job.limits.lottie_bytes
     while rest.startswith(b"\x1f\x8b"):
@@ -291,7 +301,51 @@ def _tgs(job: _Job) -> _Frames:
     return _lottie(replace(job, data=inflated))
 
 
-def _lottie(job: _Job) -> _Frames:
+def lottie_animations(stream: io.BufferedIOBase) -> list[str]:
+    """The ids of the animations in a dotLottie file, in its order.
+
+    Raises:
+        ValueError, zipfile.BadZipFile, KeyError: it is none, or damaged.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        manifest = json.loads(_unpacked(archive, "manifest.json", 2**20))
+    return list(dict.fromkeys(animation["id"] for animation in manifest["animations"]))
+
+
+def _dotlottie(job: Job) -> Frames:
+    """ZIP around Lottie JSON and its pictures (https://dotlottie.io/spec/1.0 and 2.0), which are put into the JSON."""
+    most = job.limits.lottie_bytes
+    ids = lottie_animations(io.BytesIO(job.data))
+    chosen = ids[0] if job.animation is None else job.animation
+    with zipfile.ZipFile(io.BytesIO(job.data)) as archive:
+        names = set(archive.namelist())
+        place = next((name for name in (f"animations/{chosen}.json", f"a/{chosen}.json") if name in names), None)
+        if place is None:
+            raise job.refuse(f"has no animation {chosen!r} in it")
+        data = _unpacked(archive, place, most)
+        most -= len(data)
+        root = json.loads(data)
+        for asset in root.get("assets") or []:
+            picture = next(
+                (name for folder in ("images", "i") if (name := f"{folder}/{asset.get('p')}") in names), None
+            )
+            if picture is not None:
+                data = _unpacked(archive, picture, most)
+                most -= len(data)
+                kind = "jpeg" if data.startswith(b"\xff\xd8") else "webp" if data[8:12] == b"WEBP" else "png"
+                asset |= {"p": f"data:image/{kind};base64,{base64.b64encode(data).decode()}", "u": "", "e": 1}
+    return _lottie(replace(job, data=json.dumps(root).encode()))
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    with archive.open(name) as stream:
+        data = stream.read(max(0, most) + 1)
+    if len(data) > most:
+        raise ValueError(f"{name} unpacks to too much")
+    return data
+
+
+def _lottie(job: Job) -> Frames:
     width, height, fps, length = _check_lottie(job)
     longer = max(width, height)
     scale = (job.size or min(VECTOR_SIZE, longer)) / longer
@@ -333,7 +387,7 @@ def _lottie(job: _Job) -> _Frames:
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
-def _check_lottie(job: _Job) -> tuple[float, float, float, float]:
+def _check_lottie(job: Job) -> tuple[float, float, float, float]:
     """Width, height, frames a second and length in frames of a Lottie file that is safe to draw."""
     data, limits = job.data, job.limits
     if len(data) > limits.lottie_bytes:
@@ -365,7 +419,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_layers(job: _Job, root: dict[str, Any]) -> None:
+def _check_layers(job: Job, root: dict[str, Any]) -> None:
     """No endless references, not too many layers, no pictures from outside the file."""
     assets = {str(asset.get("id")): asset for asset in root.get("assets") or []}
     for asset in assets.values():
@@ -393,7 +447,7 @@ def _check_layers(job: _Job, root: dict[str, Any]) -> None:
         raise job.refuse(f"unfolds to more than {job.limits.lottie_nodes} layers")
 
 
-def _check_embedded(job: _Job, source: str) -> None:
+def _check_embedded(job: Job, source: str) -> None:
     if not source.startswith("data:image/"):
         raise job.refuse(f"needs the picture {source[:80]!r}, which lies outside the file; embed it")
     with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])), formats=("PNG", "JPEG", "WEBP")) as image:
@@ -406,7 +460,7 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _FORMATS = {"matroska": "matroska,webm", "mov": "mov,mp4,m4a,3gp,3g2,mj2"}
 
 
-def _video(job: _Job, kind: str) -> _Frames:
+def _video(job: Job, kind: str) -> Frames:
     if len(job.data) > job.limits.video_bytes:
         raise job.refuse(f"{len(job.data) / 2**20:.0f} MiB is too large for a video")
     if _is_cut(job.data, kind):
@@ -437,13 +491,13 @@ def _video(job: _Job, kind: str) -> _Frames:
     return frames, durations
 
 
-def _open_video(job: _Job, kind: str) -> Any:
+def _open_video(job: Job, kind: str) -> Any:
     # A format by name, a white list and no protocols: a playlist in disguise must not open other files.
     options = {"format_whitelist": _FORMATS[kind], "protocol_whitelist": ""}
     return av.open(io.BytesIO(job.data), format=kind, options=options)
 
 
-def _video_times(job: _Job, kind: str) -> tuple[np.ndarray, float]:
+def _video_times(job: Job, kind: str) -> tuple[np.ndarray, float]:
     """When each frame begins and the last one ends (milliseconds), from the packets, nothing decoded."""
     with _open_video(job, kind) as container:
         if not container.streams.video:

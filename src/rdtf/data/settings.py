@@ -17,6 +17,7 @@ class PrepareSettings(BaseModel):
         split_by: what the split is drawn from: the frames, or the first caption, so that equal captions (an
             emoji as a GIF and as a Lottie) are never on two sides.
         seed: of the splits.
+        captions: metadata fields or columns that are captions; the usual names if empty.
         cluster_seed: of the clusterings.
         time_limit: seconds of processor time that one file may take.
         memory_limit: MiB that decoding one file may take, beyond what frames of the wanted size need.
@@ -29,6 +30,7 @@ class PrepareSettings(BaseModel):
     splits: tuple[float, float, float] = (0.9, 0.05, 0.05)
     split_by: Literal["content", "caption"] = "content"
     seed: int = Field(0, ge=0)
+    captions: tuple[str, ...] = ()
     cluster_seed: int = Field(0, ge=0)
     time_limit: float = Field(30.0, gt=0)
     memory_limit: int = Field(1024, ge=64)
@@ -52,7 +54,7 @@ class PrepareSettings(BaseModel):
 PARTS: dict[str, set[str]] = {
     "frames": {"size", "max_frames"},
     "facts": {"cluster_seed"},
-    "rows": {"splits", "split_by", "seed"},
+    "rows": {"splits", "split_by", "seed", "captions"},
     "limits": {"time_limit", "memory_limit"},
     "running": {"workers"},
 }

@@ -1,0 +1,346 @@
+"""Folders and archives behind one face: the names of their files, and the bytes of one of them.
+
+Archives are listed under limits and read member by member; nothing is unpacked to disk, and no name of theirs ever
+becomes a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import io
+import os
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from rdtf.sticker import StickerError
+
+ARCHIVES = (".zip", ".wastickers", ".tar", ".tar.gz", ".tgz")
+"""Endings of archives."""
+MAX_TEXT_BYTES = 256 * 2**20
+"""The largest metadata file that is read out of an archive."""
+_TEXTS = (".txt", ".json", ".jsonl", ".csv", ".tsv")
+
+
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """What an archive may ask for at most."""
+
+    members: int = 200_000
+    total_bytes: int = 50 * 10**9  # inflated
+    gzip_bytes: int = 4 * 10**9  # inflated, where each member can only be reached through all before it
+    ratio: int = 200  # inflated to stored, of what is larger than ratio_from
+    ratio_from: int = 2**20
+    header_bytes: int = 2**20
+    depth: int = 32
+    name: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where in an archive a file is.
+
+    Attributes:
+        kind: how to get at it.
+        offset: of its local header in a ZIP; of its data in a TAR, or in what a compressed TAR inflates to.
+        stored: bytes in the archive.
+        size: bytes of the file.
+        crc: of a ZIP's file; else 0.
+    """
+
+    kind: Literal["zip", "deflated zip", "tar", "tar.gz"]
+    offset: int
+    stored: int
+    size: int
+    crc: int = 0
+
+
+@runtime_checkable
+class Tree(Protocol):
+    """Files below a folder or in an archive.
+
+    Attributes:
+        names: of all regular files that are not hidden, sorted, with "/" between folders, relative to the root.
+        problems: what is not a file that can be used: links, devices, bad names. Paths are relative to the root.
+        hidden: number of hidden files.
+    """
+
+    names: list[str]
+    problems: list[StickerError]
+    hidden: int
+
+    def place(self, name: str) -> tuple[str, Member | None]:
+        """The file on disk, and where in it."""
+        ...
+
+    def open(self, name: str) -> io.BufferedIOBase:
+        """The bytes of a file (of ``names``, or a KeyError or OSError says otherwise)."""
+        ...
+
+
+def is_archive(name: str) -> bool:
+    """Whether a name ends like an archive's."""
+    return name.lower().endswith(ARCHIVES)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file, or a folder above it, is hidden or belongs to a system (``__MACOSX``)."""
+    *folders, last = name.split("/")
+    return last.startswith(".") or any(folder.startswith((".", "__")) for folder in folders)
+
+
+class FolderTree:
+    """The files of a folder and its subfolders; links are followed to files inside, and to nothing else."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.names: list[str] = []
+        self.problems: list[StickerError] = []
+        self.hidden = 0
+        inside = root.resolve()
+        waiting = [""]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                with os.scandir(root / folder) as entries:
+                    for entry in entries:
+                        self._take(f"{folder}{entry.name}", entry, inside, waiting)
+            except OSError as error:
+                self._refuse(folder.rstrip("/") or ".", error.strerror or str(error))
+        self.names.sort()
+
+    def _take(self, name: str, entry: os.DirEntry[str], inside: Path, folders: list[str]) -> None:
+        if entry.is_dir(follow_symlinks=False):
+            if not entry.name.startswith((".", "__")):
+                folders.append(f"{name}/")
+        elif entry.is_symlink() and entry.is_dir():
+            self._refuse(name, "a link to a folder is not followed")
+        elif entry.name.startswith("."):
+            self.hidden += 1
+        elif entry.is_symlink() and not (self.root / name).resolve().is_relative_to(inside):
+            self._refuse(name, "a link out of the folder is not followed")
+        elif not entry.is_file():
+            self._refuse(name, "not a regular file")
+        else:
+            self.names.append(name)
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self.problems.append(StickerError(name, reason))
+
+    def place(self, name: str) -> tuple[str, None]:
+        """See :class:`Tree`."""
+        return f"{self.root}{os.sep}{name}", None
+
+    def open(self, name: str) -> io.BufferedIOBase:
+        """See :class:`Tree`."""
+        return (self.root / name).open("rb")
+
+
+class ArchiveTree:
+    """The files in a ZIP or TAR archive.
+
+    Args:
+        file: the archive.
+        limits: what it may ask for.
+
+    Raises:
+        StickerError: it is damaged, no archive, or beyond the limits.
+    """
+
+    def __init__(self, file: Path, limits: ArchiveLimits = ArchiveLimits()) -> None:
+        self.file = file
+        self.problems: list[StickerError] = []
+        self.hidden = 0
+        self.members: dict[str, Member] = {}
+        self._texts: dict[str, bytes] = {}
+        try:
+            with file.open("rb") as stream:
+                head = stream.read(4)
+                stream.seek(0)
+                listing = _zip_members if head[:2] == b"PK" else _tar_members
+                self._collect(listing(file, stream, limits), limits, file.stat().st_size)
+        except StickerError:
+            raise
+        except Exception as error:  # zipfile and tarfile raise nearly every type there is on damaged files
+            raise StickerError(file, f"no archive that can be read ({type(error).__name__}: {error})") from error
+        self.names = sorted(self.members)
+
+    def _collect(self, listing: _Listing, limits: ArchiveLimits, length: int) -> None:
+        count = total = texts = 0
+        for raw, member, read in listing:
+            count += 1
+            if count > limits.members:
+                raise StickerError(self.file, f"more than {limits.members:,} files in one archive; split it up")
+            shown = raw[: limits.name].replace("\0", "\\0")
+            if isinstance(member, str):
+                self.problems.append(StickerError(shown, member))
+                continue
+            total += member.size
+            most = limits.gzip_bytes if member.kind == "tar.gz" else limits.total_bytes
+            if total > min(most, max(limits.ratio * length, limits.ratio_from)):
+                raise StickerError(self.file, f"unpacks to more than {total / 10**6:,.0f} MB, which is too much for it")
+            try:
+                name = _checked_name(raw, limits)
+                if member.size > limits.ratio_from and member.size > limits.ratio * member.stored:
+                    raise ValueError(f"unpacks to more than {limits.ratio} times its size")
+                if name in self.members:
+                    raise ValueError("is twice in the archive; the first one is taken")
+            except ValueError as error:
+                self.problems.append(StickerError(shown, str(error)))
+                continue
+            if is_hidden(name):
+                self.hidden += 1
+                continue
+            self.members[name] = member
+            # Going back for a text would mean to inflate everything before it again.
+            if read is not None and name.lower().endswith(_TEXTS) and (texts := texts + member.size) <= MAX_TEXT_BYTES:
+                self._texts[name] = read(member.size)
+
+    def place(self, name: str) -> tuple[str, Member]:
+        """See :class:`Tree`."""
+        return str(self.file), self.members[name]
+
+    def open(self, name: str) -> io.BufferedIOBase:
+        """See :class:`Tree`."""
+        if name in self._texts:
+            return io.BytesIO(self._texts[name])
+        return io.BytesIO(read_member(self.file, self.members[name], MAX_TEXT_BYTES))
+
+
+def read_member(file: Path, member: Member, most: int) -> bytes:
+    """The bytes of a file in an archive. A compressed TAR is read up to it, so ask for its members in their order.
+
+    Raises:
+        StickerError: damaged, changed since it was listed, or more than ``most`` bytes.
+    """
+    if member.size > most:
+        raise StickerError(file, f"{member.size / 2**20:.0f} MiB is too large (at most {most / 2**20:.0f})")
+    try:
+        if member.kind == "tar.gz":
+            stream = _gzip_stream(str(file), file.stat().st_mtime_ns)
+            stream.seek(member.offset)
+            data = stream.read(member.size)
+        else:
+            with file.open("rb") as raw:
+                raw.seek(member.offset)
+                data = raw.read(member.size) if member.kind == "tar" else _unzipped(raw, member)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise StickerError(file, f"the archive is damaged ({error})") from error
+    if len(data) != member.size:
+        raise StickerError(file, "the archive is cut short; fetch it again")
+    return data
+
+
+def _unzipped(raw: io.BufferedIOBase, member: Member) -> bytes:
+    header = raw.read(30)
+    if header[:4] != b"PK\3\4":
+        raise ValueError("no file begins where its directory says")
+    raw.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), io.SEEK_CUR)
+    data = raw.read(member.stored)
+    if member.kind == "deflated zip":
+        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
+    if zlib.crc32(data) != member.crc:
+        raise ValueError("a checksum is wrong")
+    return data
+
+
+_Listing = Iterator[tuple[str, Member | str, Callable[[int], bytes] | None]]
+"""Name, where it is or why it cannot be read, and how to read it now where later is dear."""
+
+
+@functools.lru_cache(maxsize=1)
+def _gzip_stream(file: str, changed: int) -> gzip.GzipFile:
+    """Kept open by each worker, which comes back for members further on."""
+    return gzip.open(file, "rb")
+
+
+def _zip_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -> _Listing:
+    kinds: dict[int, Literal["zip", "deflated zip"]] = {0: "zip", 8: "deflated zip"}
+    with zipfile.ZipFile(stream) as archive:
+        for info in archive.infolist():
+            mode = info.external_attr >> 16 if info.create_system == 3 else 0
+            if info.is_dir():
+                continue
+            # The name as written: zipfile cuts it at a NUL without a word.
+            if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+                yield info.orig_filename, "a link or device in an archive is not followed", None
+            elif info.flag_bits & 1:
+                yield info.orig_filename, "is encrypted", None
+            elif info.compress_type not in kinds:
+                yield info.orig_filename, "is packed by another method than deflate; pack the archive anew", None
+            else:
+                kind = kinds[info.compress_type]
+                member = Member(kind, info.header_offset, info.compress_size, info.file_size, info.CRC)
+                yield info.orig_filename, member, None
+
+
+def _tar_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -> _Listing:
+    with contextlib.ExitStack() as stack:
+        kind: Literal["tar", "tar.gz"] = "tar"
+        if stream.read(2) == b"\x1f\x8b":
+            kind, stream = "tar.gz", stack.enter_context(gzip.open(file, "rb"))
+        stream.seek(0)
+        most = limits.gzip_bytes if kind == "tar.gz" else file.stat().st_size
+        guarded: Any = _Guarded(stream, limits.header_bytes, most)
+        archive = stack.enter_context(tarfile.open(fileobj=guarded, mode="r:"))
+        last = -1
+        while (info := archive.next()) is not None:
+            archive.members = []  # it would keep them all
+            if info.size < 0 or info.offset_data <= last:
+                raise ValueError("a size that leads backwards")
+            last = info.offset_data
+            if info.isdir():
+                continue
+            if not info.isreg() or info.issparse():
+                yield info.name, "a link, device or sparse file in an archive is not followed", None
+            elif info.offset_data + info.size > most:
+                yield info.name, "the archive is cut short within it; fetch it again", None
+            else:
+                member = Member(kind, info.offset_data, info.size, info.size)
+                if kind == "tar":
+                    yield info.name, member, None
+                else:
+                    stream.seek(member.offset)
+                    yield info.name, member, stream.read
+
+
+class _Guarded:
+    """A stream for tarfile, which believes what sizes of headers say: neither a huge read nor an endless one."""
+
+    def __init__(self, stream: io.BufferedIOBase, largest_read: int, most: int) -> None:
+        self._stream, self._largest_read, self._most = stream, largest_read, most
+        self.tell = stream.tell
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self._largest_read:
+            raise ValueError(f"a header of {size:,} bytes")
+        return self._stream.read(size)
+
+    def seek(self, position: int) -> int:
+        if position > self._most:
+            raise ValueError("it is cut short, or unpacks to too much")
+        return self._stream.seek(position)
+
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+def _checked_name(raw: str, limits: ArchiveLimits) -> str:
+    """A name built anew from its parts; never one that leads anywhere else."""
+    name = raw.replace("\\", "/")  # as some Windows programs write it
+    if name.startswith("/") or _DRIVE.match(name):
+        raise ValueError("an absolute path in an archive is not followed")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise ValueError("a path out of the archive is not followed")
+    if not parts or len(name) > limits.name or len(parts) > limits.depth or "\0" in name:
+        raise ValueError("a name that is empty, too long, too deep or holds a NUL character")
+    return "/".join(parts)
