@@ -185,9 +185,8 @@ def find_captions(
         entry, where = entries.get(sticker, ({}, ""))
         beside = next((name for name in _beside(sticker) if name in texts), None)
         try:
-            captions[sticker] = make_caption(
-                entry, sticker, columns, None if beside is None else lambda name=beside: _text_file(tree, name)
-            )
+            text = None if beside is None else functools.partial(_text_file, tree, beside)
+            captions[sticker] = make_caption(entry, sticker, columns, text)
         except ValueError as error:
             problems.append(StickerError(sticker, f"{error} ({where})" if where else str(error)))
     return captions, problems
@@ -347,7 +346,7 @@ def _json_lines(stream: io.BufferedIOBase) -> _Reader:
         while rest and not rest.endswith(b"\n"):  # pass over what is left of a line that is too long
             rest = stream.readline(MAX_LINE_BYTES)
         if line.strip():
-            yield f"line {number}", lambda line=line: _json_line(line)
+            yield f"line {number}", functools.partial(_json_line, line)
 
 
 def _json_line(line: bytes) -> Any:
@@ -357,14 +356,12 @@ def _json_line(line: bytes) -> Any:
 
 
 def _table_lines(stream: io.BufferedIOBase, delimiter: str) -> _Reader:
-    text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
-    rows = csv.DictReader(text, delimiter=delimiter, strict=True)
+    lines: Any = stream  # nothing but bytes to read is asked of it
+    rows = csv.DictReader(io.TextIOWrapper(lines, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
     for row in rows:
         # Empty cells say nothing; cells beyond the head have no name.
-        yield (
-            f"line {rows.line_num}",
-            lambda row=row: {key: cell for key, cell in row.items() if key and isinstance(cell, str) and cell},
-        )
+        said = {key: cell for key, cell in row.items() if key and isinstance(cell, str) and cell}
+        yield f"line {rows.line_num}", functools.partial(dict, said)
 
 
 def _parquet_rows(stream: io.BufferedIOBase) -> _Reader:
@@ -372,7 +369,7 @@ def _parquet_rows(stream: io.BufferedIOBase) -> _Reader:
     for batch in pq.ParquetFile(stream).iter_batches(batch_size=4096):
         for row in batch.to_pylist():
             number += 1
-            yield f"row {number}", lambda row=row: plain(row)
+            yield f"row {number}", functools.partial(plain, row)
 
 
 def plain(value: Any) -> Any:

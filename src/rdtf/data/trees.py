@@ -293,7 +293,7 @@ def _tar_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -
         archive = stack.enter_context(tarfile.open(fileobj=guarded, mode="r:"))
         last = -1
         while (info := archive.next()) is not None:
-            archive.members = []  # it would keep them all
+            archive.members = []  # type: ignore[attr-defined]  # it would keep them all
             if info.size < 0 or info.offset_data <= last:
                 raise ValueError("a size that leads backwards")
             last = info.offset_data
