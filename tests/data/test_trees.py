@@ -175,10 +175,9 @@ def test_cut_archives_are_refused_or_give_only_whole_files(tmp_path: Path, kind:
         tree = ArchiveTree(file)
     except StickerError:
         return
-    assert kind == "a.tar"
+    assert "zip" not in kind  # its directory is at the end
     for name in tree.names:
         assert tree.open(name).read() == files[name]
-    assert len(tree.names) + len(tree.problems) < 5 or tree.problems or part == 0.95
 
 
 def test_what_is_no_archive(tmp_path: Path) -> None:
