@@ -522,6 +522,16 @@ def test_parquet(tmp_path: Path, struct: bool) -> None:
         assert_same(item, sticker)
 
 
+def test_two_stickers_of_one_name(tmp_path: Path) -> None:
+    tag = {"name": "a.png", "from": 0, "to": 1}
+    picture, description = sheet_of(drawn(2), array=True, trim=False, rotate=False)
+    description["meta"]["frameTags"] = [tag, tag | {"name": "b"}]
+    files = {"x.png": picture, "x.json": json.dumps(description).encode(), "x.png/a.png": encoded(drawn(0), tmp_path)}
+    found = find_items(write_tar(tmp_path / "a.tar", files), "set")
+    assert [item.name for item in found.items] == ["set/x.png/a.png", "set/x.png/b"]
+    assert [problem.file for problem in found.problems] == ["set/x.png/a.png"]
+
+
 def test_parquet_without_pictures_or_with_an_empty_cell(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"image": pa.array([None, b"x"], pa.binary())}), tmp_path / "b.parquet")

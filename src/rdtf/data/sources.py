@@ -167,7 +167,7 @@ def find_items(source: Path, label: str, captions: Sequence[str] = ()) -> Found:
         search.container(source, label)
     else:
         search.file(source, label)
-    return Found(search.items, search.problems, search.passed_over)
+    return Found(search.with_names_of_their_own(), search.problems, search.passed_over)
 
 
 class _Search:
@@ -181,6 +181,14 @@ class _Search:
 
     def refuse(self, name: str, reason: str) -> None:
         self.problems.append(Rejection(file=_printable(name), reason=reason))
+
+    def with_names_of_their_own(self) -> list[Item]:
+        """The items; a second one of the same name (an animation called like a file) is a problem."""
+        named: dict[str, Item] = {}
+        for item in self.items:
+            if named.setdefault(item.name, item) is not item:
+                self.refuse(item.name, "another sticker has this name; rename one of them")
+        return list(named.values())
 
     def file(self, source: Path, label: str) -> None:
         """One sticker that was named itself, with a text beside it."""
