@@ -33,8 +33,25 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise; shape kept."""
-        tokens = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-5)
-        return tokens.permute(0, 3, 1, 2)
+        return layer_norm(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation of tokens ``... c`` that keeps their precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise; shape kept."""
+        return layer_norm(x, self.weight, self.bias)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Over the last axis, in the precision of ``x``.
+
+    Autocast would turn bf16 into fp32 here and with it all that follows up to the next product: twice the memory
+    traffic, which is what a small network's time goes to. Means and deviations are computed in fp32 either way.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return F.layer_norm(x, weight.shape, weight.to(x.dtype), bias.to(x.dtype), 1e-5)
 
 
 def make_norm(kind: Norm, channels: int) -> nn.Module:
@@ -165,12 +182,12 @@ class SpatialTransformer(nn.Module):
         self.norm = make_norm(norm, channels)
         self.position = PositionCode(channels)
         self.proj_in = nn.Linear(channels, channels)
-        self.norm1, self.self_attention = nn.LayerNorm(channels), SelfAttention(channels, head_dim)
+        self.norm1, self.self_attention = LayerNorm(channels), SelfAttention(channels, head_dim)
         self.norm2, self.cross_attention = (
-            nn.LayerNorm(channels),
+            LayerNorm(channels),
             CrossAttention(channels, head_dim, text_width),
         )
-        self.norm3, self.feed_forward = nn.LayerNorm(channels), FeedForward(channels, ff_multiple)
+        self.norm3, self.feed_forward = LayerNorm(channels), FeedForward(channels, ff_multiple)
         self.proj_out = zero_init(nn.Linear(channels, channels))
 
     def forward(self, x: Float[Tensor, "n c h w"], kv: Tensor, text_bias: Tensor) -> Float[Tensor, "n c h w"]:

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdtf.model.layers import FeedForward, Norm, PositionCode, SelfAttention, make_norm, zero_init
+from rdtf.model.layers import FeedForward, LayerNorm, Norm, PositionCode, SelfAttention, make_norm, zero_init
 from rdtf.model.time_axis import MAX_FRAMES, TimeAxis
 
 
@@ -36,9 +36,9 @@ class TemporalTransformer(nn.Module):
         super().__init__()
         self.norm = make_norm(norm, channels)
         self.proj_in = nn.Linear(channels, channels)
-        self.norm1, self.attention = nn.LayerNorm(channels), SelfAttention(channels, head_dim, heads)
+        self.norm1, self.attention = LayerNorm(channels), SelfAttention(channels, head_dim, heads)
         self.relative = RelativeTime(self.attention.heads)
-        self.norm2, self.feed_forward = nn.LayerNorm(channels), FeedForward(channels, ff_multiple)
+        self.norm2, self.feed_forward = LayerNorm(channels), FeedForward(channels, ff_multiple)
         self.proj_out = zero_init(nn.Linear(channels, channels))
 
     def forward(self, x: Float[Tensor, "n c h w"], axis: TimeAxis) -> Float[Tensor, "n c h w"]:
@@ -92,7 +92,7 @@ class SpatialTemporalInteraction(nn.Module):
         self.detail1 = TemporalConv(channels, channels // 4)
         self.detail2 = TemporalConv(channels // 4, channels)
         self.position = PositionCode(channels)
-        self.norm_semantic = nn.LayerNorm(channels)
+        self.norm_semantic = LayerNorm(channels)
         self.semantic = SelfAttention(channels, head_dim, heads)
         self.relative = RelativeTime(heads)
         self.fusion = nn.Sequential(nn.Linear(2 * channels, channels // 4), nn.SiLU(), nn.Linear(channels // 4, 2))
