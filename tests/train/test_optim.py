@@ -26,6 +26,16 @@ def test_scale_does_not_matter_and_zero_stays_zero():
     assert not orthogonalise(torch.zeros(4, 5)).any()
 
 
+def test_muon_in_bf16_takes_nearly_the_same_step():
+    gradient, steps = torch.randn(24, 16), []
+    for precision in (torch.float32, torch.bfloat16):
+        parameter = nn.Parameter(torch.zeros(24, 16))
+        parameter.grad = gradient.clone()
+        Muon([parameter], lr=1.0, precision=precision).step()
+        steps.append(parameter.detach())
+    assert 0 < (steps[0] - steps[1]).norm() < 0.03 * steps[0].norm()
+
+
 @pytest.mark.parametrize("shape", [(6, 5), (5, 6), (8, 4, 3, 3), (40, 2, 3, 3)])
 def test_muon_solves_a_quadratic(shape: tuple[int, ...]):
     target, parameter = torch.randn(shape), nn.Parameter(torch.zeros(shape))

@@ -179,6 +179,7 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
         lr=settings.learning_rate,
         muon_lr=settings.muon_rate,
         weight_decay=0.01,
+        bf16=settings.precision == "bf16",
     )
 
     step, smooth, stopped_early = 0, math.nan, False

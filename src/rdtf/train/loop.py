@@ -210,6 +210,7 @@ class Trainer:
             lr=settings.lr,
             muon_lr=settings.muon_lr,
             weight_decay=settings.weight_decay,
+            bf16=self.bf16,
         )
         self.ema = EMAModel(self.named.values(), decay=settings.ema_decay, foreach=True)
         self.data, self.manifest = data, dataset.manifest

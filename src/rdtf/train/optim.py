@@ -34,6 +34,7 @@ class Muon(torch.optim.Optimizer):
         lr: step size, relative to orthogonal updates; 0.02 is the usual start.
         momentum: Nesterov momentum.
         weight_decay: decoupled.
+        precision: that the iteration is computed in; bf16 does no harm, for it need not converge.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class Muon(torch.optim.Optimizer):
         lr: float = 0.02,
         momentum: float = 0.95,
         weight_decay: float = 0.01,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.precision = precision
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -61,7 +64,7 @@ class Muon(torch.optim.Optimizer):
                 nesterov = parameter.grad.add(buffer, alpha=group["momentum"]).flatten(1)
                 same_shape[nesterov.shape].append((parameter, nesterov))
             for (rows, columns), members in same_shape.items():
-                updates = orthogonalise(torch.stack([nesterov for _, nesterov in members]))
+                updates = orthogonalise(torch.stack([nesterov for _, nesterov in members]).to(self.precision))
                 step_size = group["lr"] * math.sqrt(max(1.0, rows / columns))
                 for (parameter, _), update in zip(members, updates, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
@@ -69,12 +72,18 @@ class Muon(torch.optim.Optimizer):
 
 
 def make_optimizers(
-    named: Iterable[tuple[str, nn.Parameter]], *, muon: bool, lr: float, muon_lr: float, weight_decay: float
+    named: Iterable[tuple[str, nn.Parameter]],
+    *,
+    muon: bool,
+    lr: float,
+    muon_lr: float,
+    weight_decay: float,
+    bf16: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """AdamW, preceded by Muon for hidden matrices if wanted.
 
     Muon does not get input and output layers, embeddings and position tables (names below): their rows are not
-    directions to be balanced against each other.
+    directions to be balanced against each other. ``bf16`` is for Muon's own matrix products.
     """
     hidden: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -86,7 +95,8 @@ def make_optimizers(
         (hidden if is_hidden else rest).append(parameter)
     optimizers: list[torch.optim.Optimizer] = []
     if hidden:
-        optimizers.append(Muon(hidden, lr=muon_lr, weight_decay=weight_decay))
+        precision = torch.bfloat16 if bf16 else torch.float32
+        optimizers.append(Muon(hidden, lr=muon_lr, weight_decay=weight_decay, precision=precision))
     betas = (0.9, 0.99) if muon else (0.9, 0.999)
     optimizers.append(torch.optim.AdamW(rest, lr=lr, betas=betas, weight_decay=weight_decay, fused=True))
     for optimizer in optimizers:
