@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -82,17 +81,14 @@ class ClipSource:
         sources = self.moving if single else self.everything
         slots = [(self._nth(sources, "clips", step * clips + i), self.settings.frames) for i in range(clips)]
         slots += [(self._nth(self.everything, "single", step * single + i), 1) for i in range(single)]
-        # A second group of clips costs a pass of its own; it saves more than that from about a dozen clips on.
-        width = self.settings.frames if clips < 12 else max(2, -(-self.settings.frames // 2))
-        groups: dict[int, list[_Sample]] = defaultdict(list)
-        for position, (sticker, most_frames) in enumerate(slots):
-            sample = self._draw(position, sticker, most_frames, progress, rng)
-            count = len(sample.known)
-            groups[0 if count == 1 else -(-count // width)].append(sample)
+        samples = [
+            self._draw(position, sticker, most_frames, progress, rng)
+            for position, (sticker, most_frames) in enumerate(slots)
+        ]
         passes, dealt = [], 0
-        for key in sorted(groups):
-            own = groups[key][(share.rank - dealt) % share.count :: share.count]
-            dealt += len(groups[key])
+        for group in _grouped(samples):
+            own = group[(share.rank - dealt) % share.count :: share.count]
+            dealt += len(group)
             most = -(-len(own) // share.parts)
             passes += [self._collate(own[at : at + most]) for at in range(0, len(own), max(1, most))]
         return passes
@@ -153,3 +149,15 @@ class ClipSource:
         if new:
             self._features.update(zip(new, self.text.prepare(new), strict=True))
         return [self._features[caption] for caption in captions]
+
+
+def _grouped(samples: list[_Sample]) -> list[list[_Sample]]:
+    """Single frames, and clips in order of their length.
+
+    A second group of clips costs a pass of its own; it saves more than that from about a dozen clips on. Groups of one
+    size have few different shapes, for each of which a processor makes its kernels anew.
+    """
+    singles = [sample for sample in samples if len(sample.known) == 1]
+    clips = sorted((sample for sample in samples if len(sample.known) > 1), key=lambda sample: len(sample.known))
+    middle = len(clips) // 2 if len(clips) >= 12 else len(clips)
+    return [group for group in (singles, clips[:middle], clips[middle:]) if group]
