@@ -1,0 +1,134 @@
+"""Where the time of a training step goes: ``python benchmarks/train_step.py``.
+
+Stickers of the built-in world, the settings of ``rdtf train`` (default size ``tiny``, 64 px, codec f4). Side by side:
+fp32 and bf16; latents and text from the cache, and computed anew in every step; eager, and with ``--compile`` through
+torch.compile too (which takes minutes to compile). Prints a table and ends in one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from rdtf.codec import Codec
+from rdtf.data.augment import MIRRORED, PLAIN
+from rdtf.data.dataset import StickerDataset
+from rdtf.data.prepare import prepare
+from rdtf.data.settings import PrepareSettings
+from rdtf.data.world import write_world
+from rdtf.pixels import to_tensor
+from rdtf.progress import bars, console
+from rdtf.train.latents import LatentCache
+from rdtf.train.loop import Trainer
+from rdtf.train.settings import recipe_settings
+
+PARTS = ("data", "optimiser", "average")
+
+
+class OnlineLatents:
+    """Stands in for a cache: every clip is drawn from the frames and encoded when it is asked for."""
+
+    def __init__(self, cached: LatentCache, dataset: StickerDataset, codec: Codec) -> None:
+        self.cached, self.dataset, self.codec = cached, dataset, codec
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cached, name)
+
+    def clip(self, sticker: int, frames: Sequence[int], version: int) -> Tensor:
+        drawn = self.dataset.frames(sticker)[list(frames)]
+        if version == MIRRORED:
+            drawn = drawn[:, :, ::-1]
+        elif version != PLAIN:
+            drawn = self.cached.change(self.cached.records[sticker], version).apply(drawn)
+        return self.codec.encode(to_tensor(np.ascontiguousarray(drawn))).movedim(0, 1)
+
+
+def measure(data: Path, steps: int, **options: Any) -> dict[str, float]:
+    """Medians in seconds of a step and of its parts; ``model`` is what is left: noise, forward and backward pass."""
+    online, compiled = options.pop("online", False), options.pop("compiled", False)
+    with tempfile.TemporaryDirectory() as run:
+        trainer = Trainer(data, Path(run), recipe_settings("fast", **options))
+        if online:
+            trainer.source.latents = OnlineLatents(trainer.source.latents, StickerDataset(data, "train"), trainer.codec)
+        if compiled:
+            trainer.dfgn.compile(dynamic=True)
+        spent: dict[str, list[float]] = defaultdict(list)
+        trainer.source.batches = _timed(trainer.source.batches, spent["data"])
+        for optimizer in trainer.optimizers:
+            optimizer.step = _timed(optimizer.step, spent["optimiser"])
+        trainer.ema.step = _timed(trainer.ema.step, spent["average"])
+        rows = []
+        for step in range(steps + 3):
+            if online:
+                trainer.source._features.clear()
+            for times in spent.values():
+                times.clear()
+            began = time.perf_counter()
+            trainer._train_step(0.3)
+            total = time.perf_counter() - began
+            if step >= 3:  # the first ones make the kernels
+                rows.append([total, *(sum(spent[part]) for part in PARTS)])
+    step_s, *parts = (median(column) for column in zip(*rows, strict=True))
+    return {"step": step_s, **dict(zip(PARTS, parts, strict=True)), "model": step_s - sum(parts)}
+
+
+def _timed(call: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        result = call(*args, **kwargs)
+        times.append(time.perf_counter() - began)
+        return result
+
+    return timed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", default="tiny", help="of the network")
+    parser.add_argument("--stickers", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=15, help="timed steps a row")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--compile", action="store_true", help="a row with torch.compile too")
+    options = parser.parse_args()
+    variants: dict[str, dict[str, Any]] = {
+        "fp32": {"precision": "fp32"},
+        "bf16": {"precision": "bf16"},
+        "bf16, nothing cached": {"precision": "bf16", "online": True},
+    }
+    if options.compile:
+        variants["bf16, compiled"] = {"precision": "bf16", "compiled": True}
+
+    results = {}
+    with tempfile.TemporaryDirectory() as folder, bars() as progress:
+        world, data = Path(folder) / "world", Path(folder) / "data"
+        task = progress.add_task("Variants", total=len(variants), note="drawing stickers")
+        write_world(world, options.stickers, 0)
+        prepare([world], data, PrepareSettings(splits=(1.0, 0.0, 0.0)))
+        for name, variant in variants.items():
+            progress.update(task, note=name)
+            results[name] = measure(data, options.steps, size=options.size, batch_size=options.batch_size, **variant)
+            progress.advance(task)
+
+    title = f"a step of {options.size}, {options.batch_size} stickers, {torch.get_num_threads()} threads (medians)"
+    table = Table("variant", "step", "model", *PARTS, "in the model", title=title)
+    for name, r in results.items():
+        milliseconds = [f"{r[part] * 1e3:.0f} ms" for part in ("step", "model", *PARTS)]
+        table.add_row(name, *milliseconds, f"{r['model'] / r['step']:.1%}")
+    console.print(table)
+    print(json.dumps({"threads": torch.get_num_threads(), **vars(options), "variants": results}))
+
+
+if __name__ == "__main__":
+    main()
