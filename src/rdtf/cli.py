@@ -143,6 +143,26 @@ def prepare(
 
 
 @app.command()
+def caption(
+    folder: Annotated[Path, typer.Argument(help="Folder of sticker files.")],
+    model: Annotated[Path, typer.Option(help="Local folder of an image captioning or vision-language model.")],
+    prompt: Annotated[str | None, typer.Option(help="What a model that is talked to is asked.")] = None,
+) -> None:
+    """Caption the stickers that have no caption, in the metadata.jsonl beside them.
+
+    Works with every image-text-to-text model of transformers in a local folder; nothing is downloaded.
+    """
+    from rdtf.data.captioner import PROMPT, ModelCaptioner, caption_folder
+
+    with _plain_errors():
+        captioner = ModelCaptioner(model, prompt or PROMPT)
+        report = caption_folder(folder, captioner, model.resolve().name)
+    for name, reason in list(report.left.items())[:20]:
+        _say(f"{name}: {reason}")
+    _say(f"{folder}: {report.captioned:,} captioned, {len(report.left):,} left without")
+
+
+@app.command()
 def inspect(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
     out: Annotated[Path, typer.Argument(help="Folder for the page and the contact sheet.")],

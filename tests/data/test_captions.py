@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rdtf.data import captions
@@ -73,6 +76,114 @@ def test_all_metadata_fields_are_kept(tmp_path: Path) -> None:
         "languages": ["", "zh"],
     }
     assert (caption.license, caption.split) == ("CC BY 4.0", "val")
+
+
+def test_languages_lists_and_columns(tmp_path: Path) -> None:
+    files = _folder(tmp_path, "a.png", "b.png", "c.png")
+    _metadata(
+        tmp_path,
+        {
+            "file_name": "a.png",
+            "caption": "un gato",
+            "language": "es",
+            "caption_pt_BR": "um gato",
+            "caption_alt": "cat",
+        },
+        {"file_name": "b.png", "captions": ["one", "two", "one", ""], "caption_zh": ["三", "四"]},
+        {"file_name": "c.png", "caption": {"en": "a cat", "ja": "猫"}, "title": "kept"},
+    )
+    found, problems = find_captions(tmp_path, files)
+    assert not problems
+    assert found["a.png"].texts == ("un gato", "cat", "um gato")
+    assert found["a.png"].attributes == {"languages": ["es", "", "pt-BR"]}
+    assert found["b.png"].texts == ("one", "two", "三", "四")
+    assert found["b.png"].attributes == {"languages": ["", "", "zh", "zh"]}
+    assert found["c.png"].texts == ("a cat", "猫")
+    assert found["c.png"].attributes == {"title": "kept", "languages": ["en", "ja"]}
+    found, _ = find_captions(tmp_path, files, columns=["title", "caption_alt"])
+    assert found["c.png"].texts == ("kept",) and found["a.png"].texts == ("cat", "um gato")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("😂", "face with tears of joy"),
+        ("👩‍🚀", "woman astronaut"),
+        ("❤", "red heart"),
+        ("🇩🇪", "Germany"),
+        ("#️⃣", "keycap #"),
+        (" 🐱 🐶 ", "cat face, dog face"),
+        ("👋🏽", "waving hand medium skin tone"),
+        ("😂!", None),
+        ("a cat", None),
+        ("7", None),
+        ("", None),
+    ],
+)
+def test_names_of_emoji(text: str, name: str | None) -> None:
+    assert captions.emoji_name(text) == name
+
+
+def test_emoji_are_tags(tmp_path: Path) -> None:
+    files = _folder(tmp_path, "0001.png", "0002.png", "0003.png", "0004.png")
+    _metadata(
+        tmp_path,
+        {"file_name": "0001.png", "caption": "😂"},
+        {"file_name": "0002.png", "text": "Red Heart", "emoji": "❤️"},
+        {"file_name": "0003.png", "tags": ["funny", "🐱", 7], "sticker_emoji": "🐶"},
+    )
+    found, _ = find_captions(tmp_path, files)
+    assert [found[file].texts for file in files] == [
+        ("😂", "face with tears of joy"),
+        ("Red Heart",),  # its name says the same
+        ("dog face", "cat face"),
+        ("",),
+    ]
+    assert [found[file].guessed for file in files] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
+def test_tables(tmp_path: Path, ending: str) -> None:
+    files = _folder(tmp_path, "sub/a.png", "sub/b.png")
+    rows = [
+        {"file_name": "a.png", "text": "a cat, red", "caption_zh": "猫", "artist": "Me"},
+        {"file_name": "b.png", "text": None, "caption_zh": None, "artist": "You"},
+        {"file_name": "gone.png", "text": "x", "caption_zh": None, "artist": None},
+        {"file_name": None, "text": "nothing", "caption_zh": None, "artist": None},
+    ]
+    path = tmp_path / "sub" / f"metadata.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", encoding="utf-8-sig", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]), delimiter="," if ending == "csv" else "\t")
+            writer.writeheader()
+            writer.writerows(rows)
+    found, problems = find_captions(tmp_path, files)
+    assert found["sub/a.png"].texts == ("a cat, red", "猫") and found["sub/b.png"].texts == ("b",)
+    assert found["sub/b.png"].attributes["artist"] == "You"
+    counted = "row" if ending == "parquet" else "line"
+    first = 3 if ending == "parquet" else 4
+    assert [problem.reason.partition(":")[0] for problem in problems] == [
+        f"{counted} {first}",
+        f"{counted} {first + 1}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metadata.csv", b"file_name,text\na.png,caf\xe9\n"),
+        ("metadata.csv", b'file_name,text\na.png,"never closed\n'),
+        ("metadata.parquet", b"PAR1 nothing"),
+    ],
+)
+def test_damaged_tables_are_problems(tmp_path: Path, name: str, content: bytes) -> None:
+    files = _folder(tmp_path, "a.png")
+    (tmp_path / name).write_bytes(content)
+    found, problems = find_captions(tmp_path, files)
+    assert found["a.png"].texts == ("a",)
+    assert [str(problem.path) for problem in problems] == [name] and "cannot be read" in problems[0].reason
 
 
 def test_bad_lines_are_reported_by_number_and_harm_no_other(tmp_path: Path) -> None:

@@ -78,12 +78,14 @@ class Caption:
             ``languages``, where any is known, has an entry for each of ``texts`` (``""``: not known).
         license: licence as the metadata names it, or None.
         split: ``train``, ``val`` or ``test`` where the metadata demands one, or None.
+        guessed: nobody wrote a caption; ``texts`` is what the file is called.
     """
 
     texts: tuple[str, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
     split: str | None = None
+    guessed: bool = False
 
 
 def clean_caption(text: str) -> str:
@@ -237,7 +239,8 @@ def make_caption(
         pairs = [(clean_caption(beside()), "")]
     tags = [tag for key in _TAG_FIELDS for tag in _tags(rest.get(key))]
     pairs += [(name, "en") for name in map(emoji_name, [text for text, _ in pairs] + tags[:MAX_TAGS]) if name]
-    pairs = _without_repeats(pairs) or [(caption_from_name(PurePosixPath(sticker)), "")]
+    said = _without_repeats(pairs)
+    pairs = said or [(caption_from_name(PurePosixPath(sticker)), "")]
     licence, split = rest.pop("license", None), rest.pop("split", None)
     if split is not None and str(split).casefold() not in SPLIT_NAMES:
         raise ValueError(f"the split {split!r} is none of {', '.join(SPLITS)}")
@@ -252,6 +255,7 @@ def make_caption(
         attributes,
         None if licence is None else clean_caption(str(licence)),
         None if split is None else SPLIT_NAMES[str(split).casefold()],
+        not said,
     )
 
 

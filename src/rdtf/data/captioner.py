@@ -1,0 +1,220 @@
+"""Captions for stickers that have none, by a vision-language model in a local folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from rdtf.data.captions import METADATA, Caption, clean_caption
+from rdtf.data.dataset import FRAMES, unpack_frames
+from rdtf.data.onefile import Job, Kind, OneFile
+from rdtf.data.settings import PrepareSettings
+from rdtf.data.sources import Item, find_items
+from rdtf.data.trees import FolderTree
+from rdtf.data.workers import run_local
+from rdtf.files import write_text
+from rdtf.pixels import composite
+from rdtf.progress import bars
+
+PROMPT = "These are frames of an animated sticker, in order. Say in one short sentence what it shows and what it does."
+FRAMES_SHOWN = 4
+SIDE = 384
+"""Pixels of the frames that the model is shown; its processor scales them on."""
+MAX_TOKENS = 48
+SAVE_EVERY = 64
+WHITE = (255, 255, 255)
+
+Captioner = Callable[[Sequence[Image.Image]], list[str]]
+"""Frames of one sticker (RGB, in order) to its captions, best first; none if it finds no words."""
+
+
+class ModelCaptioner:
+    """Any image-text-to-text model of transformers.
+
+    A model that is talked to (with a chat template: Qwen-VL, SmolVLM, ...) gets all frames and a prompt. One that only
+    captions (BLIP, GIT, ...) gets each frame by itself; what it says most often comes first.
+
+    Args:
+        folder: with the model (safetensors) and its processor. Nothing is fetched, and no code in it is run.
+        prompt: what a model that is talked to is asked.
+        device: where it runs; the GPU if there is one.
+
+    Raises:
+        ValueError: the folder holds no such model.
+        ModuleNotFoundError: transformers is not installed.
+    """
+
+    def __init__(self, folder: Path, prompt: str = PROMPT, device: str | None = None) -> None:
+        try:
+            import transformers
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "captioning needs the package transformers: pip install 'rdtf[pretrained]'"
+            ) from error
+        self.prompt = prompt
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: no such folder; give the folder of an image captioning model")
+        try:
+            self.processor: Any = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)
+            loader: Any = transformers.AutoModelForImageTextToText
+            model = loader.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{folder} holds no image-text-to-text model of transformers: {error}") from error
+        kind = torch.float32 if self.device == "cpu" else torch.bfloat16  # which is slow or missing on processors
+        self.model = model.to(self.device, kind).eval()
+
+    @torch.inference_mode()
+    def __call__(self, frames: Sequence[Image.Image]) -> list[str]:
+        """See :data:`Captioner`."""
+        talks = bool(getattr(self.processor, "chat_template", None))
+        inputs = self._question(frames) if talks else self.processor(images=list(frames), return_tensors="pt")
+        inputs = inputs.to(self.device, self.model.dtype)  # whole numbers stay what they are
+        tokens = self.model.generate(**inputs, max_new_tokens=MAX_TOKENS, do_sample=False)
+        if talks:
+            tokens = tokens[:, inputs["input_ids"].shape[1] :]
+        said = [text.strip() for text in self.processor.batch_decode(tokens, skip_special_tokens=True)]
+        return [text for text, _ in Counter(text for text in said if text).most_common()]
+
+    def _question(self, frames: Sequence[Image.Image]) -> Any:
+        content = [*({"type": "image", "image": frame} for frame in frames), {"type": "text", "text": self.prompt}]
+        return self.processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+
+
+@dataclass(frozen=True)
+class CaptionReport:
+    """What :func:`caption_folder` did.
+
+    Attributes:
+        captioned: number of stickers that got captions.
+        left: names and reasons of those without captions that got none.
+    """
+
+    captioned: int
+    left: dict[str, str]
+
+
+def caption_folder(folder: Path, captioner: Captioner, model_name: str) -> CaptionReport:
+    """Give each sticker of a folder that nobody captioned a caption, in the ``metadata.jsonl`` beside it.
+
+    Lines that are there keep their fields, and only such stickers are touched for which nothing but the file name says
+    something. New captions come with ``captioned_by``. Stickers are decoded in a worker process, a few frames of each,
+    on white. What is done is written every few stickers and when it is interrupted: the same call goes on.
+
+    Args:
+        folder: of sticker files; those inside of archives and tables are left.
+        captioner: usually a :class:`ModelCaptioner`.
+        model_name: for ``captioned_by``.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder of stickers")
+    tree, label = FolderTree(folder), "."
+    places = {f"{label}/{name}" for name in tree.names} | {
+        f"{label}/{parent}" for name in tree.names for parent in _folders(name)
+    }
+    left: dict[str, str] = {}
+    todo: list[Item] = []
+    for item in find_items(folder, label).items:
+        if not item.caption.guessed:
+            continue
+        if item.name in places:
+            todo.append(item)
+        else:
+            left[item.name] = "lies in one file with others; unpack that to have it captioned"
+    fresh: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    captioned = unsaved = 0
+    try:
+        with bars() as progress:
+            task = progress.add_task("captioning", total=len(todo), note="")
+            for item, frames in _frames(todo):
+                progress.update(task, advance=1, note=f"{len(left)} left")
+                if isinstance(frames, str):
+                    left[item.name] = frames
+                    continue
+                texts = [text for text in map(clean_caption, captioner(frames)) if text]
+                if not texts:
+                    left[item.name] = "the model found no words for it"
+                    continue
+                where, _, name = item.name.removeprefix(f"{label}/").rpartition("/")
+                fresh[where][name] = _entry(name, item.caption, texts, model_name)
+                captioned, unsaved = captioned + 1, unsaved + 1
+                if unsaved == SAVE_EVERY:
+                    _save(folder, fresh)
+                    unsaved = 0
+    finally:
+        _save(folder, fresh)
+    return CaptionReport(captioned, left)
+
+
+def _folders(name: str) -> Iterator[str]:
+    """All folders above: a folder of frames is a sticker too."""
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name
+
+
+def _frames(items: Sequence[Item]) -> Iterator[tuple[Item, list[Image.Image] | str]]:
+    """Items with a few frames each, or with the reason why there are none."""
+    settings = PrepareSettings.model_validate({"size": SIDE, "max_frames": FRAMES_SHOWN})
+    quiet = Caption(("",))
+
+    def job(index: int) -> Job:
+        return Job(replace(items[index], caption=quiet))
+
+    outcomes = run_local(range(len(items)), job, OneFile(Item.read, settings), workers=1)
+    with contextlib.closing(outcomes):
+        for index, outcome in outcomes:
+            if outcome.kind != Kind.USED:
+                yield items[index], outcome.payload.decode()
+                continue
+            row = outcome.facts()
+            frames = composite(unpack_frames(row[FRAMES], row["num_frames"], SIDE), WHITE)
+            yield items[index], [Image.fromarray(frame) for frame in frames]
+
+
+def _entry(name: str, caption: Caption, texts: Sequence[str], model_name: str) -> dict[str, Any]:
+    """A line of metadata: what is known from farther away stands in it too, for the nearest line wins."""
+    known = {key: value for key, value in caption.attributes.items() if key != "languages"}
+    entry: dict[str, Any] = {"file_name": name, "caption": list(texts) if len(texts) > 1 else texts[0], **known}
+    entry |= {key: value for key, value in (("license", caption.license), ("split", caption.split)) if value}
+    return {**entry, "captioned_by": model_name}
+
+
+def _save(folder: Path, fresh: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """Put the entries into the metadata files of their folders; lines of others stay as they are."""
+    for where, entries in fresh.items():
+        path = folder / where / METADATA
+        lines = path.read_text("utf-8-sig").rstrip("\n").split("\n") if path.is_file() else []
+        rest = dict(entries)
+        merged: list[str] = []
+        for line in lines:
+            known = _object(line)
+            entry = rest.pop(str(known.get("file_name")).removeprefix("./"), None) if known else None
+            merged.append(line if entry is None else json.dumps({**(known or {}), **entry}, ensure_ascii=False))
+        merged += [json.dumps(entry, ensure_ascii=False) for entry in rest.values()]
+        write_text(path, "\n".join(merged) + "\n")
+    fresh.clear()
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(line)
+        return value if isinstance(value, dict) else None
+    return None

@@ -1,0 +1,172 @@
+"""Captions by a model: a tiny BLIP with random weights, and stand-ins that say what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from rdtf.cli import app
+from rdtf.data import captioner as captioner_module
+from rdtf.data.captioner import ModelCaptioner, caption_folder
+from rdtf.data.sources import find_items
+from rdtf.data.write import save_sticker
+from rdtf.sticker import Sticker
+
+
+def square(colour: tuple[int, int, int], count: int = 6) -> Sticker:
+    frames = np.zeros((count, 16, 16, 4), np.uint8)
+    frames[:, 4:12, 4:12] = (*colour, 255)
+    for index in range(count):
+        frames[index, 0, index] = 255, 255, 0, 255
+    return Sticker.at_fps(frames)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "set"
+    for name, colour in {"1.png": (255, 0, 0), "2.png": (0, 255, 0), "sub/3.webp": (0, 0, 255)}.items():
+        save_sticker(square(colour), root / name)
+    save_sticker(square((9, 9, 9)), f"{root}/4/")
+    lines = ['{"file_name": "1.png", "caption": "kept"}', "{broken", '{"file_name": "2.png", "license": "CC0"}']
+    (root / "metadata.jsonl").write_text("\n".join(lines), "utf-8")
+    (root / "metadata.csv").write_text("file_name,artist,split\nsub/3.webp,Me,val\n", "utf-8")
+    (root / "bad.gif").write_bytes(b"GIF89a")
+    return root
+
+
+def by_colour(frames: Sequence[Image.Image]) -> list[str]:
+    """A captioner that sees."""
+    assert 1 <= len(frames) <= 4 and {frame.mode for frame in frames} == {"RGB"}
+    assert frames[0].getpixel((383, 383)) == (255, 255, 255)  # on white
+    seen = frames[0].getpixel((192, 192))
+    names = {(0, 255, 0): ["a green\nsquare", "green"], (0, 0, 255): ["a blue square"], (9, 9, 9): []}
+    return names[seen]  # type: ignore[index]
+
+
+def test_only_those_without_a_caption_get_one_and_nothing_else_is_lost(folder: Path) -> None:
+    report = caption_folder(folder, by_colour, "eyes")
+    assert report.captioned == 2
+    assert report.left.pop("./4") == "the model found no words for it"
+    assert list(report.left) == ["./bad.gif"]
+    items = {item.name: item.caption for item in find_items(folder, "s").items}
+    assert items["s/1.png"].texts == ("kept",)
+    assert items["s/2.png"].texts == ("a green square", "green") and items["s/2.png"].license == "CC0"
+    blue = items["s/sub/3.webp"]
+    assert blue.texts == ("a blue square",) and blue.split == "val"
+    assert blue.attributes == {"artist": "Me", "captioned_by": "eyes"}
+    lines = (folder / "metadata.jsonl").read_text("utf-8").splitlines()
+    assert lines[:2] == ['{"file_name": "1.png", "caption": "kept"}', "{broken"] and len(lines) == 3
+    again = caption_folder(folder, by_colour, "eyes")
+    assert again.captioned == 0
+
+
+def test_an_interruption_keeps_what_is_done(folder: Path) -> None:
+    calls = []
+
+    def stop_at_second(frames: Sequence[Image.Image]) -> list[str]:
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return ["first"]
+
+    with pytest.raises(KeyboardInterrupt):
+        caption_folder(folder, stop_at_second, "eyes")
+    assert [item.name for item in find_items(folder, "s").items if item.caption.texts == ("first",)] == ["s/2.png"]
+
+
+def test_what_lies_in_archives_is_named(tmp_path: Path) -> None:
+    import zipfile
+
+    (tmp_path / "set").mkdir()
+    with zipfile.ZipFile(tmp_path / "set" / "a.zip", "w") as archive:
+        archive.writestr("1.png", b"x")
+    report = caption_folder(tmp_path / "set", by_colour, "eyes")
+    assert report.captioned == 0 and "unpack" in report.left["./a.zip/1.png"]
+    with pytest.raises(ValueError, match="no such folder"):
+        caption_folder(tmp_path / "none", by_colour, "eyes")
+
+
+@pytest.fixture(scope="module")
+def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BLIP of a few thousand random weights, with its processor."""
+    transformers: Any = pytest.importorskip("transformers")
+    root = tmp_path_factory.mktemp("models") / "blip"
+    root.mkdir()
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] [DEC] a red cat dog jumps waves happy sad".split()  # noqa: SIM905
+    tokenizer = transformers.BertTokenizerFast(vocab={word: index for index, word in enumerate(words)})
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    special = {"bos_token_id": 5, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
+    text = {**small, **special, "vocab_size": len(words), "encoder_hidden_size": 16, "max_position_embeddings": 64}
+    config = transformers.BlipConfig(text_config=text, vision_config={**small, "image_size": 32, "patch_size": 16})
+    torch.manual_seed(2)  # one whose words depend on the picture
+    model = transformers.BlipForConditionalGeneration(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+        model.text_decoder.cls.predictions.bias[:6] = -1e4  # words only
+    model.save_pretrained(root)
+    images = transformers.BlipImageProcessor(size={"height": 32, "width": 32})
+    transformers.BlipProcessor(images, tokenizer).save_pretrained(root)
+    return root
+
+
+def test_a_captioning_model_of_transformers(blip: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captioner_module, "MAX_TOKENS", 5)
+    model = ModelCaptioner(blip, device="cpu")
+    red, blue = Image.new("RGB", (40, 40), (255, 0, 0)), Image.new("RGB", (40, 40), (0, 0, 255))
+    alone = [model([picture]) for picture in (red, blue)]
+    assert all(len(said) == 1 and said[0] for said in alone) and alone[0] != alone[1]
+    assert model([blue, red, blue]) == [alone[1][0], alone[0][0]]  # said twice, it comes first
+    result = CliRunner().invoke(app, ["caption", str(folder), "--model", str(blip)])
+    assert result.exit_code == 0, result.output
+    captions = [item.caption for item in find_items(folder, "s").items if "captioned_by" in item.caption.attributes]
+    assert len(captions) == 3 and all(caption.attributes["captioned_by"] == "blip" for caption in captions)
+
+
+def test_a_model_that_is_talked_to_gets_all_frames_and_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    class Inputs(dict[str, torch.Tensor]):
+        def to(self, *args: Any) -> Inputs:
+            return self
+
+    def template(messages: Any, **options: Any) -> Inputs:
+        asked.append(messages)
+        return Inputs(input_ids=torch.tensor([[1, 2, 3]]))
+
+    def decode(tokens: torch.Tensor, **options: Any) -> list[str]:
+        return [" ".join(map(str, row.tolist())) for row in tokens]
+
+    model = ModelCaptioner.__new__(ModelCaptioner)
+    model.prompt, model.device = "What is it?", "cpu"
+    model.processor = SimpleNamespace(chat_template="{{ x }}", apply_chat_template=template, batch_decode=decode)
+    model.model = SimpleNamespace(
+        dtype=torch.float32, generate=lambda input_ids, **_: torch.cat([input_ids, torch.tensor([[7, 8]])], 1)
+    )
+    frames = [Image.new("RGB", (8, 8))] * 3
+    assert model(frames) == ["7 8"]  # the question is not part of the answer
+    ((message,),) = asked
+    assert [part["type"] for part in message["content"]] == ["image"] * 3 + ["text"]
+    assert message["content"][-1]["text"] == "What is it?"
+
+
+def test_folders_that_hold_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such folder"):
+        ModelCaptioner(tmp_path / "none")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="holds no image-text-to-text model"):
+        ModelCaptioner(tmp_path)
+
+
+def test_captions_are_saved_every_few_stickers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captioner_module, "SAVE_EVERY", 1)
+    assert caption_folder(folder, lambda frames: ["x"], "eyes").captioned == 3
+    assert (folder / "sub" / "metadata.jsonl").is_file()
