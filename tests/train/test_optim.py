@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from rdtf.codec import StickerAutoencoder
 from rdtf.text import BuiltinTextEncoder
-from rdtf.train.optim import Muon, lr_factor, make_optimizers, orthogonalise
+from rdtf.train.optim import Muon, averages, lr_factor, make_optimizers, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (48, 12), (12, 48), (8, 72)])
@@ -131,3 +133,17 @@ def test_step_sizes_over_a_run():
     assert [factor(99, p) for p in (0.5, 0.75, 1.0, 1.2)] == pytest.approx([1.0, 0.51, 0.02, 0.02])
     assert factor(99, 1.0, decay=False) == 1.0
     assert lr_factor(0, 0.0, warm_up=0, decay=True) == 1.0
+
+
+def test_averages_in_a_file_are_like_those_in_memory(tmp_path: Path):
+    image = torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last)
+    parameters = [torch.randn(7), image, torch.randn(2, 3)]
+    kept = averages(parameters, tmp_path / "ema.bin")
+    for parameter, in_file, in_memory in zip(parameters, kept, averages(parameters), strict=True):
+        assert torch.equal(in_file, parameter) and torch.equal(in_memory, parameter)
+        assert in_file.stride() == parameter.stride()  # the same order, so that averaging walks both alike
+        in_file += 1
+        assert torch.equal(in_file, parameter + 1)
+    numbers = torch.from_file(str(tmp_path / "ema.bin"), size=7 + 300 + 6)
+    assert torch.equal(numbers[:7], parameters[0] + 1)
+    assert (tmp_path / "ema.bin").stat().st_size == 4 * len(numbers)

@@ -51,7 +51,7 @@ from rdtf.train.devices import Devices, is_first, watched
 from rdtf.train.exact import changed_data, conditions, cut_log, data_facts, exactness_doubt
 from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
 from rdtf.train.latents import LatentCache, cache_folder
-from rdtf.train.optim import lr_factor, make_optimizers
+from rdtf.train.optim import averages, lr_factor, make_optimizers
 from rdtf.train.settings import TrainSettings, changed_settings
 from rdtf.train.source import ClipSource, Share
 
@@ -212,7 +212,10 @@ class Trainer:
             weight_decay=settings.weight_decay,
             bf16=self.bf16,
         )
-        self.ema = EMAModel(self.named.values(), decay=settings.ema_decay, foreach=True)
+        if settings.ema_on_disk and self.device.type != "cpu":
+            raise ValueError("ema_on_disk is for training on the processor; leave it out on a GPU")
+        self.ema = EMAModel([], decay=settings.ema_decay, foreach=not settings.ema_on_disk)
+        self.ema.shadow_params = averages(self.named.values(), run / "ema.bin" if settings.ema_on_disk else None)
         self.data, self.manifest = data, dataset.manifest
         self.step, self.seconds = 0, 0.0
 
@@ -383,7 +386,9 @@ class Trainer:
         """Per clip the summed error over counted elements, and their number."""
         objective = self.settings.objective
         noisy = objective.add_noise(batch.video, eps, t)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        # Autocast keeps every weight in bf16 until the pass is over; where memory is short, that is not wanted.
+        keep = not self.settings.gradient_checkpointing
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=keep):
             output = self.model(batch, noisy, objective.timestep(t))
         return masked_sum(objective.error(output.float(), batch.video, eps, t), mask)
 

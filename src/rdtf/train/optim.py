@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -103,6 +105,30 @@ def make_optimizers(
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
     return optimizers
+
+
+def averages(parameters: Iterable[Tensor], file: Path | None = None) -> list[Tensor]:
+    """Copies of parameters, to be averaged over training.
+
+    Args:
+        file: keep them in this file instead of in memory: the system reads and writes it as memory allows.
+
+    Raises:
+        OSError: the file does not fit on the disk.
+    """
+    if file is None:
+        return [parameter.detach().clone() for parameter in parameters]
+    originals = [parameter.detach() for parameter in parameters]
+    total = sum(original.numel() for original in originals)
+    with file.open("wb") as stream:
+        if hasattr(os, "posix_fallocate"):  # a disk that is full later on would end the process without a word
+            os.posix_fallocate(stream.fileno(), 0, 4 * total)
+    flat, copies, at = torch.from_file(str(file), shared=True, size=total), [], 0
+    for original in originals:
+        copies.append(flat[at : at + original.numel()].as_strided(original.shape, original.stride()))
+        copies[-1].copy_(original)
+        at += original.numel()
+    return copies
 
 
 def lr_factor(step: int, progress: float, *, warm_up: int, decay: bool) -> float:
