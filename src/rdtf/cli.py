@@ -177,28 +177,42 @@ def inspect(
     _say(f"Open {page}")
 
 
+NetworkSize = Annotated[str | None, typer.Option(help="tiny, small, base or paper.")]
+Recipe = Annotated[str | None, typer.Option(help="fast or paper; default: fast.")]
+TrainSteps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")]
+Minutes = Annotated[float | None, typer.Option(help="End earlier, at this time, with the schedule complete.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Stickers a step.")]
+MostFrames = Annotated[int | None, typer.Option(min=1, max=16, help="Most frames of a clip.")]
+CodecSpec = Annotated[str | None, typer.Option(help="f4, f8, pixel, pixel2, or a folder or hub id.")]
+TextSpec = Annotated[list[str] | None, typer.Option(help="builtin, or one or two folders or hub ids.")]
+CurriculumKind = Annotated[str | None, typer.Option(help="none, linear, adaptive or adaptive-normalised.")]
+TrainSeed = Annotated[int | None, typer.Option(help="Seed of everything drawn.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+CheckpointEvery = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")]
+PreviewEvery = Annotated[int | None, typer.Option(min=1, help="Steps between previews.")]
+Others = Annotated[
+    list[str] | None, typer.Option("--set", help="Any other setting, as name=value (value is JSON or text).")
+]
+
+
 @app.command()
 def train(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
     run: Annotated[Path, typer.Argument(help="New folder for the run (an existing one with --resume).")],
-    size: Annotated[str | None, typer.Option(help="tiny, small, base or paper.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="fast or paper; default: fast.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
-    minutes: Annotated[
-        float | None, typer.Option(help="End earlier, at this time, with the schedule complete.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Stickers a step.")] = None,
-    frames: Annotated[int | None, typer.Option(min=1, max=16, help="Most frames of a clip.")] = None,
-    codec: Annotated[str | None, typer.Option(help="f4, f8, pixel, pixel2, or a folder or hub id.")] = None,
-    text: Annotated[list[str] | None, typer.Option(help="builtin, or one or two folders or hub ids.")] = None,
-    curriculum: Annotated[str | None, typer.Option(help="none, linear, adaptive or adaptive-normalised.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything drawn.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    checkpoint_every: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
-    preview_every: Annotated[int | None, typer.Option(min=1, help="Steps between previews.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other setting, as name=value (value is JSON or text).")
-    ] = None,
+    size: NetworkSize = None,
+    recipe: Recipe = None,
+    steps: TrainSteps = None,
+    minutes: Minutes = None,
+    batch_size: BatchSize = None,
+    frames: MostFrames = None,
+    codec: CodecSpec = None,
+    text: TextSpec = None,
+    curriculum: CurriculumKind = None,
+    seed: TrainSeed = None,
+    threads: Threads = None,
+    checkpoint_every: CheckpointEvery = None,
+    preview_every: PreviewEvery = None,
+    settings: Others = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest whole checkpoint; other options change settings.")
     ] = False,
@@ -216,24 +230,21 @@ def train(
     from rdtf.train.settings import recipe_settings
 
     with _plain_errors():
-        options = {
-            "size": size,
-            "steps": steps,
-            "minutes": minutes,
-            "batch_size": batch_size,
-            "frames": frames,
-            "codec": codec,
-            "text": text or None,
-            "curriculum": curriculum,
-            "seed": seed,
-            "threads": threads,
-            "checkpoint_every": checkpoint_every,
-            "preview_every": preview_every,
-        }
-        others = _assignments(settings or [])
-        if "recipe" in others:
-            raise ValueError("--set recipe: name the recipe with --recipe")
-        given = {**others, **{name: value for name, value in options.items() if value is not None}}
+        given = _given(
+            settings,
+            size=size,
+            steps=steps,
+            minutes=minutes,
+            batch_size=batch_size,
+            frames=frames,
+            codec=codec,
+            text=text or None,
+            curriculum=curriculum,
+            seed=seed,
+            threads=threads,
+            checkpoint_every=checkpoint_every,
+            preview_every=preview_every,
+        )
         if resume or resume_from is not None:
             if recipe is not None:
                 raise ValueError("--recipe cannot change when a run is resumed; its settings are saved in the run")
@@ -244,6 +255,62 @@ def train(
     _say(f"{report.run}: {report.steps} steps in {report.seconds / 60:.1f} min, {state}")
     if not report.finished:
         raise typer.Exit(STOPPED)
+
+
+@app.command()
+def plan(
+    data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
+    size: NetworkSize = None,
+    recipe: Recipe = None,
+    steps: TrainSteps = None,
+    minutes: Minutes = None,
+    batch_size: BatchSize = None,
+    frames: MostFrames = None,
+    codec: CodecSpec = None,
+    text: TextSpec = None,
+    curriculum: CurriculumKind = None,
+    seed: TrainSeed = None,
+    threads: Threads = None,
+    checkpoint_every: CheckpointEvery = None,
+    preview_every: PreviewEvery = None,
+    settings: Others = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the numbers.")] = None,
+) -> None:
+    """Measure what a training with the same options will cost: memory, time, disk.
+
+    Takes a minute or so. Exit code 2: it does not fit; the text says what would.
+    """
+    from rdtf.train.plan import announce, make_plan
+    from rdtf.train.settings import recipe_settings
+
+    with _plain_errors():
+        given = _given(
+            settings,
+            size=size,
+            steps=steps,
+            minutes=minutes,
+            batch_size=batch_size,
+            frames=frames,
+            codec=codec,
+            text=text or None,
+            curriculum=curriculum,
+            seed=seed,
+            threads=threads,
+            checkpoint_every=checkpoint_every,
+            preview_every=preview_every,
+        )
+        result = make_plan(data, recipe_settings(recipe or "fast", **given))
+        if out is not None:
+            out.write_text(json.dumps(result.facts(), indent=1), encoding="utf-8")
+    announce(result)
+
+
+def _given(settings: list[str] | None, **options: Any) -> dict[str, Any]:
+    """The settings that were given on the command line, by ``--set`` or by options of their own, which count more."""
+    others = _assignments(settings or [])
+    if "recipe" in others:
+        raise ValueError("--set recipe: name the recipe with --recipe")
+    return {**others, **{name: value for name, value in options.items() if value is not None}}
 
 
 def _assignments(pairs: list[str]) -> dict[str, Any]:

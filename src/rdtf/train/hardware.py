@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import torch
 
 
@@ -37,3 +41,47 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_threshold = -1, -3
         libc.mallopt(mmap_threshold, 1 << 30)
         libc.mallopt(trim_threshold, (1 << 31) - 1)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process can still take on a device: of a GPU, or of the machine or its control group."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):  # no such group, or "max"
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return max(0, free)
+
+
+def peak_memory(device: torch.device, *, now: bool = False) -> int:
+    """The most bytes that this process has held on a device since :func:`reset_peak_memory`, or those it holds now.
+
+    On a CPU these are resident bytes, pages of mapped files included, as far as the system keeps them in memory.
+    """
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device) if now else torch.cuda.max_memory_reserved(device)
+    if now:
+        return psutil.Process().memory_info().rss
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return highest if sys.platform == "darwin" else highest * 1024
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Count the peak anew from what is held now; without effect where the system cannot (a CPU, but on Linux)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")

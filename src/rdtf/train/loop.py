@@ -225,7 +225,7 @@ class Trainer:
         facts = {"settings": settings.model_dump(), "data": str(self.data.resolve())}
         facts["dataset"] = data_facts(self.manifest)
         if self.devices.first:
-            check_space(self.run, self._bytes())
+            check_space(self.run, self.bytes())
             write_text(self.run / "config.json", json.dumps(facts, indent=1))
         limit = settings.minutes * 60 if settings.minutes else math.inf
         parameters = sum(p.numel() for p in self.named.values()) / 1e6
@@ -309,15 +309,13 @@ class Trainer:
         for i in range(passes):
             own = i < len(batches)  # otherwise it is another process's pass, in which all have to take part
             batch, mask = (batches[i], masks[i]) if own else (batches[-1], masks[-1])
-            t, eps = self._noise(batch)
             with self.devices.gradients(self.model, last=i == passes - 1):
-                sums, counts = self._errors(batch, mask, t.to(self.device), eps.to(self.device))
                 # Gradients are averaged over the processes, where the sum is wanted.
-                (sums.sum() / elements * (self.devices.count if own else 0)).backward()
+                sums, counts, t = self.backward(batch, mask, elements, self.devices.count if own else 0)
             if own:
                 unknown = (batch.valid & ~batch.known).sum(1)
                 task = torch.tensor([_TASKS.index(task) for task in batch.tasks])
-                columns = [column.detach().cpu().double() for column in (sums, counts, t, unknown, task)]
+                columns = [column.cpu().double() for column in (sums, counts, t, unknown, task)]
                 table[list(batch.positions)] = torch.stack(columns, 1)
         table = self.devices.sum(table)
         total = float(table[:, 0].sum()) / elements
@@ -334,11 +332,7 @@ class Trainer:
                 f"step {self.step}: loss {total}, gradient norm {norm}. The step was not applied. {self._last_good()}. "
                 f"Lower lr or muon_lr, or look at the stickers of this step, listed in {report}"
             )
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        reach("step.after_opt")
-        self.ema.step(self.named.values())
+        self.update()
         self.curriculum.observe(samples)
         self.step += 1
 
@@ -355,6 +349,29 @@ class Trainer:
             "grad_norm": round(norm, 4),
             "stickers": len(samples),
         }
+
+    def backward(self, batch: ClipBatch, mask: Tensor, elements: int, weight: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """One pass, forward and backward, of clips on this device; its gradients are added to what there is.
+
+        Args:
+            mask: which frames count.
+            elements: how many elements the whole step counts. weight: multiplies the loss.
+
+        Returns:
+            of each clip the summed error, the number of counted elements, and the noise level.
+        """
+        t, eps = self._noise(batch)
+        sums, counts = self._errors(batch, mask, t.to(self.device), eps.to(self.device))
+        (sums.sum() / elements * weight).backward()
+        return sums.detach(), counts, t
+
+    def update(self) -> None:
+        """Move the weights along the gradients, which are used up, and average them."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        reach("step.after_opt")
+        self.ema.step(self.named.values())
 
     def _report_failure(
         self, loss: float, norm: float, factor: float, samples: list[SampleLoss], ids: dict[int, str]
@@ -405,7 +422,7 @@ class Trainer:
         )
 
     @contextmanager
-    def _averaged(self) -> Iterator[_Network]:
+    def averaged(self) -> Iterator[_Network]:
         """The network with the averaged weights, in evaluation mode; for the first process, while the others wait."""
         if self.sharded:
             for name, average in zip(self.named, self.ema.shadow_params, strict=True):
@@ -438,7 +455,7 @@ class Trainer:
                 raise _Interrupted
 
         captions, frames = self.preview_captions[: self.settings.previews], min(8, self.settings.frames)
-        with self._averaged() as net, suppress(_Interrupted):
+        with self.averaged() as net, suppress(_Interrupted):
             if self.devices.first:
                 pipeline = self.pipeline(net)
                 stickers = pipeline(captions, seed=0, num_frames=frames, callback_on_step_end=watch).stickers
@@ -469,7 +486,7 @@ class Trainer:
                 save_checkpoint(self.run / "checkpoints", Checkpoint(self.step, tensors, state))
             except ValueError as error:
                 raise TrainingError(f"{error}. {self._last_good()}. Lower lr or muon_lr") from error
-        with self._averaged() as net:
+        with self.averaged() as net:
             if self.devices.first:
                 self._save_pipeline(net)
 
@@ -481,7 +498,7 @@ class Trainer:
             "frozen": {"codec": self.codec.fingerprint, "text": self.text.fingerprint},
         }
 
-    def _bytes(self) -> int:
+    def bytes(self) -> int:
         """About what a checkpoint and a pipeline take: weights, their average, one or two moments; the average."""
         trained = sum(p.numel() * p.element_size() for p in self.named.values())
         codec = self.codec.parameters() if isinstance(self.codec, nn.Module) else ()
