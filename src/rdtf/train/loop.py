@@ -363,7 +363,7 @@ class Trainer:
         t, eps = self._noise(batch)
         sums, counts = self._errors(batch, mask, t.to(self.device), eps.to(self.device))
         (sums.sum() / elements * weight).backward()
-        return sums.detach(), counts, t
+        return sums.detach(), counts.detach(), t
 
     def update(self) -> None:
         """Move the weights along the gradients, which are used up, and average them."""
