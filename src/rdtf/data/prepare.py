@@ -315,7 +315,7 @@ def _plan(items: Sequence[Item], past: _Past, journal: Journal, about: dict[str,
     """Match what is there now with what is known of it."""
     work = _Work(items, np.zeros(len(items), ENTRY), np.full(len(items), -1))
     entries = work.entries
-    entries["name"], entries["stamp"], entries["place"] = _names(items), _stamps(items), UNKNOWN
+    entries["name"], entries["stamp"], entries["place"] = _hashes(items), _stamps(items), UNKNOWN
     notes: list[str] = []
     known = past.ledger.entries if past.ledger is not None else np.zeros(0, ENTRY)
     positions = find(entries["name"], known["name"])
@@ -359,20 +359,13 @@ def _plan(items: Sequence[Item], past: _Past, journal: Journal, about: dict[str,
     return work
 
 
-def _names(items: Sequence[Item]) -> np.ndarray:
-    """A hash of each name. Names that were not text may be equal as shown: a number tells them apart."""
-    hashes = np.fromiter((_hash(item.name) for item in items), np.uint64, len(items))
-    values, counts = np.unique(hashes, return_counts=True)
-    seen: Counter[str] = Counter()
-    for position in np.flatnonzero(np.isin(hashes, values[counts > 1])).tolist():
-        name = items[position].name
-        hashes[position] = _hash(f"{name}\0{seen[name]}")
-        seen[name] += 1
-    return hashes
+def _hashes(items: Sequence[Item]) -> np.ndarray:
+    """64 bits of a hash of each name; names are different."""
 
+    def short(item: Item) -> int:
+        return int.from_bytes(hashlib.blake2b(item.name.encode(), digest_size=8).digest(), "little")
 
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return np.fromiter(map(short, items), np.uint64, len(items))
 
 
 def _stamps(items: Sequence[Item]) -> np.ndarray:

@@ -121,14 +121,14 @@ class FolderTree:
         if entry.is_dir(follow_symlinks=False):
             if not entry.name.startswith((".", "__")):
                 folders.append(f"{name}/")
-        elif entry.is_symlink() and entry.is_dir():
+        elif entry.is_symlink() and (self.root / name).is_dir():
             self._refuse(name, "a link to a folder is not followed")
         elif entry.name.startswith("."):
             self.hidden += 1
+        elif not (self.root / name).is_file():  # unlike an entry, a path may be a link to itself
+            self._refuse(name, "not a regular file")
         elif entry.is_symlink() and not (self.root / name).resolve().is_relative_to(inside):
             self._refuse(name, "a link out of the folder is not followed")
-        elif not entry.is_file():
-            self._refuse(name, "not a regular file")
         else:
             self.names.append(name)
 

@@ -49,8 +49,13 @@ def run_local(
                 for worker in crew:
                     if worker.ready and len(worker.jobs) < depth:
                         index = again.popleft() if again else next(upcoming, None)
-                        if index is not None:
-                            worker.give(index, job_of(index))
+                        if index is None:
+                            continue
+                        job = job_of(index)
+                        if worker.jobs and job.item.parts:
+                            again.appendleft(index)  # a long one could fill the pipe of a worker that fills it too
+                        else:
+                            worker.give(index, job)
             busy = [worker for worker in crew if worker.jobs or not worker.ready]
             timeout = min(worker.deadline for worker in busy) - time.monotonic()
             heard = connection.wait([worker.channel for worker in busy], max(0.0, timeout))

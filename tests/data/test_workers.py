@@ -1,0 +1,114 @@
+"""Workers against files that want too much, and folders that hold what is no file."""
+
+from __future__ import annotations
+
+import os
+import socket
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rdtf.data.dataset import StickerDataset
+from rdtf.data.onefile import Job, Kind, OneFile
+from rdtf.data.prepare import prepare
+from rdtf.data.sources import Item, find_items
+from rdtf.data.workers import run_local
+from rdtf.sticker import Sticker
+from tests.data.test_prepare import reasons, settings, write_still
+
+
+def decode_and_want(item: Item, **kwargs: Any) -> Sticker:
+    """A decoder that takes memory, in its ways."""
+    if item.path.stem == "numpy":
+        np.ones((200, 2**20), np.uint8)
+    if item.path.stem == "zlib":
+        zlib.decompress(zlib.compress(bytes(100 * 2**20), 1))
+    if item.path.stem == "slow leak":
+        kept = []
+        while True:
+            kept.append(bytearray(2**20))
+    return item.read(**kwargs)
+
+
+def test_a_file_that_takes_too_much_memory_is_told_so_and_the_worker_goes_on(tmp_path: Path) -> None:
+    for i, name in enumerate(["a", "numpy", "slow leak", "zlib", "z"]):
+        write_still(tmp_path / "set" / f"{name}.png", i)
+    report = prepare([tmp_path / "set"], tmp_path / "data", settings(memory_limit=64), decoder=decode_and_want)
+    why = reasons(report)
+    assert why == dict.fromkeys(
+        ["set/numpy.png", "set/slow leak.png", "set/zlib.png"], "needs more than 64 MiB of memory"
+    )
+    assert len(StickerDataset(tmp_path / "data")) == 2
+
+
+def test_the_largest_frames_fit_into_the_smallest_memory_limit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = [Image.fromarray(rng.integers(0, 256, (256, 256, 4), np.uint8)) for _ in range(8)]
+    (tmp_path / "set").mkdir()
+    frames[0].save(tmp_path / "set" / "a.png", save_all=True, append_images=frames[1:], duration=50)
+    report = prepare([tmp_path / "set"], tmp_path / "data", settings(size=256, max_frames=8, memory_limit=64))
+    assert not report.rejected
+
+
+def test_what_lies_in_folders_and_is_no_file(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    write_still(root / "a.png", 1)
+    os.mkfifo(root / "pipe.gif")
+    os.mkfifo(root / "metadata.jsonl")
+    os.mkfifo(root / "a.txt")
+    (root / "round.webp").symlink_to("round.webp")
+    (root / "dangling.webp").symlink_to("nowhere.webp")
+    (root / "zero.png").symlink_to("/dev/zero")
+    (root / "up").symlink_to("..")
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(root / "socket.png"))
+    odd = [
+        b"\xff\xfe.png",
+        b"new\nline.png",
+        b"<script>alert(1)</script>.png".replace(b"/", b":"),
+        b" .png",
+        b"-rf.png",
+    ]
+    for i, name in enumerate(odd):
+        Image.fromarray(np.full((8, 8, 4), 40 + i, np.uint8)).save(root / "spare.png")
+        (root / "spare.png").rename(root / os.fsdecode(name))
+    report = prepare([root], tmp_path / "data", settings())
+    names = set(StickerDataset(tmp_path / "data").column("source"))
+    assert len(names) == 5 and "set/new\nline.png" in names
+    why = reasons(report)
+    assert "surrogate" in why["set/\\udcff\\udcfe.png"]  # its name is no text, so it has no caption
+    assert set(why) >= {
+        f"set/{name}" for name in ("pipe.gif", "round.webp", "dangling.webp", "zero.png", "up", "socket.png")
+    }
+
+
+def test_jobs_larger_than_a_pipe_do_not_block_it(tmp_path: Path) -> None:
+    write_still(tmp_path / "a.png", 1)
+    (item,) = find_items(tmp_path, "set").items
+    parts = tuple((f"{number:05}{'x' * 200}.png", item.file, None) for number in range(3000))
+    one_file = OneFile(Item.read, settings(max_frames=4))
+    jobs = [Job(replace(item, parts=parts, kind="frames"))] * 3
+    results = dict(run_local(range(3), jobs.__getitem__, one_file, 1))
+    assert len(results) == 3 and len({outcome.kind for outcome in results.values()}) == 1
+
+
+def test_a_file_that_goes_away_meanwhile(tmp_path: Path) -> None:
+    write_still(tmp_path / "a.png", 1)
+    (item,) = find_items(tmp_path, "set").items
+    item.path.unlink()
+    one_file = OneFile(Item.read, settings())
+    ((index, outcome),) = run_local([7], lambda _: Job(item), one_file, 1)
+    assert index == 7 and outcome.kind == Kind.REFUSED and outcome.payload == b"No such file or directory"
+
+
+def test_all_jobs_come_back_once_from_any_number_of_workers(tmp_path: Path) -> None:
+    write_still(tmp_path / "a.png", 1)
+    (item,) = find_items(tmp_path, "set").items
+    one_file = OneFile(Item.read, settings())
+    for workers in (1, 3):
+        indices = [index for index, _ in run_local(range(20), lambda _: Job(item), one_file, workers)]
+        assert sorted(indices) == list(range(20))
