@@ -316,6 +316,14 @@ def test_sheets_that_lie(tmp_path: Path, change: dict[str, Any]) -> None:
         item.read()
 
 
+@pytest.mark.parametrize("frames", [["a"], {"a": None}])
+def test_a_sheet_whose_frames_are_no_objects_is_a_problem(tmp_path: Path, frames: Any) -> None:
+    (tmp_path / "cat.png").write_bytes(png(drawn(2).frames[0]))
+    (tmp_path / "cat.json").write_text(json.dumps({"frames": frames}))
+    found = find_items(tmp_path, "set")
+    assert [problem.file for problem in found.problems] == ["set/cat.json"] and len(found.items) == 1
+
+
 # Archives and exports
 
 

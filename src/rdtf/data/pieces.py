@@ -130,6 +130,10 @@ def read_sheet_json(data: bytes) -> dict[str, Any] | None:
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     is_sheet = isinstance(sheet, dict) and isinstance(sheet.get("frames"), dict | list) and sheet["frames"]
+    if is_sheet:
+        frames = sheet["frames"].values() if isinstance(sheet["frames"], dict) else sheet["frames"]
+        if not all(isinstance(frame, dict) for frame in frames):
+            raise ValueError("a frame of a sprite sheet that is no object")
     return sheet if is_sheet else None
 
 
