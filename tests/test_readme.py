@@ -22,13 +22,15 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PICTURES = (".png", ".apng", ".webp", ".gif", ".jpg", ".json", ".tgs", ".webm", ".mp4")
 LONG = ("demo", "train-codec")  # minutes each; tested elsewhere
+TRAINING = [
+    *("--size", "tiny", "--steps", "2", "--batch-size", "4", "--threads", "1", "--codec", "pixel2"),
+    *("--set", f"model={json.dumps(TINY_NETWORK)}", "--set", "copies=0", "--set", "previews=0"),
+]
 SMALLER = {
     "world": ["--count", "12", "--size", "16"],
     "prepare": ["--size", "16", "--workers", "1"],
-    "train": [
-        *("--size", "tiny", "--steps", "2", "--batch-size", "4", "--threads", "1", "--codec", "pixel2"),
-        *("--set", f"model={json.dumps(TINY_NETWORK)}", "--set", "copies=0", "--set", "previews=0"),
-    ],
+    "plan": TRAINING,
+    "train": TRAINING,
     "generate": ["--steps", "1"],
     "animate": ["--steps", "1"],
     "inbetween": ["--steps", "1"],
