@@ -108,6 +108,11 @@ def prepare(
     caption_column: Annotated[
         list[str] | None, typer.Option(help="Metadata field or column that is a caption; may be given several times.")
     ] = None,
+    duplicates: Annotated[
+        str, typer.Option(help="keep, or drop: leave out all but the first near-duplicate.")
+    ] = "keep",
+    crop: Annotated[str, typer.Option(help="none, or content: crop each file to what is drawn in it.")] = "none",
+    background: Annotated[str, typer.Option(help="keep, or transparent: clear backgrounds of one colour.")] = "keep",
     cluster_seed: Annotated[int, typer.Option(help="Seed of the clusterings of frames.")] = 0,
     time_limit: Annotated[float, typer.Option(help="Seconds of processor time a file may take.")] = 30.0,
     memory_limit: Annotated[int, typer.Option(help="MiB that decoding a file may take.")] = 1024,
@@ -132,6 +137,9 @@ def prepare(
             "split_by": split_by,
             "seed": seed,
             "captions": caption_column or (),
+            "duplicates": duplicates,
+            "crop": crop,
+            "background": background,
             "cluster_seed": cluster_seed,
             "time_limit": time_limit,
             "memory_limit": memory_limit,

@@ -10,9 +10,11 @@ from rdtf.data.keyframes import (
     cluster_frames,
     coverage,
     frame_features,
-    loop_seam,
+    frame_steps,
+    loops,
     motion,
     pick_frames,
+    seam,
 )
 
 
@@ -100,17 +102,20 @@ def test_other_picks_are_refused(unchecked: None) -> None:
 
 
 def test_loops() -> None:
-    assert loop_seam(_moving_square([0, 3, 6, 9, 6, 3]))
-    assert not loop_seam(_moving_square([0, 2, 4, 6, 8, 10, 12, 14]))
-    assert not loop_seam(_moving_square([4, 4, 4]))
-    assert not loop_seam(_moving_square([4]))
+    assert loops(frame_steps(_moving_square([0, 3, 6, 9, 6, 3])))
+    assert not loops(frame_steps(_moving_square([0, 2, 4, 6, 8, 10, 12, 14])))
+    assert not loops(frame_steps(_moving_square([4, 4, 4])))
+    assert not loops(frame_steps(_moving_square([4])))
+    assert seam(frame_steps(_moving_square([0, 1, 2, 3]))) == pytest.approx(3)
+    assert seam(frame_steps(_moving_square([0, 1, 0]))) == 0
+    assert seam(frame_steps(_moving_square([4, 4, 4]))) is None
 
 
 def test_motion_and_coverage_by_hand() -> None:
     frames = np.zeros((3, 8, 8, 4), np.uint8)
     frames[1:, :4] = 255
     np.testing.assert_allclose(coverage(frames), [0, 0.5, 0.5])
-    assert motion(frames) == pytest.approx((0.5 + 0) / 2)
-    assert motion(frames[:1]) == 0
+    assert motion(frame_steps(frames)) == pytest.approx((0.5 + 0) / 2)
+    assert motion(frame_steps(frames[:1])) == 0
     frames[0, 4:, :, :3] = 255  # colour under alpha 0
-    assert motion(frames) == pytest.approx(0.25)
+    assert motion(frame_steps(frames)) == pytest.approx(0.25)

@@ -195,10 +195,10 @@ def test_every_setting_is_in_one_part() -> None:
 def test_shards_before_the_first_change_are_not_written_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rdtf.data.prepare.ROWS_PER_FILE", 4)
     run(root)
-    before = {file.name: file.stat().st_ino for file in (root / "data").glob("*.arrow")}
+    before = {file.name: file.stat().st_ino for file in (root / "data").glob("stickers-*.arrow")}
     write_still(root / "set" / "zz_last.png", 77)
     run(root)
-    after = {file.name: file.stat().st_ino for file in (root / "data").glob("*.arrow")}
+    after = {file.name: file.stat().st_ino for file in (root / "data").glob("stickers-*.arrow")}
     assert len(before) == len(after) == 3
     assert sorted(name for name in after if before.get(name) == after[name]) == sorted(before)[:2]
 
@@ -230,7 +230,7 @@ def test_a_damaged_ledger_or_dataset_costs_time_and_nothing_else(root: Path) -> 
         run(root)
     run(root, overwrite=True)
     assert contents(root / "data") == before
-    (shard,) = (root / "data").glob("*.arrow")
+    (shard,) = (root / "data").glob("stickers-*.arrow")
     shard.write_bytes(before[shard.name][:-100])
     with pytest.raises(ValueError, match="damaged"):
         run(root)

@@ -13,14 +13,18 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rdtf.data.captions import SPLITS
+from rdtf.data.duplicates import SIGNATURE_BYTES
 from rdtf.sticker import Sticker
 
 _FAMILY = "rdtf-stickers/"
-FORMAT = f"{_FAMILY}1"
+FORMAT = f"{_FAMILY}2"
 MANIFEST = "manifest.json"
 CACHE = "cache"
 """Folder in a dataset's folder for what can be made again."""
 FRAMES = "frames"
+LEFT_OUT = -1
+"""Of rows that the index leaves out, their place among the splits."""
+_BEHIND = frozenset({FRAMES, "asked_split", "content", "signature", "extent"})  # not in a record
 
 SCHEMA = pa.schema(
     [
@@ -30,7 +34,7 @@ SCHEMA = pa.schema(
         pa.field("attributes", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("license", pa.string()),
-        pa.field("split", pa.string(), nullable=False),
+        pa.field("asked_split", pa.string()),
         pa.field("num_frames", pa.int32(), nullable=False),
         pa.field("size", pa.int32(), nullable=False),
         pa.field("durations", pa.list_(pa.float32()), nullable=False),
@@ -38,11 +42,23 @@ SCHEMA = pa.schema(
         pa.field("coverage", pa.list_(pa.float32()), nullable=False),
         pa.field("motion", pa.float32(), nullable=False),
         pa.field("loops", pa.bool_(), nullable=False),
+        pa.field("seam", pa.float32()),
         pa.field("flippable", pa.bool_(), nullable=False),
         pa.field("clusters", pa.list_(pa.list_(pa.int8())), nullable=False),
+        pa.field("content", pa.binary(32), nullable=False),
+        pa.field("signature", pa.binary(SIGNATURE_BYTES), nullable=False),
+        pa.field("extent", pa.float32(), nullable=False),
+        pa.field("findings", pa.list_(pa.string()), nullable=False),
+        pa.field("caption_findings", pa.list_(pa.string()), nullable=False),
+        pa.field("scripts", pa.list_(pa.string()), nullable=False),
     ]
 )
-"""Columns of the Arrow files, one row a sticker. ``attributes`` is JSON, ``frames`` is from :func:`pack_frames`."""
+"""Columns of the Arrow files, one row a sticker. ``attributes`` is JSON, ``frames`` is from :func:`pack_frames`,
+``content`` is the SHA-256 of the frames, ``signature`` and ``extent`` are from
+:func:`~rdtf.data.duplicates.signature`, ``asked_split`` is what the metadata asks for."""
+
+INDEX_SCHEMA = pa.schema([pa.field("split", pa.int8(), nullable=False), pa.field("group", pa.int32(), nullable=False)])
+"""Columns of the index, one row for each row of the Arrow files: see :class:`rdtf.data.index.Index`."""
 
 
 class Rejection(BaseModel):
@@ -60,10 +76,13 @@ class Manifest(BaseModel):
         format: :data:`FORMAT`.
         settings: the settings that shape the content.
         files: the Arrow files, in order, with their numbers of rows.
-        counts: stickers per split.
+        index: the file of the index, see :mod:`rdtf.data.index`.
+        counts: stickers per split, without those left out by the index.
         sources: stickers per source folder, by its label.
         licenses: stickers per licence named in metadata.
-        fingerprint: hash over everything in the rows (of the frames: their hash), in order.
+        groups: groups of near-duplicates.
+        findings: stickers per finding of :mod:`rdtf.data.doctor`, about frames and captions.
+        fingerprint: hash over everything in the rows (of the frames: their hash) and in the index, in order.
         rejected: what was left out.
         passed_over: number of captions, read-mes and hidden files seen, which are no stickers.
     """
@@ -71,9 +90,12 @@ class Manifest(BaseModel):
     format: str
     settings: dict[str, Any]
     files: dict[str, int]
+    index: str
     counts: dict[str, int]
     sources: dict[str, int]
     licenses: dict[str, int]
+    groups: int
+    findings: dict[str, int]
     fingerprint: str
     rejected: list[Rejection]
     passed_over: int
@@ -97,8 +119,12 @@ class StickerRecord:
         coverage: mean alpha of each frame, 0..1.
         motion: mean absolute premultiplied difference between neighbouring frames, 0..1.
         loops: whether the last frame leads on to the first.
+        seam: the step from the last frame to the first, in usual steps; None for a still.
         flippable: whether a mirror image still agrees with all captions.
         clusters: for each k of :data:`~rdtf.data.keyframes.CLUSTER_COUNTS` the label of each frame.
+        group: equal for near-duplicates; -1 without any.
+        findings, caption_findings: what :mod:`rdtf.data.doctor` found.
+        scripts: in which scripts its captions are written, by their Unicode names.
     """
 
     id: str
@@ -116,6 +142,11 @@ class StickerRecord:
     loops: bool
     flippable: bool
     clusters: tuple[tuple[int, ...], ...]
+    seam: float | None = None
+    group: int = -1
+    findings: tuple[str, ...] = ()
+    caption_findings: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
 
 
 def pack_frames(frames: np.ndarray) -> bytes:
@@ -180,25 +211,25 @@ class StickerDataset:
             counts = ", ".join(f"{name} ({count})" for name, count in self.manifest.counts.items())
             raise ValueError(f"{folder} has no split {split!r}; it has {counts}")
         self._batches: list[pa.RecordBatch] = []
-        places: list[np.ndarray] = []
         for name, rows in self.manifest.files.items():
-            batches = self._open(name, rows)
-            for batch in batches:
-                chosen = np.arange(batch.num_rows)
-                if split is not None:
-                    chosen = np.flatnonzero(batch.column("split").to_numpy(zero_copy_only=False) == split)
-                places.append(np.stack([np.full_like(chosen, len(self._batches)), chosen], axis=1))
-                self._batches.append(batch)
-        self._places = np.concatenate(places) if places else np.zeros((0, 2), np.int64)
+            self._batches += self._open(name, rows, SCHEMA)
+        lengths = [batch.num_rows for batch in self._batches]
+        [index] = self._open(self.manifest.index, sum(lengths), INDEX_SCHEMA)
+        splits = index.column("split").to_numpy()
+        chosen = splits != LEFT_OUT if split is None else splits == SPLITS.index(split)
+        batch_of, ends = np.repeat(np.arange(len(lengths)), lengths), np.cumsum(lengths)
+        row_of = np.arange(len(splits)) - (ends - lengths)[batch_of]
+        self._places = np.stack([batch_of, row_of], axis=1)[chosen]
+        self._splits, self._groups = splits[chosen], index.column("group").to_numpy()[chosen]
 
-    def _open(self, name: str, rows: int) -> list[pa.RecordBatch]:
+    def _open(self, name: str, rows: int, schema: pa.Schema) -> list[pa.RecordBatch]:
         path = self.folder / name
         try:
             reader = pa.ipc.open_file(pa.memory_map(str(path)))
             batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"{path} is missing or damaged ({error}); prepare the dataset anew") from error
-        if not reader.schema.equals(SCHEMA) or sum(batch.num_rows for batch in batches) != rows:
+        if not reader.schema.equals(schema) or sum(batch.num_rows for batch in batches) != rows:
             raise ValueError(f"{path} is not what {MANIFEST} says; prepare the dataset anew")
         return batches
 
@@ -230,11 +261,12 @@ class StickerDataset:
     def record(self, index: int) -> StickerRecord:
         """Everything about a sticker but its frames."""
         batch, row = self._row(index)
-        values = {name: batch.column(name)[row].as_py() for name in batch.schema.names if name != FRAMES}
-        for name in ("captions", "durations", "coverage"):
+        values = {name: batch.column(name)[row].as_py() for name in batch.schema.names if name not in _BEHIND}
+        for name in ("captions", "durations", "coverage", "findings", "caption_findings", "scripts"):
             values[name] = tuple(values[name])
         values["clusters"] = tuple(tuple(labels) for labels in values["clusters"])
         values["attributes"] = json.loads(values["attributes"])
+        values["split"], values["group"] = SPLITS[self._splits[index]], int(self._groups[index])
         return StickerRecord(**values)
 
     def frames(self, index: int) -> np.ndarray:
@@ -259,8 +291,12 @@ class StickerDataset:
         Raises:
             ValueError: there is no such column.
         """
+        if name == "split":
+            return [SPLITS[code] for code in self._splits]
+        if name == "group":
+            return self._groups.tolist()
         if name not in SCHEMA.names:
-            raise ValueError(f"no column {name!r}; there are {', '.join(SCHEMA.names)}")
+            raise ValueError(f"no column {name!r}; there are {', '.join([*SCHEMA.names, *INDEX_SCHEMA.names])}")
         values: list[Any] = []
         for number, batch in enumerate(self._batches):
             rows = self._places[self._places[:, 0] == number, 1]

@@ -23,6 +23,9 @@ GRID = 16
 EDGE_WEIGHT = 2.0
 """Edges are thin: averaged over a cell they would hardly count beside the colours."""
 
+LOOP_SEAM = 1.5
+"""Last to first may be that many usual steps of a clip that loops."""
+
 STARTS, ITERATIONS = 3, 8
 """Of k-means: one start alone at times merges two poses and splits another; a few dozen frames settle quickly."""
 
@@ -121,22 +124,30 @@ def pick_frames(labels: np.ndarray, rng: np.random.Generator, how: Literal["firs
     raise ValueError(f"how must be 'first' or 'random', got {how!r}")
 
 
-def _steps(frames: np.ndarray) -> np.ndarray:
+def frame_steps(frames: np.ndarray) -> np.ndarray:
     """``(n,)`` mean absolute premultiplied difference, in 0..1, of each frame to the next; the last to the first."""
     pixels = premultiply(frames).astype(np.int16)
     return np.array([np.abs(a - b).mean() / 255.0 for a, b in zip(pixels, np.roll(pixels, -1, 0), strict=True)])
 
 
-def motion(frames: np.ndarray) -> float:
-    """Mean absolute premultiplied difference between neighbouring frames, in 0..1; 0 for a still."""
-    return float(_steps(frames)[:-1].mean()) if len(frames) > 1 else 0.0
+def motion(steps: np.ndarray) -> float:
+    """Mean step between neighbouring frames, in 0..1, from :func:`frame_steps`; 0 for a still."""
+    return float(steps[:-1].mean()) if len(steps) > 1 else 0.0
 
 
-def loop_seam(frames: np.ndarray) -> bool:
-    """Whether the clip loops: it moves, and last to first is at most 1.5 times a usual step between neighbours."""
-    steps = _steps(frames)
-    usual = steps[:-1].mean() if len(frames) > 1 else 0.0
-    return bool(usual > 0 and steps[-1] <= 1.5 * usual)
+def seam(steps: np.ndarray) -> float | None:
+    """The step from the last frame to the first in usual (mean) steps, from :func:`frame_steps`; None for a still.
+
+    A clip loops seamlessly up to :data:`LOOP_SEAM`.
+    """
+    usual = motion(steps)
+    return float(steps[-1] / usual) if usual > 0 else None
+
+
+def loops(steps: np.ndarray) -> bool:
+    """Whether the clip loops seamlessly: it moves, and the last frame leads on to the first."""
+    found = seam(steps)
+    return found is not None and found <= LOOP_SEAM
 
 
 def coverage(frames: np.ndarray) -> np.ndarray:

@@ -22,12 +22,19 @@ import numpy as np
 import pyarrow as pa
 
 from rdtf.data.dataset import FRAMES, SCHEMA, pack_frames, unpack_frames
-from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, coverage, frame_features, loop_seam, motion
+from rdtf.data.doctor import CURES, describe, treat
+from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, frame_features
 from rdtf.data.settings import PrepareSettings
 from rdtf.data.sources import Item
+from rdtf.pixels import fit
 from rdtf.sticker import Sticker, StickerError
 
-ROW_COLUMNS = frozenset({"id", "caption", "captions", "attributes", "source", "license", "split", "flippable"})
+ROW_COLUMNS = frozenset(
+    {
+        *("id", "caption", "captions", "caption_findings", "scripts", "flippable"),
+        *("attributes", "source", "license", "asked_split"),
+    }
+)
 """Columns of a dataset that come from captions and settings; all others are facts about the frames."""
 FACTS = pa.schema([field for field in SCHEMA if field.name not in ROW_COLUMNS])
 MAX_REASON = 500
@@ -98,11 +105,11 @@ class OneFile:
         _limit_processor_time(self.settings.time_limit)
         try:
             if job.earlier is not None:
-                frames, durations = _earlier_frames(*job.earlier)
+                frames, durations, cures = _earlier_frames(*job.earlier)
             else:
                 with _limited_memory(self.settings):
-                    frames, durations = self._decode(job.item)
-            content, row = _describe(frames, durations, self.settings)
+                    frames, durations, cures = self._decode(job.item)
+            row = _describe(frames, durations, cures, self.settings)
         except StickerError as error:
             return Outcome.refused(error.reason)
         except MemoryError:
@@ -110,41 +117,46 @@ class OneFile:
         except Exception as error:  # whatever a decoder does on a bad file is that file's reason, and told
             return Outcome.refused(f"{type(error).__name__}: {error}")
         batch = pa.RecordBatch.from_pylist([row], schema=FACTS)
-        return Outcome(Kind.USED, content, batch.serialize().to_pybytes())
+        return Outcome(Kind.USED, row["content"], batch.serialize().to_pybytes())
 
-    def _decode(self, item: Item) -> tuple[np.ndarray, np.ndarray]:
+    def _decode(self, item: Item) -> tuple[np.ndarray, np.ndarray, list[str]]:
         settings = self.settings
-        sticker = self.decoder(item, size=settings.size, max_frames=settings.max_frames)
-        frames = sticker.frames
-        assert frames.shape[1:] == (settings.size, settings.size, 4) and len(frames) <= settings.max_frames
+        crop, clear = settings.crop == "content", settings.background == "transparent"
+        # Cures need the file's own pixels: a mixed edge is narrower there, and what is cropped is not enlarged.
+        size = None if crop or clear else settings.size
+        sticker = self.decoder(item, size=size, max_frames=settings.max_frames)
+        frames, cures = treat(sticker.frames, crop=crop, clear=clear)
+        frames = fit(frames, settings.size)
+        assert len(frames) <= settings.max_frames
         # What is under alpha 0 means nothing: it must neither hide a duplicate nor take room.
         frames = np.where(frames[..., 3:] > 0, frames, np.uint8(0))
         if not frames[..., 3].any():
             raise StickerError(item.path, "every frame is completely transparent")
-        return frames, sticker.durations.astype(np.float32)
+        return frames, sticker.durations.astype(np.float32), cures
 
 
-def _describe(frames: np.ndarray, durations: np.ndarray, settings: PrepareSettings) -> tuple[bytes, dict[str, Any]]:
-    """SHA-256 of the frames, and their row of :data:`FACTS`."""
+def _describe(frames: np.ndarray, durations: np.ndarray, cures: list[str], settings: PrepareSettings) -> dict[str, Any]:
+    """Their row of :data:`FACTS`."""
     features = frame_features(frames)
-    row = {
+    facts = describe(frames, durations)
+    return {
+        **facts,
+        "findings": facts["findings"] + cures,
+        "content": hashlib.sha256(frames.tobytes()).digest(),
         "num_frames": len(frames),
         "size": settings.size,
         "durations": durations.tolist(),
         FRAMES: pack_frames(frames),
-        "coverage": coverage(frames).astype(np.float32).tolist(),
-        "motion": motion(frames),
-        "loops": loop_seam(frames),
         "clusters": [cluster_frames(features, k, settings.cluster_seed).tolist() for k in CLUSTER_COUNTS],
     }
-    return hashlib.sha256(frames.tobytes()).digest(), row
 
 
-def _earlier_frames(file: Path, row: int) -> tuple[np.ndarray, np.ndarray]:
+def _earlier_frames(file: Path, row: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
     batch = rows_of(file)
     frames = batch.column(FRAMES)[row].as_buffer()
     count, size, durations = (batch.column(name)[row].as_py() for name in ("num_frames", "size", "durations"))
-    return unpack_frames(frames, count, size), np.asarray(durations, np.float32)
+    cures = [finding for finding in batch.column("findings")[row].as_py() if finding in CURES]
+    return unpack_frames(frames, count, size), np.asarray(durations, np.float32), cures
 
 
 @functools.lru_cache(maxsize=4)
@@ -199,11 +211,12 @@ def code_versions() -> dict[str, dict[str, str]]:
         return digest.hexdigest()[:16]
 
     libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "pyarrow")}
-    reading = [f"rdtf.data.{name}" for name in ("read", "pieces", "tables", "trees", "sources")]
+    reading = [f"rdtf.data.{name}" for name in ("read", "pieces", "tables", "trees", "sources", "doctor")]
+    describing = [f"rdtf.data.{name}" for name in ("onefile", "keyframes", "duplicates", "doctor")]
     return {
         "frames": {"the reading code": source("rdtf.pixels", *reading), **libraries},
         "facts": {
-            "the describing code": source("rdtf.data.onefile", "rdtf.data.keyframes"),
+            "the describing code": source(*describing),
             **{name: version(name) for name in ("numpy", "scipy")},
         },
     }

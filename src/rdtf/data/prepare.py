@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from rdtf import faults
-from rdtf.data.captions import SPLITS, Caption, is_flippable
+from rdtf.data.captions import Caption, is_flippable
 from rdtf.data.dataset import (
     CACHE,
     FORMAT,
@@ -38,6 +37,8 @@ from rdtf.data.dataset import (
     is_dataset,
     read_manifest,
 )
+from rdtf.data.doctor import examine_captions
+from rdtf.data.index import count_up, make_index
 from rdtf.data.journal import ENTRY, Journal, Ledger, find
 from rdtf.data.onefile import FACTS, Decoder, Job, Kind, OneFile, code_versions, rows_of
 from rdtf.data.settings import PARTS, PrepareSettings
@@ -51,6 +52,7 @@ BYTES_PER_FILE = 256 * 2**20
 BUILDING = "building"
 """Folder in the dataset's folder that holds the journal of a run that is not finished."""
 JOURNAL = "journal"
+INDEX = "index-{}.arrow"
 LEDGER = "prepared-{}.npz"
 """In the dataset's cache folder, with a hash of the manifest that it belongs to."""
 UNKNOWN = -1
@@ -195,7 +197,10 @@ def _about(sources: Sequence[Path], found: _FoundAll, settings: PrepareSettings)
 
 
 def _own_code() -> str:
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for module in ("prepare", "index", "duplicates", "doctor"):
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @contextlib.contextmanager
@@ -420,7 +425,7 @@ def _put_together(
     ledger["place"] = -1
     writer = _Writer(out)
     digest = hashlib.sha256()
-    counts, origins, licenses = Counter({name: 0 for name in SPLITS}), Counter[str](), Counter[str]()
+    rows = 0
     owners = work.owners()
     for position, (item, owner) in enumerate(zip(work.items, owners.tolist(), strict=True)):
         if owner not in (-1, position):
@@ -431,28 +436,35 @@ def _put_together(
             reasons[position] = facts
             rejected.append(Rejection(file=item.name, reason=facts))
             continue
-        row = {**facts, **_words(item, work.entries["content"][position].tobytes(), settings)}
-        ledger["place"][position] = sum(counts.values())
+        row = {**facts, **_words(item, work.entries["content"][position].tobytes())}
+        ledger["place"][position] = rows
+        rows += 1
         # All but the frames, for which the id stands: caches of anything in a row may rely on it.
-        text = json.dumps({**row, FRAMES: None}, sort_keys=True).encode()
+        text = json.dumps({**row, FRAMES: None, "content": None, "signature": None}, sort_keys=True).encode()
         digest.update(text)
         writer.add(row, text)
-        counts[row["split"]] += 1
-        origins[item.name.partition("/")[0]] += 1
-        if row["license"] is not None:
-            licenses[row["license"]] += 1
     writer.flush()
     if not writer.files:
         journal.clear()
         shown = "".join(f"\n  {rejection.file}: {rejection.reason}" for rejection in rejected[:5])
         raise ValueError(f"none of the {len(work.items)} stickers could be used:{shown}")
+    index = make_index(out, writer.files, settings)
+    digest.update(index.digest())
+    totals = count_up(out, writer.files, index)
+    rejected += [Rejection(file=file, reason=f"near-duplicate of {kept}") for file, kept in totals.copies]
+    index_name = INDEX.format(index.digest().hex()[:12])
+    with _in_place(out / index_name) as stream:
+        index.write(stream)
     manifest = Manifest(
         format=FORMAT,
         settings=settings.shaping(),
         files=writer.files,
-        counts=dict(counts),
-        sources=dict(sorted(origins.items())),
-        licenses=dict(sorted(licenses.items())),
+        index=index_name,
+        counts=totals.counts,
+        sources=totals.sources,
+        licenses=totals.licenses,
+        groups=totals.groups,
+        findings=totals.findings,
         fingerprint=digest.hexdigest()[:16],
         rejected=sorted(rejected, key=lambda rejection: (rejection.file, rejection.reason)),
         passed_over=found.passed_over,
@@ -481,10 +493,10 @@ def _facts(work: _Work, past: _Past, journal: Journal, position: int) -> dict[st
     return rows_of(file).slice(row, 1).select(FACTS.names).to_pylist()[0]
 
 
-def _words(item: Item, content: bytes, settings: PrepareSettings) -> dict[str, Any]:
+def _words(item: Item, content: bytes) -> dict[str, Any]:
     """The columns of a row that need no frames."""
-    caption, texts = item.caption, item.caption.texts
-    key = texts[0] if settings.split_by == "caption" else content.hex()
+    caption, words = item.caption, examine_captions(item.caption.texts)
+    texts = words.texts
     return {
         "id": hashlib.sha256(content + texts[0].encode()).hexdigest()[:16],
         "caption": texts[0],
@@ -492,17 +504,11 @@ def _words(item: Item, content: bytes, settings: PrepareSettings) -> dict[str, A
         "attributes": json.dumps(caption.attributes, sort_keys=True),
         "source": item.name,
         "license": caption.license,
-        "split": caption.split or _split(key, settings),
+        "caption_findings": list(words.findings),
+        "scripts": list(words.scripts),
+        "asked_split": caption.split,
         "flippable": all(is_flippable(text) for text in texts),
     }
-
-
-def _split(key: str, settings: PrepareSettings) -> str:
-    """A split drawn from the key alone: it stays when stickers are added."""
-    digest = hashlib.sha256(f"{settings.seed}/{key}".encode()).digest()
-    drawn = int.from_bytes(digest[:8], "big") / 2**64
-    train, val, _ = settings.splits
-    return SPLITS[0] if drawn < train else SPLITS[1] if drawn < train + val else SPLITS[2]
 
 
 class _Writer:
@@ -575,8 +581,8 @@ def _ledger_path(out: Path, manifest: Manifest) -> Path:
 
 def _sweep(out: Path, building: Path, manifest: Manifest) -> None:
     """Remove what belonged to an earlier dataset here, or to a run that was stopped."""
-    for file in out.glob("stickers-*.arrow*"):
-        if file.name not in manifest.files:
+    for file in [*out.glob("stickers-*.arrow*"), *out.glob(INDEX.format("*") + "*")]:
+        if file.name not in {*manifest.files, manifest.index}:
             file.unlink()
     for file in (out / CACHE).glob(LEDGER.format("*")):
         if file != _ledger_path(out, manifest):

@@ -14,10 +14,13 @@ class PrepareSettings(BaseModel):
         size: height and width of the frames in pixels.
         max_frames: longer stickers are thinned out to this many.
         splits: shares of train, val and test; they sum to 1.
-        split_by: what the split is drawn from: the frames, or the first caption, so that equal captions (an
-            emoji as a GIF and as a Lottie) are never on two sides.
+        split_by: what the split is drawn from: the frames, or the first caption, so that equal captions are never on
+            two sides. Near-duplicates never are.
         seed: of the splits.
         captions: metadata fields or columns that are captions; the usual names if empty.
+        duplicates: ``drop`` leaves out all but the first of near-duplicates; ``keep`` only reports them.
+        crop: ``content`` crops files to what is drawn in them.
+        background: ``transparent`` clears opaque backgrounds of one colour.
         cluster_seed: of the clusterings.
         time_limit: seconds of processor time that one file may take.
         memory_limit: MiB that decoding one file may take, beyond what frames of the wanted size need.
@@ -31,6 +34,9 @@ class PrepareSettings(BaseModel):
     split_by: Literal["content", "caption"] = "content"
     seed: int = Field(0, ge=0)
     captions: tuple[str, ...] = ()
+    duplicates: Literal["keep", "drop"] = "keep"
+    crop: Literal["none", "content"] = "none"
+    background: Literal["keep", "transparent"] = "keep"
     cluster_seed: int = Field(0, ge=0)
     time_limit: float = Field(30.0, gt=0)
     memory_limit: int = Field(1024, ge=64)
@@ -52,9 +58,9 @@ class PrepareSettings(BaseModel):
 
 
 PARTS: dict[str, set[str]] = {
-    "frames": {"size", "max_frames"},
+    "frames": {"size", "max_frames", "crop", "background"},
     "facts": {"cluster_seed"},
-    "rows": {"splits", "split_by", "seed", "captions"},
+    "rows": {"splits", "split_by", "seed", "captions", "duplicates"},
     "limits": {"time_limit", "memory_limit"},
     "running": {"workers"},
 }

@@ -1,0 +1,215 @@
+"""What depends on a dataset as a whole: which stickers are near-duplicates, which are left out, and the splits.
+
+It stands in a small file of its own beside the rows, which depend on one sticker each: another share of the splits
+changes this file and no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from rdtf.data.captions import SPLITS
+from rdtf.data.dataset import INDEX_SCHEMA, LEFT_OUT
+from rdtf.data.duplicates import SIGNATURE_BYTES, near_pairs
+from rdtf.data.settings import PrepareSettings
+
+
+@dataclass(frozen=True)
+class Index:
+    """The index of a dataset, one entry a row.
+
+    Attributes:
+        splits: ``(n,)`` int8, positions in :data:`~rdtf.data.captions.SPLITS`, or -1 for rows that are left out.
+        groups: ``(n,)`` int32, equal numbers for near-duplicates, also of near-duplicates; -1 for all others.
+        copies: rows that are left out, with the row each of them is a near-duplicate of.
+    """
+
+    splits: np.ndarray
+    groups: np.ndarray
+    copies: dict[int, int]
+
+    def digest(self) -> bytes:
+        """A hash over it."""
+        return hashlib.sha256(self.splits.tobytes() + self.groups.tobytes()).digest()
+
+    def write(self, stream: BinaryIO) -> None:
+        """Write it as an Arrow file."""
+        table = pa.table({"split": self.splits, "group": self.groups}, schema=INDEX_SCHEMA)
+        with pa.ipc.new_file(stream, INDEX_SCHEMA) as sink:
+            sink.write_table(table)
+
+
+def make_index(
+    folder: Path,
+    files: Mapping[str, int],
+    settings: PrepareSettings,
+) -> Index:
+    """The index of a dataset's rows.
+
+    Near-duplicates share a split. A split that the metadata asks for is given, and taken over by the near-duplicates
+    for which nothing is asked.
+
+    Args:
+        folder: of the dataset. files: its Arrow files, in order.
+        settings: ``duplicates`` = ``drop`` leaves out all but the first of near-duplicates; with ``split_by`` =
+            ``caption`` stickers of equal captions share a split too. Of near-duplicates one is drawn for, the same
+            one in whatever order they come.
+    """
+    by_caption = settings.split_by == "caption"
+    parts, keys, draws, captions = [], [], [], []
+    extents, asked = [], []
+    for batch in _batches(folder, files):
+        parts.append(_bytes_column(batch.column("signature"), SIGNATURE_BYTES))
+        extents.append(batch.column("extent").to_numpy())
+        contents = _bytes_column(batch.column("content"), 32)
+        keys.append(contents[:, :8].copy().view(">u8").ravel())
+        texts = batch.column("caption").to_pylist()
+        captions.append(np.array([_hash(text) for text in texts], np.uint64))
+        drawn_from = texts if by_caption else [bytes(content).hex() for content in contents]
+        draws.append(np.array([draw(settings.seed, key) for key in drawn_from]))
+        splits = batch.column("asked_split").to_pylist()
+        asked.append(np.array([-1 if split is None else SPLITS.index(split) for split in splits], np.int8))
+    pairs, _ = near_pairs(parts, np.concatenate(extents))
+    count = sum(files.values())
+    copies = _copies(pairs) if settings.duplicates == "drop" else {}
+    left_out = np.zeros(count, bool)
+    left_out[list(copies)] = True
+    links = pairs[~left_out[pairs].any(1)]
+    groups = _numbered(_connected(links, count))
+    if by_caption:
+        _, first, inverse = np.unique(np.concatenate(captions), return_index=True, return_inverse=True)
+        links = np.concatenate([links, np.stack([np.arange(count), first[inverse]], axis=1)])
+    codes = assign_splits(
+        _connected(links, count), np.concatenate(keys), np.concatenate(draws), np.concatenate(asked), settings.splits
+    )
+    return Index(np.where(left_out, np.int8(LEFT_OUT), codes), np.where(left_out, np.int32(-1), groups), copies)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Numbers of a dataset by its index; see :class:`~rdtf.data.dataset.Manifest` for the fields of the same name.
+
+    Attributes:
+        copies: files that are left out as near-duplicates, each with the file that stays.
+    """
+
+    counts: dict[str, int]
+    sources: dict[str, int]
+    licenses: dict[str, int]
+    groups: int
+    findings: dict[str, int]
+    copies: list[tuple[str, str]]
+
+
+def count_up(folder: Path, files: Mapping[str, int], index: Index) -> Totals:
+    """Count what is in a dataset, without reading frames."""
+    names: list[str] = []
+    licenses, sources, findings = Counter[str](), Counter[str](), Counter[str]()
+    start = 0
+    for batch in _batches(folder, files):
+        kept = (index.splits[start : start + batch.num_rows] != LEFT_OUT).tolist()
+        start += batch.num_rows
+        columns = [batch.column(name).to_pylist() for name in ("source", "license", "findings", "caption_findings")]
+        names += columns[0]
+        for stays, source, license, *found in zip(kept, *columns, strict=True):
+            if stays:
+                sources[source.partition("/")[0]] += 1
+                findings.update(code for codes in found for code in codes)
+                if license is not None:
+                    licenses[license] += 1
+    splits = np.bincount(index.splits[index.splits != LEFT_OUT], minlength=len(SPLITS)).tolist()
+    return Totals(
+        counts=dict(zip(SPLITS, splits, strict=True)),
+        sources=dict(sorted(sources.items())),
+        licenses=dict(sorted(licenses.items())),
+        groups=int(index.groups.max(initial=-1)) + 1,
+        findings=dict(sorted(findings.items())),
+        copies=[(names[row], names[kept]) for row, kept in sorted(index.copies.items())],
+    )
+
+
+def draw(seed: int, key: str) -> float:
+    """A number in 0..1 from a seed and a key alone: a sticker's split stays when others are added."""
+    digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def assign_splits(
+    labels: np.ndarray, keys: np.ndarray, draws: np.ndarray, asked: np.ndarray, shares: tuple[float, float, float]
+) -> np.ndarray:
+    """A split for each of ``n`` rows, the same for all of a label but where another one is asked for.
+
+    Args:
+        labels: ``(n,)`` integers. keys: ``(n,)``; the row of the smallest key draws for its label.
+        draws: ``(n,)`` in 0..1.
+        asked: ``(n,)`` positions in :data:`~rdtf.data.captions.SPLITS`, -1 where nothing is asked. Rows of a label
+            that ask for nothing take what its first asking row asks for.
+        shares: of train, val and test.
+
+    Returns:
+        ``(n,)`` int8 positions in :data:`~rdtf.data.captions.SPLITS`.
+    """
+    order = np.lexsort((keys, labels))
+    _, starts, inverse = np.unique(labels[order], return_index=True, return_inverse=True)
+    speaker = np.empty(len(labels), np.int64)
+    speaker[order] = order[starts][inverse]
+    splits = np.searchsorted(np.cumsum(shares[:2]), draws[speaker], side="right").astype(np.int8)
+    asking = np.flatnonzero(asked >= 0)
+    asking_labels, first = np.unique(labels[asking], return_index=True)
+    if len(asking):
+        place = np.searchsorted(asking_labels, labels).clip(max=len(asking_labels) - 1)
+        told = asking_labels[place] == labels
+        splits[told] = asked[asking[first]][place[told]]
+        splits[asking] = asked[asking]
+    return splits
+
+
+def _copies(pairs: np.ndarray) -> dict[int, int]:
+    """Rows to leave out, with the earlier row each is near to: of no pair both rows stay."""
+    copies: dict[int, int] = {}
+    # By the later row, so that it is settled which of the earlier ones stay.
+    for first, second in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))].tolist():
+        if first not in copies and second not in copies:
+            copies[second] = first
+    return copies
+
+
+def _connected(links: np.ndarray, count: int) -> np.ndarray:
+    """``(count,)`` labels, equal for rows that links ``(m, 2)`` connect."""
+    graph = coo_matrix((np.ones(len(links), bool), (links[:, 0], links[:, 1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1]
+
+
+def _numbered(labels: np.ndarray) -> np.ndarray:
+    """Numbers for labels of more than one row, in the order of their first rows; -1 for all others."""
+    _, first, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    several = np.flatnonzero(sizes > 1)
+    numbers = np.full(len(sizes), -1, np.int32)
+    numbers[several[np.argsort(first[several])]] = np.arange(len(several))
+    return numbers[inverse]
+
+
+def _batches(folder: Path, files: Mapping[str, int]) -> Iterator[pa.RecordBatch]:
+    for name in files:
+        reader = pa.ipc.open_file(pa.memory_map(str(folder / name)))
+        yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
+
+
+def _bytes_column(column: pa.Array, width: int) -> np.ndarray:
+    """A column of byte strings of one width as ``(n, width)`` uint8, not copied."""
+    data = np.frombuffer(column.buffers()[1], np.uint8)
+    return data[column.offset * width : (column.offset + len(column)) * width].reshape(-1, width)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
