@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import time
@@ -166,7 +167,7 @@ def test_workers_that_crash_hang_or_fail_cost_one_file_each(tmp_path: Path) -> N
     report = prepare([root], tmp_path / "data", settings(time_limit=2, workers=2), decoder=decode_or_die)
     why = reasons(report)
     assert "SIGSEGV" in why["set/deadly.png"]
-    assert "processor time" in why["set/endless.png"]
+    assert re.search("processor time|not done after", why["set/endless.png"])  # on a busy machine the clock is first
     assert why["set/odd.png"] == "ZeroDivisionError: by a decoder"
     data = StickerDataset(tmp_path / "data")
     assert [data.record(i).source for i in range(len(data))] == ["set/a.png", "set/shy.png", "set/z.png"]
