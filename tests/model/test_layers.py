@@ -12,6 +12,7 @@ from rdtf.model.layers import (
     SelfAttention,
     SpatialTransformer,
     attend,
+    attend_by_frame,
     make_norm,
 )
 from tests.conftest import awaken
@@ -32,6 +33,34 @@ def test_attention_is_pytorchs(dtype: torch.dtype, with_bias: bool):
     tolerance = 1e-5 if dtype is torch.float32 else 0.05
     assert attend(q, k, v, bias).dtype == dtype
     assert torch.allclose(attend(q, k, v, bias).double(), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize(("frames", "places"), [(1, 4), (3, 5), (8, 64), (9, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bias_of_frames_is_that_of_all_their_places(frames: int, places: int, dtype: torch.dtype):
+    length = frames * places
+    inputs = [torch.randn(2, 3, length, 8, requires_grad=True) for _ in range(3)]
+    bias = torch.randn(2, 3, frames, frames, requires_grad=True)
+    hidden = torch.zeros(2, 1, 1, frames).masked_fill(torch.arange(frames) >= max(1, frames - 1), float("-inf"))
+    spread = (bias + hidden).repeat_interleave(places, 2).repeat_interleave(places, 3)
+    expected = F.scaled_dot_product_attention(*inputs, spread)
+    out = attend_by_frame(*(x.to(dtype) for x in inputs), bias + hidden)
+    tolerance = 1e-5 if dtype is torch.float32 else 0.05
+    assert out.dtype == dtype
+    assert torch.allclose(out.float(), expected, atol=tolerance)
+    weights = torch.randn_like(expected)
+    gradients = [torch.autograd.grad((x * weights).sum(), [*inputs, bias]) for x in (out.float(), expected)]
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.allclose(ours, theirs, atol=10 * tolerance * max(1.0, float(theirs.abs().max())))
+
+
+def test_hidden_frames_are_not_attended_to_at_all():
+    q, k, v = torch.randn(3, 1, 2, 12, 8)
+    bias = torch.zeros(1, 2, 3, 3)
+    bias[..., 2] = float("-inf")
+    out = attend_by_frame(q, k, v, bias)
+    k[:, :, 8:], v[:, :, 8:] = 1e3, 1e3
+    assert torch.equal(out, attend_by_frame(q, k, v, bias))
 
 
 def test_norms():

@@ -68,18 +68,46 @@ def conv3x3(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(c_in, c_out, 3, stride, padding=1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+FEW_KEYS = 512
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None) -> Tensor:
     """Attention over ``(..., heads, length, head_dim)`` with an additive bias that broadcasts to the scores.
 
     On a CPU, PyTorch's fused attention is slower than plain matrix products with a bias (it searches the bias for
-    rows without a key; here every query has one) and in bf16 (mostly its backward pass).
+    rows without a key; here every query has one), and its backward pass is in bf16 unless there are many keys.
     """
-    if q.device.type == "cpu" and (bias is not None or q.dtype == torch.bfloat16):
-        scores = q @ (k * q.shape[-1] ** -0.5).transpose(-1, -2)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    trains = torch.is_grad_enabled() and q.requires_grad
+    if q.device.type == "cpu" and (
+        bias is not None or (trains and q.dtype == torch.bfloat16 and k.shape[-2] < FEW_KEYS)
+    ):
+        scores = q @ (k * scale).transpose(-1, -2)
         if bias is not None:
             scores = scores + bias.to(scores.dtype)
         return scores.softmax(-1).to(v.dtype) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
+    return F.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype), scale=scale)
+
+
+def attend_by_frame(
+    q: Float[Tensor, "b heads l d"],
+    k: Float[Tensor, "b heads l d"],
+    v: Float[Tensor, "b heads l d"],
+    bias: Float[Tensor, "b heads f f"],
+) -> Float[Tensor, "b heads l d"]:
+    """Attention over ``f`` frames of ``l / f`` places each, with a bias for each pair of frames.
+
+    The bias becomes further channels: of a query the bias to each frame, of a key a 1 at its own frame, so that their
+    product is the bias. A table of all pairs of places, which is what a bias would be otherwise, is most of the time
+    and the memory of such a layer.
+    """
+    f, places = bias.shape[-1], q.shape[-2] // bias.shape[-1]
+    width = -(-f // 8) * 8  # of few and even widths the kernels are fastest
+    # A key that is hidden: its weight underflows to exactly 0, and no product becomes NaN.
+    towards = F.pad(bias.clamp_min(-3e4), (0, width - f)).to(q.dtype).repeat_interleave(places, 2)
+    own = torch.eye(f, width, dtype=k.dtype, device=k.device).repeat_interleave(places, 0)
+    q, k = torch.cat([q * q.shape[-1] ** -0.5, towards], -1), torch.cat([k, own.expand(*k.shape[:2], -1, -1)], -1)
+    return attend(q, k, F.pad(v, (0, width)), scale=1.0)[..., : v.shape[-1]]
 
 
 class SelfAttention(nn.Module):
@@ -92,10 +120,13 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * inner, bias=False)
         self.out = nn.Linear(inner, channels)
 
-    def forward(self, x: Float[Tensor, "n l c"], bias: Tensor | None = None) -> Float[Tensor, "n l c"]:
-        """Attend; ``bias`` broadcasts to ``n heads l l``."""
+    def forward(
+        self, x: Float[Tensor, "n l c"], bias: Tensor | None = None, by_frame: Tensor | None = None
+    ) -> Float[Tensor, "n l c"]:
+        """Attend; ``bias`` broadcasts to ``n heads l l``, ``by_frame`` is as in :func:`attend_by_frame`."""
         q, k, v = rearrange(self.qkv(x), "n l (three h d) -> three n h l d", three=3, h=self.heads)
-        return self.out(rearrange(attend(q, k, v, bias), "n h l d -> n l (h d)"))
+        out = attend(q, k, v, bias) if by_frame is None else attend_by_frame(q, k, v, by_frame)
+        return self.out(rearrange(out, "n h l d -> n l (h d)"))
 
 
 class CrossAttention(nn.Module):

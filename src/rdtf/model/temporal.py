@@ -116,10 +116,7 @@ class SpatialTemporalInteraction(nn.Module):
         small = F.avg_pool2d(h, min(self.pool, *size), ceil_mode=True)
         small = small + self.position(small)
         tokens = rearrange(small, "(b f) c h w -> b (f h w) c", f=f)
-        # One bias a pair of frames, spread over the pairs of their places.
-        places = small.shape[2] * small.shape[3]
-        bias = self.relative(axis).repeat_interleave(places, 2).repeat_interleave(places, 3)
-        tokens = tokens + self.semantic(self.norm_semantic(tokens), bias)
+        tokens = tokens + self.semantic(self.norm_semantic(tokens), by_frame=self.relative(axis))
         small = rearrange(tokens, "b (f h w) c -> (b f) c h w", f=f, h=small.shape[2])
         return F.interpolate(small, size=size, mode="nearest")
 
