@@ -51,7 +51,7 @@ class OnlineLatents:
         if version == MIRRORED:
             drawn = drawn[:, :, ::-1]
         elif version != PLAIN:
-            drawn = self.cached.change(self.cached.records[sticker], version).apply(drawn)
+            drawn = self.cached.change(self.cached.record(sticker), version).apply(drawn)
         return self.codec.encode(to_tensor(np.ascontiguousarray(drawn))).movedim(0, 1)
 
 

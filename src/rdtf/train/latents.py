@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from rdtf.pixels import to_tensor
 from rdtf.progress import bars, console
 
 _FRAMES_AT_ONCE = 64
+_RECORDS_KEPT = 256  # a step asks for each of its own several times
 
 
 def cache_folder(data: Path, run: Path) -> Path:
@@ -34,19 +36,23 @@ class LatentCache:
     """Memory-mapped fp16 latents of every frame of every version of a sticker.
 
     The versions are the sticker, its mirror image (where the caption allows) and changed copies. The file's name
-    holds the codec's and the data's fingerprints, so that a cache is never used for another pair.
+    holds the codec's and the data's fingerprints, so that a cache is never used for another pair. Of each sticker
+    nothing but a few numbers is held; its record is read from the dataset's memory map when it is asked for.
 
     Args:
         copies: changed copies of each sticker (:mod:`rdtf.data.augment`).
+
+    Attributes:
+        record: called with a sticker's number, what is known about it.
+        num_frames: of each sticker.
     """
 
     def __init__(self, dataset: StickerDataset, codec: Codec, folder: Path, copies: int = 0) -> None:
         self.copies = copies
-        self.records = [dataset.record(i) for i in range(len(dataset))]
-        rows, self._starts = 0, []
-        for record in self.records:
-            self._starts.append(rows)
-            rows += record.num_frames * (FIRST_CHANGED + copies)
+        self.record = lru_cache(maxsize=_RECORDS_KEPT)(dataset.record)
+        self.num_frames = np.asarray(dataset.column("num_frames"), np.int64)
+        rows_each = self.num_frames * (FIRST_CHANGED + copies)
+        rows, self._starts = int(rows_each.sum()), np.cumsum(rows_each) - rows_each
         side = dataset.size // codec.downscale
         shape = (rows, codec.latent_channels, side, side)
         path = folder / f"latents-{codec.fingerprint}-{dataset.fingerprint}-{dataset.split or 'all'}-{copies}.npy"
@@ -56,16 +62,19 @@ class LatentCache:
         if self._latents.shape != shape:
             raise ValueError(f"{path} has shape {self._latents.shape}, expected {shape}; delete it to compute it again")
 
+    def __len__(self) -> int:
+        return len(self.num_frames)
+
     def _fill(self, path: Path, shape: tuple[int, ...], dataset: StickerDataset, codec: Codec) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-        console.print(f"Encoding {shape[0]} frames of {len(self.records)} stickers (their changed versions too)")
+        console.print(f"Encoding {shape[0]} frames of {len(self)} stickers (their changed versions too)")
         try:
             with bars() as progress:
-                task = progress.add_task("Encoding frames", total=len(self.records), note="")
-                for i, (record, start) in enumerate(zip(self.records, self._starts, strict=True)):
-                    frames = to_tensor(np.concatenate(list(self._versions(record, dataset.frames(i)))))
+                task = progress.add_task("Encoding frames", total=len(self), note="")
+                for i, start in enumerate(self._starts):
+                    frames = to_tensor(np.concatenate(list(self._versions(dataset.record(i), dataset.frames(i)))))
                     for at in range(0, len(frames), _FRAMES_AT_ONCE):
                         latents = codec.encode(frames[at : at + _FRAMES_AT_ONCE])
                         out[start + at : start + at + len(latents)] = latents.float().numpy()
@@ -89,6 +98,5 @@ class LatentCache:
 
     def clip(self, sticker: int, frames: Sequence[int], version: int) -> Tensor:
         """``(c, f, h, w)`` float32 latents of some frames of a version of a sticker."""
-        record = self.records[sticker]
-        rows = self._starts[sticker] + np.asarray(frames) + record.num_frames * version
+        rows = self._starts[sticker] + np.asarray(frames) + self.num_frames[sticker] * version
         return torch.from_numpy(self._latents[rows].astype(np.float32)).movedim(0, 1)

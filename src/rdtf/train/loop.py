@@ -200,7 +200,8 @@ class Trainer:
         with self.devices.first_goes_ahead():
             latents = LatentCache(dataset, self.codec, cache_folder(data, run), settings.copies)
         self.source = ClipSource(latents, self.text, self.curriculum, settings)
-        self.preview_captions = sorted({r.caption for r in latents.records[:: max(1, len(latents.records) // 97)]})
+        some = range(0, len(latents), max(1, len(latents) // 97))
+        self.preview_captions = sorted({latents.record(i).caption for i in some})
         self.sample_size = dataset.size
 
         self.named = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
@@ -230,7 +231,7 @@ class Trainer:
         limit = settings.minutes * 60 if settings.minutes else math.inf
         parameters = sum(p.numel() for p in self.named.values()) / 1e6
         console.print(
-            f"Training {parameters:.1f} M parameters on {len(self.source.latents.records)} stickers, "
+            f"Training {parameters:.1f} M parameters on {len(self.source.latents)} stickers, "
             f"{'bf16' if self.bf16 else 'fp32'}, {torch.get_num_threads()} threads, {self.device}"
             + (f", {self.devices.count} processes" if self.devices.count > 1 else "")
         )

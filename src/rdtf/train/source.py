@@ -60,13 +60,12 @@ class ClipSource:
         self, latents: LatentCache, text: TextEncoder, curriculum: Curriculum, settings: TrainSettings
     ) -> None:
         self.latents, self.text, self.curriculum, self.settings = latents, text, curriculum, settings
-        records = latents.records
-        self.moving = [i for i, record in enumerate(records) if record.num_frames > 1]
-        self.everything = list(range(len(records)))
-        if not records:
+        self.moving = np.flatnonzero(latents.num_frames > 1)
+        self.everything = np.arange(len(latents))
+        if not len(latents):
             raise ValueError("the training split is empty; prepare more stickers or change the split shares")
         self._features: dict[str, TextFeatures] = {}
-        self._order = lru_cache(maxsize=8)(self._shuffled)
+        self._order = lru_cache(maxsize=4)(self._shuffled)
 
     def batches(self, step: int, progress: float, share: Share = Share()) -> list[ClipBatch]:
         """The step's stickers, in batches of clips of about one length: padding would cost as much as frames.
@@ -75,7 +74,7 @@ class ClipSource:
         process gets its part of the long ones.
         """
         size = self.settings.batch_size
-        single = round(size * self.settings.single_share) if self.moving else size
+        single = round(size * self.settings.single_share) if len(self.moving) else size
         clips = size - single
         rng = numpy_rng(self.settings.seed, step, "clips")
         sources = self.moving if single else self.everything
@@ -93,9 +92,10 @@ class ClipSource:
             passes += [self._collate(own[at : at + most]) for at in range(0, len(own), max(1, most))]
         return passes
 
-    def _nth(self, stickers: list[int], purpose: str, position: int) -> int:
+    def _nth(self, stickers: np.ndarray, purpose: str, position: int) -> int:
         """The sticker at a position of the endless sequence of shuffled passes."""
-        return stickers[self._order(purpose, position // len(stickers), len(stickers))[position % len(stickers)]]
+        order = self._order(purpose, position // len(stickers), len(stickers))
+        return int(stickers[order[position % len(stickers)]])
 
     def _shuffled(self, purpose: str, epoch: int, count: int) -> np.ndarray:
         return numpy_rng(self.settings.seed, epoch, f"order/{purpose}").permutation(count)
@@ -103,7 +103,7 @@ class ClipSource:
     def _draw(
         self, position: int, sticker: int, most_frames: int, progress: float, rng: np.random.Generator
     ) -> _Sample:
-        settings, record = self.settings, self.latents.records[sticker]
+        settings, record = self.settings, self.latents.record(sticker)
         plan = plan_clip(record, most_frames, rng, cluster_share=settings.cluster_share, copies=self.latents.copies)
         task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
         showable = np.asarray(record.coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
@@ -131,12 +131,12 @@ class ClipSource:
             loop=torch.tensor([sample.plan.loop for sample in samples]),
             tasks=tuple(sample.task for sample in samples),
             text=tuple(self._text_features([sample.caption for sample in samples])),
-            ids=tuple(self.latents.records[sample.sticker].id for sample in samples),
+            ids=tuple(self.latents.record(sample.sticker).id for sample in samples),
             positions=tuple(sample.position for sample in samples),
         )
 
     def _caption(self, sticker: int, rng: np.random.Generator) -> str:
-        captions = [caption for caption in self.latents.records[sticker].captions if caption]
+        captions = [caption for caption in self.latents.record(sticker).captions if caption]
         if not captions:
             return ""
         index = 0 if rng.random() < 0.7 else int(rng.integers(len(captions)))
