@@ -25,7 +25,8 @@ from rich.table import Table
 
 from rdtf.codec import load_codec
 from rdtf.curriculum import Curriculum
-from rdtf.data.dataset import FORMAT, MANIFEST, SCHEMA, Manifest, StickerDataset, pack_frames
+from rdtf.data.dataset import FORMAT, INDEX_SCHEMA, MANIFEST, SCHEMA, Manifest, StickerDataset, pack_frames
+from rdtf.data.duplicates import SIGNATURE_BYTES
 from rdtf.data.keyframes import CLUSTER_COUNTS
 from rdtf.progress import console
 from rdtf.text import BuiltinTextEncoder
@@ -50,7 +51,7 @@ def write_dataset(folder: Path, count: int) -> None:
         "attributes": "{}",
         "source": "made/up.webp",
         "license": None,
-        "split": "train",
+        "asked_split": "train",
         "num_frames": FRAMES,
         "size": SIZE,
         "durations": [50.0] * FRAMES,
@@ -58,8 +59,13 @@ def write_dataset(folder: Path, count: int) -> None:
         "coverage": [0.5] * FRAMES,
         "motion": 0.1,
         "loops": True,
+        "seam": None,
         "flippable": True,
         "clusters": [[i % k for i in range(FRAMES)] for k in CLUSTER_COUNTS],
+        "content": bytes(32),
+        "signature": bytes(SIGNATURE_BYTES),
+        "extent": 1.0,
+        **dict.fromkeys(("findings", "caption_findings", "scripts"), ()),
     }
     files = {}
     folder.mkdir()
@@ -67,21 +73,31 @@ def write_dataset(folder: Path, count: int) -> None:
         captions = [f"sticker number {i} waving" for i in range(start, min(start + ROWS_PER_FILE, count))]
         rows = [{**row, "id": f"{i:016x}", "caption": c, "captions": [c]} for i, c in enumerate(captions, start)]
         name = f"stickers-{number:05}.arrow"
-        with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as stream:
-            stream.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+        write_arrow(folder / name, pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
         files[name] = len(rows)
+    index = {"split": np.zeros(count, np.int8), "group": np.arange(count, dtype=np.int32)}
+    write_arrow(folder / "index.arrow", pa.RecordBatch.from_pydict(index, schema=INDEX_SCHEMA))
     manifest = Manifest(
         format=FORMAT,
         settings={"size": SIZE},
         files=files,
+        index="index.arrow",
         counts={"train": count, "val": 0, "test": 0},
         sources={"made": count},
         licenses={},
+        groups=0,
+        findings={},
         fingerprint=f"{count:016}",
         rejected=[],
         passed_over=0,
     )
     (folder / MANIFEST).write_text(manifest.model_dump_json())
+
+
+def write_arrow(path: Path, batch: pa.RecordBatch) -> None:
+    """One batch of rows as a file."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as stream:
+        stream.write_batch(batch)
 
 
 def measure(data: Path, steps: int, batch_size: int) -> dict[str, float]:
