@@ -132,7 +132,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         tensors = {Path(n).stem: load_file(path / n) for n in names if n.endswith(".safetensors")}
     except (ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
         raise ValueError(f"{path}: its files cannot be read ({error})") from error
-    if path.name.startswith(_PREFIX) and path.name != f"{_PREFIX}{step:08d}":
+    if path.name.startswith(_PREFIX) and path.name.partition(".")[0] != f"{_PREFIX}{step:08d}":
         raise ValueError(f"{path}: it holds step {step}, not the one of its name")
     for name, group in tensors.items():
         _check_finite(str(path), name, group)

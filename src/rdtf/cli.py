@@ -321,6 +321,30 @@ def _given(settings: list[str] | None, **options: Any) -> dict[str, Any]:
     return {**others, **{name: value for name, value in options.items() if value is not None}}
 
 
+@app.command()
+def verify_resume(
+    source: Annotated[Path, typer.Argument(help="A run's folder, or a prepared dataset's.")],
+    steps: Annotated[int, typer.Option(min=4, help="Steps to compare.")] = 6,
+) -> None:
+    """Show that a run killed with kill -9 and resumed is the unbroken one, bit by bit; exit code 1 if it is not."""
+    from rich.table import Table
+
+    from rdtf.train.verify import verify_resume as run
+
+    with _plain_errors():
+        result = run(source, steps=steps)
+    table = Table("part", "unbroken (SHA-256)", "killed and resumed", "")
+    table.title = f"{result.steps} steps from step {result.first} on, killed at {' and '.join(result.kills)}"
+    for name, digest in result.unbroken.items():
+        other = result.killed.get(name, "")
+        table.add_row(name, digest[:16], other[:16], "equal" if digest == other else "[red]different[/red]")
+    console.print(table)
+    for line in result.differences:
+        _say(line)
+    if result.differences:
+        raise typer.Exit(1)
+
+
 def _assignments(pairs: list[str]) -> dict[str, Any]:
     """``["a.b=1", "c=x"]`` to ``{"a": {"b": 1}, "c": "x"}``."""
     values: dict[str, Any] = {}

@@ -219,6 +219,7 @@ class Trainer:
         self.ema.shadow_params = averages(self.named.values(), run / "ema.bin" if settings.ema_on_disk else None)
         self.data, self.manifest = data, dataset.manifest
         self.step, self.seconds = 0, 0.0
+        self.saved = -1  # the last step that this process has saved
 
     def fit(self) -> TrainReport:
         """Train to the end, or until a signal."""
@@ -250,7 +251,6 @@ class Trainer:
                     break
                 line = self._guarded_step(share)
                 self.seconds = self.devices.from_first(self.seconds + time.monotonic() - began)
-                stopped = self.devices.any(stop.is_set())
                 line["seconds"] = round(self.seconds, 3)
                 with disk_errors(self.run):
                     log.write(json.dumps(line) + "\n")
@@ -265,8 +265,10 @@ class Trainer:
                     self.save()
                 if settings.previews and self.step % settings.preview_every == 0 and done < 1:
                     self._preview(preview / f"step-{self.step:08d}.webp", stop)
+                stopped = self.devices.any(stop.is_set())
             finished = not stopped
-            self.save()
+            if self.saved != self.step:
+                self.save()
             if settings.previews and finished:
                 self._preview(preview / f"step-{self.step:08d}.webp", stop)
         return TrainReport(self.run, self.step, self.seconds, finished)
@@ -490,6 +492,7 @@ class Trainer:
         with self.averaged() as net:
             if self.devices.first:
                 self._save_pipeline(net)
+        self.saved = self.step
 
     def _frame(self) -> dict[str, dict[str, Any]]:
         """What a checkpoint is made under, to tell when it is taken up under something else."""

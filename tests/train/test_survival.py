@@ -1,0 +1,420 @@
+"""What docs/reliability.md promises of a training, each promise by faults at named points.
+
+Processes are forked from this warm one, so that none has to import torch anew.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import rdtf
+import rdtf.train.loop as loop
+from rdtf.checkpoint import Checkpoint, checkpoints, load_latest
+from rdtf.cli import app
+from rdtf.curriculum import Curriculum
+from rdtf.faults import VARIABLE
+from rdtf.files import DiskError, folder_lock
+from rdtf.pipeline import load_pipeline
+from rdtf.train.loop import OutOfMemoryError, Trainer, TrainingError, resume, train
+from rdtf.train.source import ClipSource
+from rdtf.train.verify import run_differences, verify_resume
+from tests.train.test_loop import settings
+
+pytestmark = pytest.mark.skipif(
+    torch.cuda.is_available() or sys.platform != "linux", reason="forks processes that compute, for which CUDA is unfit"
+)
+LEFTOVERS = (".partial", ".old", ".removed")
+
+
+def go(data: Path, run: Path, **overrides: Any) -> loop.TrainReport:
+    """Start the run, or go on with it."""
+    if (run / "config.json").exists():
+        return resume(data, run)
+    return train(data, run, settings(**overrides))
+
+
+def killed(fault: str, job: Callable[[], Any], timeout: float = 120.0) -> int | None:
+    """Do the job in another process, with a fault; its exit code (negative = the signal)."""
+
+    def child() -> None:
+        os.environ[VARIABLE] = fault
+        job()
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(timeout)
+    if process.exitcode is None:
+        process.kill()
+        pytest.fail(f"{fault}: hangs")
+    return process.exitcode
+
+
+def newest_step(run: Path) -> int:
+    found = load_latest(run / "checkpoints")
+    return found[0].step if found else 0
+
+
+def leftovers(run: Path) -> list[str]:
+    return [str(path) for path in run.rglob("*") if path.name.endswith(LEFTOVERS)]
+
+
+@pytest.fixture(scope="module")
+def straight(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six steps without a break."""
+    run = tmp_path_factory.mktemp("straight") / "run"
+    train(tiny_data, run, settings(steps=6))
+    return run
+
+
+@pytest.fixture(scope="module")
+def halfway(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, killed after step 5; its checkpoint is of step 4."""
+    run = tmp_path_factory.mktemp("halfway") / "run"
+    assert killed("log.append:5", lambda: go(tiny_data, run, steps=6)) == -signal.SIGKILL
+    assert newest_step(run) == 4
+    return run
+
+
+@pytest.fixture
+def copy(halfway: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(halfway, tmp_path / "copy"))
+
+
+CHAINS = {
+    "in steps": ["data.next:2", "step.after_backward:3", "step.after_opt", "log.append:3"],
+    "in saves": ["ckpt.tmp_open", "ckpt.mid_write:4", "ckpt.before_fsync", "ckpt.before_manifest:2"],
+    "around renames": [
+        "ckpt.before_rename",
+        "ckpt.after_rename",
+        "pipeline.before_rename",
+        "files.mid_publish",
+        "ckpt.before_prune",
+        "files.mid_remove",
+    ],
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_killed_again_and_again_it_is_the_unbroken_run(straight: Path, tiny_data: Path, tmp_path: Path, chain: str):
+    run = tmp_path / "run"
+    for fault in CHAINS[chain]:
+        before = newest_step(run)
+        assert killed(fault, lambda: go(tiny_data, run, steps=6)) == -signal.SIGKILL, f"{fault} never came"
+        assert newest_step(run) >= before
+        if before:
+            load_pipeline(run)
+    go(tiny_data, run)
+    assert run_differences(straight, run) == []
+    assert leftovers(run) == []
+    assert [path.name for path in checkpoints(run / "checkpoints")] == ["step-00000004", "step-00000006"]
+    load_pipeline(run)
+
+
+def test_nothing_left_out_goes_unnoticed_if_nothing_is(straight: Path, tiny_data: Path, copy: Path):
+    resume(tiny_data, copy)
+    assert run_differences(straight, copy) == []
+
+
+def lost(part: str, data: Path, folder: Path) -> Callable[[Checkpoint], Checkpoint]:
+    """The checkpoint without one of its parts, as if that had never been saved."""
+
+    def without(found: Checkpoint) -> Checkpoint:
+        tensors, state, step = dict(found.tensors), dict(found.state), found.step
+        if part == "weights":
+            tensors["weights"] = {n: p.detach() for n, p in Trainer(data, folder, settings(steps=6)).named.items()}
+        elif part == "ema":
+            tensors["ema"] = tensors["weights"]
+        elif part in tensors:
+            tensors[part] = {}
+        elif part == "ema_steps":
+            state["ema_steps"] = 0
+        elif part == "curriculum":
+            state["curriculum"] = Curriculum("adaptive-normalised").state_dict()
+        else:
+            assert part == "step"
+            step = 2
+        return Checkpoint(step, tensors, state)
+
+    return without
+
+
+@pytest.mark.parametrize(
+    "part", ["weights", "ema", "ema_steps", "optimizer-0", "optimizer-1", "curriculum", "step", "log", "data", "noise"]
+)
+def test_any_one_state_left_out_turns_the_comparison_red(
+    straight: Path, tiny_data: Path, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+):
+    if part == "log":
+        monkeypatch.setattr(loop, "cut_log", lambda path, step: "")
+    elif part == "data":  # a cursor that starts again
+        batches = ClipSource.batches
+        monkeypatch.setattr(ClipSource, "batches", lambda self, step, *rest: batches(self, step - 4, *rest))
+    elif part == "noise":
+        rng = loop.torch_rng
+        monkeypatch.setattr(loop, "torch_rng", lambda seed, step, purpose: rng(seed, step - 4, purpose))
+    else:
+        spoil, load = lost(part, tiny_data, tmp_path / "other"), loop.load_latest
+        monkeypatch.setattr(loop, "load_latest", lambda folder: (spoil(load(folder)[0]), []))
+    resume(tiny_data, copy)
+    assert run_differences(straight, copy) != []
+
+
+def test_the_threads_are_part_of_the_result(straight: Path, tiny_data: Path, copy: Path, monkeypatch, capsys):
+    """Whether or not the bits differ here: what is not promised is said."""
+    monkeypatch.setattr(loop, "conditions", lambda *_: {"threads": "64", "torch": "0.1"})
+    resume(tiny_data, copy, threads=1)
+    told = capsys.readouterr().err
+    assert "Not promised to be bit-equal" in told
+    assert "threads 1 -> 64" in told
+
+
+def test_the_clock_is_not_asked(straight: Path, tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
+    days = iter(range(0, 10**9, 86_400))
+    monkeypatch.setattr(time, "time", lambda: 10**9 - next(days))  # a day backwards at every look
+    for path in copy.rglob("*"):
+        os.utime(path, (0, 0) if "4" in path.name else (10**9, 10**9))
+    resume(tiny_data, copy)
+    assert run_differences(straight, copy) == []
+    seconds = [json.loads(line)["seconds"] for line in (copy / "log.jsonl").read_text().splitlines()]
+    assert seconds == sorted(seconds)
+
+
+# ------------------------------------------------------------------------------------------------- signals, exit codes
+
+
+@pytest.mark.parametrize("point", ["ckpt.mid_write", "step.after_opt:2"])
+def test_asked_to_stop_anywhere_it_finishes_and_saves(
+    straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setenv(VARIABLE, f"{point}=term")
+        report = train(tiny_data, run, settings(steps=6))
+    assert not report.finished
+    assert report.steps == newest_step(run) == 2
+    resume(tiny_data, run)
+    assert run_differences(straight, run) == []
+
+
+def test_a_second_signal_ends_at_once_and_loses_nothing_older(straight: Path, tiny_data: Path, copy: Path):
+    fault = "log.append:1=term,ckpt.mid_write=term"
+    assert killed(fault, lambda: resume(tiny_data, copy)) == -signal.SIGTERM
+    assert newest_step(copy) == 4
+    resume(tiny_data, copy)
+    assert run_differences(straight, copy) == []
+    assert leftovers(copy) == []
+
+
+def test_asked_to_stop_a_preview_is_given_up(tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
+    denoise = loop.StickerPipeline._denoise
+
+    def stopped(self: Any, *args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return denoise(self, *args)
+
+    monkeypatch.setattr(loop.StickerPipeline, "_denoise", stopped)
+    report = resume(tiny_data, copy, previews=2, preview_every=5)
+    assert (report.finished, report.steps) == (False, 5)
+    assert not (copy / "previews/step-00000005.webp").exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "told"),
+    [
+        ("log.append=term", 75, "stopped; go on with --resume"),
+        ("step.after_backward=memory", 71, "out of memory.*step-00000004, is good.*batch_size"),
+        ("ckpt.mid_write=full", 74, "disk is full.*untouched"),
+    ],
+)
+def test_exit_codes(
+    straight: Path, tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, fault: str, code: int, told: str
+):
+    with monkeypatch.context() as patch:
+        patch.setenv(VARIABLE, fault)
+        result = CliRunner().invoke(app, ["train", str(tiny_data), str(copy), "--resume"])
+    assert result.exit_code == code, result.output
+    assert re.search(told, result.output.replace("\n", " ")), result.output
+    assert newest_step(copy) == (5 if code == 75 else 4)
+    if code == 74:  # with room again it goes on as if nothing had been
+        resume(tiny_data, copy)
+        assert run_differences(straight, copy) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_first_step(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(VARIABLE, "files.probe=readonly")
+    monkeypatch.setattr(Trainer, "_train_step", None)
+    with pytest.raises(DiskError, match="choose another folder"):
+        train(tiny_data, tmp_path / "run", settings())
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setattr(loop, "check_space", lambda folder, needed: (_ for _ in ()).throw(DiskError(f"{needed}")))
+    with pytest.raises(DiskError, match=r"^[1-9]\d{4,}$"):
+        train(tiny_data, tmp_path / "run", settings())
+    assert not (tmp_path / "run/config.json").exists()
+
+
+def test_memory_that_ends_in_a_step_costs_nothing_saved(tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        Trainer, "_train_step", lambda self, progress: torch.empty(1 << 60)
+    )  # what torch itself says then
+    with pytest.raises(OutOfMemoryError, match="raise accumulate"):
+        resume(tiny_data, copy)
+    assert newest_step(copy) == 4
+
+
+def test_one_run_a_folder(tiny_data: Path, copy: Path, tmp_path: Path):
+    (tmp_path / "link").symlink_to(copy)
+    before = (copy / "log.jsonl").read_bytes()
+    with folder_lock(copy, "this run"):
+        for name in (copy, tmp_path / "link"):
+            with pytest.raises(ValueError, match=f"in use by process {os.getpid()}"):
+                resume(tiny_data, name)
+    assert (copy / "log.jsonl").read_bytes() == before
+
+
+# ------------------------------------------------------------------------------------------- what has changed, what not
+
+
+def test_a_checkpoint_asked_for_by_name_is_the_one_or_none(straight: Path, tiny_data: Path, copy: Path, tmp_path: Path):
+    damaged = copy / "checkpoints/step-00000004/ema.safetensors"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"ema\.safetensors: missing or damaged"):
+        resume(tiny_data, copy, start="4")
+    with pytest.raises(ValueError, match="manifest cannot be read"):
+        resume(tiny_data, copy, start="3")
+    damaged.write_bytes(whole)
+    result = CliRunner().invoke(app, ["train", str(tiny_data), str(copy), "--resume-from", "2"])
+    assert result.exit_code == 0, result.output
+    assert "step-00000004.aside-1" in result.output
+    assert run_differences(straight, copy) == []
+    elsewhere = Path(shutil.copytree(straight, tmp_path / "elsewhere"))
+    resume(tiny_data, elsewhere, start=str(copy / "checkpoints/step-00000004.aside-1"))
+    assert run_differences(straight, elsewhere) == []
+
+
+def test_changed_settings_are_listed_or_refused(straight: Path, tiny_data: Path, copy: Path, capsys):
+    with pytest.raises(ValueError, match="cannot change within a run: size tiny -> small"):
+        resume(tiny_data, copy, size="small")
+    assert newest_step(copy) == 4
+    resume(tiny_data, copy, lr=0.01, weight_decay=0.1)
+    told = capsys.readouterr().err
+    assert "lr 0.002 -> 0.01" in told and "weight_decay 0.01 -> 0.1" in told
+    assert run_differences(straight, copy) != []
+    config = json.loads((copy / "config.json").read_text())  # and by hand
+    assert config["settings"]["lr"] == 0.01
+    config["settings"]["codec"] = "pixel"
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="codec pixel2 -> pixel"):
+        resume(tiny_data, copy)
+
+
+def test_harmless_changes_keep_the_promise(straight: Path, tiny_data: Path, copy: Path, capsys):
+    resume(tiny_data, copy, checkpoint_every=1, preview_every=3)
+    assert "Not promised" not in capsys.readouterr().err
+    assert run_differences(straight, copy) == []
+
+
+def test_other_data_are_refused_with_what_changed(tiny_data: Path, copy: Path, tmp_path: Path):
+    other = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["fingerprint"], manifest["settings"]["max_frames"] = "another", 7
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"is not the data.*settings\.max_frames 40 -> 7"):
+        resume(other, copy)
+
+
+def test_a_step_that_is_not_finite_is_reported_to_a_file(tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
+    errors = Trainer._errors
+
+    def spoiled(self: Trainer, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        sums, counts = errors(self, *args)
+        return sums * float("nan"), counts
+
+    monkeypatch.setattr(Trainer, "_errors", spoiled)
+    with pytest.raises(TrainingError, match=r"not applied.*not-finite-step-00000004\.json"):
+        resume(tiny_data, copy)
+    report = json.loads((copy / "not-finite-step-00000004.json").read_text())
+    assert (report["step"], report["seed"], report["loss"]) == (4, 0, "nan")
+    ids = {record.id for record in Trainer(tiny_data, copy, settings()).source.latents.records}
+    assert len(report["clips"]) == 4
+    for i, clip in enumerate(report["clips"]):
+        assert clip["sticker"] in ids and clip["stream"] == f"noise/{i}" and clip["loss"] == "nan"
+    assert newest_step(copy) == 4
+
+
+def test_weights_that_are_not_finite_are_never_saved(tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
+    observe = Curriculum.observe
+
+    def spoil(self: Curriculum, samples: Any) -> None:
+        observe(self, samples)
+        with torch.no_grad():
+            next(iter(trainers[0].named.values())).fill_(float("inf"))
+
+    trainers: list[Trainer] = []
+    fit = Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda self: trainers.append(self) or fit(self))
+    monkeypatch.setattr(Curriculum, "observe", spoil)
+    with pytest.raises(TrainingError, match=r"not saved.*in weights holds values that are not finite.*step-00000004"):
+        resume(tiny_data, copy, checkpoint_every=1)
+    assert newest_step(copy) == 4
+
+
+def test_nothing_is_ever_unpickled(straight: Path):
+    """Neither by what is written nor by what reads it."""
+    endings = {path.suffix for path in straight.rglob("*") if path.is_file()}
+    assert endings <= {".safetensors", ".json", ".jsonl", ".webp", ".lock", ""}
+    code = "\n".join(path.read_text(encoding="utf-8") for path in Path(rdtf.__file__).parent.rglob("*.py"))
+    for word in ("import pickle", "torch.load(", "allow_pickle=True", "joblib", "import dill", "weights_only"):
+        assert word not in code
+
+
+# ------------------------------------------------------------------------------------------------------- the experiment
+
+
+@pytest.mark.slow
+def test_verify_resume_of_a_run_and_of_data(copy: Path, tiny_data: Path):
+    """In processes of their own, each of which imports torch: a minute."""
+    before = sorted((path, path.stat().st_mtime_ns) for path in copy.rglob("*"))
+    result = verify_resume(copy, steps=4)  # six steps in all: from 2 on
+    assert (result.first, result.differences) == (2, [])
+    assert set(result.unbroken) >= {"weights", "ema", "optimizer-0", "optimizer-1", "curriculum", "ema_steps", "log"}
+    assert result.unbroken == result.killed
+    assert sorted((path, path.stat().st_mtime_ns) for path in copy.rglob("*")) == before
+
+
+def test_verify_resume_by_its_launches(copy: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The same in forked processes; and with a state left out it says which."""
+    import rdtf.train.verify as verify
+
+    def launch(data: Path, run: Path, fault: str) -> None:
+        code = killed(fault, lambda: resume(data, run))
+        assert code == (0 if fault.endswith("=term") else -signal.SIGKILL)
+
+    monkeypatch.setattr(verify, "_launch", launch)
+    result = CliRunner().invoke(app, ["verify-resume", str(copy), "--steps", "4"])
+    assert result.exit_code == 0, result.output
+    assert "weights" in result.output and "different" not in result.output
+    monkeypatch.setattr(Curriculum, "load_state_dict", lambda self, state: None)
+    result = CliRunner().invoke(app, ["verify-resume", str(copy), "--steps", "4"])
+    assert result.exit_code == 1
+    assert "curriculum: " in result.output
+    result = CliRunner().invoke(app, ["verify-resume", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "neither a run" in result.output
