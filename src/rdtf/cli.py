@@ -87,6 +87,7 @@ def world(
     seed: Annotated[int, typer.Option(help="Each sticker is a function of seed and index.")] = 0,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Height and width in pixels.")] = 64,
     vocabulary: Annotated[str, typer.Option(help="full or small.")] = "full",
+    style: Annotated[str, typer.Option(help="outlined, or flat: pastel colours without outlines.")] = "outlined",
     file_format: Annotated[str, typer.Option("--format", help="webp or apng.")] = "webp",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
@@ -94,7 +95,9 @@ def world(
     from rdtf.data.world import write_world
 
     with _plain_errors():
-        write_world(out, count, seed, size=size, format=file_format, vocabulary=vocabulary, workers=workers)
+        write_world(
+            out, count, seed, size=size, format=file_format, vocabulary=vocabulary, style=style, workers=workers
+        )
     _say(f"Wrote {count} stickers to {out}")
 
 

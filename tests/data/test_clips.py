@@ -53,6 +53,12 @@ def test_clips_are_frames_of_the_sticker_in_order(frames: int, max_frames: int, 
         assert plan.loop or tuple(turned) == plan.frames
 
 
+@pytest.mark.parametrize("frames", [8, 9, 40])
+def test_without_shorter_clips_every_clip_is_full(frames: int):
+    for plan in plans(record(frames), 8, 60, cluster_share=0.0, shorter=False):
+        assert len(plan.frames) == 8
+
+
 def test_clusters_give_one_frame_each_and_every_count():
     seen = {len(plan.frames) for plan in plans(record(40), 8, cluster_share=1.0)}
     assert seen == set(CLUSTER_COUNTS)

@@ -240,6 +240,22 @@ def test_vocabularies() -> None:
     assert moods == {"sleepy", "angry"}  # asleep it cannot look angry; a still can
 
 
+def test_a_flat_sticker_is_the_outlined_one_without_lines_in_pale_colours() -> None:
+    for index in range(12):
+        outlined, flat = draw_sticker(0, index), draw_sticker(0, index, style="flat")
+        assert (outlined.caption, outlined.attributes) == (flat.caption, flat.attributes)
+        assert np.array_equal(outlined.durations, flat.durations)
+        solid = [sticker.frames[..., :3][sticker.frames[..., 3] == 255] for sticker in (outlined, flat)]
+        assert solid[1].mean() > solid[0].mean()
+        ink = [
+            int((sticker.frames[..., :3].max(-1) < 80)[sticker.frames[..., 3] > 0].sum())
+            for sticker in (outlined, flat)
+        ]
+        assert ink[1] < ink[0]  # eyes and mouths stay
+    with pytest.raises(ValueError, match="unknown style 'oil'; choose from outlined, flat"):
+        draw_sticker(0, 0, style="oil")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -24,6 +24,7 @@ VARIANTS = {
         "known_neighbours": False,
         "residual_to_known": False,
     },
+    "conv3d": {"temporal_layer": "conv3d"},
     "three levels": {"widths": (16, 16, 16), "attention": (True, False, True), "sti_pool": (4, 2, 1)},
 }
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -278,6 +279,13 @@ def test_saved_and_loaded_is_the_same(make_network: Callable[..., DFGN], tmp_pat
     network.save_pretrained(tmp_path)
     loaded = DFGN.from_pretrained(tmp_path)
     assert torch.equal(Inputs([4]).run(network), Inputs([4]).run(loaded))
+    for (name, saved), (_, weight) in zip(network.named_parameters(), loaded.named_parameters(), strict=True):
+        assert weight.stride() == saved.stride() and weight.data_ptr() % 64 == 0, name
+
+
+def test_an_unknown_temporal_layer_is_refused():
+    with pytest.raises((ValueError, TypeError), match="conv4d"):  # the checker of types, where it runs, is the first
+        DFGN(**TINY_NETWORK | {"temporal_layer": "conv4d"})
 
 
 def test_levels_that_do_not_match_are_refused():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from itertools import pairwise
@@ -74,6 +75,23 @@ def test_batches_are_what_they_promise(make_source: Callable[..., ClipSource], f
             assert not (batch.known & ~batch.valid).any()
             for task, n, unknown in zip(batch.tasks, lengths, (batch.valid & ~batch.known).sum(1), strict=True):
                 assert int(unknown) in unknown_counts(task, int(n))
+
+
+def test_without_short_clips_all_clips_are_whole(make_source: Callable[..., ClipSource]):
+    source = make_source(frames=6, batch_size=8, short_clips=False, single_share=0.0, cluster_share=0.0)
+    seen = set()
+    for step in range(20):
+        for batch in source.batches(step, 0.5):
+            assert batch.valid.all() and batch.valid.shape[1] == 6
+            seen.update(batch.ids)
+    long_enough = {source.latents.record(i).id for i in range(len(source.latents)) if source.latents.num_frames[i] >= 6}
+    assert seen == long_enough
+    with pytest.raises(ValueError, match="set single_share=0 and cluster_share=0"):
+        make_source(short_clips=False)
+    short = copy.copy(source.latents)
+    short.num_frames = np.minimum(short.num_frames, 5)
+    with pytest.raises(ValueError, match="no sticker has 6 frames"):
+        ClipSource(short, TEXT, source.curriculum, source.settings)
 
 
 def test_padding_is_of_use(make_source: Callable[..., ClipSource]):

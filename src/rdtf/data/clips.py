@@ -31,7 +31,13 @@ class ClipPlan:
 
 
 def plan_clip(
-    record: StickerRecord, max_frames: int, rng: np.random.Generator, *, cluster_share: float, copies: int = 0
+    record: StickerRecord,
+    max_frames: int,
+    rng: np.random.Generator,
+    *,
+    cluster_share: float,
+    copies: int = 0,
+    shorter: bool = True,
 ) -> ClipPlan:
     """Draw a clip of at most ``max_frames`` frames.
 
@@ -39,6 +45,7 @@ def plan_clip(
         copies: how many changed copies there are to choose from, beside the sticker and, where its caption allows,
             its mirror image.
         cluster_share: probability of extraction by clusters; otherwise evenly spaced frames.
+        shorter: whether evenly spaced frames may be fewer than there could be.
     """
     total = record.num_frames
     versions = [PLAIN, *([MIRRORED] if record.flippable else []), *range(FIRST_CHANGED, FIRST_CHANGED + copies)]
@@ -51,7 +58,8 @@ def plan_clip(
         labels = np.asarray(record.clusters[rng.choice(choices)])
         frames = pick_frames(labels, rng, how="random")
     else:
-        count = int(rng.integers(min(3, total, max_frames), min(total, max_frames) + 1))
+        most = min(total, max_frames)
+        count = int(rng.integers(min(3, most), most + 1)) if shorter else most
         span = total
         if rng.random() < 0.5:
             span = int(rng.integers(count, total + 1))

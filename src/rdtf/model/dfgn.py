@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rdtf.model.layers import Norm, ResBlock, SpatialTransformer, conv3x3, make_norm, zero_init
-from rdtf.model.temporal import SpatialTemporalInteraction, TemporalTransformer
+from rdtf.model.temporal import PlainConvolution, SpatialTemporalInteraction, TemporalTransformer
 from rdtf.model.time_axis import TimeAxis, known_neighbours, make_time_axis
+
+TemporalLayer = Literal["sti", "conv3d"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class DFGN(ModelMixin, ConfigMixin):
         layers: residual blocks a level going down; one more going up.
         attention: for each level, whether it has spatial and temporal transformers (the middle always has).
         head_dim: width of an attention head.
+        temporal_layer: what follows each residual block: "sti", or "conv3d" as in the paper's ablation.
         sti_heads: heads (of 32) of the STI layers' semantic branch.
         sti_pool: for each level, how far the semantic branch shrinks the map before all frames attend to each other
             (2 in the paper).
@@ -75,6 +79,7 @@ class DFGN(ModelMixin, ConfigMixin):
         layers: int = 1,
         attention: Sequence[bool] = (False, False, True),
         head_dim: int = 48,
+        temporal_layer: TemporalLayer = "sti",
         sti_heads: int = 4,
         sti_pool: Sequence[int] = (4, 2, 1),
         temporal_encoders: bool = False,
@@ -91,6 +96,8 @@ class DFGN(ModelMixin, ConfigMixin):
         super().__init__()
         if not len(attention) == len(sti_pool) == len(widths):
             raise ValueError(f"attention {attention} and sti_pool {sti_pool} need one entry for each of {widths}")
+        if temporal_layer not in get_args(TemporalLayer):
+            raise ValueError(f"temporal_layer {temporal_layer!r}; choose from {', '.join(get_args(TemporalLayer))}")
         self.gradient_checkpointing = False
         first, embedding = widths[0], 4 * widths[0]
         self.embed_time = nn.Sequential(nn.Linear(first, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
@@ -122,6 +129,7 @@ class DFGN(ModelMixin, ConfigMixin):
                 ff_multiple,
                 norm,
                 attends,
+                temporal_layer,
             )
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -150,6 +158,17 @@ class DFGN(ModelMixin, ConfigMixin):
         self.norm_out = make_norm(norm, first)
         self.conv_out = zero_init(conv3x3(first, latent_channels))
         self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> DFGN:
+        """As of diffusers, with the weights laid out as in a network that was just made.
+
+        What diffusers hands out lies in the file's memory map, at odd addresses and channels first: that is slower, and
+        on some processors rounds otherwise than the network that was saved.
+        """
+        network = super().from_pretrained(*args, **kwargs)
+        network.load_state_dict({name: tensor.clone() for name, tensor in network.state_dict().items()}, assign=True)
+        return network.to(memory_format=torch.channels_last)
 
     def _levels(self) -> Iterator[Level]:
         """All levels in the order of the forward pass."""
@@ -273,7 +292,7 @@ class Stage(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual block, STI layer and, where the level attends, spatial and temporal transformer."""
+    """Residual block, STI layer or its stand-in and, where the level attends, spatial and temporal transformer."""
 
     def __init__(
         self,
@@ -287,10 +306,15 @@ class Level(nn.Module):
         ff_multiple: int,
         norm: Norm,
         attends: bool,
+        temporal_layer: TemporalLayer = "sti",
     ) -> None:
         super().__init__()
         self.residual = ResBlock(c_in, c_out, embedding, norm)
-        self.sti = SpatialTemporalInteraction(c_out, 32, sti_heads, sti_pool, norm)
+        self.sti = (
+            SpatialTemporalInteraction(c_out, 32, sti_heads, sti_pool, norm)
+            if temporal_layer == "sti"
+            else PlainConvolution(c_out, norm)
+        )
         self.spatial = SpatialTransformer(c_out, head_dim, text_width, norm, ff_multiple) if attends else None
         self.temporal = TemporalTransformer(c_out, head_dim, norm, ff_multiple) if attends else None
 

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdtf.model.layers import FeedForward, LayerNorm, Norm, PositionCode, SelfAttention, make_norm, zero_init
+from rdtf.model.layers import FeedForward, LayerNorm, Norm, PositionCode, SelfAttention, conv3x3, make_norm, zero_init
 from rdtf.model.time_axis import MAX_FRAMES, TimeAxis
 
 
@@ -119,6 +119,41 @@ class SpatialTemporalInteraction(nn.Module):
         tokens = tokens + self.semantic(self.norm_semantic(tokens), by_frame=self.relative(axis))
         small = rearrange(tokens, "b (f h w) c -> (b f) c h w", f=f, h=small.shape[2])
         return F.interpolate(small, size=size, mode="nearest")
+
+
+class PlainConvolution(nn.Module):
+    """Two 3x3x3 convolutions in the STI layer's place: the "3-D convolution" of the paper's ablation.
+
+    As there, a bottleneck of ``channels / 4``, and a residual whose norm starts with weight 0. Time goes by the time
+    axis: a circular clip wraps and padding never enters.
+    """
+
+    def __init__(self, channels: int, norm: Norm) -> None:
+        super().__init__()
+        self.norm_in = make_norm(norm, channels)
+        self.conv1 = conv3x3(3 * channels, channels // 4)
+        self.conv2 = conv3x3(3 * (channels // 4), channels)
+        self.norm_out = zero_init(make_norm(norm, channels))
+
+    def forward(self, x: Float[Tensor, "n c h w"], axis: TimeAxis) -> Float[Tensor, "n c h w"]:
+        """``n = b * f``; shape kept."""
+        h = F.silu(self.conv1(_with_neighbours(self.norm_in(x), axis)))
+        return x + self.norm_out(self.conv2(_with_neighbours(h, axis)))
+
+
+def _with_neighbours(x: Float[Tensor, "n c h w"], axis: TimeAxis) -> Float[Tensor, "n 3*c h w"]:
+    """Each frame between the one before and the one after it; zeros where there is none."""
+    f, (channels, height, width) = axis.frames, x.shape[1:]
+    flat = rearrange(x, "(b f) c h w -> b f (h w c)", f=f)
+    before, after = rearrange(
+        axis.shift.to(x.dtype) @ flat,
+        "b (two f) (h w c) -> two (b f) c h w",
+        two=2,
+        c=channels,
+        h=height,
+        w=width,
+    )
+    return torch.cat([before, x, after], 1).contiguous(memory_format=torch.channels_last)
 
 
 def _mean_over_clip(x: Float[Tensor, "n c h w"], axis: TimeAxis) -> Float[Tensor, "b c"]:

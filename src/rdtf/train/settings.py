@@ -41,6 +41,8 @@ class TrainSettings(BaseModel):
             random frame of a moving sticker: at a fraction of a clip's cost it teaches shape and colour. With 0,
             every sticker is drawn alike and as it is.
         frames: most frames of a clip.
+        short_clips: train on stills and on stickers with fewer than ``frames`` frames too, which the loss mask makes
+            usable. Without, as in the paper's ablation without masks, every sticker gives ``frames`` frames.
         cluster_share: share of clips made by feature clusters; the others take evenly spaced frames.
         copies: changed copies of each sticker to train on beside it: moved, turned, scaled, some recoloured.
         text_drop: probability of hiding the caption. word_drop: probability of dropping each of its words.
@@ -72,6 +74,7 @@ class TrainSettings(BaseModel):
     batch_size: int = Field(16, ge=1)
     single_share: float = Field(0.25, ge=0, le=1)
     frames: int = Field(8, ge=1, le=MAX_FRAMES)
+    short_clips: bool = True
     cluster_share: float = Field(0.5, ge=0, le=1)
     copies: int = Field(2, ge=0, le=16)
     text_drop: float = Field(0.1, ge=0, le=1)
@@ -112,6 +115,10 @@ class TrainSettings(BaseModel):
             raise ValueError(
                 "residual_to_known needs an output that holds the clean clip at the same weight at every noise level "
                 "(prediction sample, or v_prediction on the flow path); set residual_to_known=false for this objective"
+            )
+        if not self.short_clips and (self.single_share or self.cluster_share):
+            raise ValueError(
+                "short_clips=false takes whole clips alone; set single_share=0 and cluster_share=0 with it"
             )
         if self.ema_on_disk and self.shard:
             raise ValueError("ema_on_disk is for one process with little memory; leave it out with shard=true")

@@ -60,10 +60,13 @@ class ClipSource:
         self, latents: LatentCache, text: TextEncoder, curriculum: Curriculum, settings: TrainSettings
     ) -> None:
         self.latents, self.text, self.curriculum, self.settings = latents, text, curriculum, settings
-        self.moving = np.flatnonzero(latents.num_frames > 1)
-        self.everything = np.arange(len(latents))
+        fewest = 1 if settings.short_clips else settings.frames
+        self.everything = np.flatnonzero(latents.num_frames >= fewest)
+        self.moving = np.flatnonzero(latents.num_frames >= max(2, fewest))
         if not len(latents):
             raise ValueError("the training split is empty; prepare more stickers or change the split shares")
+        if not len(self.everything):
+            raise ValueError(f"no sticker has {fewest} frames, which short_clips=false asks for; lower frames")
         self._features: dict[str, TextFeatures] = {}
         self._order = lru_cache(maxsize=4)(self._shuffled)
 
@@ -104,7 +107,14 @@ class ClipSource:
         self, position: int, sticker: int, most_frames: int, progress: float, rng: np.random.Generator
     ) -> _Sample:
         settings, record = self.settings, self.latents.record(sticker)
-        plan = plan_clip(record, most_frames, rng, cluster_share=settings.cluster_share, copies=self.latents.copies)
+        plan = plan_clip(
+            record,
+            most_frames,
+            rng,
+            cluster_share=settings.cluster_share,
+            copies=self.latents.copies,
+            shorter=settings.short_clips,
+        )
         task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
         showable = np.asarray(record.coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
         known = draw_known(task, len(plan.frames), rng, unknown=unknown, showable=showable)

@@ -28,6 +28,7 @@ from rdtf.sticker import Sticker
 
 NONE = "none"
 STILL = "still"  # the action of single frames
+STYLES = ("outlined", "flat")  # dark outlines and full colours; or no outlines, no blush, pastel colours
 MAX_FRAMES = 40
 SOURCE = "built-in world"
 LICENSE = "CC0-1.0"
@@ -116,15 +117,18 @@ def _index(field: str, name: str, names: tuple[str, ...]) -> int:
 # -------------------------------------------------------------------------------------------------- a sticker
 
 
-def draw_sticker(seed: int, index: int, *, size: int = 64, vocabulary: Vocabulary = FULL) -> Sticker:
+def draw_sticker(
+    seed: int, index: int, *, size: int = 64, vocabulary: Vocabulary = FULL, style: str = "outlined"
+) -> Sticker:
     """Sticker ``index`` of the world ``seed``: ``size`` x ``size`` pixels, 1 to 40 frames, with durations.
 
     A pure function: the same arguments give the same pixels and words. ``attributes`` holds ``body``,
     ``colour``, ``expression``, ``accessory``, ``prop``, ``action`` (``still`` for a single frame), ``frames``,
-    ``loops`` (the last frame leads back to the first) and ``held_out``.
+    ``loops`` (the last frame leads back to the first) and ``held_out``. In another of :data:`STYLES` it has the same
+    attributes, words and motion.
 
     Raises:
-        ValueError: a seed or index outside 0 to 2**64 - 1, or a size below 16.
+        ValueError: a seed or index outside 0 to 2**64 - 1, a size below 16, or an unknown style.
     """
     if not (0 <= seed < 2**64 and 0 <= index < 2**64):
         raise ValueError(f"seed and index must lie between 0 and 2**64 - 1, got {seed} and {index}")
@@ -145,6 +149,7 @@ def draw_sticker(seed: int, index: int, *, size: int = 64, vocabulary: Vocabular
         action=action if frames > 1 else STILL,
         frames=frames,
         size=size,
+        style=style,
     )
 
 
@@ -159,12 +164,16 @@ def compose(
     action: str = STILL,
     frames: int = 1,
     size: int = 64,
+    style: str = "outlined",
 ) -> Sticker:
     """The sticker with the given attributes; ``rng`` decides place, proportions, tints, pace and words.
 
     Raises:
-        ValueError: an unknown name, a size below 16, or a frame count that the action cannot have.
+        ValueError: an unknown name or style, a size below 16, or a frame count that the action cannot have.
     """
+    if style not in STYLES:
+        raise ValueError(f"unknown style {style!r}; choose from {', '.join(STYLES)}")
+    flat = style == "flat"
     if size < 16:
         raise ValueError(f"size must be at least 16 pixels, got {size}")
     attributes: dict[str, Any] = {
@@ -192,14 +201,15 @@ def compose(
         fill=rng.uniform(0.86, 0.96),
         place=(rng.uniform(0.35, 0.65), rng.uniform(0.35, 0.65)),
         mirror=bool(rng.random() < 0.5),
-        blush=bool(rng.random() < 0.7),
+        blush=bool(rng.random() < 0.7) and not flat,
+        edges=not flat,
     )
     pose = Pose()
     durations = _animate(rng, pose, action, frames, body)
     if prop != NONE:  # a calmer arm, held out, so that what it holds stays in sight
         pose.arm_r = rng.uniform(8, 20) + 0.25 * np.asarray(pose.arm_r)
     parts = figure(BODIES[body], EXPRESSIONS[expression], ACCESSORIES.get(accessory), PROPS.get(prop), pose, look)
-    colours = palette(colour, rng.uniform(-0.012, 0.012), rng.uniform(-0.03, 0.03))
+    colours = palette(colour, rng.uniform(-0.012, 0.012), rng.uniform(-0.03, 0.03), 0.4 if flat else 0.0)
     pixels = render(parts, pose, look, colours, frames, size)
     return Sticker(pixels, durations, _caption(rng, attributes), attributes)
 
@@ -297,6 +307,7 @@ def write_world(
     size: int = 64,
     format: str = "webp",
     vocabulary: str = "full",
+    style: str = "outlined",
     workers: int = 1,
 ) -> Path:
     """Write stickers 0 to ``count - 1`` of the world ``seed`` as files, with ``metadata.jsonl``.
@@ -311,6 +322,7 @@ def write_world(
         size: width and height in pixels.
         format: ``webp`` (lossless), ``apng`` or ``gif`` (hard edges).
         vocabulary: ``full`` or ``small``.
+        style: ``outlined`` or ``flat``.
         workers: how many processes draw; the files do not depend on it.
 
     Returns:
@@ -325,6 +337,8 @@ def write_world(
     if format not in _ENDINGS:
         raise ValueError(f"unknown format {format!r}; choose from {', '.join(_ENDINGS)}")
     names = vocabulary_named(vocabulary)
+    if style not in STYLES:
+        raise ValueError(f"unknown style {style!r}; choose from {', '.join(STYLES)}")
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / _MARK).exists())):
         raise ValueError(f"{out} is not empty and holds no sticker world; choose another folder or empty it")
     out.mkdir(parents=True, exist_ok=True)
@@ -334,7 +348,7 @@ def write_world(
     for stale in (*out.glob("sticker-*"), *out.glob(".sticker-*")):
         stale.unlink()
 
-    write = partial(_write_one, out, seed, size, _ENDINGS[format], names)
+    write = partial(_write_one, out, seed, size, _ENDINGS[format], names, style)
     rows: list[dict[str, Any]] = []
     with bars() as progress:
         task = progress.add_task("drawing stickers", total=count, note="")
@@ -355,8 +369,10 @@ def write_world(
     return out
 
 
-def _write_one(out: Path, seed: int, size: int, ending: str, vocabulary: Vocabulary, index: int) -> dict[str, Any]:
-    sticker = draw_sticker(seed, index, size=size, vocabulary=vocabulary)
+def _write_one(
+    out: Path, seed: int, size: int, ending: str, vocabulary: Vocabulary, style: str, index: int
+) -> dict[str, Any]:
+    sticker = draw_sticker(seed, index, size=size, vocabulary=vocabulary, style=style)
     name = f"sticker-{index:07d}{ending}"
     save_sticker(sticker, out / name)
     row = {

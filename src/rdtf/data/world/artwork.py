@@ -132,11 +132,11 @@ def rgb(code: str) -> np.ndarray:
     return np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)], np.float64)
 
 
-def palette(colour: str, hue: float, lightness: float) -> dict[str, np.ndarray]:
+def palette(colour: str, hue: float, lightness: float, pastel: float = 0.0) -> dict[str, np.ndarray]:
     """The palette's roles as ``(3,)`` float64 in [0, 255] for a named body colour.
 
     ``hue`` (in turns) and ``lightness`` (of [0, 1]) shift the body's colour; within 0.012 and 0.03 it stays the
-    colour that the caption names.
+    colour that the caption names. ``pastel`` is the share of white that is mixed into all but the ink.
     """
     h, lum, s = colorsys.rgb_to_hls(*(rgb(COLOURS[colour]) / 255))
     body = np.array(colorsys.hls_to_rgb((h + hue) % 1.0, min(1.0, max(0.0, lum + lightness)), s)) * 255
@@ -145,7 +145,7 @@ def palette(colour: str, hue: float, lightness: float) -> dict[str, np.ndarray]:
         return body * (1 - share) + rgb(other) * share
 
     warm = colour in ("red", "orange", "pink")
-    return {
+    roles = {
         "body": body,
         "shade": mix("#2b2140", 0.22),
         "light": mix("#ffffff", 0.68) if colour != "white" else rgb("#dbe4f3"),
@@ -156,6 +156,7 @@ def palette(colour: str, hue: float, lightness: float) -> dict[str, np.ndarray]:
         "accent": rgb("#2f6fed" if warm else "#f2385a"),
         "accent2": rgb("#9ee6ff" if warm else "#ffd1dc"),
     }
+    return {role: mixed if role == "ink" else mixed * (1 - pastel) + 255 * pastel for role, mixed in roles.items()}
 
 
 # ---------------------------------------------------------------------------------------------------- bodies

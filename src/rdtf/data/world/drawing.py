@@ -122,7 +122,8 @@ def _colour(fill: str, palette: Palette) -> tuple[int, int, int, int]:
     return round(float(r)), round(float(g)), round(float(b)), alpha
 
 
-def _shapes(engine: tvg.Engine, layer: art.Layer, palette: Palette) -> list[tvg.Shape]:
+def _shapes(engine: tvg.Engine, layer: art.Layer, palette: Palette, edges: bool) -> list[tvg.Shape]:
+    layer = layer if edges else layer._replace(edge=0.0)
     outline, fill, ink = _outline(layer.path), _colour(layer.fill, palette), _colour("ink", palette)
 
     def shape(width: float, colour: tuple[int, int, int, int]) -> tvg.Shape:
@@ -193,6 +194,7 @@ class Look:
     place: tuple[float, float]
     mirror: bool
     blush: bool
+    edges: bool = True  # dark outlines
 
 
 @functools.lru_cache(maxsize=512)
@@ -294,7 +296,7 @@ def render(parts: Sequence[Part], pose: Pose, look: Look, palette: Palette, fram
         for part in parts:
             scene = tvg.Scene(engine)
             for layer in part.drawing:
-                for shape in _shapes(engine, layer, palette):
+                for shape in _shapes(engine, layer, palette, look.edges):
                     scene.add(shape)
             root.add(scene)
             scenes.append(scene)
