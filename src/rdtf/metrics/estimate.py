@@ -1,0 +1,64 @@
+"""A figure with what it rests on: its interval and the number of independent samples behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rdtf.rng import numpy_rng
+
+LEVEL = 0.95
+"""Share of repetitions of the whole measurement whose interval should hold the true figure."""
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its 95 % interval.
+
+    Attributes:
+        value: the figure.
+        low, high: ends of the interval.
+        n: independent samples (clips) that it rests on; of two sets, the number in the smaller.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __format__(self, spec: str) -> str:
+        """``f"{estimate:.2f}"`` is ``value [low, high]``."""
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of bootstrap draws ``(k,)``."""
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def resamples(n: int, seed: int, purpose: str, draws: int = DRAWS) -> np.ndarray:
+    """How often each of ``n`` samples is in each bootstrap resample: ``(draws, n)`` float64, rows that sum to ``n``."""
+    return numpy_rng(seed, n, f"bootstrap {purpose}").multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
+
+
+def mean_estimate(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estimate:
+    """Mean over clips with a bootstrap interval over clips (percentile method, 1,000 resamples).
+
+    Args:
+        values: ``(n,)``, one a clip. What belongs together (frames or samples of one clip) is to be averaged first:
+            the interval takes its entries as independent.
+
+    Raises:
+        ValueError: fewer than 2 values, or one that is not finite.
+    """
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or len(array) < 2:
+        raise ValueError(f"an interval needs the values of at least 2 clips, got {array.size}")
+    if not np.isfinite(array).all():
+        raise ValueError("a mean of values that are not all finite says nothing")
+    low, high = interval(resamples(len(array), seed, "mean") @ array / len(array))
+    return Estimate(float(array.mean()), low, high, len(array))
