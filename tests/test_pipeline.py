@@ -69,6 +69,20 @@ def test_given_frames_come_back_exactly(pipeline: StickerPipeline, guidance: flo
         assert sticker.attributes["given"] == [0, 3, 4]
 
 
+def test_each_prompt_with_frames_of_its_own(pipeline: StickerPipeline):
+    prompts, frames = ["a cat", "a dog", ""], [{0: picture(0)}, {}, {1: picture(1), 3: picture(2)}]
+    together = pipeline(prompts, frames=frames, num_frames=4, num_stickers_per_prompt=2, seed=5).stickers
+    for i, sticker in enumerate(together):
+        prompt, given = prompts[i // 2], frames[i // 2]
+        alone = pipeline(prompt, frames=given, num_frames=4, seed=5 + i).stickers[0]
+        assert sticker.attributes["given"] == sorted(given) and sticker.caption == prompt
+        assert all(np.array_equal(sticker.frames[position], frame) for position, frame in given.items())
+        difference = np.abs(sticker.frames.astype(int) - alone.frames)
+        assert difference.max() <= 1  # rounding of another batch size
+    with pytest.raises(ValueError, match="3 prompts with given frames for 2"):
+        pipeline(prompts, frames=frames[:2], num_frames=4)
+
+
 @pytest.mark.parametrize("size", [SIZE, 20, 5])
 def test_given_frames_of_any_size_are_fitted_to_the_output(pipeline: StickerPipeline, size: int):
     frame = np.random.default_rng(0).integers(0, 256, (10, 13, 4), dtype=np.uint8)

@@ -84,7 +84,7 @@ class StickerPipeline(DiffusionPipeline):
         self,
         prompt: str | Sequence[str] = "",
         *,
-        frames: Mapping[int, GivenFrame] | None = None,
+        frames: Mapping[int, GivenFrame] | Sequence[Mapping[int, GivenFrame]] | None = None,
         num_frames: int = 8,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -101,7 +101,8 @@ class StickerPipeline(DiffusionPipeline):
         Args:
             prompt: one caption or several; empty = no text.
             frames: given frames by position, RGBA images or ``(h, w, 4)`` uint8 arrays of any size. They come back
-                in the output pixel for pixel (after fitting to its size).
+                in the output pixel for pixel (after fitting to its size). Of all stickers, or a mapping for each
+                prompt.
             num_frames: 1 to 16.
             guidance_scale, image_guidance_scale: of the text and of the given frames; 1 = no guidance.
             seed: of the first sticker; the next ones count up. The same seed gives the same pixels on one machine.
@@ -110,10 +111,15 @@ class StickerPipeline(DiffusionPipeline):
             callback_on_step_end: called with the steps done and their number.
 
         Raises:
-            ValueError: a frame count or position out of range; steps, fps or output_size not above 0.
+            ValueError: a frame count or position out of range; steps, fps or output_size not above 0; mappings of given
+                frames that are not one for each prompt.
         """
-        given = dict(frames or {})
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        each = [frames or {}] * len(prompts) if frames is None or isinstance(frames, Mapping) else list(frames)
+        if len(each) != len(prompts):
+            raise ValueError(
+                f"{len(prompts)} prompts with given frames for {len(each)}; give one mapping for each prompt"
+            )
         steps = self.config.steps if num_inference_steps is None else num_inference_steps
         if not 1 <= num_frames <= MAX_FRAMES:
             raise ValueError(f"num_frames must be 1 to {MAX_FRAMES}, not {num_frames}")
@@ -121,15 +127,14 @@ class StickerPipeline(DiffusionPipeline):
             raise ValueError("give at least one prompt, one sticker a prompt and one step")
         if fps <= 0 or (output_size is not None and output_size < 1):
             raise ValueError(f"fps and output_size must be above 0, got {fps} and {output_size}")
-        if outside := sorted(position for position in given if not 0 <= position < num_frames):
+        if outside := sorted({position for given in each for position in given if not 0 <= position < num_frames}):
             raise ValueError(f"given frames at {outside} lie outside a clip of {num_frames} (positions count from 0)")
         captions = [caption for caption in prompts for _ in range(num_stickers_per_prompt)]
 
-        size = self.config.sample_size
-        pixels = {position: fit(_as_rgba(frame)[None], size)[0] for position, frame in given.items()}
-        known_video, known = self._known_latents(pixels, num_frames, len(captions))
+        known_video, known = self._known_latents(each, num_frames, num_stickers_per_prompt)
+        known_video, known = known_video.expand(len(captions), -1, -1, -1, -1), known.expand(len(captions), -1)
         passes = guidance_passes(
-            bool(given),
+            any(each),
             any(captions),
             self.config.image_guidance if image_guidance_scale is None else image_guidance_scale,
             self.config.guidance if guidance_scale is None else guidance_scale,
@@ -140,25 +145,34 @@ class StickerPipeline(DiffusionPipeline):
         video = to_frames(rearrange(decoded, "(b f) c h w -> b f c h w", b=len(captions)))
         if output_size is not None:
             video = np.stack([fit(clip, output_size) for clip in video])
-        for position, frame in given.items():
-            video[:, position] = fit(_as_rgba(frame)[None], video.shape[2])[0]
-        facts = {"seed": seed, "steps": steps, "loops": loop, "given": sorted(given)}
-        return StickerOutput(
-            [
-                Sticker.at_fps(clip, fps, caption=caption, attributes={**facts, "seed": seed + i})
-                for i, (clip, caption) in enumerate(zip(video, captions, strict=True))
-            ]
-        )
+        facts = {"steps": steps, "loops": loop}
+        stickers = []
+        for i, (clip, caption) in enumerate(zip(video, captions, strict=True)):
+            given = each[i // num_stickers_per_prompt]
+            for position, frame in given.items():
+                clip[position] = fit(_as_rgba(frame)[None], len(clip[position]))[0]
+            known_facts = {**facts, "seed": seed + i, "given": sorted(given)}
+            stickers.append(Sticker.at_fps(clip, fps, caption=caption, attributes=known_facts))
+        return StickerOutput(stickers)
 
-    def _known_latents(self, pixels: Mapping[int, np.ndarray], num_frames: int, batch: int) -> tuple[Tensor, Tensor]:
+    def _known_latents(
+        self, each: Sequence[Mapping[int, GivenFrame]], num_frames: int, repeats: int
+    ) -> tuple[Tensor, Tensor]:
         """Latents ``(b, c, f, h, w)`` of the given frames, zeros elsewhere, and the condition mask ``(b, f)``."""
-        side = self.config.sample_size // self.codec.downscale
-        video = torch.zeros(1, self.codec.latent_channels, num_frames, side, side, device=self.device)
-        known = torch.zeros(1, num_frames, dtype=torch.bool, device=self.device)
-        for position, frame in pixels.items():
-            video[0, :, position] = self.codec.encode(to_tensor(frame)[None].to(self.device))[0]
-            known[0, position] = True
-        return video.expand(batch, -1, -1, -1, -1), known.expand(batch, -1)
+        size, first = self.config.sample_size, each[0]
+        shared = all(given is first for given in each)  # encoded once for all
+        each = each[:1] if shared else each
+        side = size // self.codec.downscale
+        video = torch.zeros(len(each), self.codec.latent_channels, num_frames, side, side, device=self.device)
+        known = torch.zeros(len(each), num_frames, dtype=torch.bool, device=self.device)
+        for i, given in enumerate(each):
+            for position, frame in given.items():
+                pixels = to_tensor(fit(_as_rgba(frame)[None], size)[0])[None]
+                video[i, :, position] = self.codec.encode(pixels.to(self.device))[0]
+                known[i, position] = True
+        if shared:
+            return video, known
+        return video.repeat_interleave(repeats, 0), known.repeat_interleave(repeats, 0)
 
     def _denoise(
         self,
