@@ -1,0 +1,222 @@
+"""Networks that can be tuned, ours and those of diffusers' Stable Diffusion class, and where their layers are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from diffusers import UNet2DConditionModel, UNet3DConditionModel, UNetMotionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import TemporalConvLayer
+from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from rdtf.model import DFGN
+from rdtf.model.dfgn import Level
+from rdtf.model.layers import CrossAttention, SelfAttention, SpatialTransformer
+from rdtf.model.temporal import PlainConvolution, SpatialTemporalInteraction, TemporalTransformer
+
+TEMPORAL = (
+    TemporalTransformer,
+    SpatialTemporalInteraction,
+    PlainConvolution,
+    AnimateDiffTransformer3D,
+    TransformerTemporalModel,
+    TemporalConvLayer,
+)
+"""Layers in which frames see each other."""
+
+Attends: TypeAlias = SelfAttention | CrossAttention | Attention
+
+
+class FrameWise(nn.Module):
+    """A network for still images, applied to each frame of a clip on its own.
+
+    Args:
+        unet: it takes frames as ``(b f) c h w``, and the text repeated for each.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(
+        self,
+        sample: Float[Tensor, "b c f h w"],
+        timestep: Tensor | float,
+        encoder_hidden_states: Float[Tensor, "b l e"],
+        valid: Bool[Tensor, "b f"] | None = None,
+    ) -> Float[Tensor, "b d f h w"]:
+        """One denoising prediction.
+
+        Args:
+            sample: noised latents.
+            timestep: the noise level, of all or of each clip.
+            encoder_hidden_states: text states.
+            valid: frames that exist, the first ones of each clip (default: all); for layers that a tuning adds.
+        """
+        b, f = sample.shape[0], sample.shape[2]
+        times = torch.as_tensor(timestep, device=sample.device).expand(b).repeat_interleave(f)
+        texts = encoder_hidden_states.repeat_interleave(f, 0)
+        out = self.unet(rearrange(sample, "b c f h w -> (b f) c h w"), times, texts).sample
+        return rearrange(out, "(b f) c h w -> b c f h w", b=b)
+
+
+def load_network(folder: Path | str) -> nn.Module:
+    """A U-Net of diffusers from a local folder (with ``config.json``), ready to be tuned; still-image ones frame by
+    frame. Nothing is downloaded.
+
+    Raises:
+        ValueError: there is none, or of another kind.
+    """
+    config = Path(folder) / "config.json"
+    if not config.is_file():
+        raise ValueError(f"{folder} holds no network (no config.json); give the folder of the U-Net itself")
+    name = json.loads(config.read_text(encoding="utf-8")).get("_class_name")
+    kinds = {kind.__name__: kind for kind in (UNet2DConditionModel, UNet3DConditionModel, UNetMotionModel)}
+    if name not in kinds:
+        raise ValueError(f"{folder} holds a {name}; networks to tune are {', '.join(kinds)}")
+    network = kinds[name].from_pretrained(folder, local_files_only=True)
+    return FrameWise(network) if isinstance(network, UNet2DConditionModel) else network
+
+
+@dataclass(frozen=True)
+class Place:
+    """One residual block of a U-Net with the spatial transformer behind it, if there is one.
+
+    Attributes:
+        width: channels.
+        last: the layer whose output leaves the place.
+    """
+
+    residual: nn.Module
+    transformer: nn.Module | None
+    last: nn.Module
+    width: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of a spatial transformer.
+
+    Attributes:
+        attention: the self-attention within each frame.
+        norm, feed_forward: the feed-forward layer and the norm before it.
+        width: channels.
+    """
+
+    attention: SelfAttention | Attention
+    norm: nn.Module
+    feed_forward: nn.Module
+    width: int
+
+
+def places(network: nn.Module) -> Iterator[Place]:
+    """Of every level, down, middle and up; the middle's second residual block is left out, as it has no transformer.
+
+    Raises:
+        ValueError: a network of another kind.
+    """
+    if isinstance(network, DFGN):
+        for level in network.modules():
+            if isinstance(level, Level) and level is not network.middle_out:
+                yield Place(level.residual, level.spatial, level, level.residual.conv1.out_channels)
+        return
+    if not isinstance(network, FrameWise | UNet3DConditionModel | UNetMotionModel):
+        hint = "; wrap it in FrameWise" if isinstance(network, UNet2DConditionModel) else ""
+        raise ValueError(f"{type(network).__name__} is no network that can be tuned{hint}")
+    unet = network.unet if isinstance(network, FrameWise) else network
+    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
+        transformers = list(getattr(block, "attentions", []))
+        residuals: list[Any] = list(block.resnets)[: len(transformers) if block is unet.mid_block else None]
+        for residual, transformer in zip_longest(residuals, transformers):
+            yield Place(residual, transformer, residual if transformer is None else transformer, residual.out_channels)
+
+
+def blocks(network: nn.Module) -> Iterator[Block]:
+    """Of all spatial transformers."""
+    for place in places(network):
+        for module in place.transformer.modules() if place.transformer is not None else ():
+            if isinstance(module, SpatialTransformer):
+                yield Block(module.self_attention, module.norm3, module.feed_forward, place.width)
+            elif isinstance(module, BasicTransformerBlock):
+                yield Block(_plain(module.attn1), module.norm3, module.ff, place.width)
+
+
+def _plain(attention: Attention) -> Attention:
+    """An attention that is what its projections are.
+
+    Raises:
+        ValueError: it has norms or factors of its own.
+    """
+    extras = (attention.group_norm, attention.spatial_norm, attention.norm_q, attention.norm_k)
+    if any(extra is not None for extra in extras) or attention.residual_connection:
+        raise ValueError("networks whose self-attention has norms of its own are no Stable Diffusion class U-Nets")
+    return attention
+
+
+def temporal_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """The outermost layers in which frames see each other, by name."""
+    found: dict[str, nn.Module] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, TEMPORAL) and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = module
+    return found
+
+
+def attention_projections(network: nn.Module) -> dict[str, bool]:
+    """Names of all linear layers of attentions (queries, keys, values, output), and whether frames see each other."""
+    temporal = tuple(f"{name}." for name in temporal_layers(network))
+    return {
+        f"{name}.{inner}": name.startswith(temporal)
+        for name, module in network.named_modules()
+        if isinstance(module, SelfAttention | CrossAttention | Attention)
+        for inner, layer in module.named_modules()
+        if isinstance(layer, nn.Linear)
+    }
+
+
+def heads_of(tokens: Float[Tensor, "n l c"], heads: int) -> Float[Tensor, "n heads l d"]:
+    """Part the channels among the heads."""
+    return rearrange(tokens, "n l (h d) -> n h l d", h=heads)
+
+
+def inner_width(attention: SelfAttention | Attention) -> int:
+    """Channels of the queries."""
+    return attention.qkv.out_features // 3 if isinstance(attention, SelfAttention) else attention.to_q.out_features
+
+
+def query_weight(attention: SelfAttention | Attention) -> Tensor:
+    """The queries' weight; ours is the first third of one for queries, keys and values."""
+    if isinstance(attention, SelfAttention):
+        return attention.qkv.weight[: inner_width(attention)]
+    return attention.to_q.weight
+
+
+def queries(attention: SelfAttention | Attention, x: Float[Tensor, "n l c"]) -> Float[Tensor, "n l e"]:
+    """Project to queries."""
+    return nn.functional.linear(x, query_weight(attention))
+
+
+def keys_values(
+    attention: SelfAttention | Attention, x: Float[Tensor, "n l c"]
+) -> tuple[Float[Tensor, "n l e"], Float[Tensor, "n l e"]]:
+    """Project to keys and values."""
+    if isinstance(attention, SelfAttention):
+        keys, values = nn.functional.linear(x, attention.qkv.weight[inner_width(attention) :]).chunk(2, -1)
+        return keys, values
+    return attention.to_k(x), attention.to_v(x)
+
+
+def output(attention: SelfAttention | Attention, x: Float[Tensor, "n l e"]) -> Float[Tensor, "n l c"]:
+    """Project back."""
+    return attention.out(x) if isinstance(attention, SelfAttention) else attention.to_out[0](x)
