@@ -20,8 +20,8 @@ from rich.table import Table
 from rdtf.data.prepare import PrepareSettings, prepare
 from rdtf.data.world import write_world
 from rdtf.progress import console
-from rdtf.train.loop import Trainer
 from rdtf.train.settings import recipe_settings
+from rdtf.train.step import Learner
 
 _GIB = 1 << 20  # in kB, the unit of /proc
 
@@ -67,16 +67,16 @@ def main() -> None:
             "paper", batch_size=options.clips, accumulate=options.clips, ema_on_disk=True, threads=options.threads
         )
         peaks, began = Peaks(), time.perf_counter()
-        trainer = Trainer(folder / "data", folder / "run", settings)
+        learner = Learner(folder / "data", folder / "run", settings)
         building, built = time.perf_counter() - began, status()
-        parameters = sum(parameter.numel() for parameter in trainer.named.values())
+        parameters = sum(parameter.numel() for parameter in learner.named.values())
         console.print(f"{parameters / 1e9:.3f} B parameters, built in {building:.0f} s, {built}")
         seconds, frames = [], []
         for _ in range(options.steps):
             began = time.perf_counter()
-            line = trainer._train_step(0.0)
+            line = learner.train_step(0.0)
             seconds.append(time.perf_counter() - began)
-            frames.append([int(batch.valid.sum()) for batch in trainer.source.batches(trainer.step - 1, 0.0)])
+            frames.append([int(batch.valid.sum()) for batch in learner.source.batches(learner.step - 1, 0.0)])
             console.print(f"step {line['step']}: {seconds[-1]:.0f} s, loss {line['loss']}, {status()}")
 
     table = Table(title=f"recipe paper, {options.clips} clip(s) a step, {options.threads} thread(s)")
@@ -84,7 +84,7 @@ def main() -> None:
     table.add_column("", justify="right")
     result = {
         "parameters": parameters,
-        "bf16": trainer.bf16,
+        "bf16": learner.bf16,
         "frames_per_clip": frames,
         "seconds_per_step": [round(value, 1) for value in seconds],
         "peak_own_memory_gib": round(peaks.highest["RssAnon"], 2),

@@ -31,8 +31,8 @@ from rdtf.data.world import write_world
 from rdtf.pixels import to_tensor
 from rdtf.progress import bars, console
 from rdtf.train.latents import LatentCache
-from rdtf.train.loop import Trainer
 from rdtf.train.settings import recipe_settings
+from rdtf.train.step import Learner
 
 PARTS = ("data", "optimiser", "average")
 
@@ -59,24 +59,24 @@ def measure(data: Path, steps: int, **options: Any) -> dict[str, float]:
     """Medians in seconds of a step and of its parts; ``model`` is what is left: noise, forward and backward pass."""
     online, compiled = options.pop("online", False), options.pop("compiled", False)
     with tempfile.TemporaryDirectory() as run:
-        trainer = Trainer(data, Path(run), recipe_settings("fast", **options))
+        learner = Learner(data, Path(run), recipe_settings("fast", **options))
         if online:
-            trainer.source.latents = OnlineLatents(trainer.source.latents, StickerDataset(data, "train"), trainer.codec)
+            learner.source.latents = OnlineLatents(learner.source.latents, StickerDataset(data, "train"), learner.codec)
         if compiled:
-            trainer.dfgn.compile(dynamic=True)
+            learner.net.dfgn.compile(dynamic=True)
         spent: dict[str, list[float]] = defaultdict(list)
-        trainer.source.batches = _timed(trainer.source.batches, spent["data"])
-        for optimizer in trainer.optimizers:
+        learner.source.batches = _timed(learner.source.batches, spent["data"])
+        for optimizer in learner.optimizers:
             optimizer.step = _timed(optimizer.step, spent["optimiser"])
-        trainer.ema.step = _timed(trainer.ema.step, spent["average"])
+        learner.ema.step = _timed(learner.ema.step, spent["average"])
         rows = []
         for step in range(steps + 3):
             if online:
-                trainer.source._features.clear()
+                learner.source._features.clear()
             for times in spent.values():
                 times.clear()
             began = time.perf_counter()
-            trainer._train_step(0.3)
+            learner.train_step(0.3)
             total = time.perf_counter() - began
             if step >= 3:  # the first ones make the kernels
                 rows.append([total, *(sum(spent[part]) for part in PARTS)])

@@ -19,7 +19,8 @@ import torch
 
 from rdtf.checkpoint import load_latest
 from rdtf.progress import console
-from rdtf.train.loop import Trainer, resume, train
+from rdtf.train.loop import resume, train
+from rdtf.train.step import Learner
 from tests.train.test_loop import log, newest, settings
 
 pytestmark = pytest.mark.skipif(
@@ -67,29 +68,29 @@ def steady(**overrides: Any) -> Any:
     return settings(**{"batch_size": 6, "muon": False, "lr": 1e-3, **overrides})
 
 
-def stopped_at(step: int, act: Callable[[Trainer], Any], job: Callable[[], Any]) -> Callable[[], Any]:
+def stopped_at(step: int, act: Callable[[Learner], Any], job: Callable[[], Any]) -> Callable[[], Any]:
     """The job, but that ``act`` is done at the end of a step."""
-    original = Trainer._train_step
+    original = Learner.train_step
 
-    def wrapped(self: Trainer, progress: float) -> dict[str, Any]:
+    def wrapped(self: Learner, progress: float) -> dict[str, Any]:
         line = original(self, progress)
         if self.step == step:
             act(self)
         return line
 
     def run() -> Any:
-        Trainer._train_step = wrapped  # type: ignore[method-assign]
+        Learner.train_step = wrapped  # type: ignore[method-assign]
         try:
             return job()
         finally:
-            Trainer._train_step = original  # type: ignore[method-assign]
+            Learner.train_step = original  # type: ignore[method-assign]
 
     return run
 
 
-def terminate(trainer: Trainer) -> None:
+def terminate(learner: Learner) -> None:
     """As a scheduler does, and for one of the processes only."""
-    if trainer.devices.rank == trainer.devices.count - 1:
+    if learner.devices.rank == learner.devices.count - 1:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -142,8 +143,8 @@ def test_too_many_processes_for_the_batch_are_refused(tiny_data: Path, tmp_path:
 def test_a_process_that_dies_ends_the_run_and_the_next_start_goes_on(alone: Path, tiny_data: Path, tmp_path: Path):
     run = tmp_path / "run"
 
-    def die(trainer: Trainer) -> None:
-        if trainer.devices.rank == 1:
+    def die(learner: Learner) -> None:
+        if learner.devices.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     began = time.monotonic()

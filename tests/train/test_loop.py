@@ -12,12 +12,14 @@ import pytest
 import torch
 
 import rdtf.train.loop as loop
+import rdtf.train.step as step_module
 from rdtf.checkpoint import Checkpoint, load_latest
 from rdtf.data.read import read_sticker
 from rdtf.masks import loss_mask
 from rdtf.pipeline import load_pipeline
 from rdtf.train.loop import Trainer, TrainingError, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
+from rdtf.train.step import Learner
 from tests.conftest import TINY_NETWORK
 
 
@@ -68,15 +70,15 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 def after(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], None]) -> None:
     """Do something at the end of a training step."""
-    original = Trainer._train_step
+    original = Learner.train_step
 
-    def wrapped(self: Trainer, progress: float) -> dict[str, Any]:
+    def wrapped(self: Learner, progress: float) -> dict[str, Any]:
         line = original(self, progress)
         if self.step == step:
             act()
         return line
 
-    monkeypatch.setattr(Trainer, "_train_step", wrapped)
+    monkeypatch.setattr(Learner, "train_step", wrapped)
 
 
 class CrashError(Exception):
@@ -193,13 +195,13 @@ def test_paper_settings_resume_to_the_bit_too(tiny_data: Path, tmp_path: Path, m
 def test_the_precision_chosen_at_the_start_stays(tiny_data: Path, tmp_path: Path, monkeypatch):
     """Which precision is faster is timed; a resumed run must not change its mind."""
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "bf16_is_faster", lambda device: False)
+        patch.setattr(step_module, "bf16_is_faster", lambda device: False)
         after(patch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
         train(tiny_data, tmp_path / "run", settings(precision="auto"))
     precisions: list[bool] = []
-    monkeypatch.setattr(loop, "bf16_is_faster", lambda device: True)
+    monkeypatch.setattr(step_module, "bf16_is_faster", lambda device: True)
     fit = Trainer.fit
-    monkeypatch.setattr(Trainer, "fit", lambda self: precisions.append(self.bf16) or fit(self))
+    monkeypatch.setattr(Trainer, "fit", lambda self: precisions.append(self.learner.bf16) or fit(self))
     resume(tiny_data, tmp_path / "run", steps=2)
     assert precisions == [False]
 
@@ -233,7 +235,7 @@ def test_previews_change_nothing(straight: Path, tiny_data: Path, tmp_path: Path
 
 def test_it_learns(tiny_data: Path, tmp_path: Path):
     """Judged by the same samples with the same noise before and after: single steps differ by task and noise level."""
-    trainer = Trainer(
+    learner = Learner(
         tiny_data,
         tmp_path / "run",
         settings(
@@ -249,17 +251,17 @@ def test_it_learns(tiny_data: Path, tmp_path: Path):
     def loss() -> float:
         sums, counts = [], []
         for step in range(1000, 1003):
-            for batch in trainer.source.batches(step, 0.0):
+            for batch in learner.source.batches(step, 0.0):
                 with torch.no_grad():
                     mask = loss_mask(batch.valid, batch.known, False)
-                    part = trainer._errors(batch, mask, *trainer._noise(batch))
+                    part = learner.errors(batch, mask, *learner.noise(batch))
                 sums.append(part[0].sum())
                 counts.append(part[1].sum())
         return float(sum(sums) / sum(counts))
 
     before = loss()
     for step in range(20):
-        trainer._train_step(step / 20)
+        learner.train_step(step / 20)
     assert loss() < 0.75 * before
 
 
@@ -292,14 +294,14 @@ def test_a_run_can_be_made_longer(tiny_data: Path, tmp_path: Path):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_the_run(straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch, bad):
     run = tmp_path / "run"
-    errors = Trainer._errors
+    errors = Learner.errors
 
-    def spoiled(self: Trainer, *args: Any):
+    def spoiled(self: Learner, *args: Any):
         sums, counts = errors(self, *args)
         return (sums * bad, counts) if self.step == 2 else (sums, counts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_errors", spoiled)
+        patch.setattr(Learner, "errors", spoiled)
         with pytest.raises(TrainingError, match=r"step 2.*not applied") as error:
             train(tiny_data, run, settings())
     assert f"The last checkpoint, {run / 'checkpoints/step-00000002'}, is good" in str(error.value)
@@ -311,8 +313,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(straight: Path, tiny_data: Path
 
 
 def test_before_the_first_checkpoint_none_is_promised(tiny_data: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(Trainer, "_errors", lambda self, batch, *rest: (self.nan.expand(len(batch)),) * 2)
-    monkeypatch.setattr(Trainer, "nan", torch.tensor(float("nan"), requires_grad=True), raising=False)
+    monkeypatch.setattr(Learner, "errors", lambda self, batch, *rest: (self.nan.expand(len(batch)),) * 2)
+    monkeypatch.setattr(Learner, "nan", torch.tensor(float("nan"), requires_grad=True), raising=False)
     with pytest.raises(TrainingError, match="no checkpoint in"):
         train(tiny_data, tmp_path / "run", settings())
 
@@ -343,16 +345,16 @@ def test_data_that_do_not_fit_the_codec_are_named(tiny_data: Path, tmp_path: Pat
 
 def test_frames_weigh_the_same_in_both_groups_of_a_step(tiny_data: Path, tmp_path: Path, monkeypatch):
     """The step's loss is the mean over all counted frames, whether in clips or in stills."""
-    trainer = Trainer(tiny_data, tmp_path / "run", settings())
+    learner = Learner(tiny_data, tmp_path / "run", settings())
     parts: list[tuple[float, float]] = []
-    errors = Trainer._errors
+    errors = Learner.errors
 
-    def watched(self: Trainer, *args: Any):
+    def watched(self: Learner, *args: Any):
         sums, counts = errors(self, *args)
         parts.append((float(sums.detach().sum()), float(counts.sum())))
         return sums, counts
 
-    monkeypatch.setattr(Trainer, "_errors", watched)
-    line = trainer._train_step(0.0)
+    monkeypatch.setattr(Learner, "errors", watched)
+    line = learner.train_step(0.0)
     assert len(parts) > 1
     assert line["loss"] == pytest.approx(sum(s for s, _ in parts) / sum(c for _, c in parts), rel=1e-5)

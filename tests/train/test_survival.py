@@ -23,14 +23,16 @@ from typer.testing import CliRunner
 
 import rdtf
 import rdtf.train.loop as loop
+import rdtf.train.step as step_module
 from rdtf.checkpoint import Checkpoint, checkpoints, load_latest
 from rdtf.cli import app
 from rdtf.curriculum import Curriculum
 from rdtf.faults import VARIABLE
 from rdtf.files import DiskError, folder_lock
-from rdtf.pipeline import load_pipeline
+from rdtf.pipeline import StickerPipeline, load_pipeline
 from rdtf.train.loop import OutOfMemoryError, Trainer, TrainingError, resume, train
 from rdtf.train.source import ClipSource
+from rdtf.train.step import Learner
 from rdtf.train.verify import run_differences, verify_resume
 from tests.train.test_loop import settings
 
@@ -130,7 +132,7 @@ def lost(part: str, data: Path, folder: Path) -> Callable[[Checkpoint], Checkpoi
     def without(found: Checkpoint) -> Checkpoint:
         tensors, state, step = dict(found.tensors), dict(found.state), found.step
         if part == "weights":
-            tensors["weights"] = {n: p.detach() for n, p in Trainer(data, folder, settings(steps=6)).named.items()}
+            tensors["weights"] = {n: p.detach() for n, p in Learner(data, folder, settings(steps=6)).named.items()}
         elif part == "ema":
             tensors["ema"] = tensors["weights"]
         elif part in tensors:
@@ -159,8 +161,8 @@ def test_any_one_state_left_out_turns_the_comparison_red(
         batches = ClipSource.batches
         monkeypatch.setattr(ClipSource, "batches", lambda self, step, *rest: batches(self, step - 4, *rest))
     elif part == "noise":
-        rng = loop.torch_rng
-        monkeypatch.setattr(loop, "torch_rng", lambda seed, step, purpose: rng(seed, step - 4, purpose))
+        rng = step_module.torch_rng
+        monkeypatch.setattr(step_module, "torch_rng", lambda seed, step, purpose: rng(seed, step - 4, purpose))
     else:
         spoil, load = lost(part, tiny_data, tmp_path / "other"), loop.load_latest
         monkeypatch.setattr(loop, "load_latest", lambda folder: (spoil(load(folder)[0]), []))
@@ -215,13 +217,13 @@ def test_a_second_signal_ends_at_once_and_loses_nothing_older(straight: Path, ti
 
 
 def test_asked_to_stop_a_preview_is_given_up(tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
-    denoise = loop.StickerPipeline._denoise
+    denoise = StickerPipeline._denoise
 
     def stopped(self: Any, *args: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return denoise(self, *args)
 
-    monkeypatch.setattr(loop.StickerPipeline, "_denoise", stopped)
+    monkeypatch.setattr(StickerPipeline, "_denoise", stopped)
     report = resume(tiny_data, copy, previews=2, preview_every=5)
     assert (report.finished, report.steps) == (False, 5)
     assert not (copy / "previews/step-00000005.webp").exists()
@@ -253,7 +255,7 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_first_step(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv(VARIABLE, "files.probe=readonly")
-    monkeypatch.setattr(Trainer, "_train_step", None)
+    monkeypatch.setattr(Learner, "train_step", None)
     with pytest.raises(DiskError, match="choose another folder"):
         train(tiny_data, tmp_path / "run", settings())
     monkeypatch.delenv(VARIABLE)
@@ -264,9 +266,7 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_first_step(
 
 
 def test_memory_that_ends_in_a_step_costs_nothing_saved(tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(
-        Trainer, "_train_step", lambda self, progress: torch.empty(1 << 60)
-    )  # what torch itself says then
+    monkeypatch.setattr(Learner, "train_step", lambda self, progress: torch.empty(1 << 60))  # what torch itself says
     with pytest.raises(OutOfMemoryError, match="raise accumulate"):
         resume(tiny_data, copy)
     assert newest_step(copy) == 4
@@ -335,18 +335,18 @@ def test_other_data_are_refused_with_what_changed(tiny_data: Path, copy: Path, t
 
 
 def test_a_step_that_is_not_finite_is_reported_to_a_file(tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
-    errors = Trainer._errors
+    errors = Learner.errors
 
-    def spoiled(self: Trainer, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def spoiled(self: Learner, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
         sums, counts = errors(self, *args)
         return sums * float("nan"), counts
 
-    monkeypatch.setattr(Trainer, "_errors", spoiled)
+    monkeypatch.setattr(Learner, "errors", spoiled)
     with pytest.raises(TrainingError, match=r"not applied.*not-finite-step-00000004\.json"):
         resume(tiny_data, copy)
     report = json.loads((copy / "not-finite-step-00000004.json").read_text())
     assert (report["step"], report["seed"], report["loss"]) == (4, 0, "nan")
-    latents = Trainer(tiny_data, copy, settings()).source.latents
+    latents = Learner(tiny_data, copy, settings()).source.latents
     ids = {latents.record(i).id for i in range(len(latents))}
     assert len(report["clips"]) == 4
     for i, clip in enumerate(report["clips"]):
@@ -360,7 +360,7 @@ def test_weights_that_are_not_finite_are_never_saved(tiny_data: Path, copy: Path
     def spoil(self: Curriculum, samples: Any) -> None:
         observe(self, samples)
         with torch.no_grad():
-            next(iter(trainers[0].named.values())).fill_(float("inf"))
+            next(iter(trainers[0].learner.named.values())).fill_(float("inf"))
 
     trainers: list[Trainer] = []
     fit = Trainer.fit

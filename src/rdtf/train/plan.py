@@ -148,12 +148,15 @@ class _Measurement:
     """Passes of one trainer, and what is read off them."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self.trainer, self.settings, self.device = trainer, trainer.settings, trainer.device
+        self.trainer, self.learner, self.settings = trainer, trainer.learner, trainer.settings
+        self.device = self.learner.device
         began = time.perf_counter()
-        self.drawn = [[_shape(b) for b in trainer.source.batches(s, 0.0, trainer.share)] for s in range(_LOOKED_AT)]
+        self.drawn = [
+            [_shape(b) for b in self.learner.source.batches(s, 0.0, self.learner.share)] for s in range(_LOOKED_AT)
+        ]
         self.drawing = (time.perf_counter() - began) / _LOOKED_AT
         self.free = free_memory(self.device) + peak_memory(self.device, now=True)
-        self.parameters = sum(parameter.numel() for parameter in trainer.named.values())
+        self.parameters = sum(parameter.numel() for parameter in self.learner.named.values())
         self.timed: list[tuple[int, float]] = []  # clips x frames of a pass, seconds
 
     def plan(self) -> Plan:
@@ -161,7 +164,7 @@ class _Measurement:
             ((s, i) for s, shapes in enumerate(self.drawn) for i in range(len(shapes))),
             key=lambda place: math.prod(self.drawn[place[0]][place[1]]),
         )
-        largest = self.trainer.source.batches(step, 0.0, self.trainer.share)[index]
+        largest = self.learner.source.batches(step, 0.0, self.learner.share)[index]
         clips, frames = _shape(largest)
         base, slope = self._memory(largest)
         room = int((_USABLE * self.free - base) / slope) + 1 if base <= _USABLE * self.free else 0
@@ -177,14 +180,14 @@ class _Measurement:
         began = time.perf_counter()
         batch = batch.to(self.device)
         mask = loss_mask(batch.valid, batch.known, self.settings.loss_on_known)
-        self.trainer.backward(batch, mask, max(1, int(mask.sum())) * batch.video[0, :, 0].numel())
+        self.learner.backward(batch, mask, max(1, int(mask.sum())) * batch.video[0, :, 0].numel())
         self._finish()
         self.timed.append((math.prod(_shape(batch)), time.perf_counter() - began))
 
     def _update(self) -> float:
         began = time.perf_counter()
-        torch.nn.utils.clip_grad_norm_(self.trainer.named.values(), self.settings.clip_norm)
-        self.trainer.update()
+        torch.nn.utils.clip_grad_norm_(self.learner.named.values(), self.settings.clip_norm)
+        self.learner.update()
         self._finish()
         return time.perf_counter() - began
 
@@ -214,7 +217,7 @@ class _Measurement:
         """Real steps, as long as there is time; the one with the largest pass among them."""
         began, updates = time.perf_counter(), []
         for step in (*first, *range(_MEASURED)):
-            for batch in self.trainer.source.batches(step, 0.0, self.trainer.share):
+            for batch in self.learner.source.batches(step, 0.0, self.learner.share):
                 self._pass(batch)
                 if self._late(began) and len(self.timed) >= 3:
                     break
@@ -241,7 +244,7 @@ class _Measurement:
     def _save(self) -> tuple[float, int]:
         """Seconds and bytes of a save; from a part of it where it is large."""
         trainer = self.trainer
-        total = trainer.bytes()
+        total = trainer.learner.bytes()
         began = time.perf_counter()
         if total <= _SAVED:
             (trainer.run / "log.jsonl").touch()
@@ -263,8 +266,8 @@ class _Measurement:
             return steps * forward
         moments: list[float] = []
         began = time.perf_counter()
-        with trainer.averaged() as net:
-            trainer.pipeline(net)(
+        with trainer.learner.averaged() as net:
+            trainer.learner.pipeline(net)(
                 captions,
                 num_frames=frames,
                 num_inference_steps=2,
@@ -279,7 +282,7 @@ class _Measurement:
         if settings.minutes is not None:
             steps = min(steps, math.ceil(settings.minutes * 60 / step))
         plan = Plan(
-            device=f"{self.device}, {torch.get_num_threads()} threads, {'bf16' if self.trainer.bf16 else 'fp32'}",
+            device=f"{self.device}, {torch.get_num_threads()} threads, {'bf16' if self.learner.bf16 else 'fp32'}",
             parameters=self.parameters,
             free=self.free,
             held=_held(self.parameters, settings),

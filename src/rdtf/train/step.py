@@ -1,0 +1,319 @@
+"""The optimiser step: network, batches, loss and averages on the devices at hand, and what there is to tell of it.
+
+What keeps a run (its folder, checkpoints, log, previews, signals) is in :mod:`rdtf.train.loop`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from rdtf.batch import ClipBatch
+from rdtf.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors, part_like, whole
+from rdtf.codec import load_codec
+from rdtf.curriculum import Curriculum, SampleLoss
+from rdtf.data.dataset import StickerDataset
+from rdtf.faults import reach
+from rdtf.masks import Task, loss_mask, masked_sum
+from rdtf.pipeline import StickerPipeline
+from rdtf.rng import torch_rng
+from rdtf.train.devices import Devices
+from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
+from rdtf.train.latents import LatentCache, cache_folder
+from rdtf.train.network import Network, build_network
+from rdtf.train.optim import averages, lr_factor, make_optimizers
+from rdtf.train.settings import TrainSettings
+from rdtf.train.source import ClipSource, Share
+
+_TASKS = list(Task)
+
+
+class NotFiniteError(ArithmeticError):
+    """A step whose loss or gradient is not finite; it was not applied.
+
+    Attributes:
+        facts: all that is needed to look into it, JSON-able.
+    """
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        super().__init__(f"step {facts['step']}: loss {facts['loss']}, gradient norm {facts['grad_norm']}")
+        self.facts = facts
+
+
+class Learner:
+    """What is trained, and what a step of it needs.
+
+    Args:
+        data: prepared dataset.
+        run: folder for what is large and can be made anew: averages on disk, latents where the data cannot be written.
+
+    Attributes:
+        settings: as given, with the precision decided.
+        step: steps done.
+        named: the trained parameters.
+
+    Raises:
+        ValueError: data, codec, settings and the number of processes do not fit.
+    """
+
+    def __init__(self, data: Path, run: Path, settings: TrainSettings) -> None:
+        run.mkdir(parents=True, exist_ok=True)
+        keep_freed_memory()
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self.devices = Devices()
+        self.device = self.devices.device
+        if settings.batch_size < self.devices.count:
+            raise ValueError(
+                f"{self.devices.count} processes have nothing to share in a batch_size of {settings.batch_size}; "
+                "raise it, or start fewer"
+            )
+        self.share = Share(self.devices.rank, self.devices.count, settings.accumulate)
+        wanted = settings.precision == "bf16" or (settings.precision == "auto" and bf16_is_faster(self.device))
+        self.bf16 = bool(self.devices.from_first(wanted))
+        # As timed now, so that a resumed run does not decide anew.
+        settings = settings.model_copy(update={"precision": "bf16" if self.bf16 else "fp32"})
+        self.settings, self.step = settings, 0
+
+        dataset = StickerDataset(data, "train")
+        self.manifest, self.sample_size = dataset.manifest, dataset.size
+        self.codec = load_codec(settings.codec)
+        if dataset.size % self.codec.downscale:
+            raise ValueError(f"stickers of {dataset.size} px do not divide by codec {settings.codec}'s downscale")
+        self.net = build_network(settings, self.codec, self.device)
+        self.sharded = self.devices.count > 1 and (settings.shard or self.devices.asked_to_shard)
+        self.unsharded = copy.deepcopy(self.net) if self.sharded and self.devices.first else self.net
+        self.model = self.devices.share(self.net, self.sharded)
+        self.curriculum = Curriculum(settings.curriculum, settings.task_weights)
+        with self.devices.first_goes_ahead():
+            latents = LatentCache(dataset, self.codec, cache_folder(data, run), settings.copies)
+        self.source = ClipSource(latents, self.net.text, self.curriculum, settings)
+
+        self.named = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
+        self.optimizers = make_optimizers(
+            self.named.items(),
+            muon=settings.muon,
+            lr=settings.lr,
+            muon_lr=settings.muon_lr,
+            weight_decay=settings.weight_decay,
+            bf16=self.bf16,
+        )
+        if settings.ema_on_disk and self.device.type != "cpu":
+            raise ValueError("ema_on_disk is for training on the processor; leave it out on a GPU")
+        self.ema = EMAModel([], decay=settings.ema_decay, foreach=not settings.ema_on_disk)
+        self.ema.shadow_params = averages(self.named.values(), run / "ema.bin" if settings.ema_on_disk else None)
+
+    # ---------------------------------------------------------------------------------------------------- a step
+
+    def train_step(self, progress: float) -> dict[str, Any]:
+        """One optimiser step, at ``progress`` in 0..1 of the training.
+
+        Returns:
+            its log line.
+
+        Raises:
+            NotFiniteError: the loss or the gradient is not finite.
+        """
+        settings = self.settings
+        factor = lr_factor(self.step, progress, warm_up=settings.warm_up, decay=settings.decay)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+        weights = self.curriculum.weights(progress)
+        batches = [batch.to(self.device) for batch in self.source.batches(self.step, progress, self.share)]
+        reach("data.next")
+        masks = [loss_mask(batch.valid, batch.known, settings.loss_on_known) for batch in batches]
+        counted = self.devices.sum(torch.tensor(sum(int(mask.sum()) for mask in masks)))
+        elements = max(1, int(counted)) * batches[0].video[0, :, 0].numel()
+
+        # A row a clip of the whole batch: error, elements, noise level, unknown frames, task.
+        table = torch.zeros(settings.batch_size, 5, dtype=torch.float64)
+        passes = self.devices.passes(len(batches), self.model)
+        for i in range(passes):
+            own = i < len(batches)  # otherwise it is another process's pass, in which all have to take part
+            batch, mask = (batches[i], masks[i]) if own else (batches[-1], masks[-1])
+            with self.devices.gradients(self.model, last=i == passes - 1):
+                # Gradients are averaged over the processes, where the sum is wanted.
+                sums, counts, t = self.backward(batch, mask, elements, self.devices.count if own else 0)
+            if own:
+                unknown = (batch.valid & ~batch.known).sum(1)
+                task = torch.tensor([_TASKS.index(task) for task in batch.tasks])
+                columns = [column.cpu().double() for column in (sums, counts, t, unknown, task)]
+                table[list(batch.positions)] = torch.stack(columns, 1)
+        table = self.devices.sum(table)
+        total = float(table[:, 0].sum()) / elements
+        samples = [
+            SampleLoss(_TASKS[int(task)], int(unknown), level, error / max(1.0, count))
+            for error, count, level, unknown, task in table.tolist()
+        ]
+        reach("step.after_backward")
+        norm = float(whole(nn.utils.clip_grad_norm_(self.named.values(), settings.clip_norm)))
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            clips = self.devices.gather([(p, i) for b in batches for p, i in zip(b.positions, b.ids, strict=True)])
+            raise NotFiniteError(self._failure(total, norm, factor, samples, dict(clips)))
+        self.update()
+        self.curriculum.observe(samples)
+        self.step += 1
+
+        by_task: dict[str, list[float]] = defaultdict(list)
+        for sample in samples:
+            by_task[sample.task.value].append(sample.loss)
+        return {
+            "step": self.step,
+            "loss": round(total, 6),
+            "loss_by_task": {name: round(sum(values) / len(values), 6) for name, values in by_task.items()},
+            "weights": {task.value: round(weight, 4) for task, weight in weights.items()},
+            "row": self.curriculum.row,
+            "lr_factor": round(factor, 5),
+            "grad_norm": round(norm, 4),
+            "stickers": len(samples),
+        }
+
+    def backward(self, batch: ClipBatch, mask: Tensor, elements: int, weight: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """One pass, forward and backward, of clips on this device; its gradients are added to what there is.
+
+        Args:
+            mask: which frames count.
+            elements: how many elements the whole step counts. weight: multiplies the loss.
+
+        Returns:
+            of each clip the summed error, the number of counted elements, and the noise level.
+        """
+        t, eps = self.noise(batch)
+        sums, counts = self.errors(batch, mask, t.to(self.device), eps.to(self.device))
+        (sums.sum() / elements * weight).backward()
+        return sums.detach(), counts.detach(), t
+
+    def update(self) -> None:
+        """Move the weights along the gradients, which are used up, and average them."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        reach("step.after_opt")
+        self.ema.step(self.named.values())
+
+    def noise(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
+        """Noise levels and noise (0 in padding); each clip's from a stream of its position in the whole batch, so that
+        it is the same in whatever company and process the clip is worked off.
+        """
+        levels, eps = [], torch.zeros(batch.video.shape)
+        c, _, h, w = batch.video.shape[1:]
+        for i, (position, frames) in enumerate(zip(batch.positions, batch.valid.sum(1).tolist(), strict=True)):
+            stream = torch_rng(self.settings.seed, self.step, f"noise/{position}")
+            levels.append(self.settings.objective.draw_t(1, stream))
+            eps[i, :, :frames] = torch.randn(frames, c, h, w, generator=stream).movedim(0, 1)
+        return torch.cat(levels), eps
+
+    def errors(self, batch: ClipBatch, mask: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """Per clip the summed error over counted elements, and their number."""
+        objective = self.settings.objective
+        noisy = objective.add_noise(batch.video, eps, t)
+        # Autocast keeps every weight in bf16 until the pass is over; where memory is short, that is not wanted.
+        keep = not self.settings.gradient_checkpointing
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=keep):
+            output = self.model(batch, noisy, objective.timestep(t))
+        return masked_sum(objective.error(output.float(), batch.video, eps, t), mask)
+
+    def _failure(
+        self, loss: float, norm: float, factor: float, samples: list[SampleLoss], ids: dict[int, str]
+    ) -> dict[str, Any]:
+        clips = [
+            {"sticker": ids[i], "stream": f"noise/{i}", **asdict(s), "loss": str(s.loss)} for i, s in enumerate(samples)
+        ]
+        facts = {"step": self.step, "seed": self.settings.seed, "stream": "clips", "lr_factor": factor}
+        return facts | {"loss": str(loss), "grad_norm": str(norm), "clips": clips}
+
+    # ----------------------------------------------------------------------------------------- averages and state
+
+    def pipeline(self, net: Network) -> StickerPipeline:
+        """A pipeline around live modules."""
+        return StickerPipeline(
+            net.dfgn,
+            self.codec,
+            net.text,
+            self.settings.objective.make_scheduler(),
+            self.sample_size,
+            prediction=self.settings.objective.prediction,
+            **self.settings.sampling.model_dump(),
+        )
+
+    @contextmanager
+    def averaged(self) -> Iterator[Network]:
+        """The network with the averaged weights, in evaluation mode; for the first process, while the others wait."""
+        if self.sharded:
+            for name, average in zip(self.named, self.ema.shadow_params, strict=True):
+                full = whole(average)
+                if self.devices.first:
+                    self.unsharded.get_parameter(name).data.copy_(full)
+        else:
+            self._swap()
+        try:
+            yield self.unsharded.eval()
+        finally:
+            self.unsharded.train()
+            if not self.sharded:
+                self._swap()
+            self.devices.wait()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        """Exchange live and averaged weights, one parameter after the other: a copy of all would need their memory."""
+        for parameter, average in zip(self.named.values(), self.ema.shadow_params, strict=True):
+            kept = parameter.clone()
+            parameter.copy_(average)
+            average.copy_(kept)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Weights, averages and moments in groups, as a checkpoint holds them; whole ones, in the first process."""
+        shadow = dict(zip(self.named, self.ema.shadow_params, strict=True))
+        parts = {"weights": dict(self.named), "ema": shadow}
+        for i, optimizer in enumerate(self.optimizers):
+            parts[f"optimizer-{i}"] = optimizer_tensors(optimizer)
+        return {name: self._gathered(group) for name, group in parts.items()}
+
+    def state(self) -> dict[str, Any]:
+        """What else a step depends on, JSON-able."""
+        return {"ema_steps": self.ema.optimization_step, "curriculum": self.curriculum.state_dict()}
+
+    def take(self, checkpoint: Checkpoint) -> None:
+        """Everything that a step depends on, from a checkpoint.
+
+        Raises:
+            KeyError, RuntimeError: it is one of another network or of other settings.
+        """
+        with torch.no_grad():
+            for (name, parameter), average in zip(self.named.items(), self.ema.shadow_params, strict=True):
+                parameter.copy_(part_like(checkpoint.tensors["weights"][name], parameter))
+                average.copy_(part_like(checkpoint.tensors["ema"][name], average))
+        self.ema.optimization_step = checkpoint.state["ema_steps"]
+        for i, optimizer in enumerate(self.optimizers):
+            load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer-{i}"])
+        self.curriculum.load_state_dict(checkpoint.state["curriculum"])
+        self.step = checkpoint.step
+
+    def bytes(self) -> int:
+        """About what a checkpoint and a pipeline take: weights, their average, one or two moments; the average."""
+        trained = sum(p.numel() * p.element_size() for p in self.named.values())
+        codec = self.codec.parameters() if isinstance(self.codec, nn.Module) else ()
+        return 5 * trained + sum(p.numel() * p.element_size() for p in codec)
+
+    def _gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Sharded tensors put together in the memory of the first process; others as they are."""
+        if not self.sharded:
+            return tensors
+        gathered = {}
+        for name, tensor in tensors.items():
+            full = whole(tensor)
+            if self.devices.first:
+                gathered[name] = full.cpu()
+        return gathered
