@@ -176,11 +176,11 @@ def caption(
 @app.command()
 def inspect(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the page and the contact sheet.")],
-    count: Annotated[int, typer.Option(min=1, help="Stickers on the contact sheet.")] = 24,
+    out: Annotated[Path, typer.Argument(help="Folder for the page and the lists beside it.")],
+    count: Annotated[int, typer.Option(min=1, help="Clips shown as training draws them.")] = 24,
     seed: Annotated[int, typer.Option(help="Which stickers.")] = 0,
 ) -> None:
-    """Show what training will see."""
+    """Write a page about a dataset: numbers, findings, near-duplicates, rejected files, what training will see."""
     from rdtf.data.inspect import inspect_dataset
 
     with _plain_errors():

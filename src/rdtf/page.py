@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -54,6 +55,15 @@ class Section:
 
 def write_page(path: Path, title: str, introduction: Sequence[str], sections: Sequence[Section]) -> Path:
     """Write the page; every text is escaped, and the browser is told to run and load nothing but the pictures."""
+    return render_page(path, "page", title=title, introduction=introduction, sections=sections)
+
+
+def render_page(path: Path, template: str, /, **values: Any) -> Path:
+    """Write a page from the templates ``TEMPLATE.html`` and ``TEMPLATE.css``; every text is escaped.
+
+    The HTML is given ``style`` and ``style_digest`` too: in its policy it names the style sheet by its hash, so that no
+    other style is taken.
+    """
     environment = Environment(
         loader=PackageLoader("rdtf"),
         autoescape=True,
@@ -61,12 +71,9 @@ def write_page(path: Path, title: str, introduction: Sequence[str], sections: Se
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # In the policy the style sheet is named by its hash, so that no other style is taken.
-    style = environment.get_template("page.css").render()
+    style = environment.get_template(f"{template}.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    html = environment.get_template("page.html").render(
-        title=title, introduction=introduction, sections=sections, style=Markup(style), style_digest=digest
-    )
+    html = environment.get_template(f"{template}.html").render(style=Markup(style), style_digest=digest, **values)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8")
     return path

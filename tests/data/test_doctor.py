@@ -7,17 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rdtf.data.doctor import (
-    CAPTION_FINDINGS,
-    FRAME_FINDINGS,
-    clear_background,
-    content_box,
-    crop_to_content,
-    describe,
-    examine_captions,
-    script_of,
-    treat,
-)
+from rdtf.data.cures import clear_background, content_box, crop_to_content, treat
+from rdtf.data.doctor import describe, examine_captions, script_of
+from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS
 from rdtf.data.world import draw_sticker
 from rdtf.pixels import composite
 

@@ -1,8 +1,13 @@
-"""The page about a dataset: right numbers, all pictures there, and nothing in it that could run."""
+"""The page about a dataset: right numbers, nothing left out in silence, nothing in it that could run or be loaded."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
+import shutil
+from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,91 +15,247 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdtf.data.dataset import StickerDataset
-from rdtf.data.inspect import _bars, dataset_statistics, inspect_dataset
+import rdtf.data.inspect as inspect_module
+from rdtf.data.dataset import LEFT_OUT_ROWS, Rejection, StickerDataset
+from rdtf.data.inspect import Chart, inspect_dataset
 from rdtf.data.prepare import prepare
+from rdtf.data.survey import histogram, near_groups, refusals, shared_captions, survey_dataset
+from rdtf.data.write import save_sticker
+from rdtf.sticker import Sticker
+from tests.data.test_doctor import square, with_ground
 from tests.data.test_prepare import settings, write_animation, write_still
 
-MARKUP = '<script>alert(1)</script><img src=x onerror=alert(2)> & "quoted"'
+MARKUP = '<script>alert(1)</script><img src=x onerror=alert(2)> & "quoted" \' {{ 7 * 7 }}'
+NASTY = "<img src=x onerror=alert(3)> '\"{{ 7 * 7 }}.png"
 
 
 class Tags(HTMLParser):
-    """All tags with their attributes, and all text."""
+    """All tags with their attributes, and all text; fails on tags that do not nest."""
+
+    VOID = ("meta", "img")
 
     def __init__(self, page: Path) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.open: list[str] = []
         self.feed(page.read_text("utf-8"))
+        assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.text += data
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stickers")
+def stickers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stills and animations, one on a flat ground, one of markup, near-duplicates, and files that are refused."""
+    folder = tmp_path_factory.mktemp("stickers") / "set"
     for i in range(6):
-        write_still(root / "set" / f"red cat_{i}.png", i)
+        write_still(folder / f"red cat_{i}.png", i)
+    write_still(folder / NASTY, 9)
     for i in range(3):
-        write_animation(root / "set" / f"moving {'abc'[i]}.webp", 50 + i, count=9)
-    (root / "set" / "<b>bad<b>.gif").write_bytes(b"junk")
-    line = {"file_name": "red cat_0.png", "caption": MARKUP, "license": "<i>CC0"}
-    (root / "set" / "metadata.jsonl").write_text(json.dumps(line), "utf-8")
-    prepare([root / "set"], root / "data", settings(splits=(1.0, 0.0, 0.0)))
-    return root / "data"
+        write_animation(folder / f"moving {'abc'[i]}.webp", 50 + i, count=9)
+    save_sticker(Sticker.at_fps(with_ground(square(), (250, 250, 250))), folder / "ground.webp")
+    for size in (40, 80):
+        frames = square().repeat(size // 40, axis=1).repeat(size // 40, axis=2)
+        save_sticker(Sticker.at_fps(frames), folder / f"twin {size}.webp")
+    shutil.copy(folder / "red cat_4.png", folder / "red cat_4 copy.png")
+    (folder / "<b>bad<b>.gif").write_bytes(b"junk")
+    lines = [
+        {"file_name": "red cat_0.png", "caption": MARKUP, "license": "<i>CC0"},
+        {"file_name": "twin 40.webp", "caption": "javascript:alert(4)", "split": "train"},
+        {"file_name": "twin 80.webp", "caption": "javascript:alert(4)", "split": "test"},
+    ]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(stickers: Path) -> Path:
+    prepare([stickers], stickers.parent / "data", settings(splits=(1.0, 0.0, 0.0)))
+    return stickers.parent / "data"
+
+
+@pytest.fixture(scope="module")
+def page(data: Path) -> Path:
+    return inspect_dataset(data, data.parent / "look", count=5, seed=1)
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.reader(stream))
 
 
 def test_numbers(data: Path) -> None:
-    stats = dataset_statistics(StickerDataset(data))
-    assert (stats.total, stats.stills, stats.max_frames) == (9, 6, 9)
-    assert stats.frame_counts == {1: 6, 9: 3}
-    assert stats.distinct == 5 and stats.frequent[:2] == [("cat", 5), ("red", 5)]
-    assert stats.counts == {"train": 9, "val": 0, "test": 0}
+    survey = survey_dataset(StickerDataset(data))
+    assert len(survey) == 13 and survey.moving.sum() == 6
+    assert sorted(survey.frames.tolist()) == [1] * 7 + [4] * 3 + [9] * 3
+    assert dict(survey.vocabulary)["red"] == 5 and survey.captions.count("javascript:alert(4)") == 2
+    # Each by itself, from its frames and its record.
+    dataset = StickerDataset(data)
+    for row in range(len(survey)):
+        record, frames = dataset.record(row), dataset.frames(row)
+        assert survey.seconds[row] == pytest.approx(sum(record.durations) / 1000)
+        assert survey.coverage[row] == pytest.approx(frames[..., 3].mean() / 255, abs=1e-6)
+        assert survey.sources[row] == record.source and survey.splits[row] == record.split
+        assert math.isnan(survey.seam[row]) if record.seam is None else survey.seam[row] == np.float32(record.seam)
+        for code, rows in survey.findings.items():
+            assert (row in rows) == (code in record.findings + record.caption_findings)
+    assert (survey.stored > 0).all() and survey.stored.sum() < sum(f.stat().st_size for f in data.glob("*.arrow"))
 
 
-def test_page_and_sheet(data: Path, tmp_path: Path) -> None:
-    page = inspect_dataset(data, tmp_path / "out", count=5, seed=1)
-    assert page == tmp_path / "out" / "index.html"
+def test_near_duplicates_and_leaks(data: Path) -> None:
+    dataset = StickerDataset(data)
+    survey = survey_dataset(dataset)
+    (group,) = near_groups(dataset, survey)
+    assert [survey.sources[row] for row in group.rows] == ["set/twin 40.webp", "set/twin 80.webp"]
+    assert group.differences[0] == 0 and 0 <= group.differences[1] < 0.045
+    assert group.leaks  # the metadata ask for it
+    assert shared_captions(survey) == (1, 1)
+
+
+def test_everything_is_in_the_lists_beside_the_page(data: Path, page: Path) -> None:
+    dataset = StickerDataset(data)
+    found = rows_of(page.parent / "findings.csv")
+    assert found[0] == ["finding", "file", "split"]
+    assert sorted(map(tuple, found[1:])) == sorted(
+        (code, record.source, record.split)
+        for record in map(dataset.record, range(len(dataset)))
+        for code in record.findings + record.caption_findings
+    )
+    rejected = rows_of(page.parent / "rejected.csv")
+    assert rejected[1:] == [[r.file, r.reason] for r in dataset.manifest.rejected] and len(rejected) == 3
+    head, *members = rows_of(page.parent / "near_duplicates.csv")
+    assert head == ["group", "file", "split", "difference"]
+    assert [row[:3] for row in members] == [["0", "set/twin 40.webp", "train"], ["0", "set/twin 80.webp", "test"]]
+
+
+def test_the_page_tells_it(page: Path) -> None:
     parsed = Tags(page)
-    pictures = [attributes["src"] for tag, attributes in parsed.tags if tag == "img"]
-    assert pictures == ["contact_sheet.png"]
-    with Image.open(page.parent / "contact_sheet.png") as sheet:
-        assert sheet.height >= 5 * 16 and len(np.unique(np.asarray(sheet))) > 10
-    for text in ("9 stickers in data", "train", "67%", "set/<b>bad<b>.gif", "<i>CC0"):
+    for text in ("13 stickers in data", "A flat background", "rdtf prepare --background transparent", "leak", "train"):
         assert text in parsed.text
-    again = inspect_dataset(data, tmp_path / "again", count=5, seed=1)
-    assert (again.parent / "contact_sheet.png").read_bytes() == (page.parent / "contact_sheet.png").read_bytes()
-    assert again.read_bytes() == page.read_bytes()
+    for text in (f"set/{NASTY}", "set/<b>bad<b>.gif", "<i>CC0", "duplicate of another file", "javascript:alert(4)"):
+        assert text in parsed.text
+    assert "49" not in parsed.text.split("Rejected")[0].split("Captions")[1]  # nothing of a caption is worked out
 
 
-def test_captions_and_names_with_markup_cannot_run(data: Path, tmp_path: Path) -> None:
-    parsed = Tags(inspect_dataset(data, tmp_path))
+def test_every_picture_is_in_the_page_and_can_be_read(data: Path, page: Path) -> None:
+    pictures = [attributes["src"] for tag, attributes in Tags(page).tags if tag == "img"]
+    assert len(pictures) > 30
+    moving = 0
+    for source in pictures:
+        head, _, body = str(source).partition(",")
+        assert head == "data:image/webp;base64"
+        with Image.open(io.BytesIO(b64decode(body))) as image:
+            image.load()
+            moving += getattr(image, "n_frames", 1) > 1
+            assert image.height <= 80
+    assert moving > 5
+    again = inspect_dataset(data, page.parent.parent / "again", count=5, seed=1)
+    assert all((again.parent / file.name).read_bytes() == file.read_bytes() for file in page.parent.iterdir())
+
+
+def test_captions_and_names_with_markup_cannot_run(page: Path) -> None:
+    parsed = Tags(page)
     names = {tag for tag, _ in parsed.tags}
-    assert not names & {"script", "b", "i", "iframe", "object", "link"}
-    assert not any(attribute.startswith("on") for _, attributes in parsed.tags for attribute in attributes)
+    assert not names & {"script", "i", "iframe", "object", "link", "base", "form"}
+    for tag, attributes in parsed.tags:
+        assert not any(name.startswith("on") or name == "style" for name in attributes), (tag, attributes)
+        if tag == "a":
+            assert str(attributes["href"]).startswith("#") or (page.parent / str(attributes["href"])).is_file()
+    assert sum(tag == "b" for tag, _ in parsed.tags) == 6  # those of the numbers at the top
     policy = next(a["content"] for t, a in parsed.tags if t == "meta" and "http-equiv" in a)
-    assert policy and "default-src 'none'" in policy and "script-src" not in policy and "unsafe" not in policy
+    assert policy and policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "script-src" not in policy and "unsafe" not in policy
 
 
-def test_the_sheet_prefers_what_moves(data: Path, tmp_path: Path) -> None:
-    def height(count: int) -> int:
-        with Image.open(
-            inspect_dataset(data, tmp_path / str(count), count=count).parent / "contact_sheet.png"
-        ) as sheet:
-            return sheet.height
+def test_what_was_left_out_is_shown_beside_what_stays(stickers: Path, tmp_path: Path) -> None:
+    prepare([stickers], tmp_path / "data", settings(duplicates="drop"))
+    left_out = StickerDataset(tmp_path / "data", LEFT_OUT_ROWS)
+    assert left_out.column("source") == ["set/twin 80.webp"] and left_out.record(0).split == LEFT_OUT_ROWS
+    assert left_out.column("split") == [LEFT_OUT_ROWS]
+    page = inspect_dataset(tmp_path / "data", tmp_path / "look")
+    assert "1 near-duplicates were left out" in Tags(page).text
+    row = rows_of(page.parent / "near_duplicates.csv")[1]
+    assert row[:3] == ["near set/twin 40.webp", "set/twin 80.webp", "left out"] and float(row[3]) < 0.045
 
-    assert height(9) == height(100) > height(4)  # no more rows than stickers
+
+def test_the_page_stays_small_and_says_what_it_does_not_name(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspect_module, "NAMES", 1)
+    monkeypatch.setattr(inspect_module, "KINDS", 1)
+    monkeypatch.setattr(inspect_module, "EXAMPLES", 1)
+    monkeypatch.setattr(inspect_module, "LENGTH", 12)
+    survey = survey_dataset(StickerDataset(data))
+    text = Tags(inspect_dataset(data, tmp_path)).text
+    longest = max(len(rows) for rows in survey.findings.values())
+    assert longest > 1 and f"and {longest - 1} more, all in findings.csv" in " ".join(text.split())
+    assert "and 1 more kinds of reasons" in text and "set/twin 40\N{HORIZONTAL ELLIPSIS}" in text
+
+
+def test_clips_prefer_what_moves(data: Path, tmp_path: Path) -> None:
+    def clips(count: int) -> int:
+        page = inspect_dataset(data, tmp_path / str(count), count=count)
+        return sum("frames side by side" in str(a.get("alt")) for tag, a in Tags(page).tags if tag == "img")
+
+    assert clips(4) == 4 and clips(100) == 12  # no more than training has
     with pytest.raises(ValueError, match="count"):
         inspect_dataset(data, tmp_path, count=0)
 
 
-def test_histogram_bars_cover_every_sticker() -> None:
-    counts = {1: 500, 7: 3, 40: 20, 100: 1}
-    bars = _bars(counts)
-    assert len(bars) <= 40 and sum(bar.count for bar in bars) == 524
-    assert bars[0].label == "1 to 3" and bars[0].height == 120
-    assert [bar.low for bar in _bars({1: 4, 3: 1})] == [1, 2, 3]
+def test_nothing_but_stills_and_no_captions(tmp_path: Path) -> None:
+    for i in range(2):
+        write_still(tmp_path / "set" / f"{i}.png", i)
+    prepare([tmp_path / "set"], tmp_path / "data", settings())
+    text = Tags(inspect_dataset(tmp_path / "data", tmp_path / "look")).text
+    assert "nothing moves" in text and "Every file is in the dataset." in text and "None were found." in text
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("shape", ["tail", "even", "equal", "zero"])
+def test_a_histogram_counts_everything_once(whole: bool, shape: str) -> None:
+    rng = np.random.default_rng(0)
+    values = {
+        "tail": np.append(rng.integers(1, 30, 999), 100_000),
+        "even": rng.integers(0, 500, 1000),
+        "equal": np.full(10, 7),
+        "zero": np.zeros(10),
+    }[shape].astype(float)
+    bars = histogram(np.append(values, [np.nan, np.inf]), whole=whole)
+    assert len(bars) <= 40 and sum(bar.count for bar in bars) == len(values)
+    starts = [bar.start for bar in bars]
+    counts, _ = np.histogram(values, [*starts, np.inf])
+    assert counts.tolist() == [bar.count for bar in bars]
+    assert [bar.tail for bar in bars] == [False] * (len(bars) - 1) + [shape == "tail"]
+    if shape == "tail":
+        assert "and more, up to 100,000" in bars[-1].label
+
+
+def test_few_beside_many_can_be_seen_in_a_chart() -> None:
+    chart = Chart.of("frames", np.array([1] * 5000 + [3] * 4 + [5]), whole=True)
+    assert chart.logarithmic and chart.median == "1"
+    heights = {box["title"]: box["height"] for box in chart.boxes}
+    assert heights["5: 1"] > 10 and heights["2: 0"] == 0 and heights["1: 5,000"] == max(heights.values())
+    assert not Chart.of("frames", np.array([1, 1, 2, 2, 3]), whole=True).logarithmic
+
+
+def test_reasons_are_grouped_by_what_they_have_in_common() -> None:
+    reasons = ["is 3000 x 20 pixels", "is 17 x 4.5 pixels", "duplicate of set/a 'b'.png", "line 3: 'x y' is not there"]
+    kinds = refusals([Rejection(file=str(i), reason=reason) for i, reason in enumerate(reasons)])
+    assert [(kind.reason, len(kind.rejected)) for kind in kinds] == [
+        ("is N x N pixels", 2),
+        ("duplicate of another file", 1),
+        ("line N: \N{HORIZONTAL ELLIPSIS} is not there", 1),
+    ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rdtf.data.captions import SPLITS
@@ -24,6 +25,10 @@ CACHE = "cache"
 FRAMES = "frames"
 LEFT_OUT = -1
 """Of rows that the index leaves out, their place among the splits."""
+LEFT_OUT_ROWS = "left_out"
+"""What these rows together are called, beside the splits."""
+_PARTS = {**{name: code for code, name in enumerate(SPLITS)}, LEFT_OUT_ROWS: LEFT_OUT}
+_NAMES = (*SPLITS, LEFT_OUT_ROWS)  # by code: that of what is left out, -1, is the last
 _BEHIND = frozenset({FRAMES, "asked_split", "content", "signature", "extent"})  # not in a record
 
 SCHEMA = pa.schema(
@@ -197,7 +202,8 @@ class StickerDataset:
 
     Args:
         folder: what ``rdtf prepare`` made.
-        split: ``train``, ``val`` or ``test``; None for all. A split may be empty.
+        split: ``train``, ``val`` or ``test``; None for all of them; :data:`LEFT_OUT_ROWS` for near-duplicates that
+            are stored but in none. A split may be empty.
 
     Raises:
         ValueError: not a dataset, another format, a damaged file, or an unknown split.
@@ -207,7 +213,7 @@ class StickerDataset:
         self.folder = Path(folder)
         self.split = split
         self.manifest = read_manifest(self.folder)
-        if split is not None and split not in SPLITS:
+        if split is not None and split not in _PARTS:
             counts = ", ".join(f"{name} ({count})" for name, count in self.manifest.counts.items())
             raise ValueError(f"{folder} has no split {split!r}; it has {counts}")
         self._batches: list[pa.RecordBatch] = []
@@ -216,7 +222,7 @@ class StickerDataset:
         lengths = [batch.num_rows for batch in self._batches]
         [index] = self._open(self.manifest.index, sum(lengths), INDEX_SCHEMA)
         splits = index.column("split").to_numpy()
-        chosen = splits != LEFT_OUT if split is None else splits == SPLITS.index(split)
+        chosen = splits != LEFT_OUT if split is None else splits == _PARTS[split]
         batch_of, ends = np.repeat(np.arange(len(lengths)), lengths), np.cumsum(lengths)
         row_of = np.arange(len(splits)) - (ends - lengths)[batch_of]
         self._places = np.stack([batch_of, row_of], axis=1)[chosen]
@@ -266,7 +272,7 @@ class StickerDataset:
             values[name] = tuple(values[name])
         values["clusters"] = tuple(tuple(labels) for labels in values["clusters"])
         values["attributes"] = json.loads(values["attributes"])
-        values["split"], values["group"] = SPLITS[self._splits[index]], int(self._groups[index])
+        values["split"], values["group"] = _NAMES[self._splits[index]], int(self._groups[index])
         return StickerRecord(**values)
 
     def frames(self, index: int) -> np.ndarray:
@@ -292,13 +298,34 @@ class StickerDataset:
             ValueError: there is no such column.
         """
         if name == "split":
-            return [SPLITS[code] for code in self._splits]
+            return [_NAMES[code] for code in self._splits]
         if name == "group":
             return self._groups.tolist()
-        if name not in SCHEMA.names:
-            raise ValueError(f"no column {name!r}; there are {', '.join([*SCHEMA.names, *INDEX_SCHEMA.names])}")
-        values: list[Any] = []
+        return list(self.table([name]).column(0).to_pylist())
+
+    def table(self, names: Sequence[str], rows: np.ndarray | None = None) -> pa.Table:
+        """Columns as Arrow holds them, without touching the others; those of the index are not among them.
+
+        Args:
+            names: of the columns.
+            rows: rising positions of the stickers that are wanted; None for all of the split.
+
+        Raises:
+            ValueError: there is no such column.
+        """
+        for name in names:
+            if name not in SCHEMA.names:
+                raise ValueError(f"no column {name!r}; there are {', '.join([*SCHEMA.names, *INDEX_SCHEMA.names])}")
+        places = self._places if rows is None else self._places[rows]
+        parts = []
         for number, batch in enumerate(self._batches):
-            rows = self._places[self._places[:, 0] == number, 1]
-            values += batch.column(name).take(pa.array(rows, pa.int64())).to_pylist()
-        return values
+            here = places[places[:, 0] == number, 1]
+            if len(here):
+                parts.append(batch.select(names).take(pa.array(here, pa.int64())))
+        return pa.Table.from_batches(parts, pa.schema([SCHEMA.field(name) for name in names]))
+
+    def stored_bytes(self) -> np.ndarray:
+        """``(n,)`` int64: what the frames of each sticker take on disk, told without reading them."""
+        lengths = [np.asarray(pc.binary_length(batch.column(FRAMES)), np.int64) for batch in self._batches]
+        starts = np.cumsum([0, *(len(part) for part in lengths)])
+        return np.concatenate(lengths)[starts[self._places[:, 0]] + self._places[:, 1]]

@@ -166,10 +166,18 @@ def _blocks(signatures: np.ndarray) -> np.ndarray:
 
 def _alike(signatures: _Joined, extents: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each pair ``(m, 2)``, whether it is a near-duplicate, and the root mean square difference."""
-    first, second = (signatures[pairs[:, side]].reshape(-1, WINDOWS, GRID * GRID, 4) for side in (0, 1))
-    squares = ((first.astype(np.float32) - second) / 255) ** 2
-    cells = squares.mean((1, 3))
-    whole = np.sqrt(cells.mean(1))
+    whole, worst = differences(signatures[pairs[:, 0]], signatures[pairs[:, 1]])
     ratio = extents[pairs[:, 0]] / extents[pairs[:, 1]]
-    near = (whole <= MAX_DIFFERENCE) & (np.sqrt(cells.max(1)) <= MAX_LOCAL_DIFFERENCE)
+    near = (whole <= MAX_DIFFERENCE) & (worst <= MAX_LOCAL_DIFFERENCE)
     return near & (np.maximum(ratio, 1 / ratio) <= MAX_SCALE), whole
+
+
+def differences(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Root mean square differences, in 0..1, of signatures ``(n, SIGNATURE_BYTES)`` uint8, row by row.
+
+    Returns:
+        ``(n,)`` float32 over all of it, and over the worst cell of the grid.
+    """
+    first, second = (signatures.reshape(-1, WINDOWS, GRID * GRID, 4) for signatures in (first, second))
+    cells = (((first.astype(np.float32) - second) / 255) ** 2).mean((1, 3))
+    return np.sqrt(cells.mean(1)), np.sqrt(cells.max(1))

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from rdtf.data.cures import CURES, treat
 from rdtf.data.dataset import FRAMES, SCHEMA, pack_frames, unpack_frames
-from rdtf.data.doctor import CURES, describe, treat
+from rdtf.data.doctor import describe
 from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, frame_features
 from rdtf.data.settings import PrepareSettings
 from rdtf.data.sources import Item
@@ -211,8 +212,8 @@ def code_versions() -> dict[str, dict[str, str]]:
         return digest.hexdigest()[:16]
 
     libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "pyarrow")}
-    reading = [f"rdtf.data.{name}" for name in ("read", "pieces", "tables", "trees", "sources", "doctor")]
-    describing = [f"rdtf.data.{name}" for name in ("onefile", "keyframes", "duplicates", "doctor")]
+    reading = [f"rdtf.data.{name}" for name in ("read", "pieces", "tables", "trees", "sources", "cures")]
+    describing = [f"rdtf.data.{name}" for name in ("onefile", "keyframes", "duplicates", "cures", "doctor")]
     return {
         "frames": {"the reading code": source("rdtf.pixels", *reading), **libraries},
         "facts": {

@@ -198,7 +198,7 @@ def _about(sources: Sequence[Path], found: _FoundAll, settings: PrepareSettings)
 
 def _own_code() -> str:
     digest = hashlib.sha256()
-    for module in ("prepare", "index", "duplicates", "doctor"):
+    for module in ("prepare", "index", "duplicates", "doctor", "findings"):
         digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     return digest.hexdigest()[:16]
 
