@@ -111,6 +111,12 @@ def prepare(
     caption_column: Annotated[
         list[str] | None, typer.Option(help="Metadata field or column that is a caption; may be given several times.")
     ] = None,
+    licence: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Licence where metadata names none: NAME for all, or SOURCE=NAME; may be given several times."
+        ),
+    ] = None,
     duplicates: Annotated[
         str, typer.Option(help="keep, or drop: leave out all but the first near-duplicate.")
     ] = "keep",
@@ -139,6 +145,7 @@ def prepare(
             "max_frames": max_frames,
             "split_by": split_by,
             "seed": seed,
+            "licenses": {text.rpartition("=")[0]: text.rpartition("=")[2].strip() for text in licence or ()},
             "captions": caption_column or (),
             "duplicates": duplicates,
             "crop": crop,
@@ -151,6 +158,46 @@ def prepare(
         settings = PrepareSettings.model_validate(values)
         report = run(sources[:-1], sources[-1], settings, overwrite=overwrite)
     _say(report.summary())
+
+
+data_app = typer.Typer(help="Give a prepared dataset to others.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("export")
+def data_export(
+    data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
+    out: Annotated[Path, typer.Argument(help="New folder, or an earlier export.")],
+    title: Annotated[str | None, typer.Option(help="For the card; default: the dataset's name.")] = None,
+) -> None:
+    """Write a dataset as files with a metadata.jsonl and a card, as `datasets` and `rdtf prepare` read them.
+
+    Stopped? The same command goes on. Over an earlier export it writes what differs.
+    """
+    from rdtf.data.publish import export
+
+    with _plain_errors():
+        report = export(data, out, title=title)
+    _say(report.summary())
+
+
+@data_app.command("push")
+def data_push(
+    data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
+    repo: Annotated[str, typer.Argument(help="Dataset repository of the Hugging Face Hub, as NAME/REPOSITORY.")],
+    folder: Annotated[Path | None, typer.Option(help="For the export; default: in the dataset's cache.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
+    title: Annotated[str | None, typer.Option(help="For the card; default: the repository's name.")] = None,
+) -> None:
+    """Export a dataset and send it to the Hugging Face Hub, as whoever `hf auth login` has logged in.
+
+    A new repository is private without --public. Stopped? The same command sends what is missing.
+    """
+    from rdtf.data.publish import push
+
+    with _plain_errors():
+        url = push(data, repo, folder=folder, public=public, title=title)
+    _say(f"Sent to {url}")
 
 
 @app.command()

@@ -38,6 +38,7 @@ POINTS = frozenset(
         "prepare.before_ledger",
         "prepare.before_manifest",
         "prepare.after_manifest",
+        "publish.before_rename",
         "step.after_backward",
         "step.after_opt",
     }

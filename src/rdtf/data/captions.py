@@ -74,7 +74,8 @@ class Caption:
 
     Attributes:
         texts: cleaned captions, best first; never empty, but the only text is ``""`` if nothing is known.
-        attributes: every other metadata field; the fields of a dict named ``attributes`` are taken in one by one.
+        attributes: every other metadata field; the fields of a dict named ``attributes`` (or of its JSON) are taken in
+            one by one.
             ``languages``, where any is known, has an entry for each of ``texts`` (``""``: not known).
         license: licence as the metadata names it, or None.
         split: ``train``, ``val`` or ``test`` where the metadata demands one, or None.
@@ -245,18 +246,28 @@ def make_caption(
     if split is not None and str(split).casefold() not in SPLIT_NAMES:
         raise ValueError(f"the split {split!r} is none of {', '.join(SPLITS)}")
     nested = rest.pop("attributes", None)
-    if nested is not None and not isinstance(nested, dict):
+    if isinstance(nested, str) and nested:
+        nested = _json_text(nested)
+    if nested and not isinstance(nested, dict):
         raise ValueError("the field 'attributes' is not an object")
+    rest.pop("durations", None)  # in our own exports; the file's times hold
     attributes = {**rest, **(nested or {})}
     if any(language for _, language in pairs):
         attributes["languages"] = [language for _, language in pairs]
     return Caption(
         tuple(text for text, _ in pairs),
         attributes,
-        None if licence is None else clean_caption(str(licence)),
+        None if licence is None else clean_caption(str(licence)) or None,
         None if split is None else SPLIT_NAMES[str(split).casefold()],
         not said,
     )
+
+
+def _json_text(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise ValueError("the field 'attributes' is text, but no JSON that can be read") from None
 
 
 def _without_repeats(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -122,6 +122,10 @@ def prepare(
     settings = settings or PrepareSettings.model_validate({})
     sources, out = [Path(source) for source in sources], Path(out)
     _check_places(sources, out)
+    unknown = settings.licenses.keys() - {"", *source_labels(sources)}
+    if unknown:
+        labels = ", ".join(source_labels(sources))
+        raise ValueError(f"a licence is given for {min(unknown)}, but the sources are called {labels}")
     found = _find(sources, settings.captions)
     about = _about(sources, found, settings)
     with _building(out) as building:
@@ -267,7 +271,8 @@ class _Past:
         """Raise if this run would make another dataset than the one that is there."""
         if self.manifest is None:
             return
-        before, now = self.manifest.settings, settings.shaping()
+        # What was no setting yet when it was made was as it is by default.
+        before, now = {**PrepareSettings().shaping(), **self.manifest.settings}, settings.shaping()
         changed = [f"{name} {before.get(name)!r} to {now[name]!r}" for name in now if before.get(name) != now[name]]
         if self.ledger is None or self.ledger.about.get("sources") != about["sources"]:
             changed.append("other sources, or not known which")
@@ -436,7 +441,7 @@ def _put_together(
             reasons[position] = facts
             rejected.append(Rejection(file=item.name, reason=facts))
             continue
-        row = {**facts, **_words(item, work.entries["content"][position].tobytes())}
+        row = {**facts, **_words(item, work.entries["content"][position].tobytes(), settings.licenses)}
         ledger["place"][position] = rows
         rows += 1
         # All but the frames, for which the id stands: caches of anything in a row may rely on it.
@@ -493,7 +498,7 @@ def _facts(work: _Work, past: _Past, journal: Journal, position: int) -> dict[st
     return rows_of(file).slice(row, 1).select(FACTS.names).to_pylist()[0]
 
 
-def _words(item: Item, content: bytes) -> dict[str, Any]:
+def _words(item: Item, content: bytes, licenses: dict[str, str]) -> dict[str, Any]:
     """The columns of a row that need no frames."""
     caption, words = item.caption, examine_captions(item.caption.texts)
     texts = words.texts
@@ -503,7 +508,7 @@ def _words(item: Item, content: bytes) -> dict[str, Any]:
         "captions": list(texts),
         "attributes": json.dumps(caption.attributes, sort_keys=True),
         "source": item.name,
-        "license": caption.license,
+        "license": caption.license or licenses.get(item.name.partition("/")[0], licenses.get("")),
         "caption_findings": list(words.findings),
         "scripts": list(words.scripts),
         "asked_split": caption.split,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from rdtf.data.captions import clean_caption
 
 
 class PrepareSettings(BaseModel):
@@ -17,6 +19,8 @@ class PrepareSettings(BaseModel):
         split_by: what the split is drawn from: the frames, or the first caption, so that equal captions are never on
             two sides. Near-duplicates never are.
         seed: of the splits.
+        licenses: of stickers whose metadata names no licence: by the label of their source (its folder's name), and by
+            ``""`` of all others.
         captions: metadata fields or columns that are captions; the usual names if empty.
         duplicates: ``drop`` leaves out all but the first of near-duplicates; ``keep`` only reports them.
         crop: ``content`` crops files to what is drawn in them.
@@ -33,6 +37,7 @@ class PrepareSettings(BaseModel):
     splits: tuple[float, float, float] = (0.9, 0.05, 0.05)
     split_by: Literal["content", "caption"] = "content"
     seed: int = Field(0, ge=0)
+    licenses: dict[str, str] = {}
     captions: tuple[str, ...] = ()
     duplicates: Literal["keep", "drop"] = "keep"
     crop: Literal["none", "content"] = "none"
@@ -48,6 +53,14 @@ class PrepareSettings(BaseModel):
             raise ValueError(f"splits must be three shares that sum to 1, got {self.splits}")
         return self
 
+    @field_validator("licenses")
+    @classmethod
+    def _named(cls, licenses: dict[str, str]) -> dict[str, str]:
+        cleaned = {label: clean_caption(name) for label, name in licenses.items()}
+        if not all(cleaned.values()):
+            raise ValueError("a licence needs a name")
+        return cleaned
+
     def part(self, name: str) -> dict[str, Any]:
         """The settings that a part of the work depends on, JSON-able."""
         return self.model_dump(mode="json", include=PARTS[name])
@@ -60,7 +73,7 @@ class PrepareSettings(BaseModel):
 PARTS: dict[str, set[str]] = {
     "frames": {"size", "max_frames", "crop", "background"},
     "facts": {"cluster_seed"},
-    "rows": {"splits", "split_by", "seed", "captions", "duplicates"},
+    "rows": {"splits", "split_by", "seed", "licenses", "captions", "duplicates"},
     "limits": {"time_limit", "memory_limit"},
     "running": {"workers"},
 }

@@ -16,6 +16,7 @@ import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0) -> None:
 
     ========================  ==========================================================================
     ``.webp``                 lossless, animated if there is more than one frame; durations to 1 ms
-    ``.png``, ``.apng``       PNG, animated (APNG) if there is more than one frame; durations to 1 ms
+    ``.png``, ``.apng``       PNG, animated (APNG) if there is more than one frame; durations as fractions of a
+                              second of two numbers up to 65,535: exact for whole ms and for 1/60 s
     ``.gif``                  at most 255 colours, one palette for all frames; alpha of 128 and above is
                               opaque, below is transparent; durations to 10 ms, at least 20 ms
     ``.sheet.png``            one PNG with the frames in rows of up to 8, on transparency, untimed
@@ -105,6 +107,11 @@ class _Clip:
             limit = highest * tick_ms / 1000
             raise StickerError(self.path, f"this format shows a frame for at most {limit} s; repeat the frame")
         return ticks
+
+    def fractions(self) -> list[tuple[int, int]]:
+        """Durations in seconds as numerators and denominators, both from 1 to 65,535."""
+        self.ticks(1, 1, 65535)  # raises for what is too long
+        return [_fraction(float(ms)) for ms in self.durations]
 
     def check_side(self, limit: int) -> None:
         if max(self.size) > limit:
@@ -191,14 +198,14 @@ def _png(clip: _Clip) -> bytes:
     if len(clip.frames) == 1:
         return _picture(clip.frames[0], "PNG")
     out, sequence = PNG_SIGNATURE, 0
-    for index, ((box, pixels), ms) in enumerate(zip(clip.changes(), clip.ticks(1, 1, 65535), strict=True)):
+    for index, ((box, pixels), delay) in enumerate(zip(clip.changes(), clip.fractions(), strict=True)):
         left, top, right, bottom = box
         chunks = list(_png_chunks(_picture(pixels, "PNG")))
         if not index:
             out += _png_chunk(b"IHDR", dict(chunks)[b"IHDR"])
             out += _png_chunk(b"acTL", struct.pack(">II", len(clip.frames), clip.loop))
         keep, overwrite = 0, 0  # dispose and blend: leave the frame, replace all four channels
-        control = struct.pack(">IIIIIHHBB", sequence, right - left, bottom - top, left, top, ms, 1000, keep, overwrite)
+        control = struct.pack(">IIIIIHHBB", sequence, right - left, bottom - top, left, top, *delay, keep, overwrite)
         out, sequence = out + _png_chunk(b"fcTL", control), sequence + 1
         for data in (data for name, data in chunks if name == b"IDAT"):
             if index:
@@ -207,6 +214,15 @@ def _png(clip: _Clip) -> bytes:
             else:
                 out += _png_chunk(b"IDAT", data)
     return out + _png_chunk(b"IEND", b"")
+
+
+def _fraction(ms: float) -> tuple[int, int]:
+    """The fraction nearest to a time; whole milliseconds stay thousandths."""
+    if ms.is_integer():
+        return int(ms), 1000
+    seconds = Fraction(ms) / 1000
+    nearest = seconds.limit_denominator(min(65535, int(65534 / seconds)))
+    return max(1, nearest.numerator), nearest.denominator
 
 
 def _png_chunk(name: bytes, data: bytes) -> bytes:

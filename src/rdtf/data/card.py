@@ -1,0 +1,168 @@
+"""The card of a published dataset: what the Hub reads at the top of its README, and what people read below."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+from rdtf.data.dataset import Manifest, Rejection
+
+SHOWN = 20
+"""Rows of a table at most; what is beyond is counted."""
+
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
+_LICENCES = (
+    *("apache-2.0", "mit", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
+    *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"),
+    *("cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "bsd-2-clause", "bsd-3-clause", "gpl-2.0", "gpl-3.0"),
+    *("lgpl-3.0", "agpl-3.0", "mpl-2.0", "ofl-1.1", "odbl", "pddl", "unlicense", "wtfpl", "zlib"),
+)
+"""Licences that the Hub knows by these names."""
+
+
+def _plain(name: str) -> str:
+    return re.sub("licen[cs]ed?|version|[^a-z0-9]", "", name.casefold())
+
+
+_HUB_LICENCES = {_plain(name): name for name in _LICENCES} | {"cc0": "cc0-1.0", "apache2": "apache-2.0"}
+
+
+@dataclass
+class Contents:
+    """What the card says about the stickers themselves, counted while they are written.
+
+    Attributes:
+        counts: stickers by the Hub's name of their split.
+        licences: stickers by licence; ``""`` where none is known.
+        languages: captions by language, as far as they are known.
+        frames: stickers by number of frames.
+        captions: all captions.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    licences: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
+    frames: Counter[int] = field(default_factory=Counter)
+    captions: int = 0
+
+
+def hub_licence(name: str) -> str:
+    """What the Hub calls a licence; ``other`` if it does not know it, ``unknown`` if there is no name."""
+    return _HUB_LICENCES.get(_plain(name), "other") if name else "unknown"
+
+
+def size_category(count: int) -> str:
+    """The Hub's class of a number of examples."""
+    return _SIZES[min(len(_SIZES) - 1, max(0, len(str(count)) - 3))]
+
+
+def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mapping[str, Sequence[str]]) -> str:
+    """The text of ``README.md``.
+
+    Args:
+        title: what the dataset is called.
+        shards: folders of each split, by its name on the Hub. The front matter names each of them, so that files of
+            an unfinished upload are no part of the dataset.
+    """
+    from huggingface_hub import DatasetCardData  # takes a moment
+
+    licences = sorted({hub_licence(name) for name in contents.licences})
+    splits = [{"split": split, "path": [f"{folder}/*" for folder in folders]} for split, folders in shards.items()]
+    moving = sum(count for frames, count in contents.frames.items() if frames > 1)
+    total = sum(contents.counts.values())
+    front = DatasetCardData(
+        pretty_name=title,
+        license=licences[0] if len(licences) == 1 else licences,
+        language=sorted({language.partition("-")[0] for language in contents.languages}) or None,
+        size_categories=size_category(total),
+        task_categories=["text-to-video", "image-to-video", "text-to-image"] if moving else ["text-to-image"],
+        tags=["stickers", "animated", "rgba", "imagefolder"],
+        configs=[{"config_name": "default", "data_files": splits}],
+    )
+    settings = {name: value for name, value in manifest.settings.items() if name != "licenses" and value != []}
+    size = manifest.settings["size"]
+    longest = max(contents.frames, default=1)
+    lines = [
+        f"# {_text(title)}",
+        "",
+        f"{total:,} stickers of {size} x {size} px with transparency and captions: {moving:,} animated ones of up to "
+        f"{longest} frames and {total - moving:,} stills.",
+        "",
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        'stickers = load_dataset("path/to/this/dataset", split="train")  # "image" is a Pillow image with n_frames',
+        "```",
+        "",
+        "Each sticker is a PNG, an animated one (APNG) if it has several frames: every frame in RGBA without loss, "
+        "each with its time. Beside the files of a folder lies a `metadata.jsonl`:",
+        "",
+        *_table(
+            ("field", "what"),
+            [
+                ("file_name", "the file, in the same folder"),
+                ("captions", "all captions, the best one first; an empty text where nothing is known"),
+                ("durations", "milliseconds that each frame is shown"),
+                ("split", "train, validation or test"),
+                ("source", "the file that it was made from, below the name of its source"),
+                ("license", "the licence that its source names, or an empty text"),
+                ("attributes", "everything else that is known, as JSON"),
+            ],
+        ),
+        "## Splits",
+        "",
+        *_table(("split", "stickers"), contents.counts.items()),
+        f"{manifest.groups:,} groups of near-duplicates are left in; no group is in more than one split unless its "
+        "metadata asks for that.",
+        "",
+        "## Sources and licences",
+        "",
+        *_table(("source", "stickers"), manifest.sources.items()),
+        *_table(("licence", "stickers"), ((name or "not known", n) for name, n in contents.licences.most_common())),
+        "## Captions",
+        "",
+        f"{contents.captions:,} captions"
+        + (f"; languages as far as they are known: {_counted(contents.languages)}." if contents.languages else "."),
+        "",
+        "## What was left out",
+        "",
+        *_left_out(manifest.rejected),
+        "## How it was prepared",
+        "",
+        f"With [RDTF](https://arxiv.org/abs/2503.17735) {version('rdtf')} (`rdtf prepare`): decoded, scaled into the "
+        "square with the aspect kept, equal stickers taken once, near-duplicates found, splits drawn by content. "
+        f"Settings: {_counted(settings)}. Fingerprint of the prepared dataset: `{manifest.fingerprint}`.",
+        "",
+    ]
+    return f"---\n{front.to_yaml(line_break=chr(10))}\n---\n\n" + "\n".join(lines)
+
+
+def _left_out(rejected: Sequence[Rejection]) -> list[str]:
+    if not rejected:
+        return ["Nothing.", ""]
+    reasons = Counter(re.sub(r"(duplicate of) .*", r"\1 another sticker", entry.reason) for entry in rejected)
+    rest = sum(count for _, count in reasons.most_common()[SHOWN:])
+    shown = [*reasons.most_common(SHOWN), *([("other reasons", rest)] if rest else [])]
+    return [
+        f"{len(rejected):,} files, or lines of metadata. Each is in `left_out.jsonl` with its reason.",
+        "",
+        *_table(("reason", "files"), shown),
+    ]
+
+
+def _counted(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{_text(name)} {_text(value)}" for name, value in values.items())
+
+
+def _table(head: tuple[str, str], rows: Iterable[tuple[object, object]]) -> list[str]:
+    return [f"| {head[0]} | {head[1]} |", "|---|---|", *(f"| {_text(a)} | {_text(b)} |" for a, b in rows), ""]
+
+
+def _text(value: object) -> str:
+    """A value that is nothing but text, whatever it holds: names come from anywhere."""
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return re.sub(r"([\\`*_\[\]{}|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

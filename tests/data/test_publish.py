@@ -1,0 +1,351 @@
+"""Published datasets: what goes out comes back, the card is true and valid, and nothing is sent or written twice."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from rdtf import faults
+from rdtf.cli import app
+from rdtf.data import publish
+from rdtf.data.card import hub_licence, size_category
+from rdtf.data.dataset import StickerDataset
+from rdtf.data.prepare import prepare
+from rdtf.data.publish import export, push
+from rdtf.data.read import read_sticker
+from rdtf.data.world import draw_sticker
+from rdtf.data.write import save_sticker
+from rdtf.sticker import Sticker
+from tests.data.test_prepare import contents, settings
+
+TIMES = [1000 / 60, 1000 / 24, 33.0, 7.5, 1000 / 9, 2550 / 40, 1.0, 4000.0]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stills and animations in all splits, with times that are no whole milliseconds, several captions, a copy."""
+    root = tmp_path_factory.mktemp("publish")
+    lines: list[dict[str, Any]] = []
+    for index in range(14):
+        drawn = draw_sticker(5, index, size=16)
+        durations = np.resize(np.roll(TIMES, index), len(drawn))
+        name = f"s{index:02}.png" if index % 2 else f"s{index:02}.webp"
+        save_sticker(Sticker(drawn.frames, durations), root / "set" / name)
+        lines.append({"file_name": name, "split": ["train", "train", "val", "test"][index % 4]})
+        lines[-1] |= {"caption": drawn.caption, "caption_zh": f"贴纸 {index}", "mood": [index, None], "tag": "x|<b>"}
+    lines[0] |= {"caption": "", "caption_zh": "", "license": "CC BY 4.0"}
+    shutil.copy(root / "set" / "s03.png", root / "set" / "twin.png")
+    shutil.move(root / "set" / "s00.webp", root / "set" / "0000.webp")
+    lines[0]["file_name"] = "0000.webp"  # nothing to make a caption of
+    (root / "set" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    (root / "other").mkdir()
+    save_sticker(draw_sticker(6, 1, size=16), root / "other" / "😀.png")
+    (root / "other" / "metadata.jsonl").write_text(json.dumps({"file_name": "😀.png", "caption": "😀"}), "utf-8")
+    prepare([root / "set", root / "other"], root / "data", settings(licenses={"other": "Apache 2.0"}))
+    return root / "data"
+
+
+def rows(data: Path) -> list[dict[str, Any]]:
+    """Everything that an export must keep, in an order of its own."""
+    dataset = StickerDataset(data)
+    found = []
+    for index in range(len(dataset)):
+        record = dataset.record(index)
+        attributes = dict(record.attributes)
+        known = {name: getattr(record, name) for name in ("captions", "license", "split", "clusters", "motion")}
+        known |= {"source": attributes.pop("source", record.source), "attributes": attributes}
+        known |= {"times": record.durations if record.num_frames > 1 else (), "frames": dataset.frames(index)}
+        found.append(known)
+    return sorted(found, key=lambda row: row["source"])
+
+
+def test_what_goes_out_comes_back(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "ROWS_PER_FOLDER", 3)
+    report = export(prepared, tmp_path / "out")
+    before = rows(prepared)
+    assert len(before) == 15 and sum(report.counts.values()) == 15
+    again = prepare([tmp_path / "out"], tmp_path / "data", settings())
+    assert not again.rejected
+    after = rows(tmp_path / "data")
+    for one, two in zip(before, after, strict=True):
+        assert np.array_equal(one.pop("frames"), two.pop("frames"))
+        assert one == two
+    assert {row["source"]: row["license"] for row in after}["other/😀.png"] == "Apache 2.0"
+    assert {row["captions"] for row in after} >= {("",), ("😀", "grinning face")}
+    assert any(len(set(row["times"])) > 3 for row in after)
+
+
+def test_the_layout_is_an_imagefolder(prepared: Path, tmp_path: Path) -> None:
+    export(prepared, tmp_path / "out")
+    dataset = StickerDataset(prepared)
+    folders = sorted(path for path in tmp_path.glob("out/*/*") if path.is_dir())
+    assert [folder.parent.name for folder in folders] == ["test", "train", "validation"]
+    fields: set[str] = set()
+    seen = 0
+    for folder in folders:
+        lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines()]
+        assert sorted(line["file_name"] for line in lines) == sorted(f.name for f in folder.glob("*.png"))
+        assert {line["split"] for line in lines} == {folder.parent.name}
+        seen += len(lines)
+        for line in lines:
+            fields.add(json.dumps({key: type(value).__name__ for key, value in line.items()}))
+            assert all(type(ms) is float for ms in line["durations"])
+            sticker = read_sticker(folder / line["file_name"])
+            assert len(sticker) == len(line["durations"])
+    assert seen == len(dataset) and len(fields) == 1  # the Hub makes a table of it: every line has the same types
+
+
+def front_and_text(card: Path) -> tuple[dict[str, Any], str]:
+    _, front, text = card.read_text("utf-8").split("---\n", 2)
+    return yaml.safe_load(front), text
+
+
+def test_the_card(prepared: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(prepared, out, title="<script> | stickers")
+    front, text = front_and_text(out / "README.md")
+    assert front["license"] == ["apache-2.0", "cc-by-4.0", "unknown"]
+    assert front["size_categories"] == "n<1K" and front["language"] == ["en", "zh"]
+    assert front["pretty_name"] == "<script> | stickers"
+    (config,) = front["configs"]
+    files = {entry["split"]: entry["path"] for entry in config["data_files"]}
+    assert list(files) == ["train", "validation", "test"]
+    for split, patterns in files.items():
+        assert [f"{pattern.rstrip('*')}metadata.jsonl" for pattern in patterns] == [
+            str(file.relative_to(out)) for file in sorted((out / split).glob("*/metadata.jsonl"))
+        ]
+    assert "# &lt;script&gt; \\| stickers" in text and "<script>" not in text
+    assert "| train | 9 |" in text and "| other | 1 |" in text and "| Apache 2.0 | 1 |" in text
+    assert "| duplicate of another sticker | 1 |" in text
+    left = [json.loads(line) for line in (out / "left_out.jsonl").read_text("utf-8").splitlines()]
+    assert left == [{"file": "set/twin.png", "reason": "duplicate of set/s03.png"}]
+    fingerprint = StickerDataset(prepared).fingerprint
+    assert fingerprint in text and "size 16" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "hub"),
+    [
+        ("CC BY 4.0", "cc-by-4.0"),
+        ("Creative thing", "other"),
+        ("Apache-2.0", "apache-2.0"),
+        ("Apache License, Version 2.0", "apache-2.0"),
+        ("CC0", "cc0-1.0"),
+        ("MIT license", "mit"),
+        ("", "unknown"),
+    ],
+)
+def test_licences_as_the_hub_calls_them(name: str, hub: str) -> None:
+    assert hub_licence(name) == hub
+
+
+def test_size_categories() -> None:
+    counts = [1, 999, 1000, 9999, 10_000, 123_456, 1_000_000, 10**9]
+    assert [size_category(count) for count in counts] == [
+        *("n<1K", "n<1K", "1K<n<10K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M"),
+    ]
+
+
+def test_a_second_export_writes_what_differs_and_removes_what_is_gone(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "ROWS_PER_FOLDER", 3)
+    out = tmp_path / "out"
+    first = export(prepared, out)
+    made = {file: file.stat().st_ino for file in out.glob("*/*/*.png")}
+    second = export(prepared, out)
+    assert (first.written, first.kept, second.written, second.kept) == (5, 0, 0, 5)
+    assert {file: file.stat().st_ino for file in out.glob("*/*/*.png")} == made
+    source = tmp_path / "set"
+    shutil.copytree(prepared.parent / "set", source)
+    (source / "s13.png").unlink()  # the last one of its split
+    prepare([source, prepared.parent / "other"], tmp_path / "data", settings(licenses={"other": "Apache 2.0"}))
+    third = export(tmp_path / "data", out)
+    assert (third.written, third.kept) == (1, 4)
+    listed = {folder for part in json.loads((out / "export.jsonl").read_text())["folders"].values() for folder in part}
+    assert listed == {str(path.relative_to(out)) for path in out.glob("*/*") if path.is_dir()}
+    export(tmp_path / "data", tmp_path / "clean")
+    names = [{name: data for name, data in contents(folder).items()} for folder in (out, tmp_path / "clean")]
+    assert names[0] == names[1]
+
+
+def test_an_export_that_is_killed_goes_on_to_the_same_files(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = (
+        "import sys, pathlib\nfrom rdtf.data import publish\npublish.ROWS_PER_FOLDER = 3\n"
+        "publish.export(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))"
+    )
+    environment = {**os.environ, faults.VARIABLE: "publish.before_rename:3"}
+    command = [sys.executable, "-c", script, str(prepared), str(tmp_path / "out")]
+    assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
+    monkeypatch.setattr(publish, "ROWS_PER_FOLDER", 3)
+    assert not (tmp_path / "out" / "README.md").exists()
+    assert len(list(tmp_path.glob("out/*/[0-9]*"))) == 2
+    report = export(prepared, tmp_path / "out")
+    assert (report.written, report.kept) == (3, 2)
+    export(prepared, tmp_path / "clean")
+    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+
+
+def test_folders_of_others_are_left_alone(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious").touch()
+    with pytest.raises(ValueError, match="not empty and holds no export"):
+        export(prepared, tmp_path / "mine")
+    with pytest.raises(ValueError, match="lie within each other"):
+        export(prepared, prepared / "out")
+    with pytest.raises(ValueError, match="is a file"):
+        export(prepared, tmp_path / "mine" / "precious")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["precious"]
+
+
+class Hub:
+    """A repository as ``HfApi`` shows it; stops at a given upload."""
+
+    def __init__(self, files: dict[str, bytes] | None = None, fails_at: int | None = None) -> None:
+        self.files = {".gitattributes": b"", **(files or {})}
+        self.private: bool | None = None
+        self.commits: list[str] = []
+        self.fails_at = fails_at
+
+    def create_repo(self, repo_id: str, *, repo_type: str, private: bool, exist_ok: bool) -> Any:
+        assert repo_type == "dataset" and exist_ok
+        self.private = private if self.private is None else self.private
+        return f"https://hub.example/datasets/{repo_id}"
+
+    def list_repo_files(self, repo_id: str, *, repo_type: str) -> list[str]:
+        return sorted(self.files)
+
+    def upload_folder(
+        self,
+        *,
+        repo_id: str,
+        repo_type: str,
+        folder_path: Path,
+        commit_message: str,
+        path_in_repo: str = "",
+        allow_patterns: list[str] | None = None,
+        delete_patterns: list[str] | None = None,
+    ) -> None:
+        if len(self.commits) == self.fails_at:
+            raise ConnectionError("the network is gone")
+        self.commits.append(commit_message)
+        for name in [n for n in self.files if any(fnmatch.fnmatch(n, p) for p in delete_patterns or [])]:
+            del self.files[name]
+        for file in Path(folder_path).rglob("*"):
+            name = str(file.relative_to(folder_path))
+            if file.is_file() and (allow_patterns is None or any(fnmatch.fnmatch(name, p) for p in allow_patterns)):
+                self.files[f"{path_in_repo}/{name}".lstrip("/")] = file.read_bytes()
+
+
+def test_the_fake_takes_no_argument_that_the_real_one_does_not() -> None:
+    from inspect import signature
+
+    for name in ("create_repo", "list_repo_files", "upload_folder"):
+        real, ours = (signature(getattr(api, name)).parameters for api in (huggingface_hub.HfApi, Hub))
+        assert set(ours) <= set(real)
+
+
+def test_push_sends_the_export_and_only_what_is_missing(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "ROWS_PER_FOLDER", 3)
+    hub = Hub(fails_at=3)
+    with pytest.raises(ConnectionError):
+        push(prepared, "me/stickers", folder=tmp_path / "out", api=hub)
+    assert "README.md" not in hub.files and len(hub.commits) == 3
+    hub.fails_at = None
+    assert push(prepared, "me/stickers", folder=tmp_path / "out", api=hub) == "https://hub.example/datasets/me/stickers"
+    assert hub.private is True and len(hub.commits) == 6 and len(set(hub.commits)) == 6
+    files = {name: data for name, data in hub.files.items() if name != ".gitattributes"}
+    assert files == contents(tmp_path / "out")
+    push(prepared, "me/stickers", folder=tmp_path / "out", api=hub)
+    assert len(hub.commits) == 7  # the card alone
+
+
+def test_push_replaces_what_no_longer_belongs_in_its_last_commit(
+    prepared: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    hub = Hub()
+    push(prepared, "me/stickers", folder=tmp_path / "one", public=True, api=hub)
+    assert hub.private is False
+    push(tiny_data, "me/stickers", folder=tmp_path / "two", api=hub)
+    files = {name: data for name, data in hub.files.items() if name != ".gitattributes"}
+    assert files == contents(tmp_path / "two")
+
+
+def test_push_leaves_repositories_of_other_data_alone(prepared: Path, tmp_path: Path) -> None:
+    hub = Hub({"data/train.parquet": b"precious", "README.md": b"mine"})
+    with pytest.raises(ValueError, match=r"holds other data \(data/train.parquet\)"):
+        push(prepared, "me/stickers", folder=tmp_path / "out", api=hub)
+    assert not hub.commits
+    with pytest.raises(ValueError):
+        push(prepared, "not a name!", folder=tmp_path / "out", api=hub)
+
+
+def test_the_commands(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda **_: hub)
+    copy = tmp_path / "data"
+    shutil.copytree(prepared, copy)
+    run = CliRunner()
+    result = run.invoke(app, ["data", "export", str(copy), str(tmp_path / "out")])
+    assert result.exit_code == 0 and "15 stickers (train 9" in result.stderr, result.output
+    result = run.invoke(app, ["data", "push", str(copy), "me/stickers"])
+    assert result.exit_code == 0 and "Sent to https://hub.example" in result.stderr, result.output
+    assert "README.md" in hub.files and (copy / "cache" / "export" / "README.md").exists()
+    result = run.invoke(app, ["data", "export", str(tmp_path), str(tmp_path / "out2")])
+    assert result.exit_code == 2 and "holds no prepared dataset" in result.stderr
+
+
+def test_licences_of_sources(prepared: Path, tmp_path: Path) -> None:
+    sources = [prepared.parent / "set", prepared.parent / "other"]
+    words = [*map(str, sources), str(tmp_path / "data"), "--size", "16", "--workers", "1"]
+    result = CliRunner().invoke(app, ["prepare", *words, "--licence", "MIT", "--licence", "other=CC0 1.0"])
+    assert result.exit_code == 0, result.output
+    manifest = StickerDataset(tmp_path / "data").manifest
+    assert manifest.licenses == {"CC BY 4.0": 1, "CC0 1.0": 1, "MIT": 13}
+    assert manifest.settings["licenses"] == {"": "MIT", "other": "CC0 1.0"}
+    with pytest.raises(ValueError, match="given for elsewhere, but the sources are called set, other"):
+        prepare(sources, tmp_path / "data2", settings(licenses={"elsewhere": "MIT"}))
+    with pytest.raises(ValueError, match="needs a name"):
+        settings(licenses={"": " "})
+
+
+def test_a_dataset_from_before_there_were_licences_is_the_same_dataset(prepared: Path, tmp_path: Path) -> None:
+    source = prepared.parent / "other"
+    prepare([source], tmp_path / "data", settings())
+    manifest = tmp_path / "data" / "manifest.json"
+    values = json.loads(manifest.read_text("utf-8"))
+    del values["settings"]["licenses"]
+    ledger = next((tmp_path / "data" / "cache").glob("prepared-*.npz"))
+    text = (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
+    manifest.write_bytes(text)
+    ledger.rename(ledger.with_name(f"prepared-{hashlib.sha256(text).hexdigest()[:16]}.npz"))
+    assert prepare([source], tmp_path / "data", settings()).plan == "1 kept from the last run"
+    assert manifest.read_bytes() == text
+
+
+def test_times_that_no_fraction_holds_are_nearest(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    durations = np.append(rng.uniform(0.02, 300, 40), rng.uniform(5000, 15_000, 4))
+    frames = np.zeros((44, 2, 2, 4), np.uint8)
+    save_sticker(Sticker(frames, durations), tmp_path / "a.png")
+    back = read_sticker(tmp_path / "a.png").durations
+    # No number is further than 1 / Q from the nearest fraction with a denominator up to Q; Q falls with the time.
+    assert (np.abs(back - durations) <= np.maximum(1, durations / 1000) / 65000 * 1000).all()
