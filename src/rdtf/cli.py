@@ -126,6 +126,7 @@ def prepare(
     time_limit: Annotated[float, typer.Option(help="Seconds of processor time a file may take.")] = 30.0,
     memory_limit: Annotated[int, typer.Option(help="MiB that decoding a file may take.")] = 1024,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray: the cores of a Ray cluster.")] = "local",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Let a dataset become one of other settings or sources.")
     ] = False,
@@ -154,6 +155,7 @@ def prepare(
             "time_limit": time_limit,
             "memory_limit": memory_limit,
             "workers": workers,
+            "engine": engine,
         }
         settings = PrepareSettings.model_validate(values)
         report = run(sources[:-1], sources[-1], settings, overwrite=overwrite)

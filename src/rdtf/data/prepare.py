@@ -41,6 +41,7 @@ from rdtf.data.doctor import examine_captions
 from rdtf.data.index import count_up, make_index
 from rdtf.data.journal import ENTRY, Journal, Ledger, find
 from rdtf.data.onefile import FACTS, Decoder, Job, Kind, OneFile, code_versions, rows_of
+from rdtf.data.rays import run_ray
 from rdtf.data.settings import PARTS, PrepareSettings
 from rdtf.data.sources import KNOWN, Item, find_items, source_labels
 from rdtf.data.workers import run_local
@@ -401,12 +402,12 @@ def _settle(work: _Work, past: _Past, journal: Journal, one_file: OneFile) -> No
         again = row >= 0 and entries["place"][position] == UNKNOWN
         return Job(replace(work.items[position], caption=_NO_CAPTION), past.place(row) if again else None)
 
+    engine = run_ray if one_file.settings.engine == "ray" else run_local
     with bars() as progress:
         while len(todo := work.todo()):  # a second time only if copies turned out to be of stickers that fail now
             task = progress.add_task("preparing", total=len(todo), note="")
             refused = 0
-            workers = min(one_file.settings.workers or os.cpu_count() or 1, len(todo))
-            with contextlib.closing(run_local(todo.tolist(), job_of, one_file, workers)) as outcomes:
+            with contextlib.closing(engine(todo.data, job_of, one_file, one_file.settings.workers)) as outcomes:
                 for position, outcome in outcomes:
                     name, stamp = int(entries["name"][position]), int(entries["stamp"][position])
                     place = journal.append(name, stamp, outcome)

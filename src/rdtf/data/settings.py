@@ -29,6 +29,7 @@ class PrepareSettings(BaseModel):
         time_limit: seconds of processor time that one file may take.
         memory_limit: MiB that decoding one file may take, beyond what frames of the wanted size need.
         workers: processes; None for one a core. Changes nothing in the dataset.
+        engine: ``local`` for processes of this machine, ``ray`` for those of a Ray cluster. Changes nothing either.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +47,7 @@ class PrepareSettings(BaseModel):
     time_limit: float = Field(30.0, gt=0)
     memory_limit: int = Field(1024, ge=64)
     workers: int | None = Field(None, ge=1)
+    engine: Literal["local", "ray"] = "local"
 
     @model_validator(mode="after")
     def _shares(self) -> PrepareSettings:
@@ -75,7 +77,7 @@ PARTS: dict[str, set[str]] = {
     "facts": {"cluster_seed"},
     "rows": {"splits", "split_by", "seed", "licenses", "captions", "duplicates"},
     "limits": {"time_limit", "memory_limit"},
-    "running": {"workers"},
+    "running": {"workers", "engine"},
 }
 """Which settings each part of the work depends on; every setting is in one of them.
 

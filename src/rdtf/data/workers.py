@@ -29,22 +29,46 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def run_local(
-    indices: Sequence[int], job_of: Callable[[int], Job], one_file: OneFile, workers: int
+    indices: Sequence[int], job_of: Callable[[int], Job], one_file: OneFile, workers: int | None
 ) -> Generator[tuple[int, Outcome]]:
     """Indices and the outcomes of their jobs, as they are done.
 
     A job whose worker dies is tried once more in another: an earlier file, or a lack of memory, may be to blame.
 
+    Args:
+        workers: processes; None for one a core.
+
     Raises:
         RuntimeError: no worker can be started.
     """
-    upcoming, again, crashed = iter(indices), deque[int](), set[int]()
-    left = len(indices)
-    crew: list[_Worker] = []
-    try:
+    with contextlib.closing(Crew(one_file, workers or os.cpu_count() or 1)) as crew:
+        yield from crew.run(indices, job_of)
+
+
+class Crew:
+    """Worker processes, which stay from one run to the next.
+
+    Args:
+        count: at most so many.
+    """
+
+    def __init__(self, one_file: OneFile, count: int) -> None:
+        self.one_file, self.count = one_file, count
+        self.workers: list[_Worker] = []
+
+    def close(self) -> None:
+        """End them, whatever they are on."""
+        for worker in self.workers:
+            worker.stop()
+        self.workers.clear()
+
+    def run(self, indices: Sequence[int], job_of: Callable[[int], Job]) -> Generator[tuple[int, Outcome]]:
+        """See :func:`run_local`."""
+        upcoming, again, crashed = iter(indices), deque[int](), set[int]()
+        left, crew = len(indices), self.workers
         while left:
-            while len(crew) < min(workers, left):
-                crew.append(_Worker(one_file))
+            while len(crew) < min(self.count, left):
+                crew.append(_Worker(self.one_file))
             for depth in range(1, JOBS_AHEAD + 1):
                 for worker in crew:
                     if worker.ready and len(worker.jobs) < depth:
@@ -82,9 +106,6 @@ def run_local(
                 else:
                     left -= 1
                     yield first, Outcome.refused(why or f"crashed its decoder twice ({worker.signal()})", Kind.STOPPED)
-    finally:
-        for worker in crew:
-            worker.stop()
 
 
 def _work(channel: connection.Connection, one_file: OneFile) -> None:
