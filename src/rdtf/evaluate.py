@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.table import Table
 
 from rdtf.data.dataset import StickerDataset
-from rdtf.model.time_axis import known_neighbours
+from rdtf.metrics.fills import simple_fills
+from rdtf.metrics.frames import psnr
 from rdtf.pipeline import load_pipeline
-from rdtf.pixels import composite, premultiply, unpremultiply
+from rdtf.pixels import composite
 from rdtf.progress import bars
 
 WHITE = (255, 255, 255)
@@ -133,25 +133,6 @@ def _clips(data: Path, splits: Sequence[str]) -> tuple[list[np.ndarray], str]:
             if count >= 8:
                 clips.append(dataset.frames(i)[np.arange(8) * count // 8])
     return clips, fingerprint
-
-
-def simple_fills(clip: np.ndarray, known: np.ndarray, loop: bool = False) -> Mapping[str, np.ndarray]:
-    """What needs no model: ``crossfade`` of the known frames and ``nearest`` known frame, as straight RGBA clips."""
-    marks = torch.from_numpy(known)[None]
-    near = known_neighbours(marks, torch.ones_like(marks), torch.tensor([loop]))
-    blend = near.blend[0].numpy()
-    nearest = np.eye(len(known))[blend.argmax(1)]
-    flat = premultiply(clip).reshape(len(clip), -1).astype(np.float64)
-    return {
-        name: unpremultiply(np.rint(weights @ flat).astype(np.uint8).reshape(clip.shape))
-        for name, weights in (("crossfade", blend), ("nearest", nearest))
-    }
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 pictures; 99 for equal ones."""
-    error = np.square(a.astype(np.float64) - b).mean()
-    return float(10 * np.log10(255**2 / error)) if error else 99.0
 
 
 def _scores(clip: np.ndarray, known: np.ndarray, samples: Sequence[np.ndarray]) -> dict[str, float]:

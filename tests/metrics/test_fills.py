@@ -1,9 +1,10 @@
+"""What needs no model: cross-fade and nearest known frame."""
+
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from rdtf.evaluate import psnr, simple_fills
+from rdtf.metrics.fills import simple_fills
 
 
 def fading(count: int) -> np.ndarray:
@@ -41,9 +42,3 @@ def test_crossfade_is_of_premultiplied_colour() -> None:
     clip = np.zeros((3, 1, 1, 4), np.uint8)
     clip[0] = (255, 0, 0, 255)  # and frame 2 is empty: its colour must not darken the middle
     assert simple_fills(clip, np.array([1, 0, 1], bool))["crossfade"][1, 0, 0].tolist() == [255, 0, 0, 128]
-
-
-def test_psnr_of_a_known_error() -> None:
-    a = np.zeros((2, 3), np.uint8)
-    assert psnr(a, a + 16) == pytest.approx(20 * np.log10(255 / 16))
-    assert psnr(a, a) == 99.0

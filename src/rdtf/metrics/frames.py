@@ -1,0 +1,144 @@
+"""How near made frames come to the true ones: errors of colour, structure, transparency, edges and motion.
+
+Clips are ``(n, h, w, 4)`` uint8, straight alpha. A picture over white cannot show errors in white, nor one over black
+errors in black; premultiplied RGBA shows both, and not what lies under full transparency.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from rdtf.pixels import composite, premultiply
+
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+BEST = 99.0
+"""PSNR in dB that stands for no error at all."""
+SIGMA, RADIUS = 1.5, 5
+"""Of SSIM's Gaussian window, which is 11 px wide (Wang et al. 2004)."""
+
+HIGHER_IS_BETTER = {
+    "psnr_white": True,
+    "psnr_black": True,
+    "psnr_rgba": True,
+    "ssim_white": True,
+    "ssim_black": True,
+    "alpha_error": False,
+    "fringe": False,
+    "temporal_error": False,
+    "lpips": False,
+}
+"""All measures of frames, and which way they point."""
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of uint8 pictures, pooled over all of them; 99 for equal ones."""
+    error = np.square(a.astype(np.float64) - b).mean()
+    return float(10 * np.log10(255**2 / error)) if error else BEST
+
+
+def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Structural similarity (Wang et al. 2004) of uint8 pictures ``(n, h, w, c)``: ``(n,)``, at most 1, which is equal.
+
+    ``(2 m_a m_b + C1)(2 s_ab + C2) / ((m_a^2 + m_b^2 + C1)(s_a^2 + s_b^2 + C2))`` with means and population
+    (co)variances under a Gaussian window (sigma 1.5, 11 px), C1 = (0.01 x 255)^2, C2 = (0.03 x 255)^2; the mean over
+    channels and over the pixels whose window lies inside the picture.
+
+    Raises:
+        ValueError: pictures below 11 px or of unlike shapes.
+    """
+    if a.shape != b.shape or a.ndim != 4 or min(a.shape[1:3]) < 2 * RADIUS + 1:
+        raise ValueError(f"SSIM needs pictures (n, h, w, c) of one shape, 11 px or more; got {a.shape} and {b.shape}")
+
+    def smooth(x: np.ndarray) -> np.ndarray:
+        smoothed = gaussian_filter(x, SIGMA, axes=(1, 2), radius=RADIUS)
+        return smoothed[:, RADIUS:-RADIUS, RADIUS:-RADIUS]
+
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    mean_x, mean_y = smooth(x), smooth(y)
+    var_x, var_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
+    shared = smooth(x * y) - mean_x * mean_y
+    above = (2 * mean_x * mean_y + c1) * (2 * shared + c2)
+    return (above / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))).mean((1, 2, 3))
+
+
+def alpha_error(made: np.ndarray, truth: np.ndarray) -> float:
+    """Mean absolute difference of alpha, 0 to 1, lower is nearer."""
+    return float(np.abs(made[..., 3].astype(np.float64) - truth[..., 3]).mean() / 255)
+
+
+def fringe(made: np.ndarray, truth: np.ndarray) -> float:
+    """Colour contamination of soft edges, 0 to 1, lower is cleaner; NaN without a soft edge.
+
+    A dark or light fringe is a wrong colour where a shape fades out. Over the pixels at which either clip is partly
+    transparent and both show something (``alpha' > 0``, ``alpha > 0``; the band), with straight colours ``C'`` of the
+    made and ``C`` of the true clip in 0..1::
+
+        sum(alpha' mean_c |C' - C|) / sum(alpha')
+
+    This compares the premultiplied colour of the made clip with what it would be were the true colour under the made
+    alpha: a wrong alpha alone counts nothing here (it is :func:`alpha_error`'s); a pixel counts as much as it shows.
+    """
+    alpha, true_alpha = made[..., 3], truth[..., 3]
+    band = (alpha > 0) & (true_alpha > 0) & ((alpha < 255) | (true_alpha < 255))
+    if not band.any():
+        return float("nan")
+    weight = alpha[band].astype(np.float64)
+    off = np.abs(made[..., :3][band].astype(np.float64) - truth[..., :3][band]).mean(-1) / 255
+    return float((weight * off).sum() / weight.sum())
+
+
+def temporal_error(made: np.ndarray, truth: np.ndarray, steps: np.ndarray | None = None) -> float:
+    """Mean absolute error of the differences between neighbouring frames, in premultiplied RGBA of 0..1; 0 to 2.
+
+    ``mean |(P'[i+1] - P'[i]) - (P[i+1] - P[i])|``. An error that stays the same over time counts nothing; jitter counts
+    twice. Lower is nearer.
+
+    Args:
+        steps: ``(n - 1,)`` bool, the differences that count; by default all.
+
+    Raises:
+        ValueError: no difference counts.
+    """
+    error = np.diff(premultiply(made).astype(np.float64) - premultiply(truth), axis=0)
+    chosen = error if steps is None else error[steps]
+    if not len(chosen):
+        raise ValueError("a temporal error needs at least two neighbouring frames")
+    return float(np.abs(chosen).mean() / 255)
+
+
+def check_given(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:
+    """Given frames must come back as they were, but for the colour under full transparency.
+
+    Raises:
+        ValueError: they did not; the text names the frames.
+    """
+    if made.shape != truth.shape:
+        raise ValueError(f"the made clip has the shape {made.shape}, the true one {truth.shape}")
+    same = (premultiply(made) == premultiply(truth)).all((1, 2, 3))
+    if changed := np.flatnonzero(known & ~same).tolist():
+        raise ValueError(f"given frames {changed} came back changed; they must be returned pixel for pixel")
+
+
+def frame_scores(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> dict[str, float]:
+    """All measures of this module over the unknown frames of a clip, see :data:`HIGHER_IS_BETTER`.
+
+    Temporal differences count where at least one of the two frames is unknown.
+
+    Args:
+        made, truth: ``(n, h, w, 4)`` uint8, ``n`` at least 2.
+        known: ``(n,)`` bool, at least one False.
+    """
+    unknown = ~known
+    ours, theirs = made[unknown], truth[unknown]
+    scores = {}
+    for name, ground in (("white", WHITE), ("black", BLACK)):
+        a, b = composite(ours, ground), composite(theirs, ground)
+        scores[f"psnr_{name}"] = psnr(a, b)
+        scores[f"ssim_{name}"] = float(ssim(a, b).mean())
+    scores["psnr_rgba"] = psnr(premultiply(ours), premultiply(theirs))
+    scores["alpha_error"] = alpha_error(ours, theirs)
+    scores["fringe"] = fringe(ours, theirs)
+    scores["temporal_error"] = temporal_error(made, truth, unknown[1:] | unknown[:-1])
+    return scores
