@@ -238,7 +238,13 @@ def inspect(
 
 
 NetworkSize = Annotated[str | None, typer.Option(help="tiny, small, base or paper.")]
-Recipe = Annotated[str | None, typer.Option(help="fast or paper; default: fast.")]
+Recipe = Annotated[str | None, typer.Option(help="fast, paper or tune; default: fast, or tune with --tune.")]
+StartFrom = Annotated[
+    str | None, typer.Option("--from", help="A run's or saved pipeline's folder whose weights to begin with.")
+]
+Tune = Annotated[
+    str | None, typer.Option(help="Train layers added by this method alone (docs/baselines.md); default: all weights.")
+]
 TrainSteps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")]
 Minutes = Annotated[float | None, typer.Option(help="End earlier, at this time, with the schedule complete.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Stickers a step.")]
@@ -261,6 +267,8 @@ def train(
     run: Annotated[Path, typer.Argument(help="New folder for the run (an existing one with --resume).")],
     size: NetworkSize = None,
     recipe: Recipe = None,
+    start_from: StartFrom = None,
+    tune: Tune = None,
     steps: TrainSteps = None,
     minutes: Minutes = None,
     batch_size: BatchSize = None,
@@ -280,7 +288,7 @@ def train(
         str | None, typer.Option(help="Go on from this checkpoint and no other: a step, or a checkpoint's folder.")
     ] = None,
 ) -> None:
-    """Train a generator from scratch.
+    """Train a generator from scratch, or with --from go on from a trained one.
 
     Exit codes: 0 finished; 75 stopped by Ctrl-C or SIGTERM after saving, start again with --resume; 70 loss not
     finite; 71 out of memory; 74 disk full or not writable; 2 anything else that is wrong; 130 stopped at once.
@@ -293,6 +301,8 @@ def train(
         given = _given(
             settings,
             size=size,
+            start_from=start_from,
+            tune=tune,
             steps=steps,
             minutes=minutes,
             batch_size=batch_size,
@@ -310,7 +320,7 @@ def train(
                 raise ValueError("--recipe cannot change when a run is resumed; its settings are saved in the run")
             report = resume_training(data, run, start=resume_from, **given)
         else:
-            report = run_training(data, run, recipe_settings(recipe or "fast", **given))
+            report = run_training(data, run, recipe_settings(recipe or _recipe_for(given), **given))
     state = "finished" if report.finished else "stopped; go on with --resume"
     _say(f"{report.run}: {report.steps} steps in {report.seconds / 60:.1f} min, {state}")
     if not report.finished:
@@ -322,6 +332,8 @@ def plan(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
     size: NetworkSize = None,
     recipe: Recipe = None,
+    start_from: StartFrom = None,
+    tune: Tune = None,
     steps: TrainSteps = None,
     minutes: Minutes = None,
     batch_size: BatchSize = None,
@@ -347,6 +359,8 @@ def plan(
         given = _given(
             settings,
             size=size,
+            start_from=start_from,
+            tune=tune,
             steps=steps,
             minutes=minutes,
             batch_size=batch_size,
@@ -359,10 +373,14 @@ def plan(
             checkpoint_every=checkpoint_every,
             preview_every=preview_every,
         )
-        result = make_plan(data, recipe_settings(recipe or "fast", **given))
+        result = make_plan(data, recipe_settings(recipe or _recipe_for(given), **given))
         if out is not None:
             out.write_text(json.dumps(result.facts(), indent=1), encoding="utf-8")
     announce(result)
+
+
+def _recipe_for(given: dict[str, Any]) -> str:
+    return "fast" if given.get("tune") in (None, "full") else "tune"
 
 
 def _given(settings: list[str] | None, **options: Any) -> dict[str, Any]:

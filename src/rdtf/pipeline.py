@@ -14,6 +14,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from rdtf.baselines import TunedDFGN
 from rdtf.codec import Codec
 from rdtf.diffusion.guidance import GuidancePass, guidance_passes
 from rdtf.diffusion.objective import Scheduler, noised_at, scheduler_output, set_steps
@@ -46,7 +47,7 @@ class StickerPipeline(DiffusionPipeline):
     """Text, given frames or both to transparent animated stickers.
 
     Args:
-        dfgn: the network.
+        dfgn: the network, tuned or not.
         codec: frames to latents and back.
         text_encoder: captions to states.
         scheduler: of diffusers; any that fits the network's prediction can be put in its place.
@@ -57,7 +58,7 @@ class StickerPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        dfgn: DFGN,
+        dfgn: DFGN | TunedDFGN,
         codec: Codec,
         text_encoder: TextEncoder,
         scheduler: Scheduler,

@@ -42,16 +42,20 @@ class Devices:
     Attributes:
         rank: its number, from 0. count: how many there are.
         device: where it computes.
+
+    Args:
+        stages: training has stages in which some of the parameters get no gradient.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stages: bool = False) -> None:
         cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
         self._accelerator = Accelerator(
             cpu=cpu,
             mixed_precision="no",  # autocast is the training loop's own
             kwargs_handlers=[
                 InitProcessGroupKwargs(timeout=_PATIENCE),
-                DistributedDataParallelKwargs(gradient_as_bucket_view=True),  # no second copy of the gradients
+                # No second copy of the gradients.
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True, find_unused_parameters=stages),
             ],
         )
         self.rank: int = self._accelerator.process_index

@@ -12,7 +12,18 @@ import torch
 
 from rdtf.data.dataset import Manifest
 
-LASTING = ("size", "model", "codec", "text", "objective", "residual_to_known", "muon")
+LASTING = (
+    "size",
+    "model",
+    "codec",
+    "text",
+    "objective",
+    "residual_to_known",
+    "muon",
+    "start_from",
+    "tune",
+    "tune_options",
+)
 """Settings that shape what a checkpoint holds, or what it means; a run keeps them."""
 HARMLESS = ("checkpoint_every", "preview_every", "previews", "threads")
 """Settings that change no bit (``threads`` does, but is compared as it came out, by :func:`conditions`)."""
@@ -72,7 +83,9 @@ def exactness_doubt(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if fixed:
         raise ValueError(f"these settings cannot change within a run: {listed(fixed)}; start a new run for them")
     if frozen := differences(before["frozen"], now["frozen"]):
-        raise ValueError(f"the run was trained with another codec or text encoder of the same name: {listed(frozen)}")
+        raise ValueError(
+            f"the run was trained with another codec, text encoder or base of the same name: {listed(frozen)}"
+        )
     shown = {name: text for name, text in changed.items() if name not in HARMLESS}
     reasons = [listed(found)] if (found := shown | differences(before["conditions"], now["conditions"])) else []
     if now["settings"]["minutes"] is not None:

@@ -150,9 +150,13 @@ class Trainer:
             check_space(self.run, learner.bytes())
             write_text(self.run / "config.json", json.dumps(facts, indent=1))
         limit = settings.minutes * 60 if settings.minutes else math.inf
-        parameters = sum(p.numel() for p in learner.named.values()) / 1e6
+        count = sum(p.numel() for p in learner.named.values()) / 1e6
+        trained = f"{count:.{3 if settings.by_adapter else 1}f} M parameters"
+        if settings.by_adapter:
+            whole = sum(p.numel() for p in learner.net.dfgn.parameters()) / 1e6
+            trained += f" ({settings.tune}, in a network of {whole:.1f} M)"
         console.print(
-            f"Training {parameters:.1f} M parameters on {len(learner.source.latents)} stickers, "
+            f"Training {trained} on {len(learner.source.latents)} stickers, "
             f"{'bf16' if learner.bf16 else 'fp32'}, {torch.get_num_threads()} threads, {learner.device}"
             + (f", {self.devices.count} processes" if self.devices.count > 1 else "")
         )
@@ -258,10 +262,11 @@ class Trainer:
     def _frame(self) -> dict[str, dict[str, Any]]:
         """What a checkpoint is made under, to tell when it is taken up under something else."""
         learner = self.learner
+        frozen = {"codec": learner.codec.fingerprint, "text": learner.net.text.fingerprint}
         return {
             "settings": self.settings.model_dump(mode="json"),
             "conditions": conditions(learner.device, learner.bf16, self.devices.count),
-            "frozen": {"codec": learner.codec.fingerprint, "text": learner.net.text.fingerprint},
+            "frozen": frozen | ({"network": learner.base} if learner.base else {}),
         }
 
     def _save_pipeline(self, net: Network) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
+from rdtf.baselines import TunedDFGN, Tuning
 from rdtf.batch import ClipBatch
 from rdtf.codec import Codec
 from rdtf.model import DFGN
+from rdtf.pipeline import StickerPipeline, load_pipeline
 from rdtf.text import TextEncoder, load_text_encoder
 from rdtf.train.settings import TrainSettings
 
@@ -15,9 +20,23 @@ from rdtf.train.settings import TrainSettings
 class Network(nn.Module):
     """Network and text encoder as one module: what a pass of training calls."""
 
-    def __init__(self, dfgn: DFGN, text: TextEncoder) -> None:
+    def __init__(self, dfgn: DFGN | TunedDFGN, text: TextEncoder) -> None:
         super().__init__()
         self.dfgn, self.text = dfgn, text
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """How the network is tuned, if a method of :mod:`rdtf.baselines` does it."""
+        return self.dfgn.tuning if isinstance(self.dfgn, TunedDFGN) else None
+
+    def frozen_fingerprint(self) -> str:
+        """First 16 hexadecimal digits of SHA-256 over all weights that are not trained."""
+        digest = hashlib.sha256()
+        for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                digest.update(f"{name}/{parameter.dtype}/{tuple(parameter.shape)}/".encode())
+                digest.update(parameter.detach().cpu().contiguous().numpy().data)
+        return digest.hexdigest()[:16]
 
     def forward(self, batch: ClipBatch, noisy: Tensor, timestep: Tensor) -> Tensor:
         """The output for noised clips of the batch, ``(b, c, f, h, w)``."""
@@ -25,12 +44,57 @@ class Network(nn.Module):
         return self.dfgn(noisy, timestep, batch.video, batch.known, batch.valid, batch.loop, text)
 
 
-def build_network(settings: TrainSettings, codec: Codec, device: torch.device) -> Network:
-    """The network of a new run on ``device``; its initial weights are a function of the seed.
+def load_start(settings: TrainSettings, run: Path) -> StickerPipeline | None:
+    """What the run starts from, if from anything: the run's own pipeline as soon as it has saved one, which holds all
+    that is not trained, so that the one started from may go on or be gone.
+
+    Raises:
+        ValueError: there is no model, or it does not fit the settings.
+    """
+    if settings.start_from is None:
+        return None
+    try:
+        return load_pipeline(run)
+    except ValueError:
+        start = load_pipeline(settings.start_from)
+    if isinstance(start.dfgn, TunedDFGN):
+        try:
+            start.register_modules(dfgn=start.dfgn.tuning.merge())
+        except ValueError as error:
+            raise ValueError(f"{settings.start_from} is a tuned model, and {error}; start from its base") from error
+    expected = settings.objective.make_scheduler()
+    found = (start.config.prediction, type(start.scheduler).__name__)
+    wanted = (settings.objective.prediction, type(expected).__name__)
+    if found != wanted:
+        path = "flow" if found[1].startswith("Flow") else "ddpm"
+        raise ValueError(
+            f"{settings.start_from} predicts {found[0]} on the {path} path, this training another; add "
+            f"--set objective.path={path} --set objective.prediction={found[0]}"
+        )
+    return start
+
+
+def build_network(
+    settings: TrainSettings, codec: Codec, device: torch.device, start: StickerPipeline | None = None
+) -> Network:
+    """The network of a new run on ``device``; its initial weights are those of ``start``, or a function of the seed.
 
     Nothing after it draws from torch's global generator.
+
+    Raises:
+        ValueError: the tuning's options are wrong.
     """
     torch.manual_seed(settings.seed)
+    if start is not None:
+        network, text = start.dfgn, start.text_encoder
+        if settings.by_adapter:
+            assert settings.tune is not None
+            if isinstance(network, DFGN):
+                network = TunedDFGN.around(network, settings.tune, settings.tune_options)
+            text.requires_grad_(False)
+        if settings.gradient_checkpointing:
+            network.enable_gradient_checkpointing()
+        return Network(network, text).to(device).train()
     arguments = settings.network()
     text = load_text_encoder(settings.text, arguments["text_width"]).to(device)
     arguments |= {"latent_channels": codec.latent_channels, "text_width": text.width}

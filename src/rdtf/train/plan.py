@@ -118,6 +118,8 @@ def _held(parameters: int, settings: TrainSettings) -> int:
 
 def _refuse_what_cannot_fit(settings: TrainSettings) -> None:
     """Before anything is built: what stays in memory, activations left out."""
+    if settings.start_from is not None:
+        return  # a network that has been trained already
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     free = free_memory(device)
     channels = load_codec(settings.codec).latent_channels
@@ -310,7 +312,8 @@ class _Measurement:
                 fewer = max(1, math.ceil(self.settings.accumulate * clips / plan.room))
                 advice.append(f"memory is left: --set accumulate={fewer} does the same in fewer passes")
             else:
-                advice.append(f"memory is left for batches of up to about {larger}, or for a larger --size")
+                network = "" if self.settings.start_from else ", or for a larger --size"
+                advice.append(f"memory is left for batches of up to about {larger}{network}")
         if plan.training and plan.saves * plan.save > 0.1 * plan.training:
             every = math.ceil(10 * plan.save / plan.step)
             advice.append(f"checkpoints take over a tenth of the time: --checkpoint-every {every} or more")

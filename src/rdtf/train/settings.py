@@ -7,10 +7,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rdtf.baselines import BASELINES
 from rdtf.curriculum import CURRICULA
 from rdtf.diffusion.objective import Objective
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.presets import size_config
+
+_BROUGHT = ("size", "model", "codec", "text")  # what start_from decides
 
 
 class Sampling(BaseModel):
@@ -36,6 +39,9 @@ class TrainSettings(BaseModel):
     Attributes:
         size: named size of the network; ``model`` overrides single arguments of :class:`rdtf.model.DFGN`.
         codec, text: specs for ``load_codec`` and ``load_text_encoder``.
+        start_from: a run's or a saved pipeline's folder: network, codec and text encoder begin with what is there.
+        tune: the method of :mod:`rdtf.baselines` that tunes it, with ``tune_options``; by default, and with ``full``,
+            all weights are trained. Otherwise the text encoder stays as it is too.
         steps: optimiser steps. minutes: stop earlier, at this wall-clock time, with the schedule run to its end.
         batch_size: stickers a step; ``single_share`` of them are shown as a single frame. Stills are, and so is a
             random frame of a moving sticker: at a fraction of a clip's cost it teaches shape and colour. With 0,
@@ -68,6 +74,10 @@ class TrainSettings(BaseModel):
     text: list[str] = Field(default_factory=lambda: ["builtin"])
     objective: Objective = Objective()
     sampling: Sampling = Sampling()
+
+    start_from: str | None = None
+    tune: str | None = None
+    tune_options: dict[str, Any] = Field(default_factory=dict)
 
     steps: int = Field(2000, ge=1)
     minutes: float | None = Field(None, gt=0)
@@ -107,6 +117,16 @@ class TrainSettings(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> TrainSettings:
         size_config(self.size)  # raises for an unknown name
+        if self.tune is not None and self.tune not in BASELINES:
+            raise ValueError(f"unknown tune {self.tune!r}; choose one of {', '.join(BASELINES)}")
+        if self.tune is not None and self.start_from is None:
+            raise ValueError(f"tune={self.tune} tunes a trained model; name it with start_from (--from)")
+        if self.tune_options and not self.by_adapter:
+            raise ValueError("tune_options are for a method named by tune; full fine-tuning has none")
+        defaults = {name: TrainSettings.model_fields[name].get_default(call_default_factory=True) for name in _BROUGHT}
+        brought = [name for name, default in defaults.items() if getattr(self, name) != default]
+        if self.start_from is not None and brought:
+            raise ValueError(f"start_from brings network, codec and text encoder along; leave out {', '.join(brought)}")
         if self.curriculum not in CURRICULA:
             raise ValueError(f"unknown curriculum {self.curriculum!r}; choose one of {', '.join(CURRICULA)}")
         if self.objective.path == "flow" and self.sampling.eta:
@@ -123,6 +143,11 @@ class TrainSettings(BaseModel):
         if self.ema_on_disk and self.shard:
             raise ValueError("ema_on_disk is for one process with little memory; leave it out with shard=true")
         return self
+
+    @property
+    def by_adapter(self) -> bool:
+        """Whether layers that are added are trained and nothing else."""
+        return self.tune not in (None, "full")
 
     def network(self) -> dict[str, Any]:
         """Arguments of the network but for what codec and text encoder decide."""
@@ -156,6 +181,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "decay": False,
         "codec": "f8",
     },
+    # AdamW is the optimiser of all the papers on tuning.
+    "tune": {"muon": False, "lr": 1e-3},
 }
 
 
@@ -169,7 +196,10 @@ def recipe_settings(recipe: str, **overrides: Any) -> TrainSettings:
     """
     if recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
-    return changed_settings({"recipe": recipe, **RECIPES[recipe]}, overrides)
+    values = RECIPES[recipe]
+    if overrides.get("start_from") is not None:
+        values = {name: value for name, value in values.items() if name not in _BROUGHT}
+    return changed_settings({"recipe": recipe, **values}, overrides)
 
 
 def changed_settings(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> TrainSettings:

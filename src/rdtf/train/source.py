@@ -70,14 +70,14 @@ class ClipSource:
         self._features: dict[str, TextFeatures] = {}
         self._order = lru_cache(maxsize=4)(self._shuffled)
 
-    def batches(self, step: int, progress: float, share: Share = Share()) -> list[ClipBatch]:
+    def batches(self, step: int, progress: float, share: Share = Share(), stills: bool = False) -> list[ClipBatch]:
         """The step's stickers, in batches of clips of about one length: padding would cost as much as frames.
 
         What is drawn does not depend on the share. Sorted by length, the clips are dealt out in turn, so that every
-        process gets its part of the long ones.
+        process gets its part of the long ones. With ``stills`` every sticker is shown as a single frame.
         """
         size = self.settings.batch_size
-        single = round(size * self.settings.single_share) if len(self.moving) else size
+        single = round(size * self.settings.single_share) if len(self.moving) and not stills else size
         clips = size - single
         rng = numpy_rng(self.settings.seed, step, "clips")
         sources = self.moving if single else self.everything

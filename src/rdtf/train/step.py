@@ -30,7 +30,7 @@ from rdtf.rng import torch_rng
 from rdtf.train.devices import Devices
 from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
 from rdtf.train.latents import LatentCache, cache_folder
-from rdtf.train.network import Network, build_network
+from rdtf.train.network import Network, build_network, load_start
 from rdtf.train.optim import averages, lr_factor, make_optimizers
 from rdtf.train.settings import TrainSettings
 from rdtf.train.source import ClipSource, Share
@@ -61,6 +61,7 @@ class Learner:
         settings: as given, with the precision decided.
         step: steps done.
         named: the trained parameters.
+        base: fingerprint of what is not trained of a network that is tuned by added layers; otherwise empty.
 
     Raises:
         ValueError: data, codec, settings and the number of processes do not fit.
@@ -71,7 +72,7 @@ class Learner:
         keep_freed_memory()
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        self.devices = Devices()
+        self.devices = Devices(stages=settings.tune == "customize-a-video")
         self.device = self.devices.device
         if settings.batch_size < self.devices.count:
             raise ValueError(
@@ -87,10 +88,17 @@ class Learner:
 
         dataset = StickerDataset(data, "train")
         self.manifest, self.sample_size = dataset.manifest, dataset.size
-        self.codec = load_codec(settings.codec)
+        start = load_start(settings, run)
+        self.codec = start.codec if start else load_codec(settings.codec)
+        if start and start.config.sample_size != dataset.size:
+            raise ValueError(
+                f"{settings.start_from} makes stickers of {start.config.sample_size} px, {data} holds {dataset.size} "
+                f"px; prepare the data with --size {start.config.sample_size}"
+            )
         if dataset.size % self.codec.downscale:
             raise ValueError(f"stickers of {dataset.size} px do not divide by codec {settings.codec}'s downscale")
-        self.net = build_network(settings, self.codec, self.device)
+        self.net = build_network(settings, self.codec, self.device, start)
+        self.base = self.net.frozen_fingerprint() if settings.by_adapter else ""
         self.sharded = self.devices.count > 1 and (settings.shard or self.devices.asked_to_shard)
         self.unsharded = copy.deepcopy(self.net) if self.sharded and self.devices.first else self.net
         self.model = self.devices.share(self.net, self.sharded)
@@ -130,7 +138,11 @@ class Learner:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
         weights = self.curriculum.weights(progress)
-        batches = [batch.to(self.device) for batch in self.source.batches(self.step, progress, self.share)]
+        tuning = self.net.tuning
+        if tuning is not None:
+            tuning.advance(progress)
+        stills = tuning is not None and tuning.stills_only
+        batches = [batch.to(self.device) for batch in self.source.batches(self.step, progress, self.share, stills)]
         reach("data.next")
         masks = [loss_mask(batch.valid, batch.known, settings.loss_on_known) for batch in batches]
         counted = self.devices.sum(torch.tensor(sum(int(mask.sum()) for mask in masks)))
@@ -304,8 +316,9 @@ class Learner:
     def bytes(self) -> int:
         """About what a checkpoint and a pipeline take: weights, their average, one or two moments; the average."""
         trained = sum(p.numel() * p.element_size() for p in self.named.values())
-        codec = self.codec.parameters() if isinstance(self.codec, nn.Module) else ()
-        return 5 * trained + sum(p.numel() * p.element_size() for p in codec)
+        frozen = [parameter for parameter in self.net.parameters() if not parameter.requires_grad]
+        frozen += self.codec.parameters() if isinstance(self.codec, nn.Module) else []
+        return 5 * trained + sum(p.numel() * p.element_size() for p in frozen)
 
     def _gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Sharded tensors put together in the memory of the first process; others as they are."""
