@@ -21,6 +21,7 @@ from rdtf.data.cures import SOLID, content_box, drawn_box, flat_background, span
 from rdtf.data.duplicates import signature
 from rdtf.data.findings import CAPTION_FINDINGS
 from rdtf.data.keyframes import coverage, frame_steps, loops, motion, seam
+from rdtf.data.lettering import is_lettering
 from rdtf.pixels import premultiply
 
 STILL_DIFFERENCE = 2
@@ -73,6 +74,8 @@ def examine_frames(frames: np.ndarray, seam: float | None) -> list[str]:
         found.append("flat_background")
     elif spans(box, frames) and (alpha[:, top:bottom, left:right] >= SOLID).all():
         found.append("opaque")
+    if is_lettering(frames):
+        found.append("text_only")
     return found
 
 

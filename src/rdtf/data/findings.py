@@ -56,6 +56,11 @@ FRAME_FINDINGS = {
         "It is a picture from side to side, such as a photograph or a piece of a film.",
         "Nothing here can cut it out. Take it out if you want stickers with outlines.",
     ),
+    "text_only": Finding(
+        "Lettering only",
+        "Nothing but writing seems to be drawn. Small models learn letters as shapes that cannot be read.",
+        "Take it out, unless lettering is what you want; the caption should then say what is written.",
+    ),
     "background_cleared": Finding(
         "Background made transparent",
         "Its flat background was cleared, as --background transparent asked for.",

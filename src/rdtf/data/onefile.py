@@ -213,7 +213,9 @@ def code_versions() -> dict[str, dict[str, str]]:
 
     libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "pyarrow")}
     reading = [f"rdtf.data.{name}" for name in ("read", "pieces", "tables", "trees", "sources", "cures")]
-    describing = [f"rdtf.data.{name}" for name in ("onefile", "keyframes", "duplicates", "cures", "doctor")]
+    describing = [
+        f"rdtf.data.{name}" for name in ("onefile", "keyframes", "duplicates", "cures", "doctor", "lettering")
+    ]
     return {
         "frames": {"the reading code": source("rdtf.pixels", *reading), **libraries},
         "facts": {
