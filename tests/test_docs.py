@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS
+
 ROOT = Path(__file__).parents[1]
 NAMED = re.compile(r"`((?:\w+/)*test_\w+\.py)::(\w+)`")
 
@@ -17,3 +19,10 @@ def test_tests_that_a_document_names_are_there(document: str):
     assert len(named) > 10
     for file, test in named:
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+def test_every_finding_is_in_the_table_of_the_doctor():
+    text = (ROOT / "docs" / "preparing.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:4]] for line in text.splitlines() if line.startswith("|")]
+    for finding in (*FRAME_FINDINGS.values(), *CAPTION_FINDINGS.values()):
+        assert [finding.title, finding.meaning, finding.advice] in rows
