@@ -25,7 +25,8 @@ def _folder(root: Path, *names: str) -> list[str]:
 
 
 def find_captions(root: Path, stickers: list[str], **options: Any) -> tuple[dict[str, Caption], list[StickerError]]:
-    return captions.find_captions(FolderTree(root), stickers, **options)
+    problems: list[StickerError] = []
+    return dict(captions.find_captions(FolderTree(root), sorted(stickers), problems, **options)), problems
 
 
 def _metadata(folder: Path, *lines: object) -> None:

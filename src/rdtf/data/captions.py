@@ -10,6 +10,8 @@ import math
 import posixpath
 import re
 import unicodedata
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath, PurePosixPath
@@ -18,6 +20,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rdtf.data.spool import Spool
 from rdtf.data.trees import Tree
 from rdtf.sticker import StickerError
 
@@ -146,9 +149,10 @@ def emoji_name(text: str) -> str | None:
 def find_captions(
     tree: Tree,
     stickers: Sequence[str],
+    problems: list[StickerError],
     columns: Sequence[str] = (),
     further: Mapping[str, dict[str, Any]] | None = None,
-) -> tuple[dict[str, Caption], list[StickerError]]:
+) -> Iterator[tuple[str, Caption]]:
     """Captions for ``stickers``: from metadata files, else a ``.txt`` beside, else their emoji, else the name.
 
     Metadata files are called ``metadata`` or ``captions`` and end in ``.jsonl``, ``.csv``, ``.tsv`` or ``.parquet``.
@@ -157,42 +161,47 @@ def find_captions(
 
     Args:
         tree: where metadata is read.
-        stickers: names in it.
+        stickers: names in it, sorted.
+        problems: is added to: bad metadata lines (with their number), and the stickers whose caption cannot be used,
+            which are then missing among the captions. Their paths are names in the tree.
         columns: fields that are captions, instead of :data:`CAPTION_FIELDS`.
         further: what is known from elsewhere, by sticker; metadata files are asked first.
 
     Returns:
-        The captions by sticker, and the problems: bad metadata lines (with their number), and the stickers whose
-        caption cannot be used, which are then missing among the captions. Their paths are names in the tree.
+        Stickers and their captions, one after the other. Of metadata little more than a number a sticker is in memory.
     """
-    wanted = set(stickers)
-    entries: dict[str, tuple[dict[str, Any], str]] = {
-        sticker: (entry, "") for sticker, entry in (further or {}).items() if sticker in wanted
-    }
-    problems: list[StickerError] = []
+    entries = Spool[tuple[dict[str, Any], str]]()
+    entry_of, told_by = (array("q", [-1]) * len(stickers) for _ in range(2))
     metadata = [name for name in tree.names if is_metadata(name)]
-    for name in sorted(metadata, key=lambda name: (name.count("/"), name)):
-        here: set[str] = set()
+    for number, name in enumerate(sorted(metadata, key=lambda name: (name.count("/"), name))):
         for where, entry in _entries(tree, name, problems):
             file = posixpath.normpath(posixpath.join(posixpath.dirname(name), _file_of(entry)))
-            if file not in wanted:
+            position = _position(stickers, file)
+            if position is None:
                 problems.append(StickerError(name, f"{where}: {_file_of(entry)!r} is not among the stickers here"))
-            elif file in here:
+            elif told_by[position] == number:
                 problems.append(StickerError(name, f"{where}: {_file_of(entry)!r} was named before"))
             else:
-                here.add(file)
-                entries[file] = entry, f"{posixpath.basename(name)}, {where}"
-    texts = {name for name in tree.names if name.endswith(".txt")}
-    captions: dict[str, Caption] = {}
-    for sticker in stickers:
-        entry, where = entries.get(sticker, ({}, ""))
-        beside = next((name for name in _beside(sticker) if name in texts), None)
+                told_by[position], entry_of[position] = number, len(entries)
+                entries.append((entry, f"{posixpath.basename(name)}, {where}"))
+    for position, sticker in enumerate(stickers):
+        entry, where = (further or {}).get(sticker, {}), ""
+        if entry_of[position] >= 0:
+            entry, where = entries[entry_of[position]]
+        beside = next((name for name in _beside(sticker) if _position(tree.names, name) is not None), None)
         try:
             text = None if beside is None else functools.partial(_text_file, tree, beside)
-            captions[sticker] = make_caption(entry, sticker, columns, text)
+            caption = make_caption(entry, sticker, columns, text)
         except ValueError as error:
             problems.append(StickerError(sticker, f"{error} ({where})" if where else str(error)))
-    return captions, problems
+        else:
+            yield sticker, caption
+
+
+def _position(names: Sequence[str], name: str) -> int | None:
+    """Where a name is among sorted ones."""
+    position = bisect_left(names, name)
+    return position if position < len(names) and names[position] == name else None
 
 
 def is_metadata(name: str) -> bool:

@@ -113,14 +113,15 @@ class Totals:
 
 def count_up(folder: Path, files: Mapping[str, int], index: Index) -> Totals:
     """Count what is in a dataset, without reading frames."""
-    names: list[str] = []
+    wanted = {*index.copies, *index.copies.values()}
+    names: dict[int, str] = {}
     licenses, sources, findings = Counter[str](), Counter[str](), Counter[str]()
     start = 0
     for batch in _batches(folder, files):
         kept = (index.splits[start : start + batch.num_rows] != LEFT_OUT).tolist()
-        start += batch.num_rows
         columns = [batch.column(name).to_pylist() for name in ("source", "license", "findings", "caption_findings")]
-        names += columns[0]
+        names |= {start + row: name for row, name in enumerate(columns[0]) if start + row in wanted}
+        start += batch.num_rows
         for stays, source, license, *found in zip(kept, *columns, strict=True):
             if stays:
                 sources[source.partition("/")[0]] += 1

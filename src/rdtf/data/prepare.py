@@ -43,7 +43,7 @@ from rdtf.data.journal import ENTRY, Journal, Ledger, find
 from rdtf.data.onefile import FACTS, Decoder, Job, Kind, OneFile, code_versions, rows_of
 from rdtf.data.rays import run_ray
 from rdtf.data.settings import PARTS, PrepareSettings
-from rdtf.data.sources import KNOWN, Item, find_items, source_labels
+from rdtf.data.sources import KNOWN, Item, Items, find_items, source_labels
 from rdtf.data.workers import run_local
 from rdtf.progress import bars, console
 from rdtf.sticker import StickerError
@@ -164,7 +164,7 @@ def _check_places(sources: Sequence[Path], out: Path) -> None:
 class _FoundAll:
     """What all sources hold together."""
 
-    items: list[Item] = field(default_factory=list)
+    items: Items = field(default_factory=Items)
     problems: list[Rejection] = field(default_factory=list)
     passed_over: int = 0
 
@@ -172,11 +172,11 @@ class _FoundAll:
 def _find(sources: Sequence[Path], captions: Sequence[str]) -> _FoundAll:
     together = _FoundAll()
     for source, label in zip(sources, source_labels(sources), strict=True):
-        found = find_items(source, label, captions)
-        if not found.items:
+        before = len(together.items)
+        found = find_items(source, label, captions, together.items)
+        if len(found.items) == before:
             reasons = "".join(f"; {problem.file}: {problem.reason}" for problem in found.problems[:3])
             raise ValueError(f"{source} holds no sticker (known endings: {', '.join(KNOWN)}){reasons}")
-        together.items += found.items
         together.problems += found.problems
         together.passed_over += found.passed_over
     return together
@@ -301,7 +301,7 @@ class _Work:
         text: what is taken over and what is to be done, for people.
     """
 
-    items: Sequence[Item]
+    items: Items
     entries: np.ndarray
     frames: np.ndarray
     text: str = ""
@@ -322,11 +322,15 @@ class _Work:
         return np.flatnonzero((known == UNKNOWN) | (owns & (known < UNKNOWN) & (self.frames < 0)))
 
 
-def _plan(items: Sequence[Item], past: _Past, journal: Journal, about: dict[str, Any]) -> _Work:
+def _plan(items: Items, past: _Past, journal: Journal, about: dict[str, Any]) -> _Work:
     """Match what is there now with what is known of it."""
     work = _Work(items, np.zeros(len(items), ENTRY), np.full(len(items), -1))
     entries = work.entries
-    entries["name"], entries["stamp"], entries["place"] = _hashes(items), _stamps(items), UNKNOWN
+    entries["name"], entries["stamp"], entries["place"] = (
+        np.frombuffer(items.hashes, np.uint64),
+        _stamps(items),
+        UNKNOWN,
+    )
     notes: list[str] = []
     known = past.ledger.entries if past.ledger is not None else np.zeros(0, ENTRY)
     positions = find(entries["name"], known["name"])
@@ -368,15 +372,6 @@ def _plan(items: Sequence[Item], past: _Past, journal: Journal, about: dict[str,
     shown = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     work.text = "; ".join([shown, *notes])
     return work
-
-
-def _hashes(items: Sequence[Item]) -> np.ndarray:
-    """64 bits of a hash of each name; names are different."""
-
-    def short(item: Item) -> int:
-        return int.from_bytes(hashlib.blake2b(item.name.encode(), digest_size=8).digest(), "little")
-
-    return np.fromiter(map(short, items), np.uint64, len(items))
 
 
 def _stamps(items: Sequence[Item]) -> np.ndarray:
@@ -433,7 +428,7 @@ def _put_together(
     digest = hashlib.sha256()
     rows = 0
     owners = work.owners()
-    for position, (item, owner) in enumerate(zip(work.items, owners.tolist(), strict=True)):
+    for position, (item, owner) in enumerate(zip(work.items, owners.data, strict=True)):
         if owner not in (-1, position):
             rejected.append(Rejection(file=item.name, reason=f"duplicate of {work.items[owner].name}"))
             continue

@@ -7,16 +7,20 @@ Finding looks at names and metadata alone, so it is quick and may run in the par
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import posixpath
 import re
 import zipfile
+from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+
+import numpy as np
 
 from rdtf.data.captions import SPLIT_NAMES, Caption, find_captions, is_metadata, make_caption
 from rdtf.data.dataset import Rejection
@@ -33,6 +37,7 @@ from rdtf.data.pieces import (
     sheet_animations,
 )
 from rdtf.data.read import SUFFIXES, ReadLimits, lottie_animations, read_sticker, read_sticker_bytes
+from rdtf.data.spool import Spool
 from rdtf.data.tables import Cell, read_cell, table_rows
 from rdtf.data.trees import ARCHIVES, ArchiveTree, FolderTree, Member, Tree, is_archive, read_member
 from rdtf.sticker import Sticker, StickerError
@@ -116,6 +121,31 @@ class Item:
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
 
+class Items(Spool[Item]):
+    """Stickers that were found, held on disk.
+
+    Attributes:
+        hashes: 64 bits of a hash of each name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hashes = array("Q")
+
+    def append(self, value: Item) -> None:
+        """Add one."""
+        super().append(value)
+        digest = hashlib.blake2b(value.name.encode(), digest_size=8).digest()
+        self.hashes.append(int.from_bytes(digest, "little"))
+
+    def remove(self, positions: Iterable[int]) -> None:
+        """Take out those at these positions."""
+        positions = sorted(positions, reverse=True)
+        super().remove(positions)
+        for position in positions:
+            del self.hashes[position]
+
+
 @dataclass(frozen=True)
 class Found:
     """What is in a source.
@@ -126,7 +156,7 @@ class Found:
         passed_over: number of captions, read-mes and hidden files seen, which are no stickers.
     """
 
-    items: list[Item]
+    items: Items
     problems: list[Rejection]
     passed_over: int
 
@@ -144,7 +174,7 @@ def source_labels(sources: Sequence[Path]) -> list[str]:
     return labels
 
 
-def find_items(source: Path, label: str, captions: Sequence[str] = ()) -> Found:
+def find_items(source: Path, label: str, captions: Sequence[str] = (), before: Items | None = None) -> Found:
     """The stickers of a source with their captions. Nothing is decoded.
 
     A folder is searched with its subfolders and the archives and tables in it; an archive (ZIP, TAR) or a table
@@ -154,11 +184,13 @@ def find_items(source: Path, label: str, captions: Sequence[str] = ()) -> Found:
         source: a folder or a file.
         label: what names begin with, see :func:`source_labels`.
         captions: metadata fields or columns that are captions; usual names if empty.
+        before: stickers of other sources, which these are appended to.
 
     Raises:
         ValueError: there is no such folder or file.
     """
-    search = _Search(captions)
+    items = Items() if before is None else before
+    search, start = _Search(captions, items), len(items)
     if source.is_dir():
         search.tree(FolderTree(source), f"{label}/")
     elif not source.is_file():
@@ -167,42 +199,49 @@ def find_items(source: Path, label: str, captions: Sequence[str] = ()) -> Found:
         search.container(source, label)
     else:
         search.file(source, label)
-    return Found(search.with_names_of_their_own(), search.problems, search.passed_over)
+    search.drop_second_names(start)
+    return Found(items, search.problems, search.passed_over)
 
 
 class _Search:
     """Collects items and problems while it goes through trees."""
 
-    def __init__(self, captions: Sequence[str]) -> None:
+    def __init__(self, captions: Sequence[str], items: Items) -> None:
         self.captions = captions
-        self.items: list[Item] = []
+        self.items = items
+        self.split: str | None = None
         self.problems: list[Rejection] = []
         self.passed_over = 0
 
     def refuse(self, name: str, reason: str) -> None:
         self.problems.append(Rejection(file=_printable(name), reason=reason))
 
-    def with_names_of_their_own(self) -> list[Item]:
-        """The items; a second one of the same name (an animation called like a file) is a problem."""
-        named: dict[str, Item] = {}
-        for item in self.items:
-            if named.setdefault(item.name, item) is not item:
-                self.refuse(item.name, "another sticker has this name; rename one of them")
-        return list(named.values())
+    def take(self, item: Item) -> None:
+        self.items.append(item if self.split is None else _with_split(item, self.split))
+
+    def drop_second_names(self, start: int) -> None:
+        """Of items of one name (an animation called like a file) the first one stays."""
+        hashes = np.frombuffer(self.items.hashes, np.uint64)[start:]
+        _, first = np.unique(hashes, return_index=True)
+        second = (start + np.setdiff1d(np.arange(len(hashes)), first)).tolist()
+        del hashes  # which would keep the array from shrinking
+        for position in second:
+            self.refuse(self.items[position].name, "another sticker has this name; rename one of them")
+        self.items.remove(second)
 
     def file(self, source: Path, label: str) -> None:
         """One sticker that was named itself, with a text beside it."""
         beside = source.with_suffix(".txt")
         try:
             text = partial(beside.read_text, "utf-8-sig") if beside.is_file() else None
-            self.items.append(Item(label, str(source), make_caption({}, source.name, (), text)))
+            self.take(Item(label, str(source), make_caption({}, source.name, (), text)))
         except ValueError as error:
             self.refuse(label, str(error))
 
     def container(self, file: Path, name: str) -> None:
         """An archive or a table; where it begins with the name of a split (``train-00000-of-00004``), that holds."""
         split = _SHARD_SPLIT.fullmatch(file.name)
-        start = len(self.items)
+        self.split = SPLIT_NAMES[split[1].casefold()] if split else None
         try:
             if is_archive(file.name):
                 self.tree(ArchiveTree(file), f"{name}/")
@@ -210,9 +249,8 @@ class _Search:
                 self.table(file, name)
         except StickerError as error:
             self.refuse(name, error.reason)
-        if split:
-            found = SPLIT_NAMES[split[1].casefold()]
-            self.items[start:] = [_with_split(item, found) for item in self.items[start:]]
+        finally:
+            self.split = None
 
     def table(self, file: Path, name: str) -> None:
         for number, (cell, entry) in enumerate(table_rows(file)):
@@ -222,7 +260,7 @@ class _Search:
             except ValueError as error:
                 self.refuse(named, str(error))
             else:
-                self.items.append(Item(_printable(named), str(file), caption, cell))
+                self.take(Item(_printable(named), str(file), caption, cell))
 
     def tree(self, tree: Tree, prefix: str) -> None:
         """Everything in a folder or an archive; names begin with ``prefix``."""
@@ -247,27 +285,32 @@ class _Search:
                 self.refuse(f"{prefix}{name}", f"the ending {ending!r} is not a known sticker format")
             else:
                 stickers.append(name)
-        stickers = sorted({*stickers, *groups.stickers})
-        captions, problems = find_captions(tree, stickers, self.captions, {**groups.sidecars_of, **exported.entries})
-        for problem in [*exported.problems, *groups.problems, *problems]:
+        # Folders of frames are no names of files.
+        stickers = sorted([*stickers, *(name for name, (kind, _) in groups.stickers.items() if kind == "frames")])
+        for problem in [*exported.problems, *groups.problems]:
             self.refuse(f"{prefix}{problem.path}", problem.reason)
+        problems: list[StickerError] = []
+        known = find_captions(tree, stickers, problems, self.captions, {**groups.sidecars_of, **exported.entries})
         splits = _split_folders(tree.names)
-        found: list[tuple[tuple[str, int, str], Item | str]] = []
-        for name in stickers:
-            if name not in captions:
-                continue
-            caption = captions[name]
-            split = splits.get(name.partition("/")[0])
-            for item in groups.items(name, f"{prefix}{name}", caption):
-                found.append((_order(name, item), item if split is None else _with_split(item, split)))
-        found += [((name, 0, name), name) for name in containers]
-        for _, what in sorted(found, key=lambda pair: pair[0]):
+        items = (
+            (_order(name, item), _with_split(item, split) if (split := splits.get(name.partition("/")[0])) else item)
+            for name, caption in known
+            for item in sorted(groups.items(name, f"{prefix}{name}", caption), key=lambda item: item.name)
+        )
+        # The names are sorted, and so are the items, but those of a compressed TAR: of such there are not many.
+        found: Iterable[tuple[tuple[str, int, str], Item | str]] = items
+        if isinstance(tree, ArchiveTree) and any(member.kind == "tar.gz" for member in tree.members.values()):
+            found = sorted(items, key=lambda pair: pair[0])
+        held = (((name, 0, name), name) for name in containers)
+        for _, what in heapq.merge(found, held, key=lambda pair: pair[0]):
             if isinstance(what, Item):
-                self.items.append(what)
+                self.take(what)
             elif isinstance(tree, FolderTree):
                 self.container(tree.root / what, _printable(f"{prefix}{what}"))
             else:
                 self.refuse(f"{prefix}{what}", "an archive inside of an archive is not opened; unpack the outer one")
+        for problem in problems:
+            self.refuse(f"{prefix}{problem.path}", problem.reason)
 
 
 class _Groups:
@@ -295,16 +338,17 @@ class _Groups:
 
     def _find_frames(self, names: Sequence[str]) -> None:
         folders: dict[str, list[str]] = defaultdict(list)
-        with_folders: set[str] = set()
+        every_folder = {name.rpartition("/")[0] for name in names}
+        others_than_frames = {"", *(folder.rpartition("/")[0] for folder in every_folder)}
         for name in names:
             folder, _, last = name.rpartition("/")
-            folders[folder].append(last)
-            with_folders.add(folder.rpartition("/")[0])
+            if folder not in others_than_frames:
+                folders[folder].append(last)
         for folder, here in folders.items():
             pictures = [name for name in here if PurePosixPath(name.lower()).suffix in PICTURES]
             timing = next((name for name in TIMINGS if name in here), None)
             others = [name for name in here if name not in pictures and name != timing and not _is_sidecar(name)]
-            if not folder or folder in with_folders or others:
+            if others:
                 continue
             order = frame_order(folder, pictures, timing is not None)
             if order is not None:
@@ -313,7 +357,10 @@ class _Groups:
                 self.taken |= {*files}
 
     def _find_sheets(self, names: Sequence[str]) -> None:
-        pictures = {name.rpartition(".")[0]: name for name in names if _is_described(name)}
+        described = {name.rpartition(".")[0] for name in names if name.lower().endswith(".json")}
+        pictures = {
+            stem: name for name in names if (stem := name.rpartition(".")[0]) in described and _is_described(name)
+        }
         for name in names:
             stem, _, ending = name.rpartition(".")
             if ending.lower() != "json" or stem not in pictures:
