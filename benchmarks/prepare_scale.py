@@ -1,8 +1,9 @@
 """How fast preparation is beside plain decoding, and how its memory grows: ``python benchmarks/prepare_scale.py``.
 
 Speed is measured on animated stickers of the built-in world; memory on tiny stills, of which many are made quickly:
-what the parent process holds of a sticker does not depend on its pixels. Prints tables and ends in one JSON line. The
-figure for a million stickers is extrapolated on a straight line through the largest two counts, not measured.
+what the parent process holds of a sticker does not depend on its pixels. Finding alone, which needs no pixels at all,
+is measured on many more. Prints tables and ends in one JSON line. Figures for a million stickers are extrapolated on
+the straight line that fits all counts best, with the largest distance of a measurement from it beside; not measured.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def prepare_and_measure(folder: Path, out: Path, settings: PrepareSettings) -> d
             for child in multiprocessing.active_children():
                 workers[child.pid or 0] = processor_time(child.pid or 0) or workers.get(child.pid or 0, 0.0)
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     clock, start = time.process_time(), time.perf_counter()
     report = prepare([folder], out, settings)
@@ -90,6 +91,34 @@ def prepare_and_measure(folder: Path, out: Path, settings: PrepareSettings) -> d
     }
 
 
+def find_and_measure(folder: Path) -> dict[str, float]:
+    """Finding alone, in this process."""
+    before = peak = anonymous_memory()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.005):
+            peak = max(peak, anonymous_memory())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    start = time.perf_counter()
+    found = find_items(folder, "set")
+    seconds = time.perf_counter() - start
+    done.set()
+    watcher.join()
+    held = anonymous_memory() - before
+    return {"count": len(found.items), "seconds": seconds, "held_bytes": held, "peak_bytes": peak}
+
+
+def line(rows: list[dict[str, float]]) -> tuple[float, float, float]:
+    """Bytes a sticker, bytes for a million, and the largest distance of a measurement from the line that fits best."""
+    counts, peaks = (np.array([row[key] for row in rows]) for key in ("count", "peak_bytes"))
+    slope, start = np.polyfit(counts, peaks, 1)
+    return float(slope), float(start + slope * MILLION), float(np.abs(start + slope * counts - peaks).max())
+
+
 def processor_time(process: int) -> float:
     """Seconds of processor time of another process; 0 if it has gone."""
     try:
@@ -102,6 +131,10 @@ def processor_time(process: int) -> float:
 def in_another_process(folder: Path, out: Path, settings: PrepareSettings) -> dict[str, float]:
     """:func:`prepare_and_measure` in a fresh process."""
     command = [sys.executable, __file__, "--child", str(folder), str(out), settings.model_dump_json()]
+    return answer_of(command)
+
+
+def answer_of(command: list[str]) -> dict[str, float]:
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return dict(json.loads(answer.splitlines()[-1]))
 
@@ -114,7 +147,20 @@ def write_stills(folder: Path, count: int) -> None:
         Image.fromarray(rng.integers(0, 256, (16, 16, 4), np.uint8)).save(folder / f"still_{number:07}.png")
 
 
+def write_names(folder: Path, count: int) -> None:
+    """Empty files with captions: enough for finding."""
+    folder.mkdir()
+    with (folder / "metadata.jsonl").open("w") as metadata:
+        for number in range(count):
+            (folder / f"still_{number:07}.png").touch()
+            entry = {"file_name": f"still_{number:07}.png", "caption": f"a drawn thing with the number {number}"}
+            metadata.write(json.dumps({**entry, "keywords": ["drawn", "thing"], "group": "things"}) + "\n")
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--find"]:
+        print(json.dumps(find_and_measure(Path(sys.argv[2]))))
+        return
     if sys.argv[1:2] == ["--child"]:
         folder, out, values = sys.argv[2:]
         print(json.dumps(prepare_and_measure(Path(folder), Path(out), PrepareSettings.model_validate_json(values))))
@@ -122,6 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=400, help="animated stickers, for speed")
     parser.add_argument("--stills", type=int, nargs="+", default=[1000, 3000, 6000], help="counts, for memory")
+    parser.add_argument("--found", type=int, nargs="+", default=[10_000, 30_000, 100_000], help="counts, for finding")
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
@@ -140,6 +187,10 @@ def main() -> None:
         for count in options.stills:
             write_stills(root / f"stills{count}", count)
             memory.append(in_another_process(root / f"stills{count}", root / f"data{count}", settings))
+        found = []
+        for count in options.found:
+            write_names(root / f"names{count}", count)
+            found.append(answer_of([sys.executable, __file__, "--find", str(root / f"names{count}")]))
 
     count = len(files)
     speeds = {
@@ -168,10 +219,20 @@ def main() -> None:
         mega = f"{row['peak_bytes'] / 1e6:.0f}", f"{row['added_bytes'] / 1e6:.1f}"
         table.add_row(f"{row['count']:,}", *mega, f"{row['count'] / row['seconds']:.0f}")
     console.print(table)
-    last, before = memory[-1], memory[-2]
-    slope = (last["added_bytes"] - before["added_bytes"]) / (last["count"] - before["count"])
-    million = last["peak_bytes"] + slope * (MILLION - last["count"])
-    console.print(f"{slope:.0f} bytes a sticker; extrapolated to a million stickers: {million / 1e6:.0f} MB")
+    slope, million, off = line(memory)
+    fit = f"{slope:.0f} bytes a sticker (measurements are up to {off / 1e6:.1f} MB off the line)"
+    console.print(f"{fit}; extrapolated to a million stickers: {million / 1e6:.0f} MB")
+
+    table = Table(title="finding alone: empty files with captions in one metadata.jsonl")
+    for column in ("stickers", "peak MB", "held afterwards, MB", "seconds"):
+        table.add_column(column, justify="right")
+    for row in found:
+        mega = f"{row['peak_bytes'] / 1e6:.0f}", f"{row['held_bytes'] / 1e6:.1f}"
+        table.add_row(f"{row['count']:,}", *mega, f"{row['seconds']:.1f}")
+    console.print(table)
+    found_slope, found_million, found_off = line(found)
+    fit = f"{found_slope:.0f} bytes a sticker (measurements are up to {found_off / 1e6:.1f} MB off the line)"
+    console.print(f"{fit}; extrapolated to a million stickers: {found_million / 1e6:.0f} MB")
     result |= {
         "plain_per_s": round(speeds["plain Pillow decoding"], 1),
         "one_file_per_s": round(count / alone, 1),
@@ -183,6 +244,9 @@ def main() -> None:
         "memory": [{key: int(row[key]) for key in ("count", "added_bytes", "peak_bytes")} for row in memory],
         "bytes_a_sticker": round(slope),
         "extrapolated_mb_for_a_million": round(million / 1e6),
+        "finding": [{key: int(row[key]) for key in ("count", "held_bytes", "peak_bytes")} for row in found],
+        "finding_bytes_a_sticker": round(found_slope),
+        "finding_extrapolated_mb_for_a_million": round(found_million / 1e6),
     }
     print(json.dumps(result))
 
