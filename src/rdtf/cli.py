@@ -256,6 +256,7 @@ TrainSeed = Annotated[int | None, typer.Option(help="Seed of everything drawn.")
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 CheckpointEvery = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")]
 PreviewEvery = Annotated[int | None, typer.Option(min=1, help="Steps between previews.")]
+EvalEvery = Annotated[int | None, typer.Option(min=1, help="Steps between held-out losses.")]
 Others = Annotated[
     list[str] | None, typer.Option("--set", help="Any other setting, as name=value (value is JSON or text).")
 ]
@@ -280,6 +281,7 @@ def train(
     threads: Threads = None,
     checkpoint_every: CheckpointEvery = None,
     preview_every: PreviewEvery = None,
+    eval_every: EvalEvery = None,
     settings: Others = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest whole checkpoint; other options change settings.")
@@ -314,6 +316,7 @@ def train(
             threads=threads,
             checkpoint_every=checkpoint_every,
             preview_every=preview_every,
+            eval_every=eval_every,
         )
         if resume or resume_from is not None:
             if recipe is not None:
@@ -345,6 +348,7 @@ def plan(
     threads: Threads = None,
     checkpoint_every: CheckpointEvery = None,
     preview_every: PreviewEvery = None,
+    eval_every: EvalEvery = None,
     settings: Others = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the numbers.")] = None,
 ) -> None:
@@ -372,6 +376,7 @@ def plan(
             threads=threads,
             checkpoint_every=checkpoint_every,
             preview_every=preview_every,
+            eval_every=eval_every,
         )
         result = make_plan(data, recipe_settings(recipe or _recipe_for(given), **given))
         if out is not None:

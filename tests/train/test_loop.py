@@ -254,7 +254,7 @@ def test_it_learns(tiny_data: Path, tmp_path: Path):
             for batch in learner.source.batches(step, 0.0):
                 with torch.no_grad():
                     mask = loss_mask(batch.valid, batch.known, False)
-                    part = learner.errors(batch, mask, *learner.noise(batch))
+                    part = learner.errors(batch, mask, *learner.noise(batch, step))
                 sums.append(part[0].sum())
                 counts.append(part[1].sum())
         return float(sum(sums) / sum(counts))

@@ -25,7 +25,7 @@ LASTING = (
     "tune_options",
 )
 """Settings that shape what a checkpoint holds, or what it means; a run keeps them."""
-HARMLESS = ("checkpoint_every", "preview_every", "previews", "threads")
+HARMLESS = ("checkpoint_every", "preview_every", "previews", "eval_every", "eval_clips", "threads")
 """Settings that change no bit (``threads`` does, but is compared as it came out, by :func:`conditions`)."""
 
 

@@ -29,6 +29,7 @@ from rdtf.progress import bars, console
 from rdtf.sheets import preview_grid
 from rdtf.train.devices import is_first, watched
 from rdtf.train.exact import changed_data, conditions, cut_log, data_facts, exactness_doubt
+from rdtf.train.heldout import HELD_OUT_LOG, HeldOut, cut_evaluations
 from rdtf.train.network import Network
 from rdtf.train.settings import TrainSettings, changed_settings
 from rdtf.train.step import Learner, NotFiniteError
@@ -66,9 +67,10 @@ class TrainReport:
 def train(data: Path, run: Path, settings: TrainSettings) -> TrainReport:
     """Train a generator on a prepared dataset.
 
-    The run's folder gets ``config.json`` (the resolved settings), ``log.jsonl`` (a line a step), ``checkpoints/``,
-    ``previews/`` and ``pipeline/``, the saved :class:`~rdtf.pipeline.StickerPipeline` of the averaged weights. Ctrl-C
-    or SIGTERM finishes the step, saves and returns; a second one acts at once.
+    The run's folder gets ``config.json`` (the resolved settings), ``log.jsonl`` (a line a step), ``eval.jsonl`` (a line
+    a held-out loss), ``checkpoints/``, ``previews/`` and ``pipeline/``, the saved
+    :class:`~rdtf.pipeline.StickerPipeline` of the averaged weights. Ctrl-C or SIGTERM finishes the step, saves and
+    returns; a second one acts at once.
 
     Raises:
         ValueError: the folder already holds a run, or is in use by one, or data and codec do not fit.
@@ -133,7 +135,10 @@ class Trainer:
         latents = self.learner.source.latents
         some = range(0, len(latents), max(1, len(latents) // 97))
         self.preview_captions = sorted({latents.record(i).caption for i in some})
+        with self.devices.first_goes_ahead():
+            self.held_out = HeldOut(self.learner, data, run)
         self.seconds = 0.0
+        self.evaluated = -1  # the last step whose held-out loss is known
         self.saved = -1  # the last step that this process has saved
 
     @property
@@ -160,6 +165,8 @@ class Trainer:
             f"{'bf16' if learner.bf16 else 'fp32'}, {torch.get_num_threads()} threads, {learner.device}"
             + (f", {self.devices.count} processes" if self.devices.count > 1 else "")
         )
+        if settings.eval_clips and not self.held_out.clips:
+            _note("No held-out loss: the dataset's val split is empty (rdtf prepare makes one of enough stickers)")
         preview, told = self.run / "previews", -math.inf
         with (
             bars() as progress,
@@ -185,12 +192,16 @@ class Trainer:
                 if not console.is_terminal and time.monotonic() - told > _STATUS_SECONDS:
                     told = time.monotonic()
                     console.print(f"step {self.step}, {done:.0%}, loss {line['loss']:.3f}, {self.seconds:.0f} s")
+                if self.step % settings.eval_every == 0 and done < 1:
+                    self.evaluate()
                 if self.step % settings.checkpoint_every == 0 and done < 1:
                     self.save()
                 if settings.previews and self.step % settings.preview_every == 0 and done < 1:
                     self._preview(preview / f"step-{self.step:08d}.webp", stop)
                 stopped = self.devices.any(stop.is_set())
             finished = not stopped
+            if finished:
+                self.evaluate()
             if self.saved != self.step:
                 self.save()
             if settings.previews and finished:
@@ -237,6 +248,22 @@ class Trainer:
                 pipeline = self.learner.pipeline(net)
                 stickers = pipeline(captions, seed=0, num_frames=frames, callback_on_step_end=watch).stickers
                 save_sticker(preview_grid(stickers, columns=4), path)
+
+    def evaluate(self) -> None:
+        """Note the averaged weights' held-out loss, once a step; the first process computes it.
+
+        It comes before the checkpoint of the same step, so that no checkpoint knows of a line that is lost.
+        """
+        if not self.held_out.clips or self.evaluated == self.step:
+            return
+        with self.learner.averaged() as net:
+            if self.devices.first:
+                line = {"step": self.step, **self.held_out.evaluate(net)}
+                with disk_errors(self.run), (self.run / HELD_OUT_LOG).open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(line) + "\n")
+                    log.flush()
+                    os.fsync(log.fileno())
+        self.evaluated = self.step
 
     def save(self) -> None:
         """Write a checkpoint, and the pipeline of the averaged weights.
@@ -300,6 +327,8 @@ class Trainer:
                 self._put_newer_aside()
             if gap := cut_log(self.run / "log.jsonl", self.step):
                 _note(gap)
+            self.evaluated = cut_evaluations(self.run / HELD_OUT_LOG, self.step)
+        self.evaluated = int(self.devices.from_first(self.evaluated))
 
     def _find(self, start: str | None) -> Checkpoint | None:
         folder = self.run / "checkpoints"

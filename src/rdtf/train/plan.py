@@ -42,7 +42,8 @@ class Plan:
         free: memory that training can have on this device. held: by weights, gradients, moments and averages.
         peak: at most, in steps, saves and previews.
         step: an average step. steps: until ``steps`` or ``minutes`` end the run. training: all steps.
-        save, save_disk: a checkpoint with its pipeline. saves: how many. preview, previews: likewise.
+        save, save_disk: a checkpoint with its pipeline. saves: how many. preview, previews, evaluation (held-out
+            loss), evaluations: likewise.
         largest: clips and frames of the largest pass. room: most clips of that many frames that fit into a pass.
     """
 
@@ -59,6 +60,8 @@ class Plan:
     save_disk: int
     preview: float
     previews: int
+    evaluation: float
+    evaluations: int
     largest: tuple[int, int]
     room: int
     advice: tuple[str, ...]
@@ -66,7 +69,8 @@ class Plan:
     @property
     def total(self) -> float:
         """Seconds from start to end."""
-        return self.training + self.saves * self.save + self.previews * self.preview
+        rest = self.previews * self.preview + self.evaluations * self.evaluation
+        return self.training + self.saves * self.save + rest
 
     def facts(self) -> dict[str, Any]:
         """As JSON-able values."""
@@ -85,6 +89,7 @@ class Plan:
             (f"{self.steps} steps", _time(self.training)),
             (f"{self.saves} checkpoints", f"{self.save:.1f} s each, {_size(self.save_disk)} of disk for the last two"),
             (f"{self.previews} previews", f"{self.preview:.1f} s each"),
+            (f"{self.evaluations} held-out losses", f"{self.evaluation:.1f} s each"),
             ("from start to end", f"{_time(self.total)}; if it starts now, {end:%Y-%m-%d %H:%M}"),
         ):
             table.add_row(name, value)
@@ -175,7 +180,7 @@ class _Measurement:
         self._steps([step])
         save, disk = self._save()
         preview = self._preview() if self.settings.previews else 0.0
-        return self._forecast(save, disk, preview, (clips, frames), room)
+        return self._forecast(save, disk, preview, self._evaluation(), (clips, frames), room)
 
     def _pass(self, batch: ClipBatch) -> None:
         """Forward and backward, timed."""
@@ -278,7 +283,19 @@ class _Measurement:
         each = moments[1] - moments[0]
         return time.perf_counter() - began + (steps - 2) * each
 
-    def _forecast(self, save: float, disk: int, preview: float, largest: tuple[int, int], room: int) -> Plan:
+    def _evaluation(self) -> float:
+        """Seconds of a held-out evaluation, from one of its rounds."""
+        held_out = self.trainer.held_out
+        if not held_out.clips:
+            return 0.0
+        began = time.perf_counter()
+        with self.learner.averaged() as net:
+            held_out.evaluate(net, rounds=1)
+        return (time.perf_counter() - began) * held_out.rounds
+
+    def _forecast(
+        self, save: float, disk: int, preview: float, evaluation: float, largest: tuple[int, int], room: int
+    ) -> Plan:
         settings, step = self.settings, self._step_seconds()
         steps = settings.steps
         if settings.minutes is not None:
@@ -297,6 +314,8 @@ class _Measurement:
             save_disk=2 * disk,
             preview=preview,
             previews=((steps - 1) // settings.preview_every + 1) if settings.previews else 0,
+            evaluation=evaluation,
+            evaluations=((steps - 1) // settings.eval_every + 1) if self.trainer.held_out.clips else 0,
             largest=largest,
             room=room,
             advice=(),

@@ -63,6 +63,8 @@ class TrainSettings(BaseModel):
         accumulate: work the batch off in so many parts, one after the other; the same step with less memory.
         shard: with several processes, each keeps a part of weights, gradients and averages (FSDP) instead of all.
         threads: CPU threads (default: torch's own choice).
+        eval_clips: held-out clips (rounded up to whole batches) whose loss is looked at every ``eval_every`` steps and
+            at the end; 0 = never.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -113,6 +115,8 @@ class TrainSettings(BaseModel):
     checkpoint_every: int = Field(500, ge=1)
     preview_every: int = Field(500, ge=1)
     previews: int = Field(8, ge=0)
+    eval_every: int = Field(500, ge=1)
+    eval_clips: int = Field(32, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> TrainSettings:

@@ -201,7 +201,7 @@ class Learner:
         Returns:
             of each clip the summed error, the number of counted elements, and the noise level.
         """
-        t, eps = self.noise(batch)
+        t, eps = self.noise(batch, self.step)
         sums, counts = self.errors(batch, mask, t.to(self.device), eps.to(self.device))
         (sums.sum() / elements * weight).backward()
         return sums.detach(), counts.detach(), t
@@ -214,26 +214,30 @@ class Learner:
         reach("step.after_opt")
         self.ema.step(self.named.values())
 
-    def noise(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
-        """Noise levels and noise (0 in padding); each clip's from a stream of its position in the whole batch, so that
-        it is the same in whatever company and process the clip is worked off.
+    def noise(self, batch: ClipBatch, step: int) -> tuple[Tensor, Tensor]:
+        """A step's noise levels and noise (0 in padding).
+
+        Each clip's come from a stream of its position in the whole batch, so that they are the same in whatever company
+        and process the clip is worked off.
         """
         levels, eps = [], torch.zeros(batch.video.shape)
         c, _, h, w = batch.video.shape[1:]
         for i, (position, frames) in enumerate(zip(batch.positions, batch.valid.sum(1).tolist(), strict=True)):
-            stream = torch_rng(self.settings.seed, self.step, f"noise/{position}")
+            stream = torch_rng(self.settings.seed, step, f"noise/{position}")
             levels.append(self.settings.objective.draw_t(1, stream))
             eps[i, :, :frames] = torch.randn(frames, c, h, w, generator=stream).movedim(0, 1)
         return torch.cat(levels), eps
 
-    def errors(self, batch: ClipBatch, mask: Tensor, t: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """Per clip the summed error over counted elements, and their number."""
+    def errors(
+        self, batch: ClipBatch, mask: Tensor, t: Tensor, eps: Tensor, net: nn.Module | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Per clip the summed error over counted elements, and their number; of ``net``, or of what is trained."""
         objective = self.settings.objective
         noisy = objective.add_noise(batch.video, eps, t)
         # Autocast keeps every weight in bf16 until the pass is over; where memory is short, that is not wanted.
         keep = not self.settings.gradient_checkpointing
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=keep):
-            output = self.model(batch, noisy, objective.timestep(t))
+            output = (net or self.model)(batch, noisy, objective.timestep(t))
         return masked_sum(objective.error(output.float(), batch.video, eps, t), mask)
 
     def _failure(

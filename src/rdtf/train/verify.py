@@ -23,6 +23,7 @@ from rdtf.faults import VARIABLE
 from rdtf.files import write_text
 from rdtf.progress import bars
 from rdtf.train.exact import data_facts, differences
+from rdtf.train.heldout import HELD_OUT_LOG
 from rdtf.train.settings import TrainSettings, changed_settings, recipe_settings
 
 _OF_THE_CLOCK = ("seconds",)
@@ -35,11 +36,12 @@ class RunState:
 
     Attributes:
         checkpoint: the newest one.
-        log: its lines, without the clock.
+        log: its lines, without the clock. held_out: the lines of its evaluations.
     """
 
     checkpoint: Checkpoint
     log: list[dict[str, Any]]
+    held_out: list[dict[str, Any]]
 
     @classmethod
     def of(cls, run: Path) -> RunState:
@@ -51,14 +53,24 @@ class RunState:
         found = load_latest(run / "checkpoints")
         if found is None:
             raise ValueError(f"{run} has no checkpoint")
-        lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-        return cls(found[0], [{k: v for k, v in line.items() if k not in _OF_THE_CLOCK} for line in lines])
+        log, held_out = (
+            [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+            for path in (run / "log.jsonl", run / HELD_OUT_LOG)
+        )
+        log = [{k: v for k, v in line.items() if k not in _OF_THE_CLOCK} for line in log]
+        return cls(found[0], log, held_out)
 
     @property
     def parts(self) -> dict[str, Any]:
         """Tensors by group, and everything else."""
         state = {k: v for k, v in self.checkpoint.state.items() if k not in (*_OF_THE_CLOCK, *_OF_THE_CALL)}
-        return {**self.checkpoint.tensors, "step": self.checkpoint.step, **state, "log": self.log}
+        return {
+            **self.checkpoint.tensors,
+            "step": self.checkpoint.step,
+            **state,
+            "log": self.log,
+            "held_out": self.held_out,
+        }
 
     @property
     def digests(self) -> dict[str, str]:
@@ -191,7 +203,9 @@ def _lay_out(run: Path, data: Path, settings: TrainSettings, start: Path | None)
     write_text(run / "config.json", json.dumps(facts))
     if start is not None:
         shutil.copytree(start, run / "checkpoints" / start.name)
-        shutil.copy(start.parents[1] / "log.jsonl", run)
+        for name in ("log.jsonl", HELD_OUT_LOG):
+            if (start.parents[1] / name).exists():
+                shutil.copy(start.parents[1] / name, run)
 
 
 def _launch(data: Path, run: Path, fault: str) -> None:

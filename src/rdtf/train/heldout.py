@@ -1,0 +1,114 @@
+"""The loss on stickers that training never sees, by the same clips each time.
+
+Clips, tasks, masks, captions, noise levels and noise are a function of the run's seed, from streams that no training
+step draws from. So the figures of a run differ by its weights alone, and training is the same without them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rdtf.curriculum import Curriculum
+from rdtf.data.dataset import StickerDataset
+from rdtf.masks import loss_mask
+from rdtf.train.latents import LatentCache, cache_folder
+from rdtf.train.network import Network
+from rdtf.train.source import ClipSource, Share
+from rdtf.train.step import Learner
+
+HELD_OUT_LOG = "eval.jsonl"
+"""In a run's folder: a line an evaluation."""
+_SPLIT = "val"
+_NOISE_BINS = 5
+
+
+class HeldOut:
+    """A fixed sample of the ``val`` split.
+
+    Tasks are drawn alike often, captions are whole, stickers unchanged but for mirroring; ``single_share`` and
+    ``frames`` are those of the training.
+
+    Args:
+        learner: gives codec, text encoder, settings and noise.
+        data, run: the prepared dataset and the run's folder, for the cache of latents.
+
+    Attributes:
+        clips: in the sample; 0 if the split is empty.
+        rounds: batches of it, of the training's size.
+    """
+
+    def __init__(self, learner: Learner, data: Path, run: Path) -> None:
+        self.learner, settings = learner, learner.settings
+        dataset = StickerDataset(data, _SPLIT)
+        self.rounds = math.ceil(settings.eval_clips / settings.batch_size) if len(dataset) else 0
+        self.clips = self.rounds * settings.batch_size
+        if not self.clips:
+            return
+        latents = LatentCache(dataset, learner.codec, cache_folder(data, run))
+        fixed = settings.model_copy(update={"text_drop": 0.0, "word_drop": 0.0, "copies": 0})
+        self._source = ClipSource(latents, learner.net.text, Curriculum("none"), fixed)
+
+    @torch.no_grad()
+    def evaluate(self, net: Network, rounds: int | None = None) -> dict[str, Any]:
+        """Losses of a network; each a mean over the counted elements of its clips, as in training.
+
+        Returns:
+            ``loss``, and the same ``by_task``, ``by_unknown`` (number of unknown frames), ``by_noise`` (fifths of the
+            noise level, ``"0.2"`` standing for 0.2 to 0.4), and the number of ``clips``.
+        """
+        learner, settings = self.learner, self.learner.settings
+        table: list[tuple[float, float, str, int, float]] = []
+        for number in range(self.rounds if rounds is None else rounds):
+            step = -1 - number  # no training step has such a number, so the streams are others
+            for batch in self._source.batches(step, 0.0, Share(parts=settings.accumulate)):
+                t, eps = learner.noise(batch, step)
+                batch = batch.to(learner.device)
+                mask = loss_mask(batch.valid, batch.known, settings.loss_on_known)
+                sums, counts = learner.errors(batch, mask, t.to(learner.device), eps.to(learner.device), net)
+                unknown = (batch.valid & ~batch.known).sum(1)
+                columns = [column.cpu().double().tolist() for column in (sums, counts, t)]
+                table += zip(
+                    *columns[:2], [task.value for task in batch.tasks], unknown.tolist(), columns[2], strict=True
+                )
+        sums_by: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+        for error, count, task, missing, level in table:
+            fifth = min(int(level * _NOISE_BINS), _NOISE_BINS - 1) / _NOISE_BINS
+            for key in (("", ""), ("by_task", task), ("by_unknown", f"{missing:02d}"), ("by_noise", str(fifth))):
+                sums_by[key][0] += error
+                sums_by[key][1] += count
+        means = {key: round(error / max(1.0, count), 6) for key, (error, count) in sorted(sums_by.items())}
+        groups = {
+            group: {
+                name.lstrip("0") if group == "by_unknown" else name: m for (g, name), m in means.items() if g == group
+            }
+            for group in ("by_task", "by_unknown", "by_noise")
+        }
+        return {"loss": means[("", "")], **groups, "clips": len(table)}
+
+
+def cut_evaluations(path: Path, step: int) -> int:
+    """Cut off what was written after ``step``, and anything torn.
+
+    Returns:
+        the last evaluation's step; -1 if none is left.
+    """
+    last, size = -1, 0
+    if path.exists():
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    at = int(json.loads(line)["step"]) if line.endswith(b"\n") else step + 1
+                except (ValueError, TypeError, KeyError):
+                    break
+                if not last < at <= step:
+                    break
+                last, size = at, size + len(line)
+        with path.open("r+b") as file:
+            file.truncate(size)
+    return last
