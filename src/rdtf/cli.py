@@ -397,6 +397,19 @@ def _given(settings: list[str] | None, **options: Any) -> dict[str, Any]:
 
 
 @app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="A run's folder, or several to compare.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default: report.html in the run.")] = None,
+) -> None:
+    """Show what became of a training on one page; it may be running, stopped or broken."""
+    from rdtf.train.report import write_report
+
+    with _plain_errors():
+        page = write_report(runs, out or runs[0] / "report.html")
+    _say(f"Open {page}")
+
+
+@app.command()
 def verify_resume(
     source: Annotated[Path, typer.Argument(help="A run's folder, or a prepared dataset's.")],
     steps: Annotated[int, typer.Option(min=4, help="Steps to compare.")] = 6,

@@ -26,7 +26,7 @@ from rdtf.data.world import is_held_out, vocabulary_named, write_world
 from rdtf.data.world.motion import ACTIONS
 from rdtf.data.write import save_sticker
 from rdtf.masks import Task
-from rdtf.page import Card, Section, line_plot, write_page
+from rdtf.page import Card, Section, line_plot, smooth, write_page
 from rdtf.pipeline import StickerPipeline, load_pipeline
 from rdtf.progress import bars, console
 from rdtf.sheets import contact_sheet
@@ -369,14 +369,3 @@ def _plots(log: Sequence[Mapping[str, Any]]) -> list[Any]:
             weights, title="Curriculum: how often each task is posed (smoothed)", x_label="step", y_label="share"
         ),
     ]
-
-
-def smooth(points: Sequence[tuple[float, float]], keep: int) -> list[tuple[float, float]]:
-    """Running means over a twentieth of the line, thinned out to about ``keep`` points."""
-    x, y = np.array(points, dtype=float).T
-    half = len(x) // 40
-    sums = np.concatenate([[0.0], np.cumsum(y)])
-    at = np.unique(np.linspace(0, len(x) - 1, min(keep, len(x))).round().astype(int))
-    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(x))
-    means = (sums[high] - sums[low]) / (high - low)
-    return [(float(a), float(b)) for a, b in zip(x[at], means, strict=True)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -86,18 +87,22 @@ def line_plot(
     x_label: str,
     y_label: str,
     log_y: bool = False,
+    raw: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> Markup:
     """A line plot as inline SVG with its legend, at most seven lines.
 
     Args:
         series: points (x, y) of each line, in the order of x, by the line's name.
+        raw: points behind a line of the same name, drawn thin in its colour; a line drawn smoothed shows by them what
+            it was made of.
         log_y: logarithmic y axis; the values must be above 0. Otherwise the axis starts at 0 or below.
 
     Raises:
         ValueError: no points at all, more lines than colours, a value that is not finite, or one that the logarithm
             does not take.
     """
-    points = [point for line in series.values() for point in line]
+    raw = {name: raw[name] for name in series if name in raw} if raw else {}
+    points = [point for line in (*series.values(), *raw.values()) for point in line]
     if not points or len(series) > len(_LINE_COLOURS):
         raise ValueError(f"a plot needs points, in 1 to {len(_LINE_COLOURS)} lines; got {len(series)} lines")
     if not all(math.isfinite(value) for point in points for value in point) or (log_y and min(points, key=_y)[1] <= 0):
@@ -117,8 +122,11 @@ def line_plot(
 
     lines = []
     for (name, line), colour in zip(series.items(), _LINE_COLOURS, strict=False):
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line))
-        lines.append({"name": name, "colour": colour, "path": path})
+        path, behind = (
+            " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in part))
+            for part in (line, raw.get(name, ()))
+        )
+        lines.append({"name": name, "colour": colour, "path": path, "raw": behind})
     environment = Environment(loader=PackageLoader("rdtf"), autoescape=True, undefined=StrictUndefined)
     return Markup(
         environment.get_template("plot.svg.html").render(
@@ -136,6 +144,17 @@ def line_plot(
             bottom=_HEIGHT - _BOTTOM,
         )
     )
+
+
+def smooth(points: Sequence[tuple[float, float]], keep: int) -> list[tuple[float, float]]:
+    """Running means over a twentieth of the line, thinned out to about ``keep`` points."""
+    x, y = np.array(points, dtype=float).T
+    half = len(x) // 40
+    sums = np.concatenate([[0.0], np.cumsum(y)])
+    at = np.unique(np.linspace(0, len(x) - 1, min(keep, len(x))).round().astype(int))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(x))
+    means = (sums[high] - sums[low]) / (high - low)
+    return [(float(a), float(b)) for a, b in zip(x[at], means, strict=True)]
 
 
 def _y(point: tuple[float, float]) -> float:

@@ -34,6 +34,8 @@ from rdtf.train.network import Network
 from rdtf.train.settings import TrainSettings, changed_settings
 from rdtf.train.step import Learner, NotFiniteError
 
+PREVIEW_COLUMNS = 4
+"""Stickers in a row of a preview."""
 _STATUS_SECONDS = 60.0  # between lines in a log file, where there is no bar
 
 
@@ -151,6 +153,7 @@ class Trainer:
         learner, settings = self.learner, self.settings
         facts = {"settings": settings.model_dump(), "data": str(self.data.resolve())}
         facts["dataset"] = data_facts(learner.manifest)
+        facts["previews"] = self.preview_captions[: settings.previews]
         if self.devices.first:
             check_space(self.run, learner.bytes())
             write_text(self.run / "config.json", json.dumps(facts, indent=1))
@@ -247,7 +250,7 @@ class Trainer:
             if self.devices.first:
                 pipeline = self.learner.pipeline(net)
                 stickers = pipeline(captions, seed=0, num_frames=frames, callback_on_step_end=watch).stickers
-                save_sticker(preview_grid(stickers, columns=4), path)
+                save_sticker(preview_grid(stickers, columns=PREVIEW_COLUMNS), path)
 
     def evaluate(self) -> None:
         """Note the averaged weights' held-out loss, once a step; the first process computes it.

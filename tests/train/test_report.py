@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rdtf.data.write import save_sticker
+from rdtf.sheets import preview_grid
+from rdtf.sticker import Sticker
+from rdtf.train.report import thinned, write_report
+from rdtf.train.settings import recipe_settings
+
+
+def make_run(run: Path, steps: int = 40) -> Path:
+    """A run's folder with made-up figures."""
+    run.mkdir()
+    settings = recipe_settings("fast", steps=100, lr=0.5).model_dump(mode="json")
+    facts = {"settings": settings, "data": "<data>", "dataset": {"settings": {"size": 16}, "counts": {"train": 5}}}
+    (run / "config.json").write_text(json.dumps({**facts, "previews": ["a <b>cat</b>", "a dog"]}))
+    with (run / "log.jsonl").open("w") as log:
+        for step in range(1, steps + 1):
+            line = {"step": step, "loss": 2 / step, "loss_by_task": {"text_to_video": 1 / step}, "row": step % 5}
+            line |= {"weights": {"text_to_video": 0.7, "interpolation": 0.3}, "lr_factor": 1.0, "grad_norm": 0.5}
+            log.write(json.dumps({**line, "stickers": 4, "seconds": 2.0 * step}) + "\n")
+    held = {
+        "step": 20,
+        "loss": 0.25,
+        "by_task": {"interpolation": 0.2},
+        "by_unknown": {"3": 0.1},
+        "by_noise": {"0.2": 1},
+    }
+    (run / "eval.jsonl").write_text(json.dumps(held) + "\n" + json.dumps({**held, "step": 40, "loss": 0.5}) + "\n")
+    (run / "previews").mkdir()
+    for step in (10, 20):
+        shown = [Sticker.at_fps(np.full((2, 16, 16, 4), 60 * place + step, np.uint8)) for place in (1, 2)]
+        save_sticker(preview_grid(shown, columns=4), run / f"previews/step-{step:08d}.webp")
+    return run
+
+
+def test_the_page_tells_what_the_run_says(tmp_path: Path):
+    page = write_report([make_run(tmp_path / "run")], tmp_path / "page.html").read_text()
+    for title in ("Training loss", "Held-out loss by task", "by number of unknown frames", "Weight of each task"):
+        assert title in page
+    assert "40 of 100" in page
+    assert "0.2500 at step 20" in page and "2.00 s" in page and "<dd>2.0</dd>" in page  # stickers a second
+    assert re.search(r"<td>lr</td><td>0.5</td><td>0.002</td>", page)
+    assert page.count("data:image/webp;base64,") == 4  # two captions at two steps
+    assert "a &lt;b&gt;cat" in page and "<b>" not in page and "&lt;data&gt;" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "no checkpoint yet" in page
+
+
+def test_what_is_broken_is_said_and_the_rest_is_shown(tmp_path: Path):
+    run = make_run(tmp_path / "run")
+    (run / "config.json").write_text("{")
+    (run / "eval.jsonl").unlink()
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"step": 41, "loss": NaN, "weights": 3}\n[]\n{"step": 4')
+    page = write_report([run], tmp_path / "page.html").read_text()
+    for text in ("config.json is missing or damaged", "2 damaged lines left out", "no held-out losses", "previews"):
+        assert text in page
+    assert "Training loss" in page and "Held-out loss by task" not in page
+    (tmp_path / "begun").mkdir()
+    with pytest.raises(ValueError, match="holds nothing of a run"):
+        write_report([tmp_path / "begun"], tmp_path / "page.html")
+    (tmp_path / "begun/config.json").write_text("{}")
+    assert "no step is done yet" in write_report([tmp_path / "begun"], tmp_path / "page.html").read_text()
+
+
+def test_runs_are_compared_in_one_plot(tmp_path: Path):
+    runs = [make_run(tmp_path / name) for name in ("one", "two")]
+    page = write_report(runs, tmp_path / "page.html").read_text()
+    first = page[: page.index("</figure>")]
+    assert "one</span>" in first and "two</span>" in first
+
+
+def test_long_lines_are_thinned_and_keep_their_extremes(tmp_path: Path):
+    points = [(float(i), 1.0) for i in range(100_000)]
+    points[777], points[50_003] = (777.0, 9.0), (50_003.0, -4.0)
+    kept = thinned(points)
+    assert len(kept) <= 300 and kept == sorted(kept)
+    assert (777.0, 9.0) in kept and (50_003.0, -4.0) in kept
+    assert write_report([make_run(tmp_path / "run", 5000)], tmp_path / "page.html").stat().st_size < 200_000
