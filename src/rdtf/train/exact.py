@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ LASTING = (
     "tune_options",
 )
 """Settings that shape what a checkpoint holds, or what it means; a run keeps them."""
-HARMLESS = ("checkpoint_every", "preview_every", "previews", "eval_every", "eval_clips", "threads")
+HARMLESS = ("checkpoint_every", "preview_every", "previews", "eval_every", "eval_clips", "trackers", "threads")
 """Settings that change no bit (``threads`` does, but is compared as it came out, by :func:`conditions`)."""
 
 
@@ -112,6 +113,15 @@ def changed_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         {name: value for name, value in now.items() if name not in ("fingerprint", "files")},
     )
     return listed(found) or "equally many stickers, but other frames, captions or order"
+
+
+def last_step(path: Path) -> int:
+    """The step of a log's last whole line; 0 where there is none."""
+    step = 0
+    with suppress(OSError, ValueError, TypeError, KeyError), path.open("rb") as file:
+        for line in file:
+            step = int(json.loads(line)["step"])
+    return step
 
 
 def cut_log(path: Path, step: int) -> str:

@@ -28,11 +28,12 @@ from rdtf.files import check_space, check_writable, disk_errors, folder_lock, me
 from rdtf.progress import bars, console
 from rdtf.sheets import preview_grid
 from rdtf.train.devices import is_first, watched
-from rdtf.train.exact import changed_data, conditions, cut_log, data_facts, exactness_doubt
+from rdtf.train.exact import changed_data, conditions, cut_log, data_facts, exactness_doubt, last_step
 from rdtf.train.heldout import HELD_OUT_LOG, HeldOut, cut_evaluations
 from rdtf.train.network import Network
 from rdtf.train.settings import TrainSettings, changed_settings
 from rdtf.train.step import Learner, NotFiniteError
+from rdtf.train.trackers import Trackers, check_trackers
 
 PREVIEW_COLUMNS = 4
 """Stickers in a row of a preview."""
@@ -131,6 +132,7 @@ class Trainer:
     """One run: its folder, its loop, and what is kept of it; the steps are its learner's."""
 
     def __init__(self, data: Path, run: Path, settings: TrainSettings) -> None:
+        check_trackers(settings.trackers)
         self.data, self.run = data, run
         self.learner = Learner(data, run, settings)
         self.devices, self.settings = self.learner.devices, self.learner.settings
@@ -142,6 +144,8 @@ class Trainer:
         self.seconds = 0.0
         self.evaluated = -1  # the last step whose held-out loss is known
         self.saved = -1  # the last step that this process has saved
+        self.told = 0  # the last step that was logged before the run was stopped
+        self.trackers: Trackers | None = None
 
     @property
     def step(self) -> int:
@@ -174,6 +178,7 @@ class Trainer:
         with (
             bars() as progress,
             (self.run / "log.jsonl" if self.devices.first else Path(os.devnull)).open("a", encoding="utf-8") as log,
+            self._tracked() as self.trackers,
             stop_signals() as stop,
         ):
             task = progress.add_task("Training", total=settings.steps, completed=self.step, note="")
@@ -190,6 +195,8 @@ class Trainer:
                     log.write(json.dumps(line) + "\n")
                     log.flush()
                 reach("log.append")
+                if self.trackers:
+                    self.trackers.log(line, "training")
                 done = max(self.step / settings.steps, self.seconds / limit)
                 progress.update(task, completed=round(done * settings.steps), note=f"loss {line['loss']:.3f}")
                 if not console.is_terminal and time.monotonic() - told > _STATUS_SECONDS:
@@ -210,6 +217,17 @@ class Trainer:
             if settings.previews and finished:
                 self._preview(preview / f"step-{self.step:08d}.webp", stop)
         return TrainReport(self.run, self.step, self.seconds, finished)
+
+    @contextmanager
+    def _tracked(self) -> Iterator[Trackers | None]:
+        if not (self.settings.trackers and self.devices.first):
+            yield None
+            return
+        trackers = Trackers(self.settings.trackers, self.run, self.settings.model_dump(), self.step, self.told)
+        try:
+            yield trackers
+        finally:
+            trackers.close()
 
     def _guarded_step(self, progress: float) -> dict[str, Any]:
         """One optimiser step; what it can fail of is told in words, with what is left."""
@@ -251,6 +269,8 @@ class Trainer:
                 pipeline = self.learner.pipeline(net)
                 stickers = pipeline(captions, seed=0, num_frames=frames, callback_on_step_end=watch).stickers
                 save_sticker(preview_grid(stickers, columns=PREVIEW_COLUMNS), path)
+                if self.trackers:
+                    self.trackers.show(path, self.step)
 
     def evaluate(self) -> None:
         """Note the averaged weights' held-out loss, once a step; the first process computes it.
@@ -266,6 +286,8 @@ class Trainer:
                     log.write(json.dumps(line) + "\n")
                     log.flush()
                     os.fsync(log.fileno())
+                if self.trackers:
+                    self.trackers.log(line, "held_out")
         self.evaluated = self.step
 
     def save(self) -> None:
@@ -328,6 +350,7 @@ class Trainer:
         if self.devices.first:
             if start is not None:
                 self._put_newer_aside()
+            self.told = last_step(self.run / "log.jsonl")
             if gap := cut_log(self.run / "log.jsonl", self.step):
                 _note(gap)
             self.evaluated = cut_evaluations(self.run / HELD_OUT_LOG, self.step)

@@ -65,6 +65,8 @@ class TrainSettings(BaseModel):
         threads: CPU threads (default: torch's own choice).
         eval_clips: held-out clips (rounded up to whole batches) whose loss is looked at every ``eval_every`` steps and
             at the end; 0 = never.
+        trackers: ``tensorboard`` (files in the run's folder) or ``trackio``: shown there too what the logs hold; each
+            needs the extra of its name.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -117,6 +119,7 @@ class TrainSettings(BaseModel):
     previews: int = Field(8, ge=0)
     eval_every: int = Field(500, ge=1)
     eval_clips: int = Field(32, ge=0)
+    trackers: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _check(self) -> TrainSettings:
