@@ -123,6 +123,9 @@ def prepare(
     crop: Annotated[str, typer.Option(help="none, or content: crop each file to what is drawn in it.")] = "none",
     background: Annotated[str, typer.Option(help="keep, or transparent: clear backgrounds of one colour.")] = "keep",
     cluster_seed: Annotated[int, typer.Option(help="Seed of the clusterings of frames.")] = 0,
+    features: Annotated[
+        str, typer.Option(help="What frames are clustered by: builtin, or vgg16:FILE (torchvision's weights).")
+    ] = "builtin",
     time_limit: Annotated[float, typer.Option(help="Seconds of processor time a file may take.")] = 30.0,
     memory_limit: Annotated[int, typer.Option(help="MiB that decoding a file may take.")] = 1024,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
@@ -136,7 +139,7 @@ def prepare(
     Stopped, or killed? The same command goes on. Over a finished dataset it does what has changed, and nothing else.
     """
     from rdtf.data.prepare import prepare as run
-    from rdtf.data.settings import PrepareSettings
+    from rdtf.data.settings import PrepareSettings, choose_features
 
     with _plain_errors():
         if len(sources) < 2:
@@ -152,6 +155,7 @@ def prepare(
             "crop": crop,
             "background": background,
             "cluster_seed": cluster_seed,
+            **choose_features(features),
             "time_limit": time_limit,
             "memory_limit": memory_limit,
             "workers": workers,

@@ -8,7 +8,7 @@ import pytest
 from rdtf.data.augment import FIRST_CHANGED, MIRRORED, PLAIN
 from rdtf.data.clips import plan_clip
 from rdtf.data.dataset import StickerRecord
-from rdtf.data.keyframes import CLUSTER_COUNTS
+from rdtf.data.keyframes import CLUSTER_COUNTS, Extraction
 
 
 def record(frames: int, **changes) -> StickerRecord:
@@ -76,6 +76,23 @@ def test_no_clustering_of_more_clusters_than_frames_is_used():
             assert sorted(i * k // 40 for i in plan.frames) == list(range(k))
     for plan in plans(record(40, loops=False), 2, cluster_share=1.0):
         assert len(plan.frames) == 2
+
+
+def test_informative_frames_are_chosen_as_asked_for():
+    line = np.arange(41, dtype=np.float32)[:, None]
+    jumps = line + 50 * (line >= 12) + 100 * (line >= 30)
+
+    def seen(extraction: Extraction, looks: np.ndarray = line) -> dict[int, set[tuple[int, ...]]]:
+        found = plans(record(41, loops=False), cluster_share=1.0, extraction=extraction, looks=lambda: looks)
+        return {k: {plan.frames for plan in found if len(plan.frames) == k} for k in CLUSTER_COUNTS}
+
+    for k, frames in seen("cluster-first").items():
+        assert frames == {tuple(-(-i * 41 // k) for i in range(k))}
+    for k, frames in seen("equal-interval").items():
+        assert frames == {tuple(i * 41 // k for i in range(k))}
+    assert seen("cluster-medoid")[3] == {(6, 20, 34)}  # of 0 to 13, 14 to 27 and 28 to 40
+    assert seen("difference", jumps)[3] == {(0, 12, 30)}
+    assert len(seen("cluster-random")[3]) > 20
 
 
 def test_a_single_frame_is_any_frame_and_no_loop():

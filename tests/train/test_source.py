@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rdtf.codec import load_codec
 from rdtf.curriculum import Curriculum, SampleLoss
 from rdtf.data.augment import FIRST_CHANGED, Change
 from rdtf.data.dataset import StickerDataset
+from rdtf.data.keyframes import CLUSTER_COUNTS, EXTRACTIONS, Extraction, extract_frames
 from rdtf.masks import Task, unknown_counts
 from rdtf.text import BuiltinTextEncoder, caption_words
 from rdtf.train.latents import LatentCache
@@ -92,6 +94,26 @@ def test_without_short_clips_all_clips_are_whole(make_source: Callable[..., Clip
     short.num_frames = np.minimum(short.num_frames, 5)
     with pytest.raises(ValueError, match="no sticker has 6 frames"):
         ClipSource(short, TEXT, source.curriculum, source.settings)
+
+
+@pytest.mark.parametrize("extraction", EXTRACTIONS[1:])  # the first one draws
+def test_clips_are_extracted_as_the_settings_say(
+    make_source: Callable[..., ClipSource], latents: LatentCache, extraction: Extraction
+):
+    source = make_source(extraction=extraction, cluster_share=1.0, single_share=0.0, frames=8, batch_size=4)
+    numbers = {latents.record(i).id: i for i in range(len(latents))}
+    for batch in (batch for step in range(5) for batch in source.batches(step, 0.5)):
+        for i, name in enumerate(batch.ids):
+            sticker, count = numbers[name], int(batch.valid[i].sum())
+            looks = partial(latents.looks, sticker)
+            possible = set()
+            for k, labels in zip(CLUSTER_COUNTS, map(np.asarray, latents.record(sticker).clusters), strict=True):
+                possible.add(tuple(extract_frames(extraction, k, labels, np.random.default_rng(0), looks).tolist()))
+            drawn = batch.video[i, :, :count]
+            versions = range(2 + latents.copies)
+            clips = [(latents.clip(sticker, frames, v), len(frames)) for frames in possible for v in versions]
+            turned = [clip.roll(by, 1) for clip, length in clips if length == count for by in range(length)]
+            assert any(torch.equal(drawn, clip) for clip in turned)
 
 
 def test_padding_is_of_use(make_source: Callable[..., ClipSource]):

@@ -1,18 +1,19 @@
 """From one sticker to one training clip: which of its frames are taken, in which order, and whether time is circular.
 
-A sticker is a source of many clips: one frame a feature cluster with the number of clusters drawn at each visit (the
-paper's extraction), or evenly spaced frames of the whole or of a part, which keep the true rhythm of the motion.
+A sticker is a source of many clips: informative frames, as one a feature cluster, with their number drawn at each visit
+(the paper's extraction), or evenly spaced frames of the whole or of a part, which keep the true rhythm of the motion.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from rdtf.data.augment import FIRST_CHANGED, MIRRORED, PLAIN
 from rdtf.data.dataset import StickerRecord
-from rdtf.data.keyframes import CLUSTER_COUNTS, pick_frames
+from rdtf.data.keyframes import CLUSTER_COUNTS, Extraction, extract_frames
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,16 @@ def plan_clip(
     cluster_share: float,
     copies: int = 0,
     shorter: bool = True,
+    extraction: Extraction = "cluster-random",
+    looks: Callable[[], np.ndarray] | None = None,
 ) -> ClipPlan:
     """Draw a clip of at most ``max_frames`` frames.
 
     Args:
         copies: how many changed copies there are to choose from, beside the sticker and, where its caption allows,
             its mirror image.
-        cluster_share: probability of extraction by clusters; otherwise evenly spaced frames.
+        cluster_share: probability of informative frames; otherwise evenly spaced ones of the whole or a part.
+        extraction, looks: how the informative frames are chosen, see :func:`~rdtf.data.keyframes.extract_frames`.
         shorter: whether evenly spaced frames may be fewer than there could be.
     """
     total = record.num_frames
@@ -54,9 +58,9 @@ def plan_clip(
         return ClipPlan((int(rng.integers(total)),), False, version)
     whole = True
     if max_frames >= CLUSTER_COUNTS[0] and rng.random() < cluster_share:
-        choices = [i for i, k in enumerate(CLUSTER_COUNTS) if k <= max_frames]
-        labels = np.asarray(record.clusters[rng.choice(choices)])
-        frames = pick_frames(labels, rng, how="random")
+        k = int(rng.choice([k for k in CLUSTER_COUNTS if k <= max_frames]))
+        labels = np.asarray(record.clusters[CLUSTER_COUNTS.index(k)])
+        frames = extract_frames(extraction, k, labels, rng, looks)
     else:
         most = min(total, max_frames)
         count = int(rng.integers(min(3, most), most + 1)) if shorter else most

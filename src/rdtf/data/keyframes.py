@@ -7,12 +7,11 @@ these are small pictures with an edge map, which need no download and tell a sti
 
 from __future__ import annotations
 
-import warnings
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 from einops import rearrange
-from scipy.cluster.vq import kmeans2
 
 from rdtf.pixels import premultiply
 
@@ -26,7 +25,7 @@ EDGE_WEIGHT = 2.0
 LOOP_SEAM = 1.5
 """Last to first may be that many usual steps of a clip that loops."""
 
-STARTS, ITERATIONS = 3, 8
+STARTS, ITERATIONS = 8, 12
 """Of k-means: one start alone at times merges two poses and splits another; a few dozen frames settle quickly."""
 
 
@@ -60,68 +59,159 @@ def _area_weights(length: int) -> np.ndarray:
     return (overlap / overlap.sum(1, keepdims=True)).astype(np.float32)
 
 
-def cluster_frames(features: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
-    """Cluster label of each frame, by k-means.
+def cluster_frames(features: np.ndarray, counts: Sequence[int] = CLUSTER_COUNTS, seed: int = 0) -> np.ndarray:
+    """Cluster labels of the frames, by k-means, for several numbers of clusters at once.
+
+    The distances between all frames are worked out first; means and their distances follow from them, so that no step
+    of any clustering reads the features again. Equal frames are one point that weighs as much as all of them.
 
     Args:
         features: ``(n, d)`` floats, one row a frame.
-        k: number of clusters asked for. There are fewer where there are fewer frames (then each is its own), or
-            fewer different frames (then equal frames share a cluster).
-        seed: of the k-means++ start.
+        counts: numbers of clusters asked for. There are fewer where there are fewer different frames.
+        seed: of the k-means++ starts. What is found for one number does not depend on the others.
 
     Returns:
-        ``(n,)`` int8 in 0..k-1, numbered in the order of first appearance, without gaps.
+        ``(len(counts), n)`` int8: for each number labels in 0..k-1, numbered in the order of first appearance, without
+        gaps. Equal frames share a label.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    count = len(features)
-    if count <= k:
-        return np.arange(count, dtype=np.int8)
+    if min(counts) < 1:
+        raise ValueError(f"numbers of clusters must be at least 1, got {list(counts)}")
     codes: dict[bytes, int] = {}
-    distinct = np.array([codes.setdefault(row.tobytes(), len(codes)) for row in features])
-    if len(codes) <= k:
-        return distinct.astype(np.int8)
-    best, least = np.zeros(count, np.int64), np.inf
-    for start in range(STARTS):
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="One of the clusters is empty")  # mended below
-            rng = np.random.default_rng([seed, start])
-            means, labels = kmeans2(features, k, iter=ITERATIONS, minit="++", seed=rng)
-        error = ((features - means[labels]) ** 2).sum()
-        if error < least:
-            best, least = labels, error
-    _, first, labels = np.unique(_fill_empty(features, best, k), return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[labels].astype(np.int8)
+    point_of = np.array([codes.setdefault(row.tobytes(), len(codes)) for row in features])
+    first = np.unique(point_of, return_index=True)[1]
+    labels = np.empty((len(counts), len(first)), np.int64)
+    larger = [k for k in counts if k < len(first)]
+    labels[[k >= len(first) for k in counts]] = np.arange(len(first))
+    if larger:
+        weights = np.bincount(point_of).astype(np.float64)
+        found = _k_means(_squared_distances(features[first]), weights, larger, seed)
+        labels[[k < len(first) for k in counts]] = found
+    return np.stack([_in_order(row) for row in labels])[:, point_of].astype(np.int8)
 
 
-def _fill_empty(features: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Give each empty cluster the frame that lies farthest from the mean of its own."""
+def _squared_distances(points: np.ndarray) -> np.ndarray:
+    """``(m, m)`` float64 squared distances between the rows of ``(m, d)``."""
+    centred = points.astype(np.float64) - points.mean(0, dtype=np.float64)  # less is lost to cancellation
+    products = centred @ centred.T
+    lengths = products.diagonal()
+    distances = np.maximum(lengths[:, None] + lengths - 2 * products, 0)
+    np.fill_diagonal(distances, 0)
+    return distances
+
+
+def _k_means(distances: np.ndarray, weights: np.ndarray, counts: Sequence[int], seed: int) -> np.ndarray:
+    """``(len(counts), m)`` labels, the best of all starts, from squared distances between more than k points each."""
+    seeds = _k_means_starts(distances, weights, max(counts), seed)
+    # Axes: number of clusters and start together, cluster, point. Clusters beyond its k are of no use to a clustering.
+    near = distances[seeds]
+    unused = np.arange(max(counts)) >= np.repeat(counts, STARTS)[:, None]
+    near = np.where(unused[..., None], np.inf, np.tile(near, (len(counts), 1, 1)))
+    labels = near.argmin(1)
+    for _ in range(ITERATIONS):
+        near = _to_means(distances, weights, labels, max(counts))
+        settled, labels = labels, near.argmin(1)
+        if (settled == labels).all():
+            break
+    errors = (near.min(1) @ weights).reshape(len(counts), STARTS)
+    best = labels.reshape(len(counts), STARTS, -1)[np.arange(len(counts)), errors.argmin(1)]
+    return np.stack([_fill_empty(distances, weights, row, k) for row, k in zip(best, counts, strict=True)])
+
+
+def _k_means_starts(distances: np.ndarray, weights: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """``(STARTS, count)`` points to start from, by k-means++: the first k of a row are a start for k clusters."""
+    drawn = np.random.default_rng(seed).random((count, STARTS))
+    chances = np.tile(weights, (STARTS, 1))
+    nearest = np.full_like(chances, np.inf)
+    seeds = np.empty((STARTS, count), np.int64)
+    for position in range(count):
+        upto = chances.cumsum(1)
+        seeds[:, position] = (upto <= drawn[position][:, None] * upto[:, -1:]).sum(1).clip(max=len(weights) - 1)
+        nearest = np.minimum(nearest, distances[seeds[:, position]])
+        chances = nearest * weights
+    return seeds
+
+
+def _to_means(distances: np.ndarray, weights: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """``(q, count, m)`` squared distances of the points to the means of the clusters of ``(q, m)`` labels.
+
+    To the mean of a cluster it is the mean of those to its points, less half of the mean of those between its points.
+    Empty clusters are infinitely far away.
+    """
+    inside = np.where(labels[:, None] == np.arange(count)[:, None], weights, 0.0)
+    sizes = inside.sum(2, keepdims=True)
+    shares = inside / np.maximum(sizes, 1)
+    to_points = (shares.reshape(-1, len(weights)) @ distances).reshape(shares.shape)
+    spread = (to_points * shares).sum(2, keepdims=True) / 2
+    return np.where(sizes > 0, to_points - spread, np.inf)
+
+
+def _fill_empty(distances: np.ndarray, weights: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Give each empty cluster the point that lies farthest from the mean of its own."""
     labels = labels.copy()
     for missing in sorted(set(range(k)) - set(labels.tolist())):
-        sizes = np.bincount(labels, minlength=k)
-        means = np.stack([features[labels == label].mean(0) if sizes[label] else features[0] for label in range(k)])
-        distances = np.where(sizes[labels] > 1, ((features - means[labels]) ** 2).sum(1), -1.0)
-        labels[distances.argmax()] = missing
+        own = _to_means(distances, weights, labels[None], k)[0][labels, np.arange(len(labels))]
+        alone = np.bincount(labels, minlength=k)[labels] == 1
+        labels[np.where(alone, -np.inf, own).argmax()] = missing
     return labels
 
 
-def pick_frames(labels: np.ndarray, rng: np.random.Generator, how: Literal["first", "random"] = "first") -> np.ndarray:
-    """One frame of every cluster, in time order.
+def _in_order(labels: np.ndarray) -> np.ndarray:
+    """The same groups, numbered in the order of first appearance."""
+    _, first, labels = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[labels]
+
+
+Extraction = Literal["cluster-random", "cluster-first", "cluster-medoid", "difference", "equal-interval"]
+"""Ways to choose informative frames of a sticker, see :func:`extract_frames`."""
+EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
+
+
+def extract_frames(
+    how: Extraction,
+    k: int,
+    labels: np.ndarray,
+    rng: np.random.Generator,
+    looks: Callable[[], np.ndarray] | None = None,
+) -> np.ndarray:
+    """At most k informative frames of a sticker, in time order.
+
+    - ``cluster-random``: any frame of each of k clusters, so that a sticker gives another clip each time (ours).
+    - ``cluster-first``: the earliest frame of each cluster, as the paper's release takes.
+    - ``cluster-medoid``: the frame of each cluster that is nearest to its mean.
+    - ``difference``: the k frames that differ most from the one before. Before the first comes the last, as stickers
+      play, so that the first can be among them (in the release it cannot). A frame that repeats the one before
+      never is, but for the first frame of a sticker in which nothing moves.
+    - ``equal-interval``: equally spaced from the first one on, whatever they show.
 
     Args:
-        labels: ``(n,)`` integers from :func:`cluster_frames`.
-        rng: drawn from only if ``how`` is ``"random"``.
-        how: ``"first"`` takes the earliest frame of each cluster (as the paper's release does), ``"random"`` any.
+        how: one of :data:`EXTRACTIONS`.
+        k: how many are wanted.
+        labels: ``(n,)`` integers, the clustering into k clusters from :func:`cluster_frames`.
+        rng: only ``cluster-random`` draws from it.
+        looks: gives ``(n, d)`` floats in which frames are compared; called by ``cluster-medoid`` and ``difference``
+            only, which cannot do without it.
 
     Returns:
-        Increasing frame indices, as many as there are clusters.
+        Increasing frame indices: fewer than k where there are fewer (different) frames.
     """
-    labels = np.asarray(labels)
-    if how == "first":
+    count = len(labels)
+    if how == "equal-interval":
+        taken = min(k, count)
+        return np.arange(taken) * count // taken
+    if how == "cluster-first":
         return np.sort(np.unique(labels, return_index=True)[1])
-    if how == "random":
+    if how == "cluster-random":
         return np.sort([rng.choice(np.flatnonzero(labels == label)) for label in np.unique(labels)])
-    raise ValueError(f"how must be 'first' or 'random', got {how!r}")
+    if how not in EXTRACTIONS:
+        raise ValueError(f"unknown extraction {how!r}; choose one of {', '.join(EXTRACTIONS)}")
+    assert looks is not None, "frames cannot be compared without what they look like"
+    points = looks()
+    if how == "difference":
+        changes = ((points - np.roll(points, 1, axis=0)) ** 2).sum(1)
+        most = np.argsort(-changes, kind="stable")[:k]
+        return np.sort(most[changes[most] > 0]) if changes.any() else np.zeros(1, np.int64)
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return np.sort([group[((points[group] - points[group].mean(0)) ** 2).sum(1).argmin()] for group in groups])
 
 
 def frame_steps(frames: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import math
 import resource
 import sys
@@ -138,7 +139,6 @@ class OneFile:
 
 def _describe(frames: np.ndarray, durations: np.ndarray, cures: list[str], settings: PrepareSettings) -> dict[str, Any]:
     """Their row of :data:`FACTS`."""
-    features = frame_features(frames)
     facts = describe(frames, durations)
     return {
         **facts,
@@ -148,8 +148,17 @@ def _describe(frames: np.ndarray, durations: np.ndarray, cures: list[str], setti
         "size": settings.size,
         "durations": durations.tolist(),
         FRAMES: pack_frames(frames),
-        "clusters": [cluster_frames(features, k, settings.cluster_seed).tolist() for k in CLUSTER_COUNTS],
+        "clusters": cluster_frames(_features(frames, settings), CLUSTER_COUNTS, settings.cluster_seed).tolist(),
     }
+
+
+def _features(frames: np.ndarray, settings: PrepareSettings) -> np.ndarray:
+    """What frames are clustered by."""
+    if settings.weights is None:
+        return frame_features(frames)
+    from rdtf.data.vgg import vgg_features  # torch, which takes longer to import than all else here
+
+    return vgg_features(frames, settings.weights)
 
 
 def _earlier_frames(file: Path, row: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -197,8 +206,11 @@ def _limited_memory(settings: PrepareSettings) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-def code_versions() -> dict[str, dict[str, str]]:
+def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:
     """What outcomes depend on beside settings: our own code by its hash, libraries by their versions.
+
+    Args:
+        features: of the settings; only other than built-in ones depend on torch.
 
     Returns:
         For ``frames`` and ``facts`` (see :data:`~rdtf.data.settings.PARTS`), names and versions.
@@ -208,7 +220,9 @@ def code_versions() -> dict[str, dict[str, str]]:
     def source(*modules: str) -> str:
         digest = hashlib.sha256()
         for module in modules:
-            digest.update(Path(str(sys.modules[module].__file__)).read_bytes())
+            file = importlib.util.find_spec(module)
+            assert file is not None and file.origin is not None
+            digest.update(Path(file.origin).read_bytes())
         return digest.hexdigest()[:16]
 
     libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "pyarrow")}
@@ -216,10 +230,14 @@ def code_versions() -> dict[str, dict[str, str]]:
     describing = [
         f"rdtf.data.{name}" for name in ("onefile", "keyframes", "duplicates", "cures", "doctor", "lettering")
     ]
+    computing = ["numpy"]
+    if features != "builtin":
+        describing.append("rdtf.data.vgg")
+        computing.append("torch")
     return {
         "frames": {"the reading code": source("rdtf.pixels", *reading), **libraries},
         "facts": {
             "the describing code": source(*describing),
-            **{name: version(name) for name in ("numpy", "scipy")},
+            **{name: version(name) for name in computing},
         },
     }

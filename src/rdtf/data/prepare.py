@@ -184,7 +184,7 @@ def _find(sources: Sequence[Path], captions: Sequence[str]) -> _FoundAll:
 
 def _about(sources: Sequence[Path], found: _FoundAll, settings: PrepareSettings) -> dict[str, Any]:
     """All that a dataset depends on, in the parts of :data:`~rdtf.data.settings.PARTS`, JSON-able."""
-    versions = code_versions()
+    versions = code_versions(settings.features)
     parts = {name: {**settings.part(name), **versions.get(name, {})} for name in PARTS if name != "running"}
     words = hashlib.sha256()
     for item in found.items:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -26,6 +29,9 @@ class PrepareSettings(BaseModel):
         crop: ``content`` crops files to what is drawn in them.
         background: ``transparent`` clears opaque backgrounds of one colour.
         cluster_seed: of the clusterings.
+        features: what frames are clustered by: ``builtin``, or ``vgg16:`` and the beginning of the SHA-256 of the
+            weights, as :func:`choose_features` gives it.
+        weights: their file. Where it lies changes nothing in the dataset.
         time_limit: seconds of processor time that one file may take.
         memory_limit: MiB that decoding one file may take, beyond what frames of the wanted size need.
         workers: processes; None for one a core. Changes nothing in the dataset.
@@ -44,15 +50,19 @@ class PrepareSettings(BaseModel):
     crop: Literal["none", "content"] = "none"
     background: Literal["keep", "transparent"] = "keep"
     cluster_seed: int = Field(0, ge=0)
+    features: str = Field("builtin", pattern="^(builtin|vgg16:[0-9a-f]{16})$")
+    weights: Path | None = None
     time_limit: float = Field(30.0, gt=0)
     memory_limit: int = Field(1024, ge=64)
     workers: int | None = Field(None, ge=1)
     engine: Literal["local", "ray"] = "local"
 
     @model_validator(mode="after")
-    def _shares(self) -> PrepareSettings:
+    def _check(self) -> PrepareSettings:
         if min(self.splits) < 0 or abs(sum(self.splits) - 1) > 1e-6:
             raise ValueError(f"splits must be three shares that sum to 1, got {self.splits}")
+        if (self.features == "builtin") != (self.weights is None):
+            raise ValueError("weights belong to features=vgg16:HASH, and only to them")
         return self
 
     @field_validator("licenses")
@@ -74,13 +84,42 @@ class PrepareSettings(BaseModel):
 
 PARTS: dict[str, set[str]] = {
     "frames": {"size", "max_frames", "crop", "background"},
-    "facts": {"cluster_seed"},
+    "facts": {"cluster_seed", "features"},
     "rows": {"splits", "split_by", "seed", "licenses", "captions", "duplicates"},
     "limits": {"time_limit", "memory_limit"},
-    "running": {"workers", "engine"},
+    "running": {"workers", "engine", "weights"},
 }
 """Which settings each part of the work depends on; every setting is in one of them.
 
 ``frames`` is decoding, ``facts`` what is worked out from decoded frames, ``rows`` what needs no frames. A part is done
 again when a setting of it or of one before it changes. ``limits`` matter for the files that were refused by them.
 """
+
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.[a-z]+")
+
+
+def choose_features(spec: str) -> dict[str, Any]:
+    """The settings of a preparation for ``builtin`` or ``vgg16:FILE``.
+
+    Raises:
+        ValueError: another text, no such file, or one that is not of this network or was damaged.
+    """
+    if spec == "builtin":
+        return {"features": spec}
+    kind, _, name = spec.partition(":")
+    if kind != "vgg16" or not name:
+        raise ValueError(f"features are builtin, or vgg16:FILE with torchvision's weights of vgg16; got {spec!r}")
+    path = Path(name).expanduser().resolve()
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; it is to hold torchvision's weights of vgg16 (vgg16-397923af.pth)")
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        while part := stream.read(1 << 20):
+            digest.update(part)
+    promised = _HASH_IN_NAME.search(path.name)
+    if promised and not digest.hexdigest().startswith(promised[1]):
+        raise ValueError(f"{path} is damaged: its SHA-256 does not begin with {promised[1]}, as its name says it does")
+    from rdtf.data.vgg import load_vgg16  # torch takes longer to import than all else that is needed here
+
+    load_vgg16(path)
+    return {"features": f"vgg16:{digest.hexdigest()[:16]}", "weights": path}

@@ -96,6 +96,11 @@ class LatentCache:
         """How a changed copy differs from its sticker."""
         return Change.draw(record.id, version, record.flippable)
 
+    def looks(self, sticker: int) -> np.ndarray:
+        """``(n, d)`` float32: the latents of a sticker's frames, a row each, for comparing them."""
+        start, count = self._starts[sticker], self.num_frames[sticker]
+        return self._latents[start : start + count].reshape(count, -1).astype(np.float32)
+
     def clip(self, sticker: int, frames: Sequence[int], version: int) -> Tensor:
         """``(c, f, h, w)`` float32 latents of some frames of a version of a sticker."""
         rows = self._starts[sticker] + np.asarray(frames) + self.num_frames[sticker] * version

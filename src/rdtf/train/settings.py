@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rdtf.baselines import BASELINES
 from rdtf.curriculum import CURRICULA
+from rdtf.data.keyframes import Extraction
 from rdtf.diffusion.objective import Objective
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.presets import size_config
@@ -49,7 +50,8 @@ class TrainSettings(BaseModel):
         frames: most frames of a clip.
         short_clips: train on stills and on stickers with fewer than ``frames`` frames too, which the loss mask makes
             usable. Without, as in the paper's ablation without masks, every sticker gives ``frames`` frames.
-        cluster_share: share of clips made by feature clusters; the others take evenly spaced frames.
+        cluster_share: share of clips made of informative frames; the others take evenly spaced ones.
+        extraction: how informative frames are chosen, see :func:`rdtf.data.keyframes.extract_frames`.
         copies: changed copies of each sticker to train on beside it: moved, turned, scaled, some recoloured.
         text_drop: probability of hiding the caption. word_drop: probability of dropping each of its words.
         residual_to_known: let the network predict the difference to the cross-fade of the given frames.
@@ -90,6 +92,7 @@ class TrainSettings(BaseModel):
     frames: int = Field(8, ge=1, le=MAX_FRAMES)
     short_clips: bool = True
     cluster_share: float = Field(0.5, ge=0, le=1)
+    extraction: Extraction = "cluster-random"
     copies: int = Field(2, ge=0, le=16)
     text_drop: float = Field(0.1, ge=0, le=1)
     word_drop: float = Field(0.2, ge=0, le=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -114,6 +114,8 @@ class ClipSource:
             cluster_share=settings.cluster_share,
             copies=self.latents.copies,
             shorter=settings.short_clips,
+            extraction=settings.extraction,
+            looks=partial(self.latents.looks, sticker),
         )
         task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
         showable = np.asarray(record.coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
