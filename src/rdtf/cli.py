@@ -714,15 +714,31 @@ def evaluate(
     steps: Steps = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many clips.")] = None,
     seed: Seed = 0,
+    clip: Annotated[Path | None, typer.Option(help="Folder of a CLIP or Chinese-CLIP model.")] = None,
+    lpips: Annotated[Path | None, typer.Option(help="Folder with alexnet*.pth and alex.pth.")] = None,
+    fvd: Annotated[Path | None, typer.Option(help="I3D TorchScript file of StyleGAN-V.")] = None,
 ) -> None:
-    """Measure in-betweening and extension on held-out stickers, beside crossfade and nearest frame."""
+    """Measure on held-out stickers: frames filled in, beside what needs no model, and stickers made."""
     from rdtf.evaluate import evaluate as run
 
     with _plain_errors():
         result = run(
-            model, data, splits=split or ("val", "test"), samples=samples, steps=steps, limit=limit, seed=seed, out=out
+            model,
+            data,
+            splits=split or ("val", "test"),
+            samples=samples,
+            steps=steps,
+            limit=limit,
+            seed=seed,
+            clip=clip,
+            lpips=lpips,
+            fvd=fvd,
+            out=out,
         )
-    console.print(result.table())
+        for table in result.tables():
+            console.print(table)
+    for name, reason in result.left_out.items():
+        _say(f"Not measured: {name} ({reason})")
     _say(f"Wrote {out}")
 
 

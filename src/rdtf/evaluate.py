@@ -1,23 +1,38 @@
-"""Held-out measurement of the frame-exact tasks, always beside what needs no model at all."""
+"""Held-out measurement: frames that a model fills in, and stickers that it makes, beside what needs no model.
+
+:func:`score_frames` and :func:`score_generation` take clips as arrays and anything that fills or makes them;
+:func:`evaluate` does both for a saved model and a prepared dataset. docs/metrics.md says what each figure means.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from rdtf.data.dataset import StickerDataset
-from rdtf.metrics.fills import simple_fills
-from rdtf.metrics.frames import psnr
-from rdtf.pipeline import load_pipeline
-from rdtf.pixels import composite
+from rdtf.files import write_text
+from rdtf.metrics.clip_similarity import ClipScorer
+from rdtf.metrics.distance import frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
+from rdtf.metrics.estimate import Estimate, interval, mean_estimate, resamples
+from rdtf.metrics.fills import distance_to_known, flow_fill, has_flow, simple_fills
+from rdtf.metrics.frames import WHITE, check_given, frame_scores, psnr
+from rdtf.metrics.fvd import FEATURES, PROTOCOL, I3d
+from rdtf.metrics.lpips import Lpips, load_lpips
+from rdtf.metrics.memory import clip_vectors, memorisation
+from rdtf.metrics.motion import is_frozen, loop_seam, motion_energy
+from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.pixels import composite, premultiply, unpremultiply
 from rdtf.progress import bars
 
-WHITE = (255, 255, 255)
 PATTERNS = {
     "in-between": "10101010",
     "in-between, wide": "10010010",
@@ -25,31 +40,50 @@ PATTERNS = {
     "extend backward": "00011111",
     "from one image": "10000000",
 }
+FRAMES = 8
 MIN_CLIPS = 5
+MAX_TRAINING = 20_000
+"""Training stickers that made ones are compared with, spread evenly over the split."""
+TOGETHER = 16
+"""Stickers generated at once."""
+
+Fill = Callable[[Sequence[np.ndarray], np.ndarray, int], list[list[np.ndarray]]]
+"""Clips ``(n, h, w, 4)``, ``(n,)`` marks of the known frames and the number of the first clip (for seeds) to one or
+more filled samples of each clip."""
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """PSNR in dB of the unknown frames over white, mean over clips, and the standard error of the mean.
+    """How well unknown frames were filled, mean over clips with intervals over clips.
 
     Attributes:
-        model: of single samples. model_mean: of the mean of ``samples`` samples (what PSNR favours).
-        crossfade, nearest: of the known frames' cross-fade, and of repeating the nearest known frame.
-        margin: standard error of the model's difference to the crossfade.
+        pattern: 1 for given frames.
+        clips: number of clips.
+        methods: for ``model`` (single samples), ``mean of samples`` (what PSNR favours), ``crossfade``, ``nearest``
+            and, where OpenCV is there, ``flow``: each measure of :mod:`rdtf.metrics.frames`; one that is defined for
+            fewer than 2 clips is left out.
+        by_gap: PSNR over white by the distance to the nearest known frame.
+        over_crossfade: the model's PSNR over white less the crossfade's, paired by clip.
     """
 
     pattern: str
     clips: int
-    model: float
-    model_mean: float
-    crossfade: float
-    nearest: float
-    margin: float
+    methods: dict[str, dict[str, Estimate]]
+    by_gap: dict[str, dict[int, Estimate]]
+    over_crossfade: Estimate
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results by task, with the conditions they were measured under."""
+    """Results, with the conditions they were measured under.
+
+    Attributes:
+        frames: by task.
+        generation: by task (``text``, ``image and text``), what :func:`score_generation` says.
+        left_out: what was not measured, and why.
+        extractors: networks that looked, with hashes.
+        versions: of Python and packages.
+    """
 
     model: str
     data: str
@@ -58,16 +92,32 @@ class Evaluation:
     steps: int
     samples: int
     seed: int
-    tasks: dict[str, TaskResult]
+    frames: dict[str, TaskResult]
+    generation: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    extractors: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
-    def table(self) -> Table:
+    def tables(self) -> list[Table]:
         """For the terminal."""
-        table = Table("task", "given frames", "clips", "model", "mean of samples", "crossfade", "nearest")
-        table.title = f"PSNR (dB, over white) of unknown frames; {', '.join(self.splits)}; {self.samples} samples"
-        for name, r in self.tasks.items():
-            figures = [f"{value:.2f}" for value in (r.model, r.model_mean, r.crossfade, r.nearest)]
-            table.add_row(name, r.pattern, str(r.clips), *figures)
-        return table
+        methods = list(next(iter(self.frames.values())).methods)
+        frames = Table("task", "given frames", "clips", *methods, "model less crossfade")
+        frames.title = f"PSNR (dB, over white) of unknown frames; {', '.join(self.splits)}; {self.samples} samples"
+        for name, task in self.frames.items():
+            figures = [f"{task.methods[method]['psnr_white'].value:.2f}" for method in methods]
+            frames.add_row(name, task.pattern, str(task.clips), *figures, f"{task.over_crossfade:.2f}")
+        tables = [frames]
+        if self.generation:
+            made = Table("measure", *self.generation, title="Generation, 95 % intervals over clips")
+            names = list(dict.fromkeys(name for result in self.generation.values() for name in result))
+            for name in names:
+                made.add_row(name, *(_shown(result.get(name, "")) for result in self.generation.values()))
+            tables.append(made)
+        return tables
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, Estimate | float) else str(value)
 
 
 def evaluate(
@@ -79,80 +129,308 @@ def evaluate(
     samples: int = 4,
     limit: int | None = None,
     seed: int = 0,
+    clip: Path | None = None,
+    lpips: Path | None = None,
+    fvd: Path | None = None,
     out: Path | None = None,
 ) -> Evaluation:
-    """Measure in-betweening and extension on stickers that were kept out of training.
+    """Measure a model on stickers that were kept out of training.
 
-    Each sticker with at least 8 frames gives one clip of 8 evenly spaced frames; no caption is given.
+    Each sticker with at least 8 frames gives one clip of 8 evenly spaced frames. To fill frames no caption is given;
+    stickers are made, one each, for the captions of those that have one.
 
     Args:
-        samples: samples a clip, with seeds ``seed``, ``seed + 1``, ...
+        samples: samples a clip where frames are filled. Seeds count up from ``seed`` over clips and samples.
         limit: at most so many clips.
+        clip, lpips, fvd: local weights, see :class:`ClipScorer`, :func:`load_lpips` and :class:`I3d`.
         out: JSON file to write.
 
     Raises:
-        ValueError: fewer than 5 clips, or stickers of another size than the model's.
+        ValueError: fewer than 5 clips, too few for FVD, or stickers of another size than the model's.
     """
     pipe = load_pipeline(model)
-    clips, fingerprint = _clips(data, splits)
-    clips = clips[:limit]
+    clips, captions, fingerprint = _clips(data, splits)
+    clips, captions = clips[:limit], captions[:limit]
     if len(clips) < MIN_CLIPS:
         raise ValueError(f"{data}: {len(clips)} stickers of 8 or more frames in {', '.join(splits)}; need {MIN_CLIPS}")
     if clips[0].shape[1] != pipe.config.sample_size:
         raise ValueError(f"{data} is {clips[0].shape[1]} px, the model {pipe.config.sample_size} px; prepare it anew")
-    results = {}
+    named = [i for i, caption in enumerate(captions) if caption]
+    if fvd is not None and len(named) <= FEATURES:
+        raise ValueError(
+            f"FVD needs more than {FEATURES} held-out clips with captions, {data} has {len(named)}; leave it out"
+        )
+    scorers: dict[str, Any] = {"clip": ClipScorer(clip) if clip else None, "i3d": I3d(fvd) if fvd else None}
+    perceptual = load_lpips(lpips) if lpips else None
+    extractors = {}
+    if clip is not None:
+        extractors["clip"] = f"{clip.resolve().name} {_hash(sorted(clip.glob('*.safetensors')))}"
+    if lpips is not None:
+        extractors["lpips"] = f"0.1 on AlexNet {_hash(sorted(lpips.glob('*.pth')))}"
+    if fvd is not None:
+        extractors["fvd"] = f"{PROTOCOL} {scorers['i3d'].sha256}"
+
+    left_out = {} if has_flow() else {"flow": "optical flow needs OpenCV: pip install 'rdtf[metrics]'"}
+    generation: dict[str, dict[str, Any]] = {}
+    if len(named) < MIN_CLIPS:
+        left_out["generation"] = f"{len(named)} held-out stickers have captions and 8 frames; {MIN_CLIPS} are needed"
     with bars() as progress:
-        task = progress.add_task("Evaluating", total=len(PATTERNS) * len(clips), note="")
-        for name, pattern in PATTERNS.items():
-            known = np.array([mark == "1" for mark in pattern])
-            scores = []
-            for clip in clips:
-                given = {int(i): clip[i] for i in np.flatnonzero(known)}
-                drawn = pipe(
-                    [""] * samples, frames=given, num_frames=len(known), num_inference_steps=steps, seed=seed
-                ).stickers
-                scores.append(_scores(clip, known, [sticker.frames for sticker in drawn]))
-                progress.advance(task)
-            results[name] = _summary(pattern, scores)
+        total = len(PATTERNS) * len(clips) + 2 * len(named) * ("generation" not in left_out)
+        task = progress.add_task("Evaluating", total=total, note="")
+
+        def advance(count: int) -> None:
+            progress.advance(task, count)
+
+        fill = pipeline_fill(pipe, steps=steps, samples=samples, seed=seed)
+        frames = score_frames(fill, clips, lpips=perceptual, seed=seed, advance=advance)
+        if "generation" not in left_out:
+            real, words = [clips[i] for i in named], [captions[i] for i in named]
+            training = _training_vectors(data) if len(real) >= 20 else None
+            if training is None:
+                left_out["memorisation"] = f"{len(real)} held-out clips; 20 are needed"
+            for name, images in (("text", None), ("image and text", [clip[0] for clip in real])):
+                made = make_clips(pipe, words, images, steps=steps, seed=seed, advance=advance)
+                # Whatever else judges sets of made clips beside real ones is to be added to this result.
+                generation[name] = score_generation(
+                    made, real, captions=words, images=images, training=training, seed=seed, **scorers
+                )
     result = Evaluation(
-        str(model), str(data), fingerprint, tuple(splits), steps or pipe.config.steps, samples, seed, results
-    )
+        str(model), str(data), fingerprint, tuple(splits), steps or pipe.config.steps, samples, seed,
+        frames, generation, left_out, extractors, _versions(),
+    )  # fmt: skip
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+        write_text(out, json.dumps(asdict(result), indent=1))
     return result
 
 
-def _clips(data: Path, splits: Sequence[str]) -> tuple[list[np.ndarray], str]:
-    clips, fingerprint = [], ""
+def pipeline_fill(pipe: StickerPipeline, *, steps: int | None = None, samples: int = 1, seed: int = 0) -> Fill:
+    """Fill with a pipeline, without captions, several clips at once."""
+
+    def fill(clips: Sequence[np.ndarray], known: np.ndarray, first: int) -> list[list[np.ndarray]]:
+        filled: list[list[np.ndarray]] = []
+        together = max(1, TOGETHER // samples)
+        for start in range(0, len(clips), together):
+            given = [{int(i): clip[i] for i in np.flatnonzero(known)} for clip in clips[start : start + together]]
+            drawn = pipe(
+                [""] * len(given),
+                frames=given,
+                num_frames=len(known),
+                num_inference_steps=steps,
+                num_stickers_per_prompt=samples,
+                seed=seed + (first + start) * samples,
+            ).stickers
+            filled += [[s.frames for s in drawn[i : i + samples]] for i in range(0, len(drawn), samples)]
+        return filled
+
+    return fill
+
+
+def make_clips(
+    pipe: StickerPipeline,
+    captions: Sequence[str],
+    images: Sequence[np.ndarray] | None = None,
+    *,
+    frames: int = FRAMES,
+    steps: int | None = None,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda count: None,
+) -> list[np.ndarray]:
+    """One clip a caption, where ``images`` are given with them as first frames. Seeds count up."""
+    made: list[np.ndarray] = []
+    for start in range(0, len(captions), TOGETHER):
+        words = captions[start : start + TOGETHER]
+        given = None if images is None else [{0: image} for image in images[start : start + TOGETHER]]
+        drawn = pipe(words, frames=given, num_frames=frames, num_inference_steps=steps, seed=seed + start).stickers
+        made += [sticker.frames for sticker in drawn]
+        advance(len(words))
+    return made
+
+
+def score_frames(
+    fill: Fill,
+    clips: Sequence[np.ndarray],
+    *,
+    patterns: Mapping[str, str] = PATTERNS,
+    lpips: Lpips | None = None,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda count: None,
+) -> dict[str, TaskResult]:
+    """Score whatever fills frames, on unknown frames only, beside crossfade, nearest frame and optical flow.
+
+    Args:
+        fill: gets whole clips and must use their known frames only.
+        clips: ``(n, h, w, 4)`` uint8, as long as the patterns; 2 or more.
+        seed: of the intervals.
+
+    Raises:
+        ValueError: fewer than 2 clips, or a given frame came back changed.
+    """
+    results = {}
+    for name, pattern in patterns.items():
+        known = np.array([mark == "1" for mark in pattern])
+        rows: dict[str, list[dict[str, float]]] = {}
+        gaps: dict[str, list[dict[int, float]]] = {}
+        for start in range(0, len(clips), TOGETHER):
+            part = clips[start : start + TOGETHER]
+            for number, (clip, samples) in enumerate(zip(part, fill(part, known, start), strict=True), start):
+                for sample in samples:
+                    try:
+                        check_given(sample, clip, known)
+                    except ValueError as error:
+                        raise ValueError(f"{name}, clip {number}: {error}") from error
+                mean = np.mean([premultiply(sample).astype(np.float64) for sample in samples], axis=0)
+                methods = {
+                    "model": samples,
+                    "mean of samples": [unpremultiply(np.rint(mean).astype(np.uint8))],
+                    **{fill_name: [filled] for fill_name, filled in simple_fills(clip, known).items()},
+                    **({"flow": [flow_fill(clip, known)]} if has_flow() else {}),
+                }
+                for method, made in methods.items():
+                    scored = [_frame_scores(one, clip, known, lpips) for one in made]
+                    rows.setdefault(method, []).append(_mean_scores(scored))
+                    gaps.setdefault(method, []).append(_mean_scores([_by_gap(one, clip, known) for one in made]))
+            advance(len(part))
+        over = [a["psnr_white"] - b["psnr_white"] for a, b in zip(rows["model"], rows["crossfade"], strict=True)]
+        results[name] = TaskResult(
+            pattern,
+            len(clips),
+            {method: _estimates(scores, seed) for method, scores in rows.items()},
+            {method: _estimates(scores, seed) for method, scores in gaps.items()},
+            mean_estimate(over, seed),
+        )
+    return results
+
+
+def _frame_scores(made: np.ndarray, truth: np.ndarray, known: np.ndarray, lpips: Lpips | None) -> dict[str, float]:
+    scores = frame_scores(made, truth, known)
+    if lpips is not None:
+        scores["lpips"] = float(lpips.of_frames(made[~known], truth[~known]).mean())
+    return scores
+
+
+def _by_gap(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> dict[int, float]:
+    away = distance_to_known(known)
+    return {
+        int(gap): psnr(composite(made[away == gap], WHITE), composite(truth[away == gap], WHITE))
+        for gap in np.unique(away[away > 0])
+    }
+
+
+def _mean_scores(scores: Sequence[dict[Any, float]]) -> dict[Any, float]:
+    return {key: float(np.mean([s[key] for s in scores])) for key in scores[0]}
+
+
+def _estimates(scores: Sequence[dict[Any, float]], seed: int) -> dict[Any, Estimate]:
+    found = {}
+    for key in scores[0]:
+        values = np.array([s[key] for s in scores])
+        if np.isfinite(values).sum() >= 2:  # a fringe, for one, needs a soft edge
+            found[key] = mean_estimate(values[np.isfinite(values)], seed)
+    return found
+
+
+def score_generation(
+    made: Sequence[np.ndarray],
+    real: Sequence[np.ndarray],
+    *,
+    captions: Sequence[str] | None = None,
+    images: Sequence[np.ndarray] | None = None,
+    training: np.ndarray | None = None,
+    clip: ClipScorer | None = None,
+    i3d: I3d | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score made stickers beside the real ones they were made for.
+
+    Args:
+        made, real: as many clips ``(n, h, w, 4)`` uint8 each, in the same order; ``n`` at least 2.
+        captions: what each was made for; asked for by ``clip``.
+        images: first frames that were given.
+        training: vectors of training clips (:func:`~rdtf.metrics.memory.clip_vectors`).
+
+    Returns:
+        By name an :class:`Estimate`, a float or a whole number. ``real ...`` beside a figure is the same of the real
+        clips: its ceiling or its measure.
+
+    Raises:
+        ValueError: sets of unlike sizes, fewer than 2 clips, or too few for a measure that was asked for.
+    """
+    if len(made) != len(real):
+        raise ValueError(f"{len(made)} made clips for {len(real)} real ones; there must be one for each")
+    scores: dict[str, Any] = {"clips": len(made)}
+    energy = {name: np.array([motion_energy(c) for c in clips]) for name, clips in (("made", made), ("real", real))}
+    scores["motion energy"] = mean_estimate(energy["made"], seed)
+    scores["real motion energy"] = mean_estimate(energy["real"], seed)
+    if energy["real"].any():
+        scores["motion energy, made / real"] = _ratio(energy["made"], energy["real"], seed)
+    for prefix, clips in (("", made), ("real ", real)):
+        scores[f"{prefix}frozen clips"] = mean_estimate([float(is_frozen(c)) for c in clips], seed)
+        seams = np.array([loop_seam(c) for c in clips])
+        if np.isfinite(seams).sum() >= 2:
+            scores[f"{prefix}loop seam"] = mean_estimate(seams[np.isfinite(seams)], seed)
+    if training is not None:
+        found = memorisation(clip_vectors(made), clip_vectors(real), training, seed)
+        scores["distance to training"] = found.made
+        scores["real distance to training"] = found.held_out
+        scores["uncommonly close to training"] = found.close
+        scores["training clips"] = len(training)
+    if clip is not None and captions is not None:
+        for prefix, clips in (("", made), ("real ", real)):
+            pairs = zip(captions, clips, strict=True)
+            scores[f"{prefix}CLIP similarity"] = mean_estimate([clip.clipsim(c, f) for c, f in pairs], seed)
+    if clip is not None and images is not None:
+        for prefix, clips in (("", made), ("real ", real)):
+            # Of the frames after the given one: that it is like itself says nothing.
+            likeness = [clip.image_similarity(i, f[1:]) for i, f in zip(images, clips, strict=True)]
+            scores[f"{prefix}image similarity"] = mean_estimate(likeness, seed)
+    if i3d is not None:
+        a, b = i3d.features(real), i3d.features(made)
+        scores["FVD"] = frechet_distance(a, b)
+        scores["FVD (unbiased MMD)"] = unbiased_mmd(a, b, seed=seed)
+        half = len(a) // 2
+        if half > FEATURES:
+            scores[f"FVD floor, {half} against {half} real"] = frechet_floor(a, half, seed)
+        if len(a) >= 5 * (FEATURES + 1):
+            scores["FVD extrapolated"] = frechet_extrapolated(a, b, seed)
+    return scores
+
+
+def _ratio(above: np.ndarray, below: np.ndarray, seed: int) -> Estimate:
+    """Ratio of means, both sets drawn anew for the interval."""
+    draws = [resamples(len(x), seed, f"ratio {i}") @ x / len(x) for i, x in enumerate((above, below))]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = draws[0] / draws[1]
+    low, high = interval(ratios[np.isfinite(ratios)])
+    return Estimate(float(above.mean() / below.mean()), low, high, min(len(above), len(below)))
+
+
+def _clips(data: Path, splits: Sequence[str]) -> tuple[list[np.ndarray], list[str], str]:
+    clips, captions, fingerprint = [], [], ""
     for split in splits:
         dataset = StickerDataset(data, split)
         fingerprint = dataset.fingerprint
         for i in range(len(dataset)):
-            count = dataset.record(i).num_frames
-            if count >= 8:
-                clips.append(dataset.frames(i)[np.arange(8) * count // 8])
-    return clips, fingerprint
+            record = dataset.record(i)
+            if (count := record.num_frames) >= FRAMES:
+                clips.append(dataset.frames(i)[np.arange(FRAMES) * count // FRAMES])
+                captions.append(record.caption)
+    return clips, captions, fingerprint
 
 
-def _scores(clip: np.ndarray, known: np.ndarray, samples: Sequence[np.ndarray]) -> dict[str, float]:
-    def unknown(frames: np.ndarray) -> np.ndarray:
-        return composite(frames[~known], WHITE)
-
-    truth = unknown(clip)
-    fills = simple_fills(clip, known)
-    drawn = [unknown(sample) for sample in samples]
-    mean = np.rint(np.mean(drawn, axis=0)).astype(np.uint8)
-    return {
-        "model": float(np.mean([psnr(picture, truth) for picture in drawn])),
-        "model_mean": psnr(mean, truth),
-        "crossfade": psnr(unknown(fills["crossfade"]), truth),
-        "nearest": psnr(unknown(fills["nearest"]), truth),
-    }
+def _training_vectors(data: Path) -> np.ndarray:
+    training = StickerDataset(data, "train")
+    count = min(len(training), MAX_TRAINING)
+    return clip_vectors(training.frames(i * len(training) // count) for i in range(count))
 
 
-def _summary(pattern: str, scores: list[dict[str, float]]) -> TaskResult:
-    mean = {key: float(np.mean([s[key] for s in scores])) for key in scores[0]}
-    difference = [s["model"] - s["crossfade"] for s in scores]
-    margin = float(np.std(difference, ddof=1) / np.sqrt(len(scores)))
-    return TaskResult(pattern, len(scores), margin=margin, **mean)
+def _hash(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    packages = ("rdtf", "torch", "numpy", "diffusers", "scipy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
