@@ -17,7 +17,7 @@ from torch import Tensor
 from rdtf.baselines import TunedDFGN
 from rdtf.codec import Codec
 from rdtf.diffusion.guidance import GuidancePass, guidance_passes
-from rdtf.diffusion.objective import Scheduler, noised_at, scheduler_output, set_steps
+from rdtf.diffusion.objective import TRAIN_TIMESTEPS, Scheduler, noised_at, scheduler_output, set_steps
 from rdtf.model import DFGN
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.pixels import fit, to_frames, to_tensor
@@ -200,8 +200,8 @@ class StickerPipeline(DiffusionPipeline):
         }
 
         set_steps(self.scheduler, steps, self.device)
-        latents = noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
-        for done, timestep in enumerate(self.scheduler.timesteps):
+        latents, timesteps = self._beginning(noise, known_video, known, generators)
+        for done, timestep in enumerate(timesteps):
             # Given frames stand in the noisy clip too, at the step's noise level, as they did in training.
             given = noised_at(self.scheduler, known_video, noise, timestep)
             latents = torch.where(known[:, None, :, None, None], given, latents)
@@ -217,8 +217,25 @@ class StickerPipeline(DiffusionPipeline):
                 extra = {"eta": self.config.eta, "variance_noise": self._fresh_noise(generators, shape)}
             latents = self.scheduler.step(velocity, timestep, latents, **extra).prev_sample
             if callback is not None:
-                callback(done + 1, len(self.scheduler.timesteps))
+                callback(done + 1, len(timesteps))
         return torch.where(known[:, None, :, None, None], known_video, latents)
+
+    def _beginning(
+        self, noise: Tensor, known_video: Tensor, known: Tensor, generators: list[torch.Generator]
+    ) -> tuple[Tensor, Tensor]:
+        """What sampling begins with, and the timesteps that it goes through."""
+        latents, timesteps = noise * getattr(self.scheduler, "init_noise_sigma", 1.0), self.scheduler.timesteps
+        tuning = self.dfgn.tuning if isinstance(self.dfgn, TunedDFGN) else None
+        if tuning is None or not known.any(1).all():
+            return latents, timesteps
+        images = known_video[torch.arange(len(known), device=known.device), :, known.int().argmax(1)]
+        priors = [tuning.prior(image, generator) for image, generator in zip(images, generators, strict=True)]
+        signals = [prior for prior in priors if prior is not None]
+        if not signals:
+            return latents, timesteps
+        timesteps = timesteps[timesteps <= max(tuning.start_level * TRAIN_TIMESTEPS, float(timesteps.min()))]
+        frames = torch.stack(signals)[:, :, None].expand_as(noise)
+        return noised_at(self.scheduler, frames, noise, timesteps[0]), timesteps
 
     def _fresh_noise(self, generators: list[torch.Generator], shape: torch.Size) -> Tensor:
         return torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(self.device)

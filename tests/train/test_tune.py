@@ -19,7 +19,11 @@ from rdtf.train.settings import TrainSettings, recipe_settings
 from rdtf.train.verify import RunState, run_differences
 from tests.train.test_loop import CrashError, after, crash, settings
 
-TUNES: dict[str, dict[str, Any]] = {"lora": {"rank": 2}}
+TUNES: dict[str, dict[str, Any]] = {
+    "lora": {"rank": 2},
+    "customize-a-video": {"rank": 2, "absorb": 0.5},
+    "simda": {},
+}
 
 
 @pytest.fixture(scope="module")

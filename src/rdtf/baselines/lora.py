@@ -49,7 +49,7 @@ class LoRA(Tuning):
 
     def merge(self) -> nn.Module:
         """``W0 + B A`` becomes the weight."""
-        fold_lora(self.network, lambda name: True)
+        fold_lora(self.network, lambda layer: True)
         self.clips.forget()
         return self.network
 
@@ -65,16 +65,20 @@ def add_lora(network: nn.Module, names: Sequence[str], rank: int) -> None:
     peft.inject_adapter_in_model(config, network)
 
 
-def fold_lora(network: nn.Module, keep: Callable[[str], bool]) -> None:
-    """Put the plain layers back: with the residual added where ``keep`` says so of the layer's name, without it in the
+def lora_layers(network: nn.Module) -> dict[str, Any]:
+    """peft's LoRA layers by name."""
+    kind = _peft().tuners.lora.LoraLayer
+    return {name: module for name, module in network.named_modules() if isinstance(module, kind)}
+
+
+def fold_lora(network: nn.Module, keep: Callable[[Any], bool]) -> None:
+    """Put the plain layers back: with the residual added where ``keep`` says so of the LoRA layer, without it in the
     other places.
     """
-    layers = _peft().tuners.lora.LoraLayer
-    for name, module in list(network.named_modules()):
-        if isinstance(module, layers):
-            if keep(name):
-                module.merge()
-            network.set_submodule(name, module.get_base_layer())
+    for name, layer in lora_layers(network).items():
+        if keep(layer):
+            layer.merge()
+        network.set_submodule(name, layer.get_base_layer())
     del network.peft_config
 
 

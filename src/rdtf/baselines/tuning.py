@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -20,6 +21,10 @@ from rdtf.baselines.clip import CurrentClips
 _CLASSES = {
     "full": "Full",
     "lora": "LoRA",
+    "customize-a-video": "CustomizeAVideo",
+    "i2v-adapter": "I2VAdapter",
+    "simda": "SimDA",
+    "motion-modules": "MotionModules",
 }
 BASELINES = tuple(_CLASSES)
 """Names for :func:`attach`; each has a file of its own, of this name."""
@@ -74,6 +79,19 @@ class Tuning(ABC):
 
     def advance(self, progress: float) -> None:  # noqa: B027 (most methods have one stage)
         """Told before each step how much of the training is done, 0 to 1; for methods with several stages."""
+
+    @property
+    def start_level(self) -> float:
+        """The noise level that sampling from a given frame starts at, in 0..1."""
+        return 1.0
+
+    def prior(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"] | None:
+        """What every frame is taken to be where sampling from a given frame starts, noise added; None for noise alone.
+
+        Args:
+            image: latents of the first given frame.
+        """
+        return None
 
     def state_dict(self) -> dict[str, Tensor]:
         """The method's own parameters."""
