@@ -47,7 +47,8 @@ class CustomizeAVideo(Tuning):
         self._absorber = [layers[name] for name, temporal in targets.items() if not temporal]
         self._temporal = [layers[name] for name, temporal in targets.items() if temporal]
         assert bypasses
-        self.network.register_forward_pre_hook(self._switch)
+        for layer in self._absorber:  # not the network: a caption's keys and values are made before its pass
+            layer.register_forward_pre_hook(self._switch)
 
     @property
     def stills_only(self) -> bool:
@@ -70,14 +71,10 @@ class CustomizeAVideo(Tuning):
                 for parameter in adapter_parameters(layer):
                     parameter.requires_grad_(trained)
 
-    def _switch(self, network: nn.Module, _args: Any) -> None:
-        """A forward hook: the absorber is part of training and of nothing else."""
-        changed = False
-        for layer in self._absorber:
-            if layer.disable_adapters == network.training:
-                layer.enable_adapters(network.training)
-                changed = True
-        if changed:
+    def _switch(self, layer: Any, _args: Any) -> None:
+        """A forward hook of the absorber's layers: they are part of training and of nothing else."""
+        if layer.disable_adapters == self.network.training:
+            layer.enable_adapters(self.network.training)
             self._mark()
 
     def merge(self) -> nn.Module:

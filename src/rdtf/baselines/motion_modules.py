@@ -53,7 +53,8 @@ class MotionModule(nn.Module):
         """``n = b * f``; padded frames are no keys."""
         clips, (_, channels, height, width) = self.clips.now, x.shape
         # Each frame is normalised on its own, as in AnimateDiff's own code.
-        tokens = self.proj_in(rearrange(self.norm(x), "(b f) c h w -> (b h w) f c", f=clips.frames))
+        # Contiguous, for torch's way back through it crashes on channels-last input that needs no gradient itself.
+        tokens = self.proj_in(rearrange(self.norm(x.contiguous()), "(b f) c h w -> (b h w) f c", f=clips.frames))
         hidden = torch.zeros(clips.valid.shape, device=x.device).masked_fill(~clips.valid, float("-inf"))
         bias = hidden.repeat_interleave(height * width, 0)[:, None, None, :]
         position = sinusoids(clips.frames, channels).to(tokens)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from torch import Tensor
+from torch import Tensor, nn
 
 from rdtf.baselines.tuning import attach
 from rdtf.model import DFGN
@@ -53,7 +53,10 @@ class TunedDFGN(ModelMixin, ConfigMixin):
         """As of diffusers, with the weights laid out as in :meth:`rdtf.model.DFGN.from_pretrained`."""
         tuned = super().from_pretrained(*args, **kwargs)
         tuned.load_state_dict({name: tensor.clone() for name, tensor in tuned.state_dict().items()}, assign=True)
-        return tuned.to(memory_format=torch.channels_last)
+        for module in tuned.modules():
+            if isinstance(module, nn.Conv2d):  # others, of three dimensions, have no such layout
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return tuned
 
     def text_context(self, states: Tensor, mask: Tensor) -> TextContext:
         """As the network's own."""
