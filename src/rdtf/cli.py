@@ -478,6 +478,24 @@ def train_codec(
     console.print(report)
 
 
+@app.command()
+def train_judge(
+    out: Annotated[Path, typer.Argument(help="The new judge's folder.")],
+    minutes: Annotated[float, typer.Option(help="Training time.")] = 20.0,
+    features: Annotated[int, typer.Option(min=2, max=64, help="Numbers in a feature.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, stickers and damages.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Train a judge of sticker clips, for FD-sticker and text agreement, on the built-in world."""
+    from rdtf.train.judge import JudgeTrainSettings
+    from rdtf.train.judge import train_judge as run
+
+    with _plain_errors():
+        values = {"minutes": minutes, "features": features, "seed": seed, "threads": threads}
+        report = run(out, JudgeTrainSettings.model_validate(values))
+    console.print(report)
+
+
 Model = Annotated[Path, typer.Argument(help="A run's folder or a saved pipeline's.")]
 Caption = Annotated[str, typer.Argument(help="What to show, in words.")]
 Out = Annotated[str, typer.Option("--out", "-o", help=".webp, .png/.apng, .gif, .sheet.png, or a folder of PNGs.")]

@@ -30,6 +30,8 @@ NONE = "none"
 STILL = "still"  # the action of single frames
 STYLES = ("outlined", "flat")  # dark outlines and full colours; or no outlines, no blush, pastel colours
 MAX_FRAMES = 40
+RESERVED_SEED = 2**63
+"""From here on, seeds of worlds belong to the judge: what trains or measures a generator is drawn below."""
 SOURCE = "built-in world"
 LICENSE = "CC0-1.0"
 
@@ -118,14 +120,20 @@ def _index(field: str, name: str, names: tuple[str, ...]) -> int:
 
 
 def draw_sticker(
-    seed: int, index: int, *, size: int = 64, vocabulary: Vocabulary = FULL, style: str = "outlined"
+    seed: int,
+    index: int,
+    *,
+    size: int = 64,
+    vocabulary: Vocabulary = FULL,
+    style: str = "outlined",
+    min_frames: int = 1,
 ) -> Sticker:
     """Sticker ``index`` of the world ``seed``: ``size`` x ``size`` pixels, 1 to 40 frames, with durations.
 
     A pure function: the same arguments give the same pixels and words. ``attributes`` holds ``body``,
     ``colour``, ``expression``, ``accessory``, ``prop``, ``action`` (``still`` for a single frame), ``frames``,
     ``loops`` (the last frame leads back to the first) and ``held_out``. In another of :data:`STYLES` it has the same
-    attributes, words and motion.
+    attributes, words and motion. What would be shorter is drawn with ``min_frames`` frames.
 
     Raises:
         ValueError: a seed or index outside 0 to 2**64 - 1, a size below 16, or an unknown style.
@@ -135,7 +143,7 @@ def draw_sticker(
     rng = np.random.Generator(np.random.Philox(key=[seed, index]))
     body = _pick(rng, vocabulary.bodies)
     colour = _pick(rng, vocabulary.colours)
-    frames = _frame_count(rng)
+    frames = max(_frame_count(rng), min_frames)
     action = _pick(rng, vocabulary.actions)
     fitting = ACTIONS[action].expressions if frames > 1 else None
     expressions = [e for e in vocabulary.expressions if fitting is None or e in fitting]
@@ -318,7 +326,7 @@ def write_world(
 
     Args:
         out: the folder; new, empty, or an earlier world.
-        count: how many stickers. ``seed``: of which world.
+        count: how many stickers. ``seed``: of which world, below :data:`RESERVED_SEED`.
         size: width and height in pixels.
         format: ``webp`` (lossless), ``apng`` or ``gif`` (hard edges).
         vocabulary: ``full`` or ``small``.
@@ -336,6 +344,8 @@ def write_world(
         raise ValueError(f"count and workers must be at least 1, got {count} and {workers}")
     if format not in _ENDINGS:
         raise ValueError(f"unknown format {format!r}; choose from {', '.join(_ENDINGS)}")
+    if seed >= RESERVED_SEED:
+        raise ValueError(f"seeds from {RESERVED_SEED} on are the judge's own; choose a smaller one than {seed}")
     names = vocabulary_named(vocabulary)
     if style not in STYLES:
         raise ValueError(f"unknown style {style!r}; choose from {', '.join(STYLES)}")

@@ -1,0 +1,348 @@
+"""Training of the judge on stickers of the built-in world that nothing else ever sees."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from rdtf.data.distort import DAMAGES
+from rdtf.data.world import FULL, RESERVED_SEED, STILL, draw_sticker
+from rdtf.judge import MAX_FRAMES, Judge, JudgeConfig, agreement, load_judge, to_video
+from rdtf.pixels import fit
+from rdtf.progress import bars
+from rdtf.rng import numpy_rng
+from rdtf.sheets import contact_sheet
+from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
+from rdtf.train.optim import lr_factor, make_optimizers
+
+TOLD = ("blur", "noise", "shuffle", "freeze")
+"""Damages whose level the judge is trained to tell; the others of ``DAMAGES`` stay unseen, for its proof."""
+HELD_OUT_SEED = RESERVED_SEED + 2**62
+"""World that reports are measured on. Trainings use the seeds from ``RESERVED_SEED`` up to here."""
+STATISTICS_SEED = HELD_OUT_SEED + 1
+"""World that features are normalised over."""
+WEIGHTS = {"body": 1.0, "colour": 1.0, "action": 1.0, "expression": 0.5, "accessory": 0.5, "prop": 0.5}
+DAMAGE_WEIGHT = 6.0
+VIEWS = 4  # of each sticker in a batch: drawing costs as much as looking
+SIZES = (64, 64, 48, 32)  # that stickers are drawn in
+USUAL_FRAMES = 8  # half of the batches have so many
+READABLE = 0.5  # up to this level of shuffle and freeze, what a clip does can be asked
+WARM_UP = 50
+EMA_DECAY = 0.998
+SLIGHT = 0.15
+SHEET_ROWS = 12
+
+
+class JudgeTrainSettings(BaseModel):
+    """What ``train_judge`` does.
+
+    Attributes:
+        minutes: length of the training by the clock; the learning rate follows it.
+        steps: length in steps instead, if given.
+        batch: clips per step, four of each sticker.
+        features: numbers in a feature.
+        learning_rate: peak rate of AdamW.
+        muon_rate: peak rate of Muon, which the hidden layers are trained with.
+        seed: of weights, of the world drawn from (seeds from ``world.RESERVED_SEED`` on), and of damages.
+        held_out: stickers that the report measures; of a world that no training sees.
+        precision: ``auto`` takes bf16 autocast where it is measured to be faster on this processor.
+        threads: of torch; its own default if not given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    minutes: float = Field(20.0, gt=0)
+    steps: int | None = Field(None, ge=1)
+    batch: int = Field(32, ge=2, multiple_of=VIEWS)
+    features: int = Field(32, ge=2, le=64)
+    learning_rate: float = Field(3e-3, gt=0)
+    muon_rate: float = Field(0.02, gt=0)
+    seed: int = Field(0, ge=0, lt=2**62)
+    held_out: int = Field(1000, ge=2)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: int | None = Field(None, ge=1)
+
+
+class JudgeReport(BaseModel):
+    """What was trained and how good it is; ``report.json`` beside the weights.
+
+    Attributes:
+        digest: of the saved judge, see ``Judge.digest``.
+        accuracy: share of held-out stickers whose attribute is told, 8 frames each.
+        accuracy_blurred: the same under a slight blur (level 0.15).
+        damage_error: mean absolute error of the level, at levels drawn evenly from [0, 1].
+    """
+
+    command: str
+    settings: JudgeTrainSettings
+    parameters: int
+    digest: str
+    steps: int
+    clips_seen: int
+    seconds: float
+    stopped_early: bool
+    final_loss: float
+    accuracy: dict[str, float]
+    accuracy_blurred: dict[str, float]
+    damage_error: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A batch and what is true of it.
+
+    Attributes:
+        video: ``(b, f, 4, s, s)`` as from ``judge.to_video``.
+        labels: for each attribute ``(b,)`` indices of names, -1 where it cannot be told.
+        levels: ``(b, kinds)`` of damage in [0, 1].
+    """
+
+    video: Tensor
+    labels: dict[str, Tensor]
+    levels: Tensor
+
+
+def attribute_names() -> dict[str, tuple[str, ...]]:
+    """The attributes of the built-in world with all their names; ``still`` is an action."""
+    return {
+        "body": FULL.bodies,
+        "colour": FULL.colours,
+        "action": (*FULL.actions, STILL),
+        "expression": FULL.expressions,
+        "accessory": FULL.accessories,
+        "prop": FULL.props,
+    }
+
+
+def draw_lesson(settings: JudgeTrainSettings, config: JudgeConfig, step: int) -> Lesson:
+    """The batch of a step: clips of one length, moved and scaled a little, most of them damaged in one or two ways."""
+    rng = numpy_rng(settings.seed, step, "judge/data")
+    count = USUAL_FRAMES if rng.random() < 0.5 else int(rng.integers(1, MAX_FRAMES + 1))
+    clips, labels, levels = [], [], []
+    for i in range(settings.batch // VIEWS):
+        index = step * (settings.batch // VIEWS) + i
+        size = SIZES[rng.integers(len(SIZES))]
+        sticker = draw_sticker(RESERVED_SEED + settings.seed, index, size=size, min_frames=count)
+        for _ in range(VIEWS):
+            clip, damage = _damage(sticker.frames[_pick_frames(len(sticker), count, rng)], config.damages, rng)
+            level = dict(zip(config.damages, damage, strict=True))
+            told = {key: config.names[key].index(str(sticker.attributes[key])) for key in config.names}
+            if count == 1:
+                told["action"] = config.names["action"].index(STILL)
+            elif max(level.get("shuffle", 0), level.get("freeze", 0)) > READABLE:
+                told["action"] = -1
+            clips.append(_place(clip, config.size, rng))
+            labels.append(told)
+            levels.append(damage)
+    return Lesson(
+        to_video(clips, config.size),
+        {key: torch.tensor([told[key] for told in labels]) for key in config.names},
+        torch.from_numpy(np.array(levels, np.float32)),
+    )
+
+
+def _pick_frames(total: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """``count`` frames in order, evenly spaced over the whole of a sticker or over a part."""
+    if count == 1:
+        return rng.integers(total, size=1)
+    span = total if rng.random() < 0.5 else int(rng.integers(count, total + 1))
+    return rng.integers(total - span + 1) + np.arange(count) * span // count
+
+
+def _place(clip: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """The clip in a square of ``size`` pixels, half of the time shrunk to no less than 70 % and put anywhere in it."""
+    room = int(rng.integers(round(0.3 * size) + 1)) if rng.random() < 0.5 else 0
+    top, left = rng.integers(room + 1, size=2)
+    return np.pad(fit(clip, size - room), ((0, 0), (top, room - top), (left, room - left), (0, 0)))
+
+
+def _damage(clip: np.ndarray, kinds: tuple[str, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A quarter of the clips as they are, half with one kind of damage, a quarter with two; many slight."""
+    levels = np.zeros(len(kinds))
+    for which in rng.permutation(len(kinds))[: rng.choice(3, p=(0.25, 0.5, 0.25))]:
+        kind = kinds[which]
+        if len(clip) == 1 and kind in ("shuffle", "freeze"):
+            continue
+        level = float(rng.random() ** 1.5)
+        clip = DAMAGES[kind](clip, level, rng)
+        if kind == "shuffle":  # frames move in whole numbers, and one alone does not
+            moved = round(level * len(clip))
+            level = moved / len(clip) if moved > 1 else 0.0
+        elif kind == "freeze":
+            level = round(level * (len(clip) - 1)) / (len(clip) - 1)
+        levels[which] = level
+    return clip, levels
+
+
+def lesson_loss(judge: Judge, lesson: Lesson) -> Tensor:
+    """Cross-entropy of the attributes and squared error of the levels, weighted; each clip counts the same."""
+    _, logits, damage = judge(lesson.video)
+    loss = DAMAGE_WEIGHT * F.mse_loss(damage.float().sigmoid(), lesson.levels)
+    for key, values in logits.items():
+        told = lesson.labels[key] >= 0
+        each = F.cross_entropy(values.float(), lesson.labels[key].clamp(min=0), reduction="none", label_smoothing=0.02)
+        loss = loss + WEIGHTS[key] * (each * told).sum() / max(1, int(told.sum()))
+    return loss
+
+
+def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
+    """Train a judge on the built-in world and measure it on stickers of a world of its own.
+
+    Writes into ``out``: ``config.json``, ``model.safetensors`` (float16), ``report.json``, ``right.png`` and
+    ``wrong.png`` with stickers that it told right and wrong. Ctrl-C ends the training early; what there is by then is
+    measured and saved.
+
+    Raises:
+        ValueError: a loss that is not finite (nothing is written then).
+    """
+    started = time.monotonic()
+    keep_freed_memory()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    if settings.precision == "auto":
+        fast = bf16_is_faster(torch.device("cpu"))
+        settings = settings.model_copy(update={"precision": "bf16" if fast else "fp32"})
+    torch.manual_seed(settings.seed)
+    config = JudgeConfig(features=settings.features, names=attribute_names(), damages=TOLD)
+    judge = Judge(config)
+    average = deepcopy(judge)
+    optimizers = make_optimizers(
+        judge.named_parameters(),
+        muon=True,
+        lr=settings.learning_rate,
+        muon_lr=settings.muon_rate,
+        weight_decay=0.01,
+        bf16=settings.precision == "bf16",
+    )
+
+    step, smooth, stopped_early = 0, math.nan, False
+    begin = time.monotonic()
+    with bars() as progress:
+        bar = progress.add_task("Judge", total=1000, note="")
+        try:
+            while (part := _progress(settings, step, time.monotonic() - begin)) < 1:
+                for optimizer in optimizers:
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["base_lr"] * lr_factor(step, part, warm_up=WARM_UP, decay=True)
+                lesson = draw_lesson(settings, config, step)
+                with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+                    objective = lesson_loss(judge, lesson)
+                loss = _train_step(judge, optimizers, objective)
+                step += 1
+                with torch.no_grad():
+                    for slow, quick in zip(average.parameters(), judge.parameters(), strict=True):
+                        slow.lerp_(quick, 1 - min(EMA_DECAY, step / (9 + step)))
+                smooth = loss if step == 1 else smooth + max(0.02, 1 / step) * (loss - smooth)
+                progress.update(bar, completed=int(1000 * part), note=f"step {step}, loss {smooth:.3f}")
+            progress.update(bar, completed=1000)
+        except KeyboardInterrupt:
+            stopped_early = True
+
+    average.eval()
+    features = average.features(drawn_clips(settings.held_out, STATISTICS_SEED)[0])
+    average.mean.copy_(torch.from_numpy(features.mean(0)))
+    average.deviation.copy_(torch.from_numpy(features.std(0) + 1e-3))
+    average.save(out)
+    judge = load_judge(out)
+
+    clips, attributes = drawn_clips(settings.held_out, HELD_OUT_SEED)
+    blurred = damaged(clips, "blur", SLIGHT)
+    report = JudgeReport(
+        command=shlex.join(["rdtf", *sys.argv[1:]]),
+        settings=settings,
+        parameters=sum(parameter.numel() for parameter in judge.parameters()),
+        digest=judge.digest,
+        steps=step,
+        clips_seen=step * settings.batch,
+        seconds=round(time.monotonic() - started, 1),
+        stopped_early=stopped_early,
+        final_loss=smooth,
+        accuracy={key: round(found.share, 4) for key, found in agreement(judge, clips, attributes).items()},
+        accuracy_blurred={key: round(found.share, 4) for key, found in agreement(judge, blurred, attributes).items()},
+        damage_error=_damage_errors(judge, clips),
+    )
+    (out / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for name, sheet in sheets(judge, clips, attributes).items():
+        sheet.save(out / f"{name}.png")
+    return report
+
+
+def _progress(settings: JudgeTrainSettings, step: int, seconds: float) -> float:
+    """The part of the training that is done, 0 to 1."""
+    return step / settings.steps if settings.steps else seconds / (60 * settings.minutes)
+
+
+def _train_step(judge: Judge, optimizers: list[torch.optim.Optimizer], loss: Tensor) -> float:
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
+    value = loss.item()
+    if not math.isfinite(value):
+        raise ValueError(f"the judge's loss became {value}; lower learning_rate")
+    for optimizer in optimizers:
+        optimizer.step()
+    return value
+
+
+def drawn_clips(
+    count: int, seed: int, *, size: int = 64, frames: int = USUAL_FRAMES
+) -> tuple[list[np.ndarray], list[dict[str, Any]]]:
+    """Stickers 0 to ``count - 1`` of a world as clips of ``frames`` evenly spaced frames, and their attributes."""
+    clips, attributes = [], []
+    for index in range(count):
+        sticker = draw_sticker(seed, index, size=size, min_frames=frames)
+        clips.append(sticker.frames[np.arange(frames) * len(sticker) // frames])
+        attributes.append(sticker.attributes)
+    return clips, attributes
+
+
+def damaged(clips: Sequence[np.ndarray], kind: str, level: float, seed: int = 0) -> list[np.ndarray]:
+    """Clips with a damage of one level, each drawn from a stream of its own, the same at every level."""
+    return [DAMAGES[kind](clip, level, numpy_rng(seed, i, f"judge/{kind}")) for i, clip in enumerate(clips)]
+
+
+def _damage_errors(judge: Judge, clips: Sequence[np.ndarray]) -> dict[str, float]:
+    """Mean absolute error of each kind's level over clips damaged in this way alone."""
+    errors = {}
+    for kind in judge.config.damages:
+        levels = [(i + 0.5) / len(clips) for i in range(len(clips))]
+        hurt = [
+            DAMAGES[kind](clip, level, numpy_rng(0, i, f"judge/{kind}"))
+            for i, (clip, level) in enumerate(zip(clips, levels, strict=True))
+        ]
+        errors[kind] = round(float(np.abs(judge.examine(hurt).damages[kind] - levels).mean()), 4)
+    return errors
+
+
+def sheets(
+    judge: Judge, clips: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
+) -> dict[str, Image.Image]:
+    """Contact sheets ``right`` and ``wrong`` of the first stickers whose body, colour and action are (not all) told."""
+    names = judge.config.names
+    seen = {key: chances.argmax(1) for key, chances in judge.attributes(clips).items()}
+    rows: dict[str, list[tuple[np.ndarray, str]]] = {"right": [], "wrong": []}
+    for i, asked in enumerate(attributes):
+        told = {key: names[key][seen[key][i]] for key in ("body", "colour", "action")}
+        missed = [f"{value}, is {asked[key]}" for key, value in told.items() if value != asked[key]]
+        label = "; ".join(missed) if missed else " ".join(told.values())
+        rows["wrong" if missed else "right"].append((clips[i], label))
+    return {
+        name: contact_sheet([clip for clip, _ in kept], labels=[label for _, label in kept], frames=USUAL_FRAMES)
+        for name, found in rows.items()
+        if (kept := found[:SHEET_ROWS])
+    }
