@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rdtf.metrics.distance import Estimate, frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
 from rdtf.pixels import fit, premultiply
 
 FORMAT = "rdtf-judge/1"
@@ -252,6 +253,73 @@ def _load_folder(folder: Path) -> Judge:
     except (ValidationError, UnicodeDecodeError, OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"{folder}: no judge that this version can read ({error}); train one anew") from error
     return judge.eval().requires_grad_(False)
+
+
+# ------------------------------------------------------------------------------------------------------- distance
+
+SAMPLES_PER_FEATURE = 10
+
+
+@dataclass(frozen=True)
+class StickerDistance:
+    """FD-sticker and its conditions: how far made clips are from real ones in the feature of a judge; 0 is best.
+
+    Attributes:
+        judge: digest of the judge.
+        features: dimensions ``d``.
+        real, made: clips in each set.
+        frechet: plain Frechet distance of these sets; biased upwards, the more the fewer clips.
+        floor: the same between real clips and as many others, mean over draws.
+        floor_clips: how many: of the smaller set, or half of the real ones.
+        frechet_inf: extrapolated to infinitely many clips.
+        mmd: unbiased squared maximum mean discrepancy, kernel of degree 3.
+    """
+
+    judge: str
+    features: int
+    real: int
+    made: int
+    frechet: float
+    floor: float
+    floor_clips: int
+    frechet_inf: Estimate
+    mmd: Estimate
+
+
+def fd_sticker(judge: Judge, real: np.ndarray, made: np.ndarray, seed: int = 0) -> StickerDistance:
+    """FD-sticker of made clips to real ones. It is no FVD and compares with nothing but itself under the same judge.
+
+    Give both sets the same size and lengths of clips: the judge sees the length.
+
+    Args:
+        judge: whose features these are.
+        real, made: ``(n, d)`` from :meth:`Judge.features`, one row a clip.
+        seed: of the draws for floor, extrapolation and intervals.
+
+    Raises:
+        ValueError: fewer than ``10 d`` clips in a set, or features of another width than the judge's.
+    """
+    width = judge.config.features
+    for name, features in (("real", real), ("made", made)):
+        if features.ndim != 2 or features.shape[1] != width:
+            raise ValueError(f"{name}: features must be (n, {width}) for this judge, got {features.shape}")
+        if len(features) < SAMPLES_PER_FEATURE * width:
+            raise ValueError(
+                f"{len(features)} {name} clips are too few for FD-sticker: with {width} features it needs "
+                f"{SAMPLES_PER_FEATURE * width}; give more"
+            )
+    count = min(len(made), len(real) // 2)
+    return StickerDistance(
+        judge=judge.digest,
+        features=width,
+        real=len(real),
+        made=len(made),
+        frechet=frechet_distance(real, made),
+        floor=frechet_floor(real, count, seed),
+        floor_clips=count,
+        frechet_inf=frechet_extrapolated(real, made, seed),
+        mmd=unbiased_mmd(real, made, seed=seed),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- agreement

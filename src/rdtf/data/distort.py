@@ -69,7 +69,7 @@ def mosaic(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarr
 
 
 def veil(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Alpha errors: what is empty becomes a grey veil and what is solid becomes see-through, up to a half."""
+    """Alpha errors: what is empty becomes a grey veil and what is solid becomes see-through, both up to a quarter."""
     floats = _floats(clip)
     grey = np.array([128, 128, 128, 255], np.float32)
     return _back(floats + 0.5 * level * (0.5 * grey - floats))
