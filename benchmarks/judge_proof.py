@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,12 @@ def distances(features: Callable[[Sequence[np.ndarray]], np.ndarray], sets: Sequ
 
 
 def rising(values: Sequence[float]) -> bool:
-    return all(b > a for a, b in zip(values[:-1], values[1:], strict=True))
+    return all(b > a for a, b in pairwise(values))
 
 
-def dropped(attributes: Sequence[dict[str, Any]], key: str, names: Sequence[str], count: int, keep: float) -> np.ndarray:
+def dropped(
+    attributes: Sequence[dict[str, Any]], key: str, names: Sequence[str], count: int, keep: float
+) -> np.ndarray:
     """``keep * count`` places at random of clips whose attribute is among the first part of the names, or of all."""
     kept = set(names[: max(1, round(keep * len(names)))])
     places = [i for i, a in enumerate(attributes) if a[key] in kept]
@@ -94,9 +97,7 @@ def main() -> None:
         first = np.array([a["body"] in FULL.bodies[: len(FULL.bodies) // 2] for a in rest])
         ours, others = np.flatnonzero(first), np.flatnonzero(~first)
         half = min(len(ours) // 2, len(others))
-        sets = [
-            np.concatenate([ours[half : half + round((1 - s) * half)], others[: round(s * half)]]) for s in SHARES
-        ]
+        sets = [np.concatenate([ours[half : half + round((1 - s) * half)], others[: round(s * half)]]) for s in SHARES]
         result[f"other bodies/{name}"] = distances(lambda places, pool=pool: pool[places], sets, pool[ours[:half]])
         for key, names in (("body", FULL.bodies), ("colour", FULL.colours), ("action", FULL.actions)):
             sets = [dropped(rest, key, names, n // 2, 1 - s) for s in SHARES]
@@ -108,7 +109,7 @@ def main() -> None:
         asked = list(told)
         count = round(share * n)
         asked[:count] = [*told[1:count], told[0]] if count else []
-        wrong.append({key: a.share for key, a in agreement(judge, probe, asked).items()})
+        wrong.append({key: a.value for key, a in agreement(judge, probe, asked).items()})
     result["wrong captions"] = wrong
 
     # Floor: real against real at several N, and their extrapolation.

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rdtf.data.world import is_held_out
 from rdtf.metrics.distance import Estimate, frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
 from rdtf.pixels import fit, premultiply
 
@@ -36,6 +37,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_FEATURES = 64
 """The Frechet distance of more dimensions needs more clips than anybody generates."""
 MAX_FRAMES = 16
+KEEP = 0.95  # of the old scale of what is pooled, at each step of training
 _CLIPS_AT_ONCE = 32
 
 
@@ -56,7 +58,7 @@ class JudgeConfig(BaseModel):
     format: str = Field(FORMAT, pattern=re.escape(FORMAT))
     size: int = Field(32, ge=16, multiple_of=8)
     features: int = Field(32, ge=2, le=MAX_FEATURES)
-    widths: tuple[int, int, int] = (24, 64, 96)
+    widths: tuple[int, int, int] = (24, 48, 96)
     hidden: int = Field(128, ge=8)
     names: dict[str, tuple[str, ...]]
     damages: tuple[str, ...]
@@ -114,6 +116,8 @@ class Judge(nn.Module):
         config: see :class:`JudgeConfig`.
     """
 
+    centre: Tensor
+    scale: Tensor
     mean: Tensor
     deviation: Tensor
 
@@ -133,11 +137,13 @@ class Judge(nn.Module):
         self.told = nn.Linear(config.features, config.hidden)
         self.heads = nn.ModuleDict({key: nn.Linear(config.hidden, len(names)) for key, names in config.names.items()})
         self.damage = nn.Linear(config.hidden, len(config.damages))
+        self.register_buffer("centre", torch.zeros(6 * high))
+        self.register_buffer("scale", torch.ones(6 * high))
         self.register_buffer("mean", torch.zeros(config.features))
         self.register_buffer("deviation", torch.ones(config.features))
 
-    def feature(self, video: Float[Tensor, "b f 4 s s"]) -> Float[Tensor, "b d"]:
-        """The feature, not yet normalised, of premultiplied RGBA in [0, 1]."""
+    def pool(self, video: Float[Tensor, "b f 4 s s"]) -> Float[Tensor, "b p"]:
+        """Mean over time, deviation over time and mean change of what is seen in the frames."""
         frames = video.shape[1]
         steps = torch.cat([torch.zeros_like(video[:, :1]), video[:, 1:] - video[:, :-1]], dim=1)
         # Steps are small beside the frames; what is empty should be 0.
@@ -148,10 +154,26 @@ class Judge(nn.Module):
         x = rearrange(x, "(b f) c h w -> b f c (h w)", f=frames)
         each = torch.cat([x.mean(-1), x.amax(-1)], dim=-1)
         changes = (each[:, 1:] - each[:, :-1]).abs().sum(1) / max(1, frames - 1)
-        spread = each.std(1, correction=0) if frames > 1 else torch.zeros_like(changes)
-        pooled = torch.cat([reduce(each, "b f c -> b c", "mean"), spread, changes], dim=-1)
-        out: Tensor = self.to_feature(F.silu(self.pooled(F.layer_norm(pooled, pooled.shape[-1:]))))
+        return torch.cat([each.mean(1), each.std(1, correction=0), changes], dim=-1)
+
+    def feature(self, video: Float[Tensor, "b f 4 s s"]) -> Float[Tensor, "b d"]:
+        """The feature, not yet normalised, of premultiplied RGBA in [0, 1]."""
+        pooled = self.pool(video)
+        if self.training:
+            self.calibrate(pooled, KEEP)
+        # Motion is small beside what moves, and what differs is small beside what all clips have.
+        out: Tensor = self.to_feature(F.silu(self.pooled((pooled - self.centre) / self.scale)))
         return out
+
+    @torch.no_grad()
+    def calibrate(self, pooled: Float[Tensor, "b p"], keep: float) -> None:
+        """Move the centre and scale of what is pooled towards those of these clips, keeping a share of the old ones.
+
+        Training sees the same moving values that are used later, not those of its batch: a batch has one length.
+        """
+        deviation, mean = torch.std_mean(pooled, dim=0)
+        self.centre.lerp_(mean, 1 - keep)
+        self.scale.lerp_(deviation + 1e-3, 1 - keep)
 
     def forward(self, video: Float[Tensor, "b f 4 s s"]) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Feature ``(b, d)``, logits of each attribute, and logits of damage ``(b, kinds)``."""
@@ -325,34 +347,18 @@ def fd_sticker(judge: Judge, real: np.ndarray, made: np.ndarray, seed: int = 0) 
 # ---------------------------------------------------------------------------------------------------- agreement
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """A share of clips, and how far it can be trusted.
-
-    Attributes:
-        clips: how many were asked about.
-        share: of them, right, 0 to 1.
-        low, high: Wilson's interval of 95 %.
-    """
-
-    clips: int
-    share: float
-    low: float
-    high: float
-
-
-def accuracy(right: np.ndarray) -> Accuracy:
-    """The accuracy of ``(n,)`` marks, true where right, n at least 1."""
+def share(right: np.ndarray) -> Estimate:
+    """The share of ``(n,)`` marks that are true, n at least 1, with Wilson's interval of 95 %."""
     n, z = len(right), 1.959964
-    share = float(np.mean(right))
-    middle, reach = share + z * z / (2 * n), z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    value = float(np.mean(right))
+    middle, reach = value + z * z / (2 * n), z * np.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return Accuracy(n, share, float((middle - reach) / scale), float((middle + reach) / scale))
+    return Estimate(value, float((middle - reach) / scale), float((middle + reach) / scale), n)
 
 
 def agreement(
     judge: Judge, clips: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
-) -> dict[str, Accuracy]:
+) -> dict[str, Estimate]:
     """How often the judge sees in a clip what was asked for, for each attribute and for all of what is asked at once.
 
     Args:
@@ -384,4 +390,43 @@ def agreement(
         for key, mark in marks.items():
             right[key].append(mark)
         right["all"].append(all(marks.values()))
-    return {key: accuracy(np.array(marks)) for key, marks in right.items() if marks}
+    return {key: share(np.array(marks)) for key, marks in right.items() if marks}
+
+
+def text_agreement(
+    judge: Judge, made: Sequence[np.ndarray], real: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, dict[str, Estimate]]]:
+    """Agreement of made clips with what was asked for, beside that of real ones, which is its ceiling.
+
+    Args:
+        judge: who looks.
+        made: clips made for captions that say ``attributes``.
+        real: the stickers that have them, as clips of the same lengths.
+        attributes: of prepared stickers of the built-in world they stand in ``record.attributes``. Other stickers
+            have none, and text agreement cannot be had of them.
+
+    Returns:
+        For ``seen`` and ``held_out`` (combinations that ``world.is_held_out`` keeps from training), those that occur,
+        what :func:`agreement` says of ``made`` and of ``real``.
+
+    Raises:
+        ValueError: as :func:`agreement`, or other numbers of clips.
+    """
+    if not len(made) == len(real) == len(attributes):
+        raise ValueError(f"{len(made)} made and {len(real)} real clips, but attributes of {len(attributes)}")
+    for asked in attributes:
+        if missing := [key for key in ("body", "colour", "action") if key not in asked]:
+            raise ValueError(
+                f"no {', '.join(missing)} among a sticker's attributes: text agreement can be had of stickers of the "
+                "built-in world only"
+            )
+    novel = np.array([is_held_out(asked) for asked in attributes])
+    found = {}
+    for name, places in (("seen", np.flatnonzero(~novel)), ("held_out", np.flatnonzero(novel))):
+        if len(places):
+            told = [attributes[i] for i in places]
+            found[name] = {
+                kind: agreement(judge, [clips[i] for i in places], told)
+                for kind, clips in (("made", made), ("real", real))
+            }
+    return found

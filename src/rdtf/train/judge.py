@@ -38,11 +38,12 @@ STATISTICS_SEED = HELD_OUT_SEED + 1
 WEIGHTS = {"body": 1.0, "colour": 1.0, "action": 1.0, "expression": 0.5, "accessory": 0.5, "prop": 0.5}
 DAMAGE_WEIGHT = 6.0
 VIEWS = 2  # of each sticker in a batch: drawing costs as much as looking
-SIZES = (64, 64, 48, 32)  # that stickers are drawn in
+SIZES = (64, 48, 32)  # that stickers are drawn in
 USUAL_FRAMES = 8  # half of the batches have so many
 READABLE = 0.5  # up to this level of shuffle and freeze, what a clip does can be asked
 WARM_UP = 20
 EMA_DECAY = 0.99
+FAR = 2**40  # a step that no training reaches
 SLIGHT = 0.15
 SHEET_ROWS = 12
 
@@ -221,6 +222,7 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
     torch.manual_seed(settings.seed)
     config = JudgeConfig(features=settings.features, names=attribute_names(), damages=TOLD)
     judge = Judge(config)
+    calibrate(judge, settings, lessons=4)
     average = deepcopy(judge)
     optimizers = make_optimizers(
         judge.named_parameters(),
@@ -255,6 +257,7 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
             stopped_early = True
 
     average.eval()
+    calibrate(average, settings, lessons=32)
     features = average.features(drawn_clips(settings.held_out, STATISTICS_SEED)[0])
     average.mean.copy_(torch.from_numpy(features.mean(0)))
     average.deviation.copy_(torch.from_numpy(features.std(0) + 1e-3))
@@ -274,14 +277,21 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
         processor_seconds=round(time.process_time(), 1),
         stopped_early=stopped_early,
         final_loss=smooth,
-        accuracy={key: round(found.share, 4) for key, found in agreement(judge, clips, attributes).items()},
-        accuracy_blurred={key: round(found.share, 4) for key, found in agreement(judge, blurred, attributes).items()},
+        accuracy={key: round(found.value, 4) for key, found in agreement(judge, clips, attributes).items()},
+        accuracy_blurred={key: round(found.value, 4) for key, found in agreement(judge, blurred, attributes).items()},
         damage_error=_damage_errors(judge, clips),
     )
     (out / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     for name, sheet in sheets(judge, clips, attributes).items():
         sheet.save(out / f"{name}.png")
     return report
+
+
+@torch.no_grad()
+def calibrate(judge: Judge, settings: JudgeTrainSettings, lessons: int) -> None:
+    """Take the scale of what the judge pools from lessons that training does not reach."""
+    drawn = (draw_lesson(settings, judge.config, FAR + i) for i in range(lessons))
+    judge.calibrate(torch.cat([judge.pool(lesson.video) for lesson in drawn]), keep=0.0)
 
 
 def _progress(settings: JudgeTrainSettings, step: int, seconds: float) -> float:
