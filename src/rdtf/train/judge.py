@@ -43,6 +43,7 @@ USUAL_FRAMES = 8  # half of the batches have so many
 READABLE = 0.5  # up to this level of shuffle and freeze, what a clip does can be asked
 WARM_UP = 20
 EMA_DECAY = 0.99
+LESSONS = 32  # that the final scale of what is pooled is taken from
 FAR = 2**40  # a step that no training reaches
 SLIGHT = 0.15
 SHEET_ROWS = 12
@@ -257,7 +258,7 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
             stopped_early = True
 
     average.eval()
-    calibrate(average, settings, lessons=32)
+    calibrate(average, settings, LESSONS)
     features = average.features(drawn_clips(settings.held_out, STATISTICS_SEED)[0])
     average.mean.copy_(torch.from_numpy(features.mean(0)))
     average.deviation.copy_(torch.from_numpy(features.std(0) + 1e-3))
