@@ -261,6 +261,8 @@ def load_judge(spec: str | Path = "builtin") -> Judge:
     """
     if str(spec) == "builtin":
         with resources.as_file(resources.files("rdtf") / "assets" / "judge") as folder:
+            if not (folder / CONFIG).is_file():
+                raise ValueError("no judge is built in here; give a folder that rdtf train-judge wrote")
             return _load_folder(folder)
     if not (Path(spec) / CONFIG).is_file():
         raise ValueError(f"no judge {str(spec)!r}; choose 'builtin' or a folder that rdtf train-judge wrote")
