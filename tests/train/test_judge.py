@@ -79,15 +79,15 @@ def test_a_loss_that_is_not_finite_stops_without_files(tmp_path: Path, monkeypat
 
 
 def test_lessons_are_of_one_length_and_say_what_is_true():
-    settings = JudgeTrainSettings(batch=8)
+    settings = JudgeTrainSettings(batch=4)
     config = JudgeConfig(names=attribute_names(), damages=TOLD)
-    lessons = [draw_lesson(settings, config, step) for step in range(16)]
+    lessons = [draw_lesson(settings, config, step) for step in range(24)]
     assert torch.equal(lessons[3].video, draw_lesson(settings, config, 3).video)
     assert len({lesson.video.shape[1] for lesson in lessons}) > 4
     still = config.names["action"].index(STILL)
     for lesson in lessons:
         frames = lesson.video.shape[1]
-        assert lesson.video.shape == (8, frames, 4, 32, 32)
+        assert lesson.video.shape == (4, frames, 4, 32, 32)
         assert lesson.video.min() >= 0 and lesson.video.max() <= 1
         assert lesson.levels.min() >= 0 and lesson.levels.max() <= 1
         assert (lesson.video[:, :, :3] <= lesson.video[:, :, 3:] + 1e-6).all()  # premultiplied
