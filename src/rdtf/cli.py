@@ -760,5 +760,32 @@ def evaluate(
     _say(f"Wrote {out}")
 
 
+@app.command()
+def compare(
+    data: Annotated[Path | None, typer.Argument(help="Prepared dataset; default: drawn by the built-in world.")] = None,
+    suite: Annotated[str, typer.Option(help="small, medium or recipes.")] = "small",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything; the same one goes on.")] = Path(
+        "comparison"
+    ),
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one a core, or one a GPU.")] = None,
+    judge: Annotated[str, typer.Option(help="builtin, or a folder of rdtf train-judge.")] = "builtin",
+) -> None:
+    """Train every variant of a suite at equal compute, measure them, and write the tables and a page.
+
+    The suites: small, the paper's comparisons for two processor cores; medium, the same for a GPU; recipes, what the
+    recipe's choices are worth. Stopped? The same command goes on. Exit code 75: stopped by Ctrl-C or SIGTERM.
+    """
+    from rdtf.compare import ComparisonStopped
+    from rdtf.compare import compare as run
+
+    with _plain_errors():
+        try:
+            page = run(suite, out, data, jobs=jobs, judge=judge)
+        except ComparisonStopped as stopped:
+            _say(str(stopped))
+            raise typer.Exit(STOPPED) from None
+    _say(f"Wrote {page.with_name('tables.md')} and {page}")
+
+
 if __name__ == "__main__":
     app()

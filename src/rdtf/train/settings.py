@@ -14,7 +14,8 @@ from rdtf.diffusion.objective import Objective
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.presets import size_config
 
-_BROUGHT = ("size", "model", "codec", "text")  # what start_from decides
+BROUGHT = ("size", "model", "codec", "text")
+"""Settings that ``start_from`` decides."""
 
 
 class Sampling(BaseModel):
@@ -133,7 +134,7 @@ class TrainSettings(BaseModel):
             raise ValueError(f"tune={self.tune} tunes a trained model; name it with start_from (--from)")
         if self.tune_options and not self.by_adapter:
             raise ValueError("tune_options are for a method named by tune; full fine-tuning has none")
-        defaults = {name: TrainSettings.model_fields[name].get_default(call_default_factory=True) for name in _BROUGHT}
+        defaults = {name: TrainSettings.model_fields[name].get_default(call_default_factory=True) for name in BROUGHT}
         brought = [name for name, default in defaults.items() if getattr(self, name) != default]
         if self.start_from is not None and brought:
             raise ValueError(f"start_from brings network, codec and text encoder along; leave out {', '.join(brought)}")
@@ -208,7 +209,7 @@ def recipe_settings(recipe: str, **overrides: Any) -> TrainSettings:
         raise ValueError(f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
     values = RECIPES[recipe]
     if overrides.get("start_from") is not None:
-        values = {name: value for name, value in values.items() if name not in _BROUGHT}
+        values = {name: value for name, value in values.items() if name not in BROUGHT}
     return changed_settings({"recipe": recipe, **values}, overrides)
 
 

@@ -1,0 +1,152 @@
+"""The measures of one run: everything is drawn with the run's seed and read by the same judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rdtf.compare.suites import Suite
+from rdtf.compare.work import Place
+from rdtf.data.dataset import StickerDataset
+from rdtf.judge import SAMPLES_PER_FEATURE, Judge, agreement, fd_sticker, load_judge
+from rdtf.metrics.fills import simple_fills
+from rdtf.metrics.frames import check_given, frame_scores
+from rdtf.metrics.motion import motion_energy
+from rdtf.pipeline import StickerPipeline, load_pipeline
+
+FRAMES = 8
+SHOWN = 12  # inputs of the page
+_AT_ONCE = 32
+_SPLITS = ("val", "test")
+_GIVEN = {
+    "interpolation": ("10101010", "10010010"),
+    "forward": ("11111000",),
+    "backward": ("00011111",),
+}
+
+
+def measure(run: Path, place: Place, suite: Suite, seed: int) -> dict[str, float]:
+    """Measures by name; those that the data does not allow (too few clips, no attributes) are left out.
+
+    What the page shows goes into the run's ``samples.npz``.
+
+    Args:
+        run: of a finished training.
+        place: whose clips are drawn and judged: all of a dataset that was drawn for it, the val and test splits of one
+            that is trained on.
+    """
+    pipe = load_pipeline(run)
+    clips, captions, attributes = held_out(place.judged, whole=place.judged != place.target)
+    judge = load_judge(place.judge)
+    count = min(suite.clips, len(clips))
+    measures: dict[str, float] = {"clips": count}
+
+    def draw(given: Sequence[Mapping[int, np.ndarray]], texts: Sequence[str]) -> list[np.ndarray]:
+        made: list[np.ndarray] = []
+        for at in range(0, len(texts), _AT_ONCE):
+            out = pipe(
+                list(texts[at : at + _AT_ONCE]),
+                frames=list(given[at : at + _AT_ONCE]),
+                num_frames=FRAMES,
+                num_inference_steps=suite.sampling_steps,
+                seed=1000 * seed + at,
+            )
+            made += [sticker.frames for sticker in out.stickers]
+        return made
+
+    real = clips[:count]
+    animated = draw([{0: clip[0]} for clip in real], captions[:count])
+    written = draw([{}] * count, captions[:count])
+    np.savez_compressed(
+        run / "samples.npz",
+        captions=np.array(captions[:count][:SHOWN]),
+        real=np.stack(real[:SHOWN]),
+        it2v=np.stack(animated[:SHOWN]),
+        t2v=np.stack(written[:SHOWN]),
+    )
+    for name, made in (("it2v", animated), ("t2v", written)):
+        measures |= {f"{name}.{key}": value for key, value in _judged(judge, clips, made, attributes[:count]).items()}
+    measures["it2v.psnr"] = _frames(real, animated, np.arange(FRAMES) == 0)["psnr"]
+    measures["it2v.motion"] = _energy(animated) / _energy(real)
+    if "it2v.floor" in measures:
+        measures["floor"] = measures.pop("it2v.floor")
+        del measures["t2v.floor"]
+
+    few = clips[: max(1, count // 4)]
+    measures["given_clips"] = len(few)
+    for task, patterns in _GIVEN.items():
+        scores, faded = [], []
+        for pattern in patterns:
+            known = np.array([mark == "1" for mark in pattern])
+            made = draw([{int(i): clip[i] for i in np.flatnonzero(known)} for clip in few], [""] * len(few))
+            scores.append(_frames(few, made, known))
+            faded.append(_frames(few, [simple_fills(clip, known)["crossfade"] for clip in few], known)["psnr"])
+        measures |= {f"{task}.{key}": float(np.mean([score[key] for score in scores])) for key in scores[0]}
+        measures[f"{task}.crossfade"] = float(np.mean(faded))
+    measures["cost.forward_ms"] = _forward_ms(pipe)
+    return measures
+
+
+def held_out(data: Path, *, whole: bool) -> tuple[list[np.ndarray], list[str], list[dict]]:
+    """Clips of 8 evenly spaced frames, in a mixed order, with captions and attributes."""
+    clips, captions, attributes = [], [], []
+    for split in (None,) if whole else _SPLITS:
+        dataset = StickerDataset(data, split)
+        for i in range(len(dataset)):
+            record = dataset.record(i)
+            if record.num_frames >= FRAMES:
+                clips.append(dataset.frames(i)[np.arange(FRAMES) * record.num_frames // FRAMES])
+                captions.append(record.caption)
+                attributes.append(dict(record.attributes))
+    if not clips:
+        raise ValueError(f"{data}: no held-out sticker has {FRAMES} frames; prepare more stickers")
+    order = np.random.default_rng(0).permutation(len(clips))
+    return [clips[i] for i in order], [captions[i] for i in order], [attributes[i] for i in order]
+
+
+def _judged(
+    judge: Judge, real: Sequence[np.ndarray], made: Sequence[np.ndarray], attributes: Sequence[dict]
+) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if len(made) >= SAMPLES_PER_FEATURE * judge.config.features:
+        distance = fd_sticker(judge, judge.features(real), judge.features(made))
+        found |= {"fd": distance.frechet, "mmd": 1000 * distance.mmd.value, "floor": distance.floor}
+    if all("body" in each for each in attributes):  # drawn stickers know what they show
+        shares = agreement(judge, made, attributes)
+        found |= {name: 100 * shares[name].value for name in ("body", "colour", "action")}
+    return found
+
+
+def _frames(real: Sequence[np.ndarray], made: Sequence[np.ndarray], known: np.ndarray) -> dict[str, float]:
+    """Over white, of the unknown frames: means over the clips. What was given must have come back."""
+    scores = []
+    for truth, clip in zip(real, made, strict=True):
+        check_given(clip, truth, known)
+        scores.append(frame_scores(clip, truth, known))
+    return {key: float(np.mean([score[f"{key}_white"] for score in scores])) for key in ("psnr", "ssim")}
+
+
+def _energy(clips: Sequence[np.ndarray]) -> float:
+    return float(np.mean([motion_energy(clip) for clip in clips]))
+
+
+@torch.no_grad()
+def _forward_ms(pipe: StickerPipeline, repeats: int = 15) -> float:
+    """Median time of a pass of the network for one clip."""
+    side = pipe.config.sample_size // pipe.codec.downscale
+    clip = torch.zeros(1, pipe.codec.latent_channels, FRAMES, side, side, device=pipe.device)
+    known = torch.arange(FRAMES, device=pipe.device)[None] == 0
+    text = pipe.dfgn.text_context(*pipe.text_encoder(pipe.text_encoder.prepare(["a red cat"])))
+    level, loop = torch.tensor([500.0], device=pipe.device), torch.zeros(1, dtype=torch.bool, device=pipe.device)
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        pipe.dfgn(clip, level, clip, known, torch.ones_like(known), loop, text)
+        if pipe.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return 1000 * float(np.median(times))

@@ -1,0 +1,133 @@
+"""One run of a comparison, in a process of its own: count its compute, train it, measure it.
+
+Every part leaves a file behind it and is not done again where that file stands, so that a comparison that was stopped
+or killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rdtf.compare.suites import Suite
+from rdtf.files import write_text
+from rdtf.train.loop import resume, train
+from rdtf.train.settings import BROUGHT, TrainSettings, changed_settings, recipe_settings
+from rdtf.train.step import Learner
+
+BASE = "base"
+COUNTED_STEPS = 8
+STOPPED = 75  # exit code of a part that was asked to stop, has saved and can go on
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files of a comparison are.
+
+    Attributes:
+        out: its folder. target, judged: prepared datasets to train on and to measure on.
+        judge: for :func:`rdtf.judge.load_judge`.
+    """
+
+    out: Path
+    target: Path
+    judged: Path
+    judge: str = "builtin"
+
+    @property
+    def source(self) -> Path:
+        """What the base is pretrained on."""
+        return self.out / "source"
+
+    def run(self, variant: str, seed: int) -> Path:
+        """The folder of one run; the base has a single one."""
+        return self.out / BASE if variant == BASE else self.out / "runs" / variant / str(seed)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a training costs.
+
+    Attributes:
+        flop: floating-point operations of a step, forward and backward, of the model; mean over the first steps.
+        parameters, trained: of the generating network with its text encoder, and how many of them are trained.
+    """
+
+    flop: float
+    parameters: int
+    trained: int
+
+
+def settings_of(suite: Suite, place: Place, variant: str, seed: int, steps: int | None = None) -> TrainSettings:
+    """The settings of a run."""
+    if variant == BASE:
+        return recipe_settings("fast", **{**suite.training, **suite.base, "seed": seed})
+    chosen = suite.variants[variant]
+    values: dict[str, Any] = {**suite.training, "seed": seed, "steps": steps or suite.steps}
+    if chosen.tune is None:
+        return changed_settings(recipe_settings("fast", **values).model_dump(exclude_unset=True), chosen.settings)
+    own = {name: value for name, value in values.items() if name not in BROUGHT}
+    return recipe_settings("tune", **own, start_from=str(place.run(BASE, 0)), tune=chosen.tune, **chosen.settings)
+
+
+def count(data: Path, settings: TrainSettings) -> Compute:
+    """Count the operations of some steps spread over the whole training; nothing is kept of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        learner = Learner(data, Path(folder), settings)
+        with FlopCounterMode(display=False) as counter:
+            for step in range(COUNTED_STEPS):
+                learner.train_step((step + 0.5) / COUNTED_STEPS)
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in learner.net.parameters()]
+    return Compute(
+        counter.get_total_flops() / COUNTED_STEPS,
+        sum(size for size, _ in sizes),
+        sum(size for size, trained in sizes if trained),
+    )
+
+
+def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) -> int:
+    """Do what is missing of a run; returns 0, or :data:`STOPPED`.
+
+    Args:
+        reference: operations of a step of the suite's reference, which times its steps is every run's budget.
+    """
+    run = place.run(variant, seed)
+    run.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(suite.training.get("threads") or torch.get_num_threads())
+    data = place.source if variant == BASE else place.target
+    cost = run / "cost.json"
+    if not cost.is_file():
+        found = count(data, settings_of(suite, place, variant, seed))
+        steps = suite.base["steps"] if variant == BASE else max(1, round(reference * suite.steps / found.flop))
+        write_text(cost, json.dumps({**vars(found), "steps": steps}))
+    costs = json.loads(cost.read_text(encoding="utf-8"))
+    trained = run / "trained.json"
+    if not trained.is_file():
+        if (run / "config.json").is_file():
+            report = resume(data, run)
+        else:
+            report = train(data, run, settings_of(suite, place, variant, seed, costs["steps"]))
+        if not report.finished:
+            return STOPPED
+        write_text(trained, json.dumps({"steps": report.steps, "seconds": report.seconds}))
+    result = run / "result.json"
+    if variant != BASE and not result.is_file():
+        from rdtf.compare.measure import measure
+
+        measures = measure(run, place, suite, seed)
+        spent = json.loads(trained.read_text(encoding="utf-8"))
+        measures |= {
+            "cost.parameters": costs["parameters"] / 1e6,
+            "cost.trained": costs["trained"] / 1e6,
+            "cost.steps": spent["steps"],
+            "cost.petaflop": costs["flop"] * spent["steps"] / 1e15,
+            "cost.seconds": spent["seconds"],
+        }
+        write_text(result, json.dumps(measures, indent=1))
+    return 0
