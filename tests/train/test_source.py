@@ -116,6 +116,17 @@ def test_clips_are_extracted_as_the_settings_say(
             assert any(torch.equal(drawn, clip) for clip in turned)
 
 
+def test_kept_captions_are_bounded_and_batches_the_same(
+    make_source: Callable[..., ClipSource], monkeypatch: pytest.MonkeyPatch
+):
+    whole = [make_source().batches(step, 0.5) for step in range(3)]
+    monkeypatch.setattr("rdtf.train.source._CAPTIONS_KEPT", 3)
+    source = make_source()
+    for step, batches in enumerate(whole):
+        assert_same(source.batches(step, 0.5), batches)
+        assert len(source._features) <= 3
+
+
 def test_padding_is_of_use(make_source: Callable[..., ClipSource]):
     source = make_source(frames=16, batch_size=14, single_share=0.0)
     assert any(not batch.valid.all() for step in range(5) for batch in source.batches(step, 0.5))

@@ -19,6 +19,7 @@ from rdtf.train.latents import LatentCache
 from rdtf.train.settings import TrainSettings
 
 _SHOWABLE_COVERAGE = 0.02  # an emptier frame is unfit as the one given image
+_CAPTIONS_KEPT = 100_000
 _WORD_DROP_VARIANTS = 8  # of each caption, so that frozen text states can be kept
 
 
@@ -160,7 +161,10 @@ class ClipSource:
         new = sorted({caption for caption in captions if caption not in self._features})
         if new:
             self._features.update(zip(new, self.text.prepare(new), strict=True))
-        return [self._features[caption] for caption in captions]
+        features = [self._features[caption] for caption in captions]
+        while len(self._features) > _CAPTIONS_KEPT:  # the oldest go; asked for again, they are made again
+            del self._features[next(iter(self._features))]
+        return features
 
 
 def _grouped(samples: list[_Sample]) -> list[list[_Sample]]:
