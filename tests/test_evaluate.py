@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rdtf.evaluate import pipeline_fill, score_frames, score_generation
+from rdtf.judge import Judge, JudgeConfig, fd_sticker
 from rdtf.metrics.estimate import Estimate
 from rdtf.metrics.fills import simple_fills
 from rdtf.metrics.memory import clip_vectors
@@ -112,3 +113,20 @@ def test_real_clips_score_as_real_ones_and_copies_are_caught() -> None:
     assert frozen["frozen clips"].value == 1 and frozen["motion energy, made / real"].value == 0
     with pytest.raises(ValueError, match="40 real"):
         score_generation(real[:3], real)
+
+
+def test_a_judge_adds_its_distance_and_what_it_sees() -> None:
+    names = {"body": ("cat", "dog"), "colour": ("red", "blue"), "action": ("jump", "still")}
+    judge = Judge(JudgeConfig(size=16, features=2, hidden=8, widths=(8, 8, 8), names=names, damages=("blur",))).eval()
+    real, made = moving(40), moving(40, seed=1)
+    attributes = [{"body": "cat", "colour": "red", "action": "jump"}] * 40
+    scores = score_generation(made, real, judge=judge, attributes=attributes)
+    expected = fd_sticker(judge, judge.features(real), judge.features(made))
+    assert scores["FD-sticker"] == expected.frechet and scores["FD-sticker (unbiased MMD)"] == expected.mmd
+    assert scores["FD-sticker floor, 20 against 20 real"] == expected.floor
+    for clips, name in ((made, "body as asked"), (real, "real body as asked")):
+        assert scores[name].value == np.mean(judge.attributes(clips)["body"].argmax(1) == 0)
+    alone = score_generation(made, real, judge=judge)
+    assert "FD-sticker" in alone and "body as asked" not in alone
+    with pytest.raises(ValueError, match="too few for FD-sticker"):
+        score_generation(made[:10], real[:10], judge=judge)

@@ -735,6 +735,9 @@ def evaluate(
     clip: Annotated[Path | None, typer.Option(help="Folder of a CLIP or Chinese-CLIP model.")] = None,
     lpips: Annotated[Path | None, typer.Option(help="Folder with alexnet*.pth and alex.pth.")] = None,
     fvd: Annotated[Path | None, typer.Option(help="I3D TorchScript file of StyleGAN-V.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="For FD-sticker and text agreement: builtin, or a folder of rdtf train-judge.")
+    ] = None,
 ) -> None:
     """Measure on held-out stickers: frames filled in, beside what needs no model, and stickers made."""
     from rdtf.evaluate import evaluate as run
@@ -751,6 +754,7 @@ def evaluate(
             clip=clip,
             lpips=lpips,
             fvd=fvd,
+            judge=judge,
             out=out,
         )
         for table in result.tables():

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from rdtf.data.dataset import StickerDataset
 from rdtf.files import write_text
+from rdtf.judge import SAMPLES_PER_FEATURE, Judge, agreement, fd_sticker, load_judge
 from rdtf.metrics.clip_similarity import ClipScorer
 from rdtf.metrics.distance import frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
 from rdtf.metrics.estimate import Estimate, interval, mean_estimate, resamples
@@ -132,6 +133,7 @@ def evaluate(
     clip: Path | None = None,
     lpips: Path | None = None,
     fvd: Path | None = None,
+    judge: str | Path | None = None,
     out: Path | None = None,
 ) -> Evaluation:
     """Measure a model on stickers that were kept out of training.
@@ -143,13 +145,14 @@ def evaluate(
         samples: samples a clip where frames are filled. Seeds count up from ``seed`` over clips and samples.
         limit: at most so many clips.
         clip, lpips, fvd: local weights, see :class:`ClipScorer`, :func:`load_lpips` and :class:`I3d`.
+        judge: for FD-sticker and text agreement, see :func:`rdtf.judge.load_judge`.
         out: JSON file to write.
 
     Raises:
-        ValueError: fewer than 5 clips, too few for FVD, or stickers of another size than the model's.
+        ValueError: fewer than 5 clips, too few for FVD or FD-sticker, or stickers of another size than the model's.
     """
     pipe = load_pipeline(model)
-    clips, captions, fingerprint = _clips(data, splits)
+    clips, captions, attributes, fingerprint = _clips(data, splits)
     clips, captions = clips[:limit], captions[:limit]
     if len(clips) < MIN_CLIPS:
         raise ValueError(f"{data}: {len(clips)} stickers of 8 or more frames in {', '.join(splits)}; need {MIN_CLIPS}")
@@ -161,6 +164,11 @@ def evaluate(
             f"FVD needs more than {FEATURES} held-out clips with captions, {data} has {len(named)}; leave it out"
         )
     scorers: dict[str, Any] = {"clip": ClipScorer(clip) if clip else None, "i3d": I3d(fvd) if fvd else None}
+    scorers["judge"] = load_judge(judge) if judge else None
+    if judge is not None and len(named) < (needed := SAMPLES_PER_FEATURE * scorers["judge"].config.features):
+        raise ValueError(
+            f"FD-sticker by this judge needs {needed} held-out clips with captions, {data} has {len(named)}"
+        )
     perceptual = load_lpips(lpips) if lpips else None
     extractors = {}
     if clip is not None:
@@ -169,6 +177,9 @@ def evaluate(
         extractors["lpips"] = f"0.1 on AlexNet {_hash(sorted(lpips.glob('*.pth')))}"
     if fvd is not None:
         extractors["fvd"] = f"{PROTOCOL} {scorers['i3d'].sha256}"
+
+    if judge is not None:
+        extractors["judge"] = f"{judge} {scorers['judge'].digest}"
 
     left_out = {} if has_flow() else {"flow": "optical flow needs OpenCV: pip install 'rdtf[metrics]'"}
     generation: dict[str, dict[str, Any]] = {}
@@ -190,10 +201,19 @@ def evaluate(
                 left_out["memorisation"] = f"{len(real)} held-out clips; 20 are needed"
             for name, images in (("text", None), ("image and text", [clip[0] for clip in real])):
                 made = make_clips(pipe, words, images, steps=steps, seed=seed, advance=advance)
-                # Whatever else judges sets of made clips beside real ones is to be added to this result.
+                asked = [attributes[i] for i in named]
                 generation[name] = score_generation(
-                    made, real, captions=words, images=images, training=training, seed=seed, **scorers
+                    made,
+                    real,
+                    captions=words,
+                    images=images,
+                    training=training,
+                    attributes=asked if all("body" in each for each in asked) else None,
+                    seed=seed,
+                    **scorers,
                 )
+                if judge is not None and not all("body" in each for each in asked):
+                    left_out["text agreement"] = "not all of these stickers say what they show, as drawn ones do"
     result = Evaluation(
         str(model), str(data), fingerprint, tuple(splits), steps or pipe.config.steps, samples, seed,
         frames, generation, left_out, extractors, _versions(),
@@ -339,6 +359,8 @@ def score_generation(
     training: np.ndarray | None = None,
     clip: ClipScorer | None = None,
     i3d: I3d | None = None,
+    judge: Judge | None = None,
+    attributes: Sequence[Mapping[str, Any]] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Score made stickers beside the real ones they were made for.
@@ -348,6 +370,7 @@ def score_generation(
         captions: what each was made for; asked for by ``clip``.
         images: first frames that were given.
         training: vectors of training clips (:func:`~rdtf.metrics.memory.clip_vectors`).
+        judge: for FD-sticker, and with ``attributes``, what each clip is to show, for text agreement.
 
     Returns:
         By name an :class:`Estimate`, a float or a whole number. ``real ...`` beside a figure is the same of the real
@@ -384,6 +407,16 @@ def score_generation(
             # Of the frames after the given one: that it is like itself says nothing.
             likeness = [clip.image_similarity(i, f[1:]) for i, f in zip(images, clips, strict=True)]
             scores[f"{prefix}image similarity"] = mean_estimate(likeness, seed)
+    if judge is not None:
+        distance = fd_sticker(judge, judge.features(real), judge.features(made), seed)
+        scores["FD-sticker"] = distance.frechet
+        scores[f"FD-sticker floor, {distance.floor_clips} against {distance.floor_clips} real"] = distance.floor
+        scores["FD-sticker extrapolated"] = distance.frechet_inf
+        scores["FD-sticker (unbiased MMD)"] = distance.mmd
+        if attributes is not None:
+            for prefix, clips in (("", made), ("real ", real)):
+                shares = agreement(judge, clips, attributes)
+                scores |= {f"{prefix}{name} as asked": share for name, share in shares.items()}
     if i3d is not None:
         a, b = i3d.features(real), i3d.features(made)
         scores["FVD"] = frechet_distance(a, b)
@@ -405,8 +438,8 @@ def _ratio(above: np.ndarray, below: np.ndarray, seed: int) -> Estimate:
     return Estimate(float(above.mean() / below.mean()), low, high, min(len(above), len(below)))
 
 
-def _clips(data: Path, splits: Sequence[str]) -> tuple[list[np.ndarray], list[str], str]:
-    clips, captions, fingerprint = [], [], ""
+def _clips(data: Path, splits: Sequence[str]) -> tuple[list[np.ndarray], list[str], list[Mapping[str, Any]], str]:
+    clips, captions, attributes, fingerprint = [], [], [], ""
     for split in splits:
         dataset = StickerDataset(data, split)
         fingerprint = dataset.fingerprint
@@ -415,7 +448,8 @@ def _clips(data: Path, splits: Sequence[str]) -> tuple[list[np.ndarray], list[st
             if (count := record.num_frames) >= FRAMES:
                 clips.append(dataset.frames(i)[np.arange(FRAMES) * count // FRAMES])
                 captions.append(record.caption)
-    return clips, captions, fingerprint
+                attributes.append(record.attributes)
+    return clips, captions, attributes, fingerprint
 
 
 def _training_vectors(data: Path) -> np.ndarray:
