@@ -439,7 +439,8 @@ def _ratio(above: np.ndarray, below: np.ndarray, seed: int) -> Estimate:
 
 
 def _clips(data: Path, splits: Sequence[str]) -> tuple[list[np.ndarray], list[str], list[Mapping[str, Any]], str]:
-    clips, captions, attributes, fingerprint = [], [], [], ""
+    clips, captions, fingerprint = [], [], ""
+    attributes: list[Mapping[str, Any]] = []
     for split in splits:
         dataset = StickerDataset(data, split)
         fingerprint = dataset.fingerprint
