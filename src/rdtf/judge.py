@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -20,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
@@ -37,7 +35,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_FEATURES = 64
 """The Frechet distance of more dimensions needs more clips than anybody generates."""
 MAX_FRAMES = 16
-KEEP = 0.95  # of the old scale of what is pooled, at each step of training
+DEPTH = 2  # residual layers at each of the two coarse levels
 _CLIPS_AT_ONCE = 32
 
 
@@ -79,34 +77,37 @@ class Verdicts:
     damages: dict[str, np.ndarray]
 
 
-class _Residual(nn.Module):
-    """Two 3x3 convolutions around a skip; the last starts at zero."""
+class _Layer(nn.Sequential):
+    """A 3x3 convolution with batch normalisation."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``n c h w``, shape kept."""
-        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+    def __init__(self, width_in: int, width_out: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(width_in, width_out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width_out), nn.ReLU()
+        )
 
 
 class _OverTime(nn.Module):
-    """A residual convolution over three frames at each place; nothing comes from before the first or after the last."""
+    """A residual layer that sees a quarter of the channels a frame late and a quarter a frame early (arXiv 1811.08383).
+
+    Nothing comes from before a clip's first frame or after its last.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv.weight)
+        self.layer = _Layer(width, width)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """``(b f) c h w``, shape kept."""
-        height = x.shape[-2]
-        rows = rearrange(F.silu(x), "(b f) c h w -> (b h w) c f", f=frames)
-        out = self.conv(rows)
-        return x + rearrange(out, "(b h w) c f -> (b f) c h w", h=height, w=x.shape[-1], f=frames)
+    def forward(self, x: Tensor, later: Tensor) -> Tensor:
+        """``n c h w``, shape kept; ``later`` ``(n 1 1 1)`` is 0 at first frames and 1 elsewhere."""
+        quarter = x.shape[1] // 4
+        late = _before(x[:, :quarter]) * later
+        early = torch.cat([(x[:, quarter : 2 * quarter] * later)[1:], torch.zeros_like(x[:1, :quarter])])
+        out: Tensor = x + self.layer(torch.cat([late, early, x[:, 2 * quarter :]], dim=1))
+        return out
+
+
+def _before(x: Tensor) -> Tensor:
+    """The frame before each; zeros before all."""
+    return torch.cat([torch.zeros_like(x[:1]), x[:-1]])
 
 
 class Judge(nn.Module):
@@ -116,8 +117,6 @@ class Judge(nn.Module):
         config: see :class:`JudgeConfig`.
     """
 
-    centre: Tensor
-    scale: Tensor
     mean: Tensor
     deviation: Tensor
 
@@ -125,94 +124,82 @@ class Judge(nn.Module):
         super().__init__()
         self.config = config
         low, middle, high = config.widths
-        self.conv_in = nn.Conv2d(32, low, 3, padding=1)
-        self.to_middle = nn.Conv2d(low, middle, 2, stride=2)
-        self.middle = _Residual(middle)
-        self.middle_time = _OverTime(middle)
-        self.to_high = nn.Conv2d(middle, high, 2, stride=2)
-        self.high = _Residual(high)
-        self.high_time = _OverTime(high)
-        self.pooled = nn.Linear(6 * high, config.hidden)
+        self.low = _Layer(32, low)
+        self.to_middle = _Layer(low, middle, stride=2)
+        self.middle = nn.ModuleList(_OverTime(middle) for _ in range(DEPTH))
+        self.to_high = _Layer(middle, high, stride=2)
+        self.high = nn.ModuleList(_OverTime(high) for _ in range(DEPTH))
+        pooled = 6 * sum(config.widths) + high * (config.size // 8) ** 2
+        self.pooled = nn.Sequential(nn.BatchNorm1d(pooled), nn.Linear(pooled, config.hidden), nn.ReLU())
         self.to_feature = nn.Linear(config.hidden, config.features)
-        self.told = nn.Linear(config.features, config.hidden)
+        self.told = nn.Sequential(nn.BatchNorm1d(config.features), nn.Linear(config.features, config.hidden), nn.ReLU())
         self.heads = nn.ModuleDict({key: nn.Linear(config.hidden, len(names)) for key, names in config.names.items()})
         self.damage = nn.Linear(config.hidden, len(config.damages))
-        self.register_buffer("centre", torch.zeros(6 * high))
-        self.register_buffer("scale", torch.ones(6 * high))
         self.register_buffer("mean", torch.zeros(config.features))
         self.register_buffer("deviation", torch.ones(config.features))
 
-    def pool(self, video: Float[Tensor, "b f 4 s s"]) -> Float[Tensor, "b p"]:
-        """Mean over time, deviation over time and mean change of what is seen in the frames."""
-        frames = video.shape[1]
-        steps = torch.cat([torch.zeros_like(video[:, :1]), video[:, 1:] - video[:, :-1]], dim=1)
+    def pool(self, frames: Float[Tensor, "n 4 s s"], lengths: Sequence[int]) -> Float[Tensor, "b p"]:
+        """Mean, deviation and mean change over time of what is seen anywhere; mean over time of what is seen where."""
+        later = torch.ones(len(frames), 1, 1, 1, device=frames.device)
+        later[np.cumsum([0, *lengths[:-1]])] = 0
+        steps = (frames - _before(frames)) * later
         # Steps are small beside the frames; what is empty should be 0.
-        seen = F.pixel_unshuffle(rearrange([video, 3 * steps], "k b f c h w -> (b f) (k c) h w"), 2)
-        x = self.conv_in(seen.contiguous(memory_format=torch.channels_last))
-        x = self.middle_time(self.middle(self.to_middle(F.silu(x))), frames)
-        x = F.silu(self.high_time(self.high(self.to_high(x)), frames))
-        x = rearrange(x, "(b f) c h w -> b f c (h w)", f=frames)
-        each = torch.cat([x.mean(-1), x.amax(-1)], dim=-1)
-        changes = (each[:, 1:] - each[:, :-1]).abs().sum(1) / max(1, frames - 1)
-        return torch.cat([each.mean(1), each.std(1, correction=0), changes], dim=-1)
+        x = F.pixel_unshuffle(torch.cat([frames, 3 * steps], dim=1), 2).contiguous(memory_format=torch.channels_last)
+        levels = [self.low(x)]
+        for down, layers in ((self.to_middle, self.middle), (self.to_high, self.high)):
+            x = down(levels[-1])
+            for layer in layers:
+                x = layer(x, later)
+            levels.append(x)
+        each = torch.cat([part for x in levels for part in (x.mean((2, 3)), x.amax((2, 3)))], dim=1)
+        changes = (each - _before(each)).abs() * later[..., 0, 0]
+        where = levels[-1].flatten(1)
+        return torch.stack(
+            [
+                torch.cat([c.mean(0), c.std(0, correction=0), change.sum(0) / max(1, len(c) - 1), place.mean(0)])
+                for c, change, place in zip(*(x.split(list(lengths)) for x in (each, changes, where)), strict=True)
+            ]
+        )
 
-    def feature(self, video: Float[Tensor, "b f 4 s s"]) -> Float[Tensor, "b d"]:
-        """The feature, not yet normalised, of premultiplied RGBA in [0, 1]."""
-        pooled = self.pool(video)
-        if self.training:
-            self.calibrate(pooled, KEEP)
-        # Motion is small beside what moves, and what differs is small beside what all clips have.
-        out: Tensor = self.to_feature(F.silu(self.pooled((pooled - self.centre) / self.scale)))
-        return out
+    def forward(
+        self, frames: Float[Tensor, "n 4 s s"], lengths: Sequence[int]
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Look at clips, their frames one after the other: premultiplied RGBA in [0, 1]; ``lengths`` adds up to ``n``.
 
-    @torch.no_grad()
-    def calibrate(self, pooled: Float[Tensor, "b p"], keep: float) -> None:
-        """Move the centre and scale of what is pooled towards those of these clips, keeping a share of the old ones.
-
-        Training sees the same moving values that are used later, not those of its batch: a batch has one length.
+        Returns:
+            Feature ``(b, d)``, not yet normalised, logits of each attribute, and logits of damage ``(b, kinds)``.
         """
-        deviation, mean = torch.std_mean(pooled, dim=0)
-        self.centre.lerp_(mean, 1 - keep)
-        self.scale.lerp_(deviation + 1e-3, 1 - keep)
-
-    def forward(self, video: Float[Tensor, "b f 4 s s"]) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Feature ``(b, d)``, logits of each attribute, and logits of damage ``(b, kinds)``."""
-        feature = self.feature(video)
-        hidden = F.silu(self.told(feature))
+        feature = self.to_feature(self.pooled(self.pool(frames, lengths)))
+        hidden = self.told(feature)
         return feature, {key: head(hidden) for key, head in self.heads.items()}, self.damage(hidden)
 
     @torch.no_grad()
     def examine(self, clips: Sequence[np.ndarray]) -> Verdicts:
         """Look at clips: straight RGBA ``(f, h, w, 4)`` uint8 of 1 to 16 frames, sizes and lengths as they come.
 
-        Clips of one length go through the network together; none is padded, so that company changes nothing.
-
         Raises:
             ValueError: no clips, or one that is no such clip.
         """
         if not len(clips):
             raise ValueError("no clips to judge")
-        groups: dict[int, list[int]] = defaultdict(list)
         for i, clip in enumerate(clips):
             if clip.ndim != 4 or clip.shape[-1] != 4 or clip.dtype != np.uint8 or not 1 <= len(clip) <= MAX_FRAMES:
                 raise ValueError(
                     f"clip {i}: a judge takes 1 to {MAX_FRAMES} RGBA frames (f, h, w, 4) of uint8, "
                     f"got {clip.dtype} {clip.shape}"
                 )
-            groups[len(clip)].append(i)
         features = np.zeros((len(clips), self.config.features))
         attributes = {key: np.zeros((len(clips), len(names))) for key, names in self.config.names.items()}
         damages = {kind: np.zeros(len(clips)) for kind in self.config.damages}
-        for members in groups.values():
-            for start in range(0, len(members), _CLIPS_AT_ONCE):
-                places = members[start : start + _CLIPS_AT_ONCE]
-                video = to_video([clips[i] for i in places], self.config.size).to(self.mean.device)
-                feature, logits, damage = self(video)
-                features[places] = ((feature - self.mean) / self.deviation).cpu()
-                for key, values in logits.items():
-                    attributes[key][places] = values.double().softmax(-1).cpu()
-                for kind, levels in zip(damages.values(), damage.sigmoid().cpu().T, strict=True):
-                    kind[places] = levels
+        for start in range(0, len(clips), _CLIPS_AT_ONCE):
+            some = slice(start, start + _CLIPS_AT_ONCE)
+            frames = to_frames(clips[some], self.config.size).to(self.mean.device)
+            feature, logits, damage = self(frames, [len(clip) for clip in clips[some]])
+            features[some] = ((feature - self.mean) / self.deviation).cpu()
+            for key, values in logits.items():
+                attributes[key][some] = values.double().softmax(-1).cpu()
+            for kind, levels in zip(damages.values(), damage.sigmoid().cpu().T, strict=True):
+                kind[some] = levels
         return Verdicts(features, attributes, damages)
 
     def features(self, clips: Sequence[np.ndarray]) -> np.ndarray:
@@ -240,14 +227,14 @@ class Judge(nn.Module):
         save_file(weights, folder / WEIGHTS)
 
 
-def to_video(clips: Sequence[np.ndarray], size: int) -> Float[Tensor, "b f 4 s s"]:
-    """Clips of one length as a judge sees them: scaled to ``size`` pixels, premultiplied, in [0, 1].
+def to_frames(clips: Sequence[np.ndarray], size: int) -> Float[Tensor, "n 4 s s"]:
+    """All frames of clips as a judge sees them: scaled to ``size`` pixels, premultiplied, in [0, 1].
 
     Premultiplied colour is the sticker over black, and alpha stands beside it: what shows over any background is a
     sum of the two.
     """
-    video = np.stack([premultiply(fit(clip, size)) for clip in clips])
-    return torch.from_numpy(video.astype(np.float32) / 255).movedim(-1, -3).contiguous()
+    frames = np.concatenate([premultiply(fit(clip, size)) for clip in clips])
+    return torch.from_numpy(frames.astype(np.float32) / 255).movedim(-1, -3).contiguous()
 
 
 def load_judge(spec: str | Path = "builtin") -> Judge:

@@ -10,8 +10,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 import rdtf.train.judge as training
-from rdtf.data.world import RESERVED_SEED, STILL
-from rdtf.judge import JudgeConfig, load_judge
+from rdtf.data.world import RESERVED_SEED, STILL, draw_sticker
+from rdtf.judge import Judge, JudgeConfig, load_judge
 from rdtf.train.judge import (
     HELD_OUT_SEED,
     TOLD,
@@ -24,7 +24,7 @@ from rdtf.train.judge import (
     train_judge,
 )
 
-QUICK = {"steps": 3, "batch": 4, "held_out": 8, "threads": 1, "precision": "fp32"}
+QUICK = {"steps": 3, "batch": 4, "stickers": 12, "held_out": 8, "threads": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,6 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "SIZES", (16,))
     small = partial(JudgeConfig, size=16, widths=(4, 8, 8), hidden=16)
     monkeypatch.setattr(training, "JudgeConfig", small)
-    monkeypatch.setattr(training, "LESSONS", 3)
 
 
 def test_training_learns_writes_and_reports(tmp_path: Path):
@@ -59,10 +58,10 @@ def test_training_learns_writes_and_reports(tmp_path: Path):
 def test_ctrl_c_saves_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     draw = training.draw_lesson
 
-    def interrupted(settings: JudgeTrainSettings, config: JudgeConfig, step: int) -> training.Lesson:
+    def interrupted(settings: JudgeTrainSettings, config: JudgeConfig, stickers: list, step: int) -> training.Lesson:
         if step == 2:
             raise KeyboardInterrupt
-        return draw(settings, config, step)
+        return draw(settings, config, stickers, step)
 
     monkeypatch.setattr(training, "draw_lesson", interrupted)
     report = train_judge(tmp_path / "out", JudgeTrainSettings(**QUICK))
@@ -72,28 +71,31 @@ def test_ctrl_c_saves_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_loss_that_is_not_finite_stops_without_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training, "lesson_loss", lambda judge, lesson: judge(lesson.video)[0].sum() * float("nan"))
+    def broken(judge: Judge, lesson: training.Lesson) -> torch.Tensor:
+        return judge(lesson.frames, lesson.lengths)[0].sum() * float("nan")
+
+    monkeypatch.setattr(training, "lesson_loss", broken)
     with pytest.raises(ValueError, match="learning_rate"):
         train_judge(tmp_path / "out", JudgeTrainSettings(**QUICK))
     assert not (tmp_path / "out").exists()
 
 
-def test_lessons_are_of_one_length_and_say_what_is_true():
+def test_lessons_say_what_is_true():
     settings = JudgeTrainSettings(batch=4)
     config = JudgeConfig(names=attribute_names(), damages=TOLD)
-    lessons = [draw_lesson(settings, config, step) for step in range(24)]
-    assert torch.equal(lessons[3].video, draw_lesson(settings, config, 3).video)
-    assert len({lesson.video.shape[1] for lesson in lessons}) > 4
+    stickers = [draw_sticker(RESERVED_SEED, i, size=16) for i in range(30)]
+    lessons = [draw_lesson(settings, config, stickers, step) for step in range(24)]
+    assert torch.equal(lessons[3].frames, draw_lesson(settings, config, stickers, 3).frames)
+    assert len({length for lesson in lessons for length in lesson.lengths}) > 4
     still = config.names["action"].index(STILL)
     for lesson in lessons:
-        frames = lesson.video.shape[1]
-        assert lesson.video.shape == (4, frames, 4, 32, 32)
-        assert lesson.video.min() >= 0 and lesson.video.max() <= 1
+        lengths = torch.tensor(lesson.lengths)
+        assert lesson.frames.shape == (sum(lesson.lengths), 4, 32, 32)
+        assert lesson.frames.min() >= 0 and lesson.frames.max() <= 1
         assert lesson.levels.min() >= 0 and lesson.levels.max() <= 1
-        assert (lesson.video[:, :, :3] <= lesson.video[:, :, 3:] + 1e-6).all()  # premultiplied
-        assert ((lesson.labels["action"] == still) == (frames == 1)).all()
-        if frames == 1:
-            assert (lesson.levels[:, 2:] == 0).all()  # nothing to shuffle or to freeze
+        assert (lesson.frames[:, :3] <= lesson.frames[:, 3:] + 1e-6).all()  # premultiplied
+        assert ((lesson.labels["action"] == still) == (lengths == 1)).all()
+        assert (lesson.levels[lengths == 1, 2:] == 0).all()  # nothing to shuffle or to freeze
         unreadable = (lesson.levels[:, 2:] > training.READABLE).any(1)
         assert ((lesson.labels["action"] < 0) == unreadable).all()
     levels = torch.cat([lesson.levels for lesson in lessons])
@@ -101,19 +103,18 @@ def test_lessons_are_of_one_length_and_say_what_is_true():
     assert (levels > 0).any(0).all()
 
 
-def test_worlds_of_the_judge_are_its_own(monkeypatch: pytest.MonkeyPatch):
-    seeds = set()
+def test_worlds_of_the_judge_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seeds = []
     draw = training.draw_sticker
 
     def noted(seed: int, index: int, **options: int) -> object:
-        seeds.add(seed)
+        seeds.append(seed)
         return draw(seed, index, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(training, "draw_sticker", noted)
-    config = JudgeConfig(names=attribute_names(), damages=TOLD)
-    for seed in (0, 2**62 - 1):
-        draw_lesson(JudgeTrainSettings(batch=2, seed=seed), config, 0)
-    assert seeds == {RESERVED_SEED, HELD_OUT_SEED - 1}
+    train_judge(tmp_path, JudgeTrainSettings(**{**QUICK, "steps": 1}, seed=2**62 - 1))
+    assert set(seeds) == {HELD_OUT_SEED - 1, HELD_OUT_SEED, training.STATISTICS_SEED}
+    assert HELD_OUT_SEED - 2**62 == RESERVED_SEED
 
 
 def test_damage_differs_by_clip_and_is_the_same_again():
@@ -124,6 +125,6 @@ def test_damage_differs_by_clip_and_is_the_same_again():
 
 
 def test_settings_reject_nonsense():
-    for wrong in ({"batch": 5}, {"minutes": 0}, {"features": 65}, {"seed": 2**62}, {"stepz": 3}):
+    for wrong in ({"batch": 1}, {"minutes": 0}, {"features": 65}, {"seed": 2**62}, {"stepz": 3}):
         with pytest.raises(ValidationError):
             JudgeTrainSettings(**wrong)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +21,14 @@ from torch.nn import functional as F
 
 from rdtf.data.distort import DAMAGES
 from rdtf.data.world import FULL, RESERVED_SEED, STILL, draw_sticker
-from rdtf.judge import MAX_FRAMES, Judge, JudgeConfig, agreement, load_judge, to_video
+from rdtf.judge import MAX_FRAMES, Judge, JudgeConfig, agreement, load_judge, to_frames
 from rdtf.pixels import fit
 from rdtf.progress import bars
 from rdtf.rng import numpy_rng
 from rdtf.sheets import contact_sheet
-from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
-from rdtf.train.optim import lr_factor, make_optimizers
+from rdtf.sticker import Sticker
+from rdtf.train.hardware import keep_freed_memory
+from rdtf.train.optim import lr_factor
 
 TOLD = ("blur", "noise", "shuffle", "freeze")
 """Damages whose level the judge is trained to tell; the others of ``DAMAGES`` stay unseen, for its proof."""
@@ -37,14 +38,11 @@ STATISTICS_SEED = HELD_OUT_SEED + 1
 """World that features are normalised over."""
 WEIGHTS = {"body": 1.0, "colour": 1.0, "action": 1.0, "expression": 0.5, "accessory": 0.5, "prop": 0.5}
 DAMAGE_WEIGHT = 6.0
-VIEWS = 2  # of each sticker in a batch: drawing costs as much as looking
-SIZES = (64, 48, 32)  # that stickers are drawn in
-USUAL_FRAMES = 8  # half of the batches have so many
+SIZES = (48, 32)  # that stickers are drawn in
+USUAL_FRAMES = 8  # half of the clips have so many
 READABLE = 0.5  # up to this level of shuffle and freeze, what a clip does can be asked
-WARM_UP = 20
+WARM_UP = 50
 EMA_DECAY = 0.99
-LESSONS = 32  # that the final scale of what is pooled is taken from
-FAR = 2**40  # a step that no training reaches
 SLIGHT = 0.15
 SHEET_ROWS = 12
 
@@ -55,13 +53,12 @@ class JudgeTrainSettings(BaseModel):
     Attributes:
         minutes: length of the training by the clock; the learning rate follows it.
         steps: length in steps instead, if given.
-        batch: clips per step, two of each sticker.
+        batch: clips per step.
+        stickers: how many are drawn before the training; each is shown often, seldom twice alike.
         features: numbers in a feature.
         learning_rate: peak rate of AdamW.
-        muon_rate: peak rate of Muon, which the hidden layers are trained with.
         seed: of weights, of the world drawn from (seeds from ``world.RESERVED_SEED`` on), and of damages.
         held_out: stickers that the report measures; of a world that no training sees.
-        precision: ``auto`` takes bf16 autocast where it is measured to be faster on this processor.
         threads: of torch; its own default if not given.
     """
 
@@ -69,13 +66,12 @@ class JudgeTrainSettings(BaseModel):
 
     minutes: float = Field(20.0, gt=0)
     steps: int | None = Field(None, ge=1)
-    batch: int = Field(16, ge=2, multiple_of=VIEWS)
+    batch: int = Field(32, ge=2)
+    stickers: int = Field(4000, ge=1)
     features: int = Field(32, ge=2, le=64)
     learning_rate: float = Field(3e-3, gt=0)
-    muon_rate: float = Field(0.02, gt=0)
     seed: int = Field(0, ge=0, lt=2**62)
-    held_out: int = Field(1000, ge=2)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    held_out: int = Field(500, ge=2)
     threads: int | None = Field(None, ge=1)
 
 
@@ -110,12 +106,13 @@ class Lesson:
     """A batch and what is true of it.
 
     Attributes:
-        video: ``(b, f, 4, s, s)`` as from ``judge.to_video``.
+        frames, lengths: of all clips, one after the other, as from ``judge.to_frames``; frames of each clip.
         labels: for each attribute ``(b,)`` indices of names, -1 where it cannot be told.
         levels: ``(b, kinds)`` of damage in [0, 1].
     """
 
-    video: Tensor
+    frames: Tensor
+    lengths: list[int]
     labels: dict[str, Tensor]
     levels: Tensor
 
@@ -132,28 +129,27 @@ def attribute_names() -> dict[str, tuple[str, ...]]:
     }
 
 
-def draw_lesson(settings: JudgeTrainSettings, config: JudgeConfig, step: int) -> Lesson:
-    """The batch of a step: clips of one length, moved and scaled a little, most of them damaged in one or two ways."""
+def draw_lesson(settings: JudgeTrainSettings, config: JudgeConfig, stickers: Sequence[Sticker], step: int) -> Lesson:
+    """The batch of a step: clips from stickers, moved and scaled a little, most of them damaged in one or two ways."""
     rng = numpy_rng(settings.seed, step, "judge/data")
-    count = USUAL_FRAMES if rng.random() < 0.5 else int(rng.integers(1, MAX_FRAMES + 1))
     clips, labels, levels = [], [], []
-    for i in range(settings.batch // VIEWS):
-        index = step * (settings.batch // VIEWS) + i
-        size = SIZES[rng.integers(len(SIZES))]
-        sticker = draw_sticker(RESERVED_SEED + settings.seed, index, size=size, min_frames=count)
-        for _ in range(VIEWS):
-            clip, damage = _damage(sticker.frames[_pick_frames(len(sticker), count, rng)], config.damages, rng)
-            level = dict(zip(config.damages, damage, strict=True))
-            told = {key: config.names[key].index(str(sticker.attributes[key])) for key in config.names}
-            if count == 1:
-                told["action"] = config.names["action"].index(STILL)
-            elif max(level.get("shuffle", 0), level.get("freeze", 0)) > READABLE:
-                told["action"] = -1
-            clips.append(_place(clip, config.size, rng))
-            labels.append(told)
-            levels.append(damage)
+    for index in rng.integers(len(stickers), size=settings.batch):
+        sticker = stickers[index]
+        count = USUAL_FRAMES if rng.random() < 0.5 else int(rng.integers(1, MAX_FRAMES + 1))
+        clip = sticker.frames[_pick_frames(len(sticker), min(count, len(sticker)), rng)]
+        clip, damage = _damage(clip, config.damages, rng)
+        level = dict(zip(config.damages, damage, strict=True))
+        told = {key: config.names[key].index(str(sticker.attributes[key])) for key in config.names}
+        if len(clip) == 1:
+            told["action"] = config.names["action"].index(STILL)
+        elif max(level.get("shuffle", 0), level.get("freeze", 0)) > READABLE:
+            told["action"] = -1
+        clips.append(_place(clip, config.size, rng))
+        labels.append(told)
+        levels.append(damage)
     return Lesson(
-        to_video(clips, config.size),
+        to_frames(clips, config.size),
+        [len(clip) for clip in clips],
         {key: torch.tensor([told[key] for told in labels]) for key in config.names},
         torch.from_numpy(np.array(levels, np.float32)),
     )
@@ -194,7 +190,7 @@ def _damage(clip: np.ndarray, kinds: tuple[str, ...], rng: np.random.Generator) 
 
 def lesson_loss(judge: Judge, lesson: Lesson) -> Tensor:
     """Cross-entropy of the attributes and squared error of the levels, weighted; each clip counts the same."""
-    _, logits, damage = judge(lesson.video)
+    _, logits, damage = judge(lesson.frames, lesson.lengths)
     loss = DAMAGE_WEIGHT * F.mse_loss(damage.float().sigmoid(), lesson.levels)
     for key, values in logits.items():
         told = lesson.labels[key] >= 0
@@ -217,22 +213,14 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
     keep_freed_memory()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    if settings.precision == "auto":
-        fast = bf16_is_faster(torch.device("cpu"))
-        settings = settings.model_copy(update={"precision": "bf16" if fast else "fp32"})
     torch.manual_seed(settings.seed)
     config = JudgeConfig(features=settings.features, names=attribute_names(), damages=TOLD)
     judge = Judge(config)
-    calibrate(judge, settings, lessons=4)
     average = deepcopy(judge)
-    optimizers = make_optimizers(
-        judge.named_parameters(),
-        muon=True,
-        lr=settings.learning_rate,
-        muon_lr=settings.muon_rate,
-        weight_decay=0.01,
-        bf16=settings.precision == "bf16",
-    )
+    optimizer = torch.optim.AdamW(judge.parameters(), lr=settings.learning_rate, weight_decay=0.02)
+    stickers = [
+        draw_sticker(RESERVED_SEED + settings.seed, i, size=SIZES[i % len(SIZES)]) for i in range(settings.stickers)
+    ]
 
     step, smooth, stopped_early = 0, math.nan, False
     begin = time.monotonic()
@@ -240,17 +228,16 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
         bar = progress.add_task("Judge", total=1000, note="")
         try:
             while (part := _progress(settings, step, time.monotonic() - begin)) < 1:
-                for optimizer in optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["base_lr"] * lr_factor(step, part, warm_up=WARM_UP, decay=True)
-                lesson = draw_lesson(settings, config, step)
-                with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-                    objective = lesson_loss(judge, lesson)
-                loss = _train_step(judge, optimizers, objective)
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.learning_rate * lr_factor(step, part, warm_up=WARM_UP, decay=True)
+                lesson = draw_lesson(settings, config, stickers, step)
+                loss = _train_step(judge, optimizer, lesson_loss(judge, lesson))
                 step += 1
                 with torch.no_grad():
-                    for slow, quick in zip(average.parameters(), judge.parameters(), strict=True):
-                        slow.lerp_(quick, 1 - min(EMA_DECAY, step / (9 + step)))
+                    keep = min(EMA_DECAY, step / (9 + step))
+                    for slow, quick in zip(average.state_dict().values(), judge.state_dict().values(), strict=True):
+                        if slow.is_floating_point():  # not the counters of batches
+                            slow.lerp_(quick, 1 - keep)
                 smooth = loss if step == 1 else smooth + max(0.02, 1 / step) * (loss - smooth)
                 progress.update(bar, completed=int(1000 * part), note=f"step {step}, loss {smooth:.3f}")
             progress.update(bar, completed=1000)
@@ -258,7 +245,6 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
             stopped_early = True
 
     average.eval()
-    calibrate(average, settings, LESSONS)
     features = average.features(drawn_clips(settings.held_out, STATISTICS_SEED)[0])
     average.mean.copy_(torch.from_numpy(features.mean(0)))
     average.deviation.copy_(torch.from_numpy(features.std(0) + 1e-3))
@@ -288,28 +274,19 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
     return report
 
 
-@torch.no_grad()
-def calibrate(judge: Judge, settings: JudgeTrainSettings, lessons: int) -> None:
-    """Take the scale of what the judge pools from lessons that training does not reach."""
-    drawn = (draw_lesson(settings, judge.config, FAR + i) for i in range(lessons))
-    judge.calibrate(torch.cat([judge.pool(lesson.video) for lesson in drawn]), keep=0.0)
-
-
 def _progress(settings: JudgeTrainSettings, step: int, seconds: float) -> float:
     """The part of the training that is done, 0 to 1."""
     return step / settings.steps if settings.steps else seconds / (60 * settings.minutes)
 
 
-def _train_step(judge: Judge, optimizers: list[torch.optim.Optimizer], loss: Tensor) -> float:
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
+def _train_step(judge: Judge, optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
+    optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
     value = loss.item()
     if not math.isfinite(value):
         raise ValueError(f"the judge's loss became {value}; lower learning_rate")
-    for optimizer in optimizers:
-        optimizer.step()
+    optimizer.step()
     return value
 
 
