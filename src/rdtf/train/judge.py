@@ -37,7 +37,7 @@ HELD_OUT_SEED = RESERVED_SEED + 2**62
 STATISTICS_SEED = HELD_OUT_SEED + 1
 """World that features are normalised over."""
 WEIGHTS = {"body": 1.0, "colour": 1.0, "action": 1.0, "expression": 0.5, "accessory": 0.5, "prop": 0.5}
-DAMAGE_WEIGHT = 6.0
+DAMAGE_WEIGHT = 10.0
 SIZES = (48, 32)  # that stickers are drawn in
 USUAL_FRAMES = 8  # half of the clips have so many
 READABLE = 0.5  # up to this level of shuffle and freeze, what a clip does can be asked
@@ -171,13 +171,13 @@ def _place(clip: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _damage(clip: np.ndarray, kinds: tuple[str, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A quarter of the clips as they are, half with one kind of damage, a quarter with two; many slight."""
+    """A quarter of the clips as they are, half with one kind of damage, a quarter with two."""
     levels = np.zeros(len(kinds))
     for which in rng.permutation(len(kinds))[: rng.choice(3, p=(0.25, 0.5, 0.25))]:
         kind = kinds[which]
         if len(clip) == 1 and kind in ("shuffle", "freeze"):
             continue
-        level = float(rng.random() ** 1.5)
+        level = float(rng.random())
         clip = DAMAGES[kind](clip, level, rng)
         if kind == "shuffle":  # frames move in whole numbers, and one alone does not
             moved = round(level * len(clip))
@@ -189,9 +189,9 @@ def _damage(clip: np.ndarray, kinds: tuple[str, ...], rng: np.random.Generator) 
 
 
 def lesson_loss(judge: Judge, lesson: Lesson) -> Tensor:
-    """Cross-entropy of the attributes and squared error of the levels, weighted; each clip counts the same."""
+    """Cross-entropy of the attributes and of the levels, weighted; each clip counts the same."""
     _, logits, damage = judge(lesson.frames, lesson.lengths)
-    loss = DAMAGE_WEIGHT * F.mse_loss(damage.float().sigmoid(), lesson.levels)
+    loss = DAMAGE_WEIGHT * F.binary_cross_entropy_with_logits(damage.float(), lesson.levels)
     for key, values in logits.items():
         told = lesson.labels[key] >= 0
         each = F.cross_entropy(values.float(), lesson.labels[key].clamp(min=0), reduction="none", label_smoothing=0.02)
