@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 PIP_FLAGS ?=
-PYTEST_FLAGS ?=
+PYTEST_FLAGS ?= -n logical --dist loadfile
 
 BIN := .venv/bin
 STAMP := .venv/.installed

@@ -62,6 +62,7 @@ class DemoSettings:
             "frames": _FRAMES,
             "checkpoint_every": 20_000,
             "previews": 0,
+            "eval_clips": 0,
             "copies": 0,
             "single_share": 0.5,
             "task_weights": {"text_to_video": 2.5},
