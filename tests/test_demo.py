@@ -156,7 +156,7 @@ def test_training_takes_what_the_clock_leaves(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_training_finds_the_latents_that_were_made_before_it(demo: Path):
-    assert len(list(demo.rglob("latents-*.npy"))) == 1
+    assert len(list(demo.rglob("latents-*-train-*.npy"))) == 1
 
 
 def test_smooth_keeps_constants_and_ends():
