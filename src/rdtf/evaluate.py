@@ -152,7 +152,7 @@ def evaluate(
         ValueError: fewer than 5 clips, too few for FVD or FD-sticker, or stickers of another size than the model's.
     """
     pipe = load_pipeline(model)
-    clips, captions, attributes, fingerprint = _clips(data, splits)
+    clips, captions, attributes, fingerprint = held_out_clips(data, splits)
     clips, captions = clips[:limit], captions[:limit]
     if len(clips) < MIN_CLIPS:
         raise ValueError(f"{data}: {len(clips)} stickers of 8 or more frames in {', '.join(splits)}; need {MIN_CLIPS}")
@@ -438,7 +438,17 @@ def _ratio(above: np.ndarray, below: np.ndarray, seed: int) -> Estimate:
     return Estimate(float(above.mean() / below.mean()), low, high, min(len(above), len(below)))
 
 
-def _clips(data: Path, splits: Sequence[str]) -> tuple[list[np.ndarray], list[str], list[Mapping[str, Any]], str]:
+def held_out_clips(
+    data: Path, splits: Sequence[str | None]
+) -> tuple[list[np.ndarray], list[str], list[Mapping[str, Any]], str]:
+    """Clips of 8 evenly spaced frames, of the stickers that have as many, with captions and attributes.
+
+    Args:
+        splits: of the dataset, one after the other; None for all of it.
+
+    Returns:
+        these three as lists, and the dataset's fingerprint.
+    """
     clips, captions, fingerprint = [], [], ""
     attributes: list[Mapping[str, Any]] = []
     for split in splits:

@@ -1,4 +1,4 @@
-"""Self-contained result pages: one HTML file beside its pictures, without scripts, readable on a phone."""
+"""Self-contained result pages: one HTML file, which runs and loads nothing that it was not written with."""
 
 from __future__ import annotations
 
@@ -60,10 +60,9 @@ def write_page(path: Path, title: str, introduction: Sequence[str], sections: Se
 
 
 def render_page(path: Path, template: str, /, **values: Any) -> Path:
-    """Write a page from the templates ``TEMPLATE.html`` and ``TEMPLATE.css``; every text is escaped.
+    """Write a page from the templates ``TEMPLATE.html``, ``.css`` and, if there is one, ``.js``; every text is escaped.
 
-    The HTML is given ``style`` and ``style_digest`` too: in its policy it names the style sheet by its hash, so that no
-    other style is taken.
+    The page's policy (in ``head.html``) names style sheet and script by their hashes, so that no others are taken.
     """
     environment = Environment(
         loader=PackageLoader("rdtf"),
@@ -72,12 +71,20 @@ def render_page(path: Path, template: str, /, **values: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = environment.get_template(f"{template}.css").render()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    html = environment.get_template(f"{template}.html").render(style=Markup(style), style_digest=digest, **values)
+    there = environment.list_templates()
+    for name, file in (("style", f"{template}.css"), ("script", f"{template}.js")):
+        text = environment.get_template(file).render() if file in there else ""
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        values |= {name: Markup(text), f"{name}_digest": digest if text else ""}
+    html = environment.get_template(f"{template}.html").render(**values)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8")
     return path
+
+
+def webp_address(data: bytes) -> str:
+    """A WebP picture as an address that holds it, for the ``src`` of a page that stands alone."""
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
 
 
 def line_plot(

@@ -11,8 +11,9 @@ import pytest
 
 import rdtf.compare.run as comparison
 import rdtf.compare.work
+from rdtf.compare.place import BASE, Place
 from rdtf.compare.suites import Claim, Suite, TableSpec, Variant, World
-from rdtf.compare.work import BASE, Place, count, settings_of, work
+from rdtf.compare.work import count, settings_of, work
 from rdtf.data.world import FULL, STILL
 from rdtf.judge import Judge, JudgeConfig
 from tests.conftest import TINY_NETWORK
@@ -79,7 +80,7 @@ def place_of(out: Path) -> Place:
 
 def _one_after_the_other(suite: Suite, place: Place, todo: list, reference: float, at_once: int) -> None:
     for job in todo:
-        assert work(suite, place, job.variant, job.seed, reference) == 0
+        assert work(suite, place, job.variant, job.seed, reference)
 
 
 def test_a_comparison_leaves_tables_results_and_a_page(finished: Path):
@@ -117,7 +118,7 @@ def test_what_is_done_is_not_done_again(finished: Path, monkeypatch: pytest.Monk
     with pytest.raises(FileNotFoundError):
         again(finished)
     assert [job for job in done if not comparison._is_done(job, place)] == [comparison._Job("none", 0)]
-    assert work(TINY, place, "none", 0, reference=1e9) == 0  # measured anew; trained it was
+    assert work(TINY, place, "none", 0, reference=1e9)  # measured anew; trained it was
     now, was = json.loads(result.read_text()), json.loads(before)
     for measures in (now, was):
         measures.pop("cost.forward_ms")

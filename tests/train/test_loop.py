@@ -22,24 +22,24 @@ from rdtf.train.settings import TrainSettings, recipe_settings
 from rdtf.train.step import Learner
 from tests.conftest import TINY_NETWORK
 
+FEW: dict[str, Any] = {
+    "sampling": {"steps": 2},
+    "steps": 4,
+    "batch_size": 4,
+    "frames": 4,
+    "copies": 1,
+    "warm_up": 2,
+    "precision": "fp32",
+    "threads": 1,
+    "checkpoint_every": 2,
+    "previews": 0,
+}
+"""Settings of a training of four steps; they say nothing of the network."""
+
 
 def settings(**overrides: Any) -> TrainSettings:
-    tiny = {
-        "size": "tiny",
-        "model": TINY_NETWORK,
-        "codec": "pixel2",
-        "sampling": {"steps": 2},
-        "steps": 4,
-        "batch_size": 4,
-        "frames": 4,
-        "copies": 1,
-        "warm_up": 2,
-        "precision": "fp32",
-        "threads": 1,
-        "checkpoint_every": 2,
-        "previews": 0,
-    }
-    return recipe_settings("fast", **{**tiny, **overrides})
+    tiny = {"size": "tiny", "model": TINY_NETWORK, "codec": "pixel2"}
+    return recipe_settings("fast", **{**tiny, **FEW, **overrides})
 
 
 def newest(run: Path) -> Checkpoint:

@@ -11,9 +11,9 @@ from PIL import Image
 
 from rdtf.train import trackers as module
 from rdtf.train.loop import resume, train
-from rdtf.train.settings import recipe_settings
+from rdtf.train.settings import TrainSettings
 from rdtf.train.trackers import Trackers, check_trackers
-from tests.conftest import TINY_NETWORK
+from tests.train.test_loop import settings as tiny_settings
 
 TOLD: list[tuple[str, int, Any]] = []
 
@@ -52,10 +52,8 @@ def _recorders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TrackioTracker", Recorder)
 
 
-def settings(**changes: Any):
-    tiny = {"model": TINY_NETWORK, "codec": "pixel2", "batch_size": 4, "frames": 4, "copies": 0, "precision": "fp32"}
-    tiny |= {"steps": 4, "checkpoint_every": 2, "eval_clips": 0, "previews": 0, "trackers": ["trackio"], "threads": 1}
-    return recipe_settings("fast", **{**tiny, **changes})
+def settings(**changes: Any) -> TrainSettings:
+    return tiny_settings(**{"copies": 0, "eval_clips": 0, "trackers": ["trackio"], **changes})
 
 
 def steps(kind: str = "log") -> list[int]:

@@ -17,7 +17,7 @@ from rdtf.pipeline import load_pipeline
 from rdtf.train.loop import Trainer, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
 from rdtf.train.verify import RunState, run_differences
-from tests.train.test_loop import CrashError, after, crash, settings
+from tests.train.test_loop import FEW, CrashError, after, crash, settings
 
 TUNES: dict[str, dict[str, Any]] = {
     "lora": {"rank": 2},
@@ -35,19 +35,7 @@ def base(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tuning(base: Path, tune: str | None, **overrides: Any) -> TrainSettings:
-    few = {
-        "sampling": {"steps": 2},
-        "steps": 4,
-        "batch_size": 4,
-        "frames": 4,
-        "copies": 1,
-        "warm_up": 2,
-        "precision": "fp32",
-        "threads": 1,
-        "checkpoint_every": 2,
-        "previews": 0,
-        "tune_options": TUNES.get(tune or "", {}),
-    }
+    few = {**FEW, "tune_options": TUNES.get(tune or "", {})}
     return recipe_settings("tune" if tune else "fast", start_from=str(base), tune=tune, **{**few, **overrides})
 
 

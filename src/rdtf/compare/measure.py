@@ -5,22 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from rdtf.compare.place import Place
 from rdtf.compare.suites import Suite
-from rdtf.compare.work import Place
-from rdtf.data.dataset import StickerDataset
+from rdtf.evaluate import FRAMES, held_out_clips, make_clips, pipeline_fill
 from rdtf.judge import SAMPLES_PER_FEATURE, Judge, agreement, fd_sticker, load_judge
 from rdtf.metrics.fills import simple_fills
 from rdtf.metrics.frames import check_given, frame_scores
 from rdtf.metrics.motion import motion_energy
 from rdtf.pipeline import StickerPipeline, load_pipeline
 
-FRAMES = 8
 SHOWN = 12  # inputs of the page
-_AT_ONCE = 32
 _SPLITS = ("val", "test")
 _GIVEN = {
     "interpolation": ("10101010", "10010010"),
@@ -40,30 +39,22 @@ def measure(run: Path, place: Place, suite: Suite, seed: int) -> dict[str, float
             that is trained on.
     """
     pipe = load_pipeline(run)
-    clips, captions, attributes = held_out(place.judged, whole=place.judged != place.target)
+    clips, captions, attributes, _ = held_out_clips(place.judged, _SPLITS if place.judged == place.target else (None,))
+    if not clips:
+        raise ValueError(f"{place.judged}: no held-out sticker has {FRAMES} frames; prepare more stickers")
+    order = np.random.default_rng(0).permutation(len(clips))
+    clips, captions, attributes = ([kept[i] for i in order] for kept in (clips, captions, attributes))
     judge = load_judge(place.judge)
     count = min(suite.clips, len(clips))
     measures: dict[str, float] = {"clips": count}
 
-    def draw(given: Sequence[Mapping[int, np.ndarray]], texts: Sequence[str]) -> list[np.ndarray]:
-        made: list[np.ndarray] = []
-        for at in range(0, len(texts), _AT_ONCE):
-            out = pipe(
-                list(texts[at : at + _AT_ONCE]),
-                frames=list(given[at : at + _AT_ONCE]),
-                num_frames=FRAMES,
-                num_inference_steps=suite.sampling_steps,
-                seed=1000 * seed + at,
-            )
-            made += [sticker.frames for sticker in out.stickers]
-        return made
-
-    real = clips[:count]
-    animated = draw([{0: clip[0]} for clip in real], captions[:count])
-    written = draw([{}] * count, captions[:count])
+    steps, first = suite.sampling_steps, 1000 * seed
+    real, words = clips[:count], captions[:count]
+    animated = make_clips(pipe, words, [clip[0] for clip in real], steps=steps, seed=first)
+    written = make_clips(pipe, words, steps=steps, seed=first)
     np.savez_compressed(
         run / "samples.npz",
-        captions=np.array(captions[:count][:SHOWN]),
+        captions=np.array(words[:SHOWN]),
         real=np.stack(real[:SHOWN]),
         it2v=np.stack(animated[:SHOWN]),
         t2v=np.stack(written[:SHOWN]),
@@ -78,12 +69,12 @@ def measure(run: Path, place: Place, suite: Suite, seed: int) -> dict[str, float
 
     few = clips[: max(1, count // 4)]
     measures["given_clips"] = len(few)
+    fill = pipeline_fill(pipe, steps=steps, seed=first)
     for task, patterns in _GIVEN.items():
         scores, faded = [], []
         for pattern in patterns:
             known = np.array([mark == "1" for mark in pattern])
-            made = draw([{int(i): clip[i] for i in np.flatnonzero(known)} for clip in few], [""] * len(few))
-            scores.append(_frames(few, made, known))
+            scores.append(_frames(few, [sample for (sample,) in fill(few, known, 0)], known))
             faded.append(_frames(few, [simple_fills(clip, known)["crossfade"] for clip in few], known)["psnr"])
         measures |= {f"{task}.{key}": float(np.mean([score[key] for score in scores])) for key in scores[0]}
         measures[f"{task}.crossfade"] = float(np.mean(faded))
@@ -91,25 +82,8 @@ def measure(run: Path, place: Place, suite: Suite, seed: int) -> dict[str, float
     return measures
 
 
-def held_out(data: Path, *, whole: bool) -> tuple[list[np.ndarray], list[str], list[dict]]:
-    """Clips of 8 evenly spaced frames, in a mixed order, with captions and attributes."""
-    clips, captions, attributes = [], [], []
-    for split in (None,) if whole else _SPLITS:
-        dataset = StickerDataset(data, split)
-        for i in range(len(dataset)):
-            record = dataset.record(i)
-            if record.num_frames >= FRAMES:
-                clips.append(dataset.frames(i)[np.arange(FRAMES) * record.num_frames // FRAMES])
-                captions.append(record.caption)
-                attributes.append(dict(record.attributes))
-    if not clips:
-        raise ValueError(f"{data}: no held-out sticker has {FRAMES} frames; prepare more stickers")
-    order = np.random.default_rng(0).permutation(len(clips))
-    return [clips[i] for i in order], [captions[i] for i in order], [attributes[i] for i in order]
-
-
 def _judged(
-    judge: Judge, real: Sequence[np.ndarray], made: Sequence[np.ndarray], attributes: Sequence[dict]
+    judge: Judge, real: Sequence[np.ndarray], made: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
     found: dict[str, float] = {}
     if len(made) >= SAMPLES_PER_FEATURE * judge.config.features:

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
+from rdtf.compare.place import Place
 from rdtf.compare.suites import Suite
-from rdtf.compare.work import Place
-from rdtf.data.write import save_sticker
-from rdtf.files import write_text
+from rdtf.compare.tables import Table
+from rdtf.data.write import webp_bytes
+from rdtf.page import render_page, webp_address
 from rdtf.sticker import Sticker
-
-if TYPE_CHECKING:
-    from rdtf.compare.tables import Table
 
 REAL = "real"
 _FPS = 8.0
 
 
 def write_comparison_page(suite: Suite, place: Place, facts: Sequence[str], tables: Sequence[Table]) -> Path:
-    """Write ``index.html``: one file with everything in it, whose own script is all that may run."""
-    environment = Environment(
-        loader=PackageLoader("rdtf"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = environment.get_template("page.css").render() + environment.get_template("compare.css").render()
-    script = environment.get_template("compare.js").render()
-    path = place.out / "index.html"
-    html = environment.get_template("compare.html").render(
+    """Write ``index.html``, one file with everything in it."""
+    return render_page(
+        place.out / "index.html",
+        "compare",
         title=f"RDTF: comparison {suite.name}",
         facts=facts,
         tables=tables,
@@ -49,17 +34,7 @@ def write_comparison_page(suite: Suite, place: Place, facts: Sequence[str], tabl
         others=[name for name in suite.variants if name not in suite.tables[0].rows],
         real=REAL,
         key=json.dumps([suite.name, *facts]),
-        style=Markup(style),
-        script=Markup(script),
-        style_digest=_digest(style),
-        script_digest=_digest(script),
     )
-    write_text(path, html)
-    return path
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _inputs(suite: Suite, place: Place) -> list[dict[str, Any]]:
@@ -82,8 +57,4 @@ def _inputs(suite: Suite, place: Place) -> list[dict[str, Any]]:
 
 
 def _picture(frames: np.ndarray) -> str:
-    """An animated WebP as a data URL."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "sticker.webp"
-        save_sticker(Sticker.at_fps(frames, _FPS), file)
-        return f"data:image/webp;base64,{base64.b64encode(file.read_bytes()).decode()}"
+    return webp_address(webp_bytes(Sticker.at_fps(frames, _FPS)))

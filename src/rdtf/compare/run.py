@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from rdtf.codec import load_codec
+from rdtf.compare.place import BASE, Place
+from rdtf.compare.results import write_results
 from rdtf.compare.suites import SUITES, Suite, World
-from rdtf.compare.tables import write_tables
-from rdtf.compare.work import BASE, STOPPED, Place, count, settings_of, work
+from rdtf.compare.work import count, settings_of, work
 from rdtf.data.dataset import StickerDataset, read_manifest
 from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
@@ -32,6 +33,7 @@ from rdtf.train.latents import LatentCache, cache_folder
 _POLL_SECONDS = 2.0
 _STATUS_SECONDS = 60.0
 _LOG_LINES = 12
+_STOPPED = 3  # exit code of a run that was asked to stop, has saved and can go on
 
 
 class ComparisonStopped(Exception):
@@ -83,7 +85,7 @@ def compare(
         # All variants with the first seed, then with the next: whoever stops early has a whole table of fewer seeds.
         todo += [_Job(variant, seed) for seed in suite.seeds for variant in suite.variants]
         _run_all(suite, place, todo, reference, jobs or _cores())
-        return write_tables(suite, place)
+        return write_results(suite, place)
 
 
 def _cores() -> int:
@@ -186,7 +188,7 @@ def _run_all(suite: Suite, place: Place, todo: Sequence[_Job], reference: float,
                 if process.exitcode is None:
                     continue
                 del running[job]
-                if process.exitcode == STOPPED:
+                if process.exitcode == _STOPPED:
                     raise ComparisonStopped(f"stopped after saving; the same command goes on in {place.out}")
                 if process.exitcode:
                     raise RuntimeError(_failure(job, place, process.exitcode))
@@ -206,7 +208,7 @@ def _child(suite: Suite, place: Place, variant: str, seed: int, reference: float
     log = (folder / "output.txt").open("a", encoding="utf-8", buffering=1)
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
-    sys.exit(work(suite, place, variant, seed, reference))
+    sys.exit(0 if work(suite, place, variant, seed, reference) else _STOPPED)
 
 
 @contextmanager

@@ -15,39 +15,15 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rdtf.compare.measure import measure
+from rdtf.compare.place import BASE, Place
 from rdtf.compare.suites import Suite
 from rdtf.files import write_text
 from rdtf.train.loop import resume, train
 from rdtf.train.settings import BROUGHT, TrainSettings, changed_settings, recipe_settings
 from rdtf.train.step import Learner
 
-BASE = "base"
 COUNTED_STEPS = 8
-STOPPED = 75  # exit code of a part that was asked to stop, has saved and can go on
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the files of a comparison are.
-
-    Attributes:
-        out: its folder. target, judged: prepared datasets to train on and to measure on.
-        judge: for :func:`rdtf.judge.load_judge`.
-    """
-
-    out: Path
-    target: Path
-    judged: Path
-    judge: str = "builtin"
-
-    @property
-    def source(self) -> Path:
-        """What the base is pretrained on."""
-        return self.out / "source"
-
-    def run(self, variant: str, seed: int) -> Path:
-        """The folder of one run; the base has a single one."""
-        return self.out / BASE if variant == BASE else self.out / "runs" / variant / str(seed)
 
 
 @dataclass(frozen=True)
@@ -91,11 +67,14 @@ def count(data: Path, settings: TrainSettings) -> Compute:
     )
 
 
-def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) -> int:
-    """Do what is missing of a run; returns 0, or :data:`STOPPED`.
+def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) -> bool:
+    """Do what is missing of a run.
 
     Args:
         reference: operations of a step of the suite's reference, which times its steps is every run's budget.
+
+    Returns:
+        False if it was asked to stop, and can go on.
     """
     run = place.run(variant, seed)
     run.mkdir(parents=True, exist_ok=True)
@@ -114,12 +93,10 @@ def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) 
         else:
             report = train(data, run, settings_of(suite, place, variant, seed, costs["steps"]))
         if not report.finished:
-            return STOPPED
+            return False
         write_text(trained, json.dumps({"steps": report.steps, "seconds": report.seconds}))
     result = run / "result.json"
     if variant != BASE and not result.is_file():
-        from rdtf.compare.measure import measure
-
         measures = measure(run, place, suite, seed)
         spent = json.loads(trained.read_text(encoding="utf-8"))
         measures |= {
@@ -130,4 +107,4 @@ def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) 
             "cost.seconds": spent["seconds"],
         }
         write_text(result, json.dumps(measures, indent=1))
-    return 0
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import math
@@ -34,7 +33,7 @@ from rdtf.data.survey import (
     shared_captions,
     survey_dataset,
 )
-from rdtf.page import render_page
+from rdtf.page import render_page, webp_address
 from rdtf.pixels import fit
 from rdtf.progress import console
 from rdtf.rng import numpy_rng
@@ -498,7 +497,7 @@ def _moving(dataset: StickerDataset, row: int) -> str:
         data = _webp(_small(frames[chosen]), durations, quality)
         if len(data) <= PICTURE_BYTES:
             break
-    return _address(data)
+    return webp_address(data)
 
 
 def _small(frames: np.ndarray) -> np.ndarray:
@@ -512,10 +511,6 @@ def _webp(frames: np.ndarray, durations: list[int], quality: int) -> bytes:
     options = moving if len(pictures) > 1 else {}
     pictures[0].save(stream, "WEBP", quality=quality, alpha_quality=quality, method=2, **options)
     return stream.getvalue()
-
-
-def _address(data: bytes) -> str:
-    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
 
 
 def _clips(dataset: StickerDataset, count: int, seed: int) -> list[tuple[Picture, list[str], int]]:
@@ -536,6 +531,6 @@ def _clips(dataset: StickerDataset, count: int, seed: int) -> list[tuple[Picture
         strip = np.concatenate(np.pad(clip, ((0, 0), (0, 0), (0, GAP), (0, 0))), axis=1)[:, :-GAP]
         notes = [f"{len(plan.frames)} of {record.num_frames} frames" if record.num_frames > 1 else "a still"]
         notes += ["mirrored"] * (plan.version == MIRRORED) + ["loop"] * plan.loop
-        source = _address(_webp(strip[None], [], 60))
+        source = webp_address(_webp(strip[None], [], 60))
         shown.append((Picture(source, _cut(record.source), _cut(record.caption)), notes, len(plan.frames)))
     return shown

@@ -76,6 +76,11 @@ def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0) -> None:
         raise StickerError(path, f"cannot be written: {error.strerror or error}") from error
 
 
+def webp_bytes(sticker: Sticker) -> bytes:
+    """The file that :func:`save_sticker` writes for ``.webp``."""
+    return _webp(_Clip.of(sticker, Path("sticker.webp"), 0))
+
+
 def check_ending(path: Path | str) -> None:
     """Raise the ``ValueError`` that :func:`save_sticker` would, if the ending names no format."""
     _encoder(path)

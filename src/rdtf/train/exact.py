@@ -64,6 +64,17 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     return found
 
 
+def flat(values: Mapping[str, Any], joint: str = ".") -> dict[str, Any]:
+    """Nested values by their names joined; what is empty stays a value."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= {f"{name}{joint}{inner}": leaf for inner, leaf in flat(value, joint).items()}
+        else:
+            found[name] = value
+    return found
+
+
 def _short(value: Any) -> str:
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +14,12 @@ from markupsafe import Markup
 
 from rdtf.checkpoint import checkpoints, step_of
 from rdtf.data.read import read_sticker
-from rdtf.data.write import save_sticker
+from rdtf.data.write import webp_bytes
 from rdtf.masks import Task
-from rdtf.page import line_plot, render_page, smooth
+from rdtf.page import line_plot, render_page, smooth, webp_address
 from rdtf.sheets import GAP
 from rdtf.sticker import Sticker
-from rdtf.train.exact import differences
+from rdtf.train.exact import differences, flat
 from rdtf.train.heldout import HELD_OUT_LOG
 from rdtf.train.loop import PREVIEW_COLUMNS
 from rdtf.train.settings import RECIPES, TrainSettings, recipe_settings
@@ -248,7 +246,7 @@ def _page(run: _Run) -> dict[str, Any]:
     rows = [(f"step {step_of(path)}", _size(path)) for path in found]
     changed, text = _deviations(settings)
     dataset = run.config.get("dataset")
-    data = {"folder": run.config.get("data")} | (_flat(dataset) if isinstance(dataset, dict) else {})
+    data = {"folder": run.config.get("data")} | (_texts(dataset) if isinstance(dataset, dict) else {})
     return {
         "name": run.name,
         "missing": run.missing,
@@ -257,7 +255,7 @@ def _page(run: _Run) -> dict[str, Any]:
         "preview_steps": steps,
         "strips": strips,
         "checkpoints": rows,
-        "settings": list(_flat(settings).items()),
+        "settings": list(_texts(settings).items()),
         "settings_text": text,
         "changed": changed,
         "data": [(name, value) for name, value in data.items() if value not in (None, "") and "files." not in name],
@@ -309,7 +307,7 @@ def _deviations(settings: Mapping[str, Any]) -> tuple[list[tuple[str, str, str]]
 def _strips(run: _Run) -> tuple[list[int], list[tuple[str, list[str]]]]:
     """Steps, and a row a caption: the sticker made for it at each of the steps, as a data URI."""
     captions = run.config.get("previews")
-    size = _flat(run.config.get("dataset") or {}).get("settings.size", "")
+    size = _texts(run.config.get("dataset") or {}).get("settings.size", "")
     files = sorted((run.folder / "previews").glob("step-*.webp"))
     if not files:
         run.missing.append("no previews yet")
@@ -331,25 +329,13 @@ def _strips(run: _Run) -> tuple[list[int], list[tuple[str, list[str]]]]:
         for number, row in enumerate(rows):
             top, left = (cell * place for place in divmod(number, PREVIEW_COLUMNS))
             part = grid.frames[:, top : top + cell - GAP, left : left + cell - GAP]
-            row.append(_data_uri(Sticker(part, grid.durations)) if part.size else "")
+            row.append(webp_address(webp_bytes(Sticker(part, grid.durations))) if part.size else "")
     return steps, [(str(caption) or "(no caption)", row) for caption, row in zip(captions, rows, strict=True)]
 
 
-def _data_uri(sticker: Sticker) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "sticker.webp")
-        save_sticker(sticker, path)
-        return "data:image/webp;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Nested values as texts, by names that dots join."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flat(values).items()}
 
 
 def _size(folder: Path) -> str:

@@ -12,6 +12,8 @@ from accelerate.tracking import GeneralTracker, TensorBoardTracker, TrackioTrack
 from accelerate.utils import is_tensorboard_available, is_trackio_available
 from PIL import Image
 
+from rdtf.train.exact import flat
+
 TRACKERS = {"tensorboard": is_tensorboard_available, "trackio": is_trackio_available}
 """Names, and whether their packages are there."""
 
@@ -45,13 +47,17 @@ class Trackers:
                 tracker, last = TrackioTracker("rdtf", name=run.resolve().name, resume="allow"), max(step, told)
             tracker.start()
             if step == 0 and told <= 0:
-                tracker.store_init_configuration(_flat(settings))
+                told_as = {
+                    name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+                    for name, value in flat(settings, "/").items()
+                }
+                tracker.store_init_configuration(told_as)
             self.trackers.append((tracker, last))
 
     def log(self, line: Mapping[str, Any], kind: str) -> None:
         """Tell the numbers of a log line, those inside of others under ``kind/name/inner``."""
         step = int(line["step"])
-        values = {name: value for name, value in _flat(line, f"{kind}/").items() if not isinstance(value, str)}
+        values = {f"{kind}/{name}": value for name, value in flat(line, "/").items() if isinstance(value, int | float)}
         for tracker, last in self.trackers:
             if step > last:
                 tracker.log(values, step=step)
@@ -74,14 +80,3 @@ class Trackers:
         """Write what is held back, and let go."""
         for tracker, _ in self.trackers:
             tracker.finish()
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Nested values under joined names; what is no number and no text as JSON."""
-    flat: dict[str, bool | int | float | str] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}/")
-        else:
-            flat[f"{prefix}{name}"] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
-    return flat

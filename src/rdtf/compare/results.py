@@ -1,0 +1,65 @@
+"""What a finished comparison leaves: ``results.json``, ``tables.md`` and the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rdtf.compare.page import write_comparison_page
+from rdtf.compare.place import BASE, Place
+from rdtf.compare.suites import Suite
+from rdtf.compare.tables import make_table
+from rdtf.compare.work import settings_of
+from rdtf.files import write_text
+
+
+def write_results(suite: Suite, place: Place) -> Path:
+    """Write ``results.json``, ``tables.md`` and the page of a finished comparison; returns the page."""
+    results = {
+        variant: {
+            seed: json.loads((place.run(variant, seed) / "result.json").read_text(encoding="utf-8"))
+            for seed in suite.seeds
+        }
+        for variant in suite.variants
+    }
+    facts = _facts(suite, place)
+    tables = [make_table(spec, suite, results) for spec in suite.tables]
+    write_text(place.out / "results.json", json.dumps({"facts": facts, "results": results}, indent=1))
+    text = "\n".join(
+        [f"# Comparison `{suite.name}`", "", *[f"- {fact}" for fact in facts], "", *[t.markdown() for t in tables]]
+    )
+    write_text(place.out / "tables.md", text)
+    return write_comparison_page(suite, place, facts, tables)
+
+
+def _facts(suite: Suite, place: Place) -> list[str]:
+    """The conditions, a sentence each."""
+    first = json.loads((place.run(suite.reference, suite.seeds[0]) / "result.json").read_text(encoding="utf-8"))
+    told = json.loads((place.out / "compare.json").read_text(encoding="utf-8"))
+    facts = [
+        f"Trained on {'stickers drawn for it' if told['data'] is None else 'a dataset of the user'}; measured on "
+        f"{first['clips']:.0f} clips that no training saw (image and text to video, text to video), and on "
+        f"{first['given_clips']:.0f} (in-between, prediction).",
+        f"Seeds {', '.join(map(str, suite.seeds))}: of weights, batches and samples. Figures are means over the seeds "
+        "and, behind ±, standard deviations.",
+        f"Equal compute: each run had the operations of {suite.steps} steps of "
+        f"{suite.variants[suite.reference].title}, {first['cost.petaflop']:.3f} PFLOP, counted forward and backward. "
+        "Seconds are those of runs side by side.",
+    ]
+    base = place.run(BASE, 0) / "cost.json"
+    if base.is_file():
+        cost = json.loads(base.read_text(encoding="utf-8"))
+        singles = settings_of(suite, place, BASE, 0).single_share
+        facts.append(
+            f"The tuned methods start from one base of {cost['parameters'] / 1e6:.1f} M parameters, pretrained for "
+            f"{cost['steps']} steps ({cost['flop'] * cost['steps'] / 1e15:.3f} PFLOP, which count for nobody) on "
+            f"{suite.source.count} stickers of another style, {singles:.0%} of each step single frames."
+        )
+    facts.append(
+        "PSNR of the cross-fade of the given frames, which needs no model: "
+        + ", ".join(f"{task} {first[f'{task}.crossfade']:.1f} dB" for task in ("interpolation", "forward", "backward"))
+        + "."
+    )
+    if "floor" in first:
+        facts.append(f"Judge {told['judge']}. FD-sticker between real clips and as many others: {first['floor']:.2f}.")
+    return facts
