@@ -107,6 +107,9 @@ def prepare(
     size: Annotated[int, typer.Option(min=16, max=1024, help="Height and width of the frames.")] = 64,
     max_frames: Annotated[int, typer.Option(min=1, help="Longer stickers are thinned out evenly.")] = 40,
     split_by: Annotated[str, typer.Option(help="content, or caption: equal captions share a split.")] = "content",
+    splits: Annotated[
+        tuple[float, float, float], typer.Option(help="Shares of train, val and test, which sum to 1.")
+    ] = (0.9, 0.05, 0.05),
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
     caption_column: Annotated[
         list[str] | None, typer.Option(help="Metadata field or column that is a caption; may be given several times.")
@@ -148,6 +151,7 @@ def prepare(
             "size": size,
             "max_frames": max_frames,
             "split_by": split_by,
+            "splits": splits,
             "seed": seed,
             "licenses": {text.rpartition("=")[0]: text.rpartition("=")[2].strip() for text in licence or ()},
             "captions": caption_column or (),

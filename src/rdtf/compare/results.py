@@ -38,8 +38,8 @@ def _facts(suite: Suite, place: Place) -> list[str]:
     told = json.loads((place.out / "compare.json").read_text(encoding="utf-8"))
     facts = [
         f"Trained on {'stickers drawn for it' if told['data'] is None else 'a dataset of the user'}; measured on "
-        f"{first['clips']:.0f} clips that no training saw (image and text to video, text to video), and on "
-        f"{first['given_clips']:.0f} (in-between, prediction).",
+        f"{first['clips']:.0f} clips that no training saw (image and text to video), {first['text_clips']:.0f} (text to"
+        f" video) and {first['given_clips']:.0f} (in-between, prediction).",
         f"Seeds {', '.join(map(str, suite.seeds))}: of weights, batches and samples. Figures are means over the seeds "
         "and, behind ±, standard deviations.",
         f"Equal compute: each run had the operations of {suite.steps} steps of "

@@ -52,19 +52,20 @@ def make_table(spec: TableSpec, suite: Suite, results: Results) -> Table:
             cells.append(f"**{text}**" if means[row] == best and not name.startswith("cost.") else text)
         rows.append(tuple(cells))
     head = ("", *(MEASURES[name] for name in measures))
-    verdicts = tuple(
-        verdict(claim, titles, columns[claim.measure]) for claim in spec.claims if claim.measure in columns
-    )
-    return Table(spec.title, head, tuple(rows), verdicts)
+    verdicts = []
+    for claim in spec.claims:
+        if taken := [name for name in claim.measure if name in columns]:
+            verdicts.append(verdict(claim, taken[0], titles, columns[taken[0]]))
+    return Table(spec.title, head, tuple(rows), tuple(verdicts))
 
 
-def verdict(claim: Claim, titles: Mapping[str, str], column: Mapping[str, Sequence[float]]) -> str:
+def verdict(claim: Claim, measure: str, titles: Mapping[str, str], column: Mapping[str, Sequence[float]]) -> str:
     """Whether an ordering held, in a sentence: in how many seeds, and by how much against the spread.
 
     It counts as held where every seed agrees and the mean difference is above twice its standard error, as the reverse
     where the same is true the other way round, and as open otherwise.
     """
-    sign = -1 if claim.measure in LOWER_IS_BETTER else 1
+    sign = -1 if measure in LOWER_IS_BETTER else 1
     gains = [sign * (a - b) for a, b in zip(column[claim.better], column[claim.worse], strict=True)]
     error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
     mean, agreeing = fmean(gains), sum(gain > 0 for gain in gains)
@@ -76,7 +77,7 @@ def verdict(claim: Claim, titles: Mapping[str, str], column: Mapping[str, Sequen
         outcome = "open"
     spread = f" ± {_plain(stdev(gains))}" if len(gains) > 1 else ""
     return (
-        f"{titles[claim.better]} better than {titles[claim.worse]} in {MEASURES[claim.measure]} ({claim.source}): "
+        f"{titles[claim.better]} better than {titles[claim.worse]} in {MEASURES[measure]} ({claim.source}): "
         f"{outcome}; better in {agreeing} of {len(gains)} seeds, by {_plain(mean)}{spread} on average."
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from rdtf.compare.measure import measure
 from rdtf.compare.place import BASE, Place
@@ -26,12 +26,28 @@ from rdtf.train.step import Learner
 COUNTED_STEPS = 8
 
 
+def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(grad, query, key, value)
+
+
+# PyTorch's counter knows the attention kernels of GPUs only.
+ON_A_PROCESSOR = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
 @dataclass(frozen=True)
 class Compute:
     """What a training costs.
 
     Attributes:
-        flop: floating-point operations of a step, forward and backward, of the model; mean over the first steps.
+        flop: floating-point operations of a step: of the model forward and backward, and of the optimiser's matrix
+            products (Muon's); a mean over steps.
         parameters, trained: of the generating network with its text encoder, and how many of them are trained.
     """
 
@@ -56,7 +72,7 @@ def count(data: Path, settings: TrainSettings) -> Compute:
     """Count the operations of some steps spread over the whole training; nothing is kept of them."""
     with tempfile.TemporaryDirectory() as folder:
         learner = Learner(data, Path(folder), settings)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=ON_A_PROCESSOR) as counter:
             for step in range(COUNTED_STEPS):
                 learner.train_step((step + 0.5) / COUNTED_STEPS)
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in learner.net.parameters()]
