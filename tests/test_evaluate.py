@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from rdtf.data.world import is_held_out
 from rdtf.evaluate import pipeline_fill, score_frames, score_generation
 from rdtf.judge import Judge, JudgeConfig, fd_sticker
 from rdtf.metrics.estimate import Estimate
@@ -119,14 +120,19 @@ def test_a_judge_adds_its_distance_and_what_it_sees() -> None:
     names = {"body": ("cat", "dog"), "colour": ("red", "blue"), "action": ("jump", "still")}
     judge = Judge(JudgeConfig(size=16, features=2, hidden=8, widths=(8, 8, 8), names=names, damages=("blur",))).eval()
     real, made = moving(40), moving(40, seed=1)
-    attributes = [{"body": "cat", "colour": "red", "action": "jump"}] * 40
+    novel = {"body": "cat", "colour": "red", "action": "jump"}
+    other = {"body": "dog", "colour": "red", "action": "still"}
+    assert is_held_out(novel) and not is_held_out(other)
+    attributes = [novel] * 30 + [other] * 10
     scores = score_generation(made, real, judge=judge, attributes=attributes)
     expected = fd_sticker(judge, judge.features(real), judge.features(made))
     assert scores["FD-sticker"] == expected.frechet and scores["FD-sticker (unbiased MMD)"] == expected.mmd
     assert scores["FD-sticker floor, 20 against 20 real"] == expected.floor
-    for clips, name in ((made, "body as asked"), (real, "real body as asked")):
-        assert scores[name].value == np.mean(judge.attributes(clips)["body"].argmax(1) == 0)
+    for prefix, clips in (("", made), ("real ", real)):
+        seen = judge.attributes(clips)["body"].argmax(1)
+        assert scores[f"{prefix}body as asked, held-out combinations"].value == np.mean(seen[:30] == 0)
+        assert scores[f"{prefix}body as asked, seen combinations"].value == np.mean(seen[30:] == 1)
     alone = score_generation(made, real, judge=judge)
-    assert "FD-sticker" in alone and "body as asked" not in alone
+    assert "FD-sticker" in alone and not any("as asked" in name for name in alone)
     with pytest.raises(ValueError, match="too few for FD-sticker"):
         score_generation(made[:10], real[:10], judge=judge)

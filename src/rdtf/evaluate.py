@@ -20,7 +20,7 @@ from rich.table import Table
 
 from rdtf.data.dataset import StickerDataset
 from rdtf.files import write_text
-from rdtf.judge import SAMPLES_PER_FEATURE, Judge, agreement, fd_sticker, load_judge
+from rdtf.judge import SAMPLES_PER_FEATURE, Judge, fd_sticker, load_judge, text_agreement
 from rdtf.metrics.clip_similarity import ClipScorer
 from rdtf.metrics.distance import frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
 from rdtf.metrics.estimate import Estimate, interval, mean_estimate, resamples
@@ -414,9 +414,11 @@ def score_generation(
         scores["FD-sticker extrapolated"] = distance.frechet_inf
         scores["FD-sticker (unbiased MMD)"] = distance.mmd
         if attributes is not None:
-            for prefix, clips in (("", made), ("real ", real)):
-                shares = agreement(judge, clips, attributes)
-                scores |= {f"{prefix}{name} as asked": share for name, share in shares.items()}
+            for novelty, kinds in text_agreement(judge, made, real, attributes).items():
+                for kind, shares in kinds.items():
+                    prefix = "real " if kind == "real" else ""
+                    among = f"{novelty.replace('_', '-')} combinations"
+                    scores |= {f"{prefix}{name} as asked, {among}": share for name, share in shares.items()}
     if i3d is not None:
         a, b = i3d.features(real), i3d.features(made)
         scores["FVD"] = frechet_distance(a, b)

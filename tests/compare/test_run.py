@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +126,29 @@ def test_what_is_done_is_not_done_again(finished: Path, monkeypatch: pytest.Monk
         measures.pop("cost.forward_ms")
     assert now == was
     assert (place.run("rdtf", 0) / "result.json").stat().st_mtime_ns == kept
+
+
+def test_stopped_it_shows_the_seeds_that_are_whole(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(*_: object) -> None:
+        raise comparison.ComparisonStopped("stopped")
+
+    told = finished / "compare.json"
+    kept = told.read_text()
+    monkeypatch.setattr(comparison, "_run_all", stop)
+    two = replace(TINY, seeds=(0, 1))
+    try:
+        told.write_text(json.dumps({**json.loads(kept), "settings": comparison._digest(asdict(two))}))
+        with pytest.raises(comparison.ComparisonStopped, match="index.html shows the finished seeds: 0$"):
+            again(finished, two)
+        assert json.loads((finished / "results.json").read_text())["results"]["rdtf"].keys() == {"0"}
+        result = place_of(finished).run("lora", 0) / "result.json"
+        figures = result.read_text()
+        result.unlink()
+        with pytest.raises(comparison.ComparisonStopped, match="stopped$"):
+            again(finished, two)
+        result.write_text(figures)
+    finally:
+        told.write_text(kept)
 
 
 def test_runs_are_processes_that_go_on(finished: Path):

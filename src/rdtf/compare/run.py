@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def compare(
 
     Raises:
         ValueError: an unknown suite, or ``out`` holds another comparison or something else.
-        ComparisonStopped: Ctrl-C; what was done is kept.
+        ComparisonStopped: Ctrl-C; what was done is kept, and the seeds that all variants have had are in the tables.
         RuntimeError: a run failed; the text names its log.
     """
     if isinstance(suite, str):
@@ -84,7 +84,14 @@ def compare(
         todo = [_Job(BASE, 0)] if any(variant.tune for variant in suite.variants.values()) else []
         # All variants with the first seed, then with the next: whoever stops early has a whole table of fewer seeds.
         todo += [_Job(variant, seed) for seed in suite.seeds for variant in suite.variants]
-        _run_all(suite, place, todo, reference, jobs or _cores())
+        try:
+            _run_all(suite, place, todo, reference, jobs or _cores())
+        except ComparisonStopped as stopped:
+            if seeds := _finished_seeds(suite, place):
+                page = write_results(replace(suite, seeds=seeds), place)
+                done = ", ".join(map(str, seeds))
+                raise ComparisonStopped(f"{stopped}; {page} shows the finished seeds: {done}") from None
+            raise
         return write_results(suite, place)
 
 
@@ -166,6 +173,11 @@ def _reference(suite: Suite, place: Place) -> float:
 
 def _is_done(job: _Job, place: Place) -> bool:
     return (place.run(job.variant, job.seed) / ("trained.json" if job.variant == BASE else "result.json")).is_file()
+
+
+def _finished_seeds(suite: Suite, place: Place) -> tuple[int, ...]:
+    """Seeds that every variant was run with."""
+    return tuple(seed for seed in suite.seeds if all(_is_done(_Job(name, seed), place) for name in suite.variants))
 
 
 def _run_all(suite: Suite, place: Place, todo: Sequence[_Job], reference: float, at_once: int) -> None:
