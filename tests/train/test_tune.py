@@ -23,6 +23,8 @@ TUNES: dict[str, dict[str, Any]] = {
     "lora": {"rank": 2},
     "customize-a-video": {"rank": 2, "absorb": 0.5},
     "simda": {},
+    "i2v-adapter": {"start": 0.9},
+    "motion-modules": {},
 }
 
 

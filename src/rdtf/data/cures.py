@@ -74,6 +74,8 @@ def _bars(frames: np.ndarray) -> tuple[int, int]:
     """Heights of the bars at the top and at the bottom; two zeros if there are none."""
     height = frames.shape[1]
     colour = frames[:, 0].reshape(-1, 4)[0]
+    if not _like(frames[:, 0], colour).all():  # of most stickers; the rest is work
+        return 0, 0
     flat = np.asarray(_like(frames, colour).all((0, 2)))  # of each row
     if flat.all():
         return 0, 0

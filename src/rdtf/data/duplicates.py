@@ -53,7 +53,7 @@ def signature(frames: np.ndarray, durations: np.ndarray) -> tuple[bytes, float]:
     y, x, side = _square(means[..., 3].mean(0))
     rows = _cells(y - side / 2, side, height)
     columns = _cells(x - side / 2, side, width)
-    cells = np.einsum("yh,thwc,xw->tyxc", rows, means, columns, optimize=True)
+    cells = columns @ (rows @ means.reshape(WINDOWS, height, -1)).reshape(WINDOWS, GRID, width, 4)
     return np.rint(cells.clip(0, 255)).astype(np.uint8).tobytes(), side / height
 
 

@@ -39,14 +39,18 @@ def frame_features(frames: np.ndarray) -> np.ndarray:
         ``(n, 5 * 16 * 16)`` float32, about 0..1; a pure function of what the frames look like (colour under
         transparent pixels does not count).
     """
-    unit = rearrange(premultiply(frames).astype(np.float32) / 255.0, "n h w c -> n c h w")
+    n, height, width, _ = frames.shape
+    channels = np.empty((n, 5, height, width), np.float32)
+    np.divide(rearrange(premultiply(frames), "n h w c -> n c h w"), np.float32(255), out=channels[:, :4])
     # Outlines show in alpha, what is inside them (eyes, mouth) in brightness.
-    drawn = np.stack([unit[:, 3], unit[:, :3].mean(1)])
-    steps_y = np.abs(np.diff(drawn, axis=2, prepend=drawn[:, :, :1]))
-    steps_x = np.abs(np.diff(drawn, axis=3, prepend=drawn[:, :, :, :1]))
-    edges = EDGE_WEIGHT * (steps_y + steps_x).max(0)
-    channels = np.concatenate([unit, edges[:, None]], axis=1)
-    cells = _area_weights(frames.shape[1]) @ channels @ _area_weights(frames.shape[2]).T
+    drawn = np.stack([channels[:, 3], channels[:, :3].mean(1)])
+    steps = np.zeros_like(drawn)
+    steps[:, :, 1:] = np.abs(drawn[:, :, 1:] - drawn[:, :, :-1])
+    steps[..., 1:] += np.abs(drawn[..., 1:] - drawn[..., :-1])
+    channels[:, 4] = EDGE_WEIGHT * steps.max(0)
+    # Rows first: that is one large product, and little is left for the columns.
+    narrow = (channels.reshape(-1, width) @ _area_weights(width).T).reshape(n, 5, height, GRID)
+    cells = _area_weights(height) @ narrow
     return rearrange(cells, "n c y x -> n (c y x)")
 
 
@@ -216,8 +220,10 @@ def extract_frames(
 
 def frame_steps(frames: np.ndarray) -> np.ndarray:
     """``(n,)`` mean absolute premultiplied difference, in 0..1, of each frame to the next; the last to the first."""
-    pixels = premultiply(frames).astype(np.int16)
-    return np.array([np.abs(a - b).mean() / 255.0 for a, b in zip(pixels, np.roll(pixels, -1, 0), strict=True)])
+    pixels = premultiply(frames).reshape(len(frames), -1)
+    after = np.roll(pixels, -1, axis=0)
+    differences = np.maximum(pixels, after) - np.minimum(pixels, after)
+    return differences.sum(1, dtype=np.uint64) / pixels.shape[1] / 255.0
 
 
 def motion(steps: np.ndarray) -> float:
