@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rdtf.data.read import read_sticker
 from rdtf.data.write import save_sticker
-from rdtf.sheets import preview_grid
+from rdtf.sheets import GAP, preview_grid
 from rdtf.sticker import Sticker
 from rdtf.train.report import thinned, write_report
 from rdtf.train.settings import recipe_settings
@@ -51,6 +52,10 @@ def test_the_page_tells_what_the_run_says(tmp_path: Path):
     assert "a &lt;b&gt;cat" in page and "<b>" not in page and "&lt;data&gt;" in page
     assert "http" not in page.replace("http-equiv", "")
     assert "no checkpoint yet" in page
+    # Beside it the previews in motion: a row a caption, a column a step, GAP pixels between.
+    strip = read_sticker(tmp_path / "page-previews.webp").frames
+    assert strip.shape == (2, 2 * 16 + GAP, 2 * 16 + GAP, 4)
+    assert [int(strip[0, y, x, 3]) for y, x in ((0, 0), (0, 20), (20, 0), (20, 20))] == [70, 80, 130, 140]
 
 
 def test_what_is_broken_is_said_and_the_rest_is_shown(tmp_path: Path):

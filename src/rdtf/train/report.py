@@ -14,10 +14,10 @@ from markupsafe import Markup
 
 from rdtf.checkpoint import checkpoints, step_of
 from rdtf.data.read import read_sticker
-from rdtf.data.write import webp_bytes
+from rdtf.data.write import save_sticker, webp_bytes
 from rdtf.masks import Task
 from rdtf.page import line_plot, render_page, smooth, webp_address
-from rdtf.sheets import GAP
+from rdtf.sheets import GAP, preview_grid
 from rdtf.sticker import Sticker
 from rdtf.train.exact import differences, flat
 from rdtf.train.heldout import HELD_OUT_LOG
@@ -40,6 +40,8 @@ class _Run:
     config: dict[str, Any] = field(default_factory=dict)
     log: list[dict[str, Any]] = field(default_factory=list)
     held_out: list[dict[str, Any]] = field(default_factory=list)
+    preview_steps: list[int] = field(default_factory=list)
+    previews: list[list[Sticker]] = field(default_factory=list)  # a row a caption, of these steps
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -59,7 +61,8 @@ class _Run:
 def write_report(runs: Sequence[Path], out: Path) -> Path:
     """Write the page of one run, or of several beside each other; returns its path.
 
-    Whatever a run lacks (it has just begun, was killed, files are damaged) is listed on the page.
+    Whatever a run lacks (it has just begun, was killed, files are damaged) is listed on the page. The previews of one
+    run also go into an animated picture beside it, ``NAME-previews.webp``: a row a caption, a column a step.
 
     Raises:
         ValueError: no runs or too many, or a folder that holds nothing of a run.
@@ -68,6 +71,10 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         raise ValueError(f"a report shows 1 to {_MOST_RUNS} runs, not {len(runs)}")
     read = [_read(folder) for folder in runs]
     title = f"Run {read[0].name}" if len(read) == 1 else "Runs " + ", ".join(run.name for run in read)
+    if len(read) == 1 and read[0].preview_steps:
+        stickers = [sticker for row in read[0].previews for sticker in row]
+        strip = preview_grid(stickers, columns=len(read[0].preview_steps))
+        save_sticker(strip, out.with_name(f"{out.stem}-previews.webp"))
     return render_page(
         out, "report", title=title, comparison=_comparison(read) if len(read) > 1 else [], runs=[_page(r) for r in read]
     )
@@ -86,6 +93,7 @@ def _read(folder: Path) -> _Run:
         run.missing.append("config.json is missing or damaged: settings and data are unknown")
     run.log = _lines(run, "log.jsonl", "no step is done yet, or the log is lost")
     run.held_out = _lines(run, HELD_OUT_LOG, "no held-out losses (no evaluation yet, or no val split)")
+    run.preview_steps, run.previews = _previews(run)
     return run
 
 
@@ -239,7 +247,6 @@ def _comparison(runs: Sequence[_Run]) -> list[Markup]:
 def _page(run: _Run) -> dict[str, Any]:
     settings = run.config.get("settings")
     settings = settings if isinstance(settings, dict) else {}
-    steps, strips = _strips(run)
     found = checkpoints(run.folder / "checkpoints")
     if not found:
         run.missing.append("no checkpoint yet")
@@ -252,8 +259,8 @@ def _page(run: _Run) -> dict[str, Any]:
         "missing": run.missing,
         "facts": _facts(run, settings),
         "groups": _groups(run),
-        "preview_steps": steps,
-        "strips": strips,
+        "preview_steps": run.preview_steps,
+        "strips": _strips(run),
         "checkpoints": rows,
         "settings": list(_texts(settings).items()),
         "settings_text": text,
@@ -304,8 +311,15 @@ def _deviations(settings: Mapping[str, Any]) -> tuple[list[tuple[str, str, str]]
     return [(name, new, old) for name, new, old in rows], text
 
 
-def _strips(run: _Run) -> tuple[list[int], list[tuple[str, list[str]]]]:
-    """Steps, and a row a caption: the sticker made for it at each of the steps, as a data URI."""
+def _strips(run: _Run) -> list[tuple[str, list[str]]]:
+    """A row a caption: the sticker made for it at each of the steps, as a data URI."""
+    captions = [str(caption) or "(no caption)" for caption in run.config["previews"]] if run.previews else []
+    rows = [[webp_address(webp_bytes(sticker)) for sticker in row] for row in run.previews]
+    return list(zip(captions, rows, strict=True))
+
+
+def _previews(run: _Run) -> tuple[list[int], list[list[Sticker]]]:
+    """Steps, and a row a caption: the sticker made for it at each of the steps."""
     captions = run.config.get("previews")
     size = _texts(run.config.get("dataset") or {}).get("settings.size", "")
     files = sorted((run.folder / "previews").glob("step-*.webp"))
@@ -318,19 +332,22 @@ def _strips(run: _Run) -> tuple[list[int], list[tuple[str, list[str]]]]:
     if len(files) > _PREVIEWS:
         files = [files[round(i)] for i in np.linspace(0, len(files) - 1, _PREVIEWS)]
     cell, steps = int(size) + GAP, []
-    rows: list[list[str]] = [[] for _ in captions]
+    rows: list[list[Sticker]] = [[] for _ in captions]
     for path in files:
         try:
             grid = read_sticker(path)
         except ValueError as error:
             run.missing.append(f"a preview cannot be read: {error}")
             continue
+        corners = [tuple(cell * place for place in divmod(number, PREVIEW_COLUMNS)) for number in range(len(rows))]
+        parts = [grid.frames[:, top : top + cell - GAP, left : left + cell - GAP] for top, left in corners]
+        if not all(part.size for part in parts):
+            run.missing.append(f"a preview shows fewer stickers than the run has captions for: {path.name}")
+            continue
         steps.append(int(path.stem.removeprefix("step-")))
-        for number, row in enumerate(rows):
-            top, left = (cell * place for place in divmod(number, PREVIEW_COLUMNS))
-            part = grid.frames[:, top : top + cell - GAP, left : left + cell - GAP]
-            row.append(webp_address(webp_bytes(Sticker(part, grid.durations))) if part.size else "")
-    return steps, [(str(caption) or "(no caption)", row) for caption, row in zip(captions, rows, strict=True)]
+        for row, part in zip(rows, parts, strict=True):
+            row.append(Sticker(part, grid.durations))
+    return steps, rows if steps else []
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
