@@ -20,6 +20,7 @@ from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit
 from rdtf.sticker import Sticker
 from rdtf.text import BuiltinTextEncoder
+from rdtf.train.settings import recipe_settings
 from tests.conftest import awaken
 
 SIZE = 16
@@ -142,8 +143,9 @@ def test_settings_reach_the_training(tiny_data: Path, tmp_path: Path, monkeypatc
         loop, "train", lambda data, run, settings: seen.append(settings) or loop.TrainReport(run, 3, 6.0, True)
     )
     made("train", tiny_data, tmp_path, "--set", "seed=3", "--set", "lr=0.5", "--set", "sampling.steps=7", "--steps", 9)
-    (settings,) = seen
-    assert (settings.seed, settings.lr, settings.sampling.steps, settings.steps) == (3, 0.5, 7, 9)
+    made("train", tiny_data, tmp_path, "--set", "seed=3", "--seed", 0)  # 0 is a value, too
+    assert (seen[0].seed, seen[0].lr, seen[0].sampling.steps, seen[0].steps) == (3, 0.5, 7, 9)
+    assert seen[1].seed == 0 and seen[1].text == recipe_settings("fast").text
 
 
 @pytest.mark.usefixtures("unused_model")

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -245,58 +246,72 @@ def inspect(
     _say(f"Open {page}")
 
 
-NetworkSize = Annotated[str | None, typer.Option(help="tiny, small, base or paper.")]
+_SETTINGS: dict[str, Any] = {
+    "size": Annotated[str | None, typer.Option(help="tiny, small, base or paper.")],
+    "start_from": Annotated[
+        str | None, typer.Option("--from", help="A run's or saved pipeline's folder whose weights to begin with.")
+    ],
+    "tune": Annotated[
+        str | None,
+        typer.Option(help="Train layers added by this method alone (docs/baselines.md); default: all weights."),
+    ],
+    "steps": Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")],
+    "minutes": Annotated[float | None, typer.Option(help="End earlier, at this time, with the schedule complete.")],
+    "batch_size": Annotated[int | None, typer.Option(min=1, help="Stickers a step.")],
+    "frames": Annotated[int | None, typer.Option(min=1, max=16, help="Most frames of a clip.")],
+    "codec": Annotated[str | None, typer.Option(help="f4, f8, pixel, pixel2, or a folder or hub id.")],
+    "text": Annotated[list[str] | None, typer.Option(help="builtin, or one or two folders or hub ids.")],
+    "curriculum": Annotated[str | None, typer.Option(help="none, linear, adaptive or adaptive-normalised.")],
+    "seed": Annotated[int | None, typer.Option(help="Seed of everything drawn.")],
+    "threads": Annotated[int | None, typer.Option(min=1, help="CPU threads.")],
+    "checkpoint_every": Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")],
+    "preview_every": Annotated[int | None, typer.Option(min=1, help="Steps between previews.")],
+    "eval_every": Annotated[int | None, typer.Option(min=1, help="Steps between held-out losses.")],
+}
+"""Settings of a training that have an option of their own."""
 Recipe = Annotated[str | None, typer.Option(help="fast, paper or tune; default: fast, or tune with --tune.")]
-StartFrom = Annotated[
-    str | None, typer.Option("--from", help="A run's or saved pipeline's folder whose weights to begin with.")
-]
-Tune = Annotated[
-    str | None, typer.Option(help="Train layers added by this method alone (docs/baselines.md); default: all weights.")
-]
-TrainSteps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")]
-Minutes = Annotated[float | None, typer.Option(help="End earlier, at this time, with the schedule complete.")]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Stickers a step.")]
-MostFrames = Annotated[int | None, typer.Option(min=1, max=16, help="Most frames of a clip.")]
-CodecSpec = Annotated[str | None, typer.Option(help="f4, f8, pixel, pixel2, or a folder or hub id.")]
-TextSpec = Annotated[list[str] | None, typer.Option(help="builtin, or one or two folders or hub ids.")]
-CurriculumKind = Annotated[str | None, typer.Option(help="none, linear, adaptive or adaptive-normalised.")]
-TrainSeed = Annotated[int | None, typer.Option(help="Seed of everything drawn.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
-CheckpointEvery = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")]
-PreviewEvery = Annotated[int | None, typer.Option(min=1, help="Steps between previews.")]
-EvalEvery = Annotated[int | None, typer.Option(min=1, help="Steps between held-out losses.")]
-Others = Annotated[
+_Others = Annotated[
     list[str] | None, typer.Option("--set", help="Any other setting, as name=value (value is JSON or text).")
 ]
 
 
+def _takes_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of :data:`_SETTINGS` and ``--set``; it gets as ``given`` what was said by them."""
+    own = [parameter for name, parameter in signature(command, eval_str=True).parameters.items() if name != "given"]
+    shared = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in {**_SETTINGS, "settings": _Others}.items()
+    ]
+
+    def with_settings(**values: Any) -> None:
+        named = {name: values.pop(name) for name in _SETTINGS}
+        if not named["text"]:  # an option that may be given several times is [] where it was not
+            named["text"] = None
+        with _plain_errors():
+            given = _given(values.pop("settings"), named)
+        command(**values, given=given)
+
+    parameters = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in own] + shared
+    with_settings.__name__, with_settings.__doc__ = command.__name__, command.__doc__
+    with_settings.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    with_settings.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return with_settings
+
+
 @app.command()
+@_takes_settings
 def train(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
     run: Annotated[Path, typer.Argument(help="New folder for the run (an existing one with --resume).")],
-    size: NetworkSize = None,
     recipe: Recipe = None,
-    start_from: StartFrom = None,
-    tune: Tune = None,
-    steps: TrainSteps = None,
-    minutes: Minutes = None,
-    batch_size: BatchSize = None,
-    frames: MostFrames = None,
-    codec: CodecSpec = None,
-    text: TextSpec = None,
-    curriculum: CurriculumKind = None,
-    seed: TrainSeed = None,
-    threads: Threads = None,
-    checkpoint_every: CheckpointEvery = None,
-    preview_every: PreviewEvery = None,
-    eval_every: EvalEvery = None,
-    settings: Others = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest whole checkpoint; other options change settings.")
     ] = False,
     resume_from: Annotated[
         str | None, typer.Option(help="Go on from this checkpoint and no other: a step, or a checkpoint's folder.")
     ] = None,
+    *,
+    given: dict[str, Any],
 ) -> None:
     """Train a generator from scratch, or with --from go on from a trained one.
 
@@ -308,24 +323,6 @@ def train(
     from rdtf.train.settings import recipe_settings
 
     with _plain_errors():
-        given = _given(
-            settings,
-            size=size,
-            start_from=start_from,
-            tune=tune,
-            steps=steps,
-            minutes=minutes,
-            batch_size=batch_size,
-            frames=frames,
-            codec=codec,
-            text=text or None,
-            curriculum=curriculum,
-            seed=seed,
-            threads=threads,
-            checkpoint_every=checkpoint_every,
-            preview_every=preview_every,
-            eval_every=eval_every,
-        )
         if resume or resume_from is not None:
             if recipe is not None:
                 raise ValueError("--recipe cannot change when a run is resumed; its settings are saved in the run")
@@ -339,26 +336,13 @@ def train(
 
 
 @app.command()
+@_takes_settings
 def plan(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
-    size: NetworkSize = None,
     recipe: Recipe = None,
-    start_from: StartFrom = None,
-    tune: Tune = None,
-    steps: TrainSteps = None,
-    minutes: Minutes = None,
-    batch_size: BatchSize = None,
-    frames: MostFrames = None,
-    codec: CodecSpec = None,
-    text: TextSpec = None,
-    curriculum: CurriculumKind = None,
-    seed: TrainSeed = None,
-    threads: Threads = None,
-    checkpoint_every: CheckpointEvery = None,
-    preview_every: PreviewEvery = None,
-    eval_every: EvalEvery = None,
-    settings: Others = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the numbers.")] = None,
+    *,
+    given: dict[str, Any],
 ) -> None:
     """Measure what a training with the same options will cost: memory, time, disk.
 
@@ -368,24 +352,6 @@ def plan(
     from rdtf.train.settings import recipe_settings
 
     with _plain_errors():
-        given = _given(
-            settings,
-            size=size,
-            start_from=start_from,
-            tune=tune,
-            steps=steps,
-            minutes=minutes,
-            batch_size=batch_size,
-            frames=frames,
-            codec=codec,
-            text=text or None,
-            curriculum=curriculum,
-            seed=seed,
-            threads=threads,
-            checkpoint_every=checkpoint_every,
-            preview_every=preview_every,
-            eval_every=eval_every,
-        )
         result = make_plan(data, recipe_settings(recipe or _recipe_for(given), **given))
         if out is not None:
             out.write_text(json.dumps(result.facts(), indent=1), encoding="utf-8")
@@ -396,7 +362,7 @@ def _recipe_for(given: dict[str, Any]) -> str:
     return "fast" if given.get("tune") in (None, "full") else "tune"
 
 
-def _given(settings: list[str] | None, **options: Any) -> dict[str, Any]:
+def _given(settings: list[str] | None, options: dict[str, Any]) -> dict[str, Any]:
     """The settings that were given on the command line, by ``--set`` or by options of their own, which count more."""
     others = _assignments(settings or [])
     if "recipe" in others:
