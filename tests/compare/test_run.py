@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import re
+import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -159,6 +162,21 @@ def test_runs_are_processes_that_go_on(finished: Path):
     (folder / "result.json").unlink()
     assert again(finished, jobs=1) == finished / "index.html"
     assert (folder / "result.json").is_file() and (folder / "output.txt").is_file()
+
+
+def test_a_signal_ends_the_runs_too(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    result = place_of(finished).run("none", 0) / "result.json"
+    kept = result.read_text()
+    result.unlink()
+    # Asked for while a run is under way.
+    monkeypatch.setattr(comparison, "_state", lambda job, place: str(os.kill(os.getpid(), signal.SIGTERM)))
+    try:
+        with pytest.raises(comparison.ComparisonStopped, match="the same command goes on"):
+            again(finished, jobs=1)
+        assert not multiprocessing.active_children()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        result.write_text(kept)
 
 
 def test_a_run_that_fails_ends_the_comparison_with_its_output(finished: Path):

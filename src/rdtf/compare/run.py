@@ -29,6 +29,7 @@ from rdtf.files import folder_lock, write_text
 from rdtf.judge import load_judge
 from rdtf.progress import bars, console
 from rdtf.train.latents import LatentCache, cache_folder
+from rdtf.train.loop import stop_signals
 
 _POLL_SECONDS = 2.0
 _STATUS_SECONDS = 60.0
@@ -70,7 +71,8 @@ def compare(
 
     Raises:
         ValueError: an unknown suite, or ``out`` holds another comparison or something else.
-        ComparisonStopped: Ctrl-C; what was done is kept, and the seeds that all variants have had are in the tables.
+        ComparisonStopped: Ctrl-C or SIGTERM; what was done is kept, and the seeds that all variants have had are in
+            the tables.
         RuntimeError: a run failed; the text names its log.
     """
     if isinstance(suite, str):
@@ -185,7 +187,7 @@ def _run_all(suite: Suite, place: Place, todo: Sequence[_Job], reference: float,
     running: dict[_Job, BaseProcess] = {}
     spawn = multiprocessing.get_context("spawn")
     told = time.monotonic()
-    with bars() as progress, _ended(running):
+    with bars() as progress, _ended(running), stop_signals() as stop:
         task = progress.add_task("Comparing", total=len(todo), completed=len(todo) - len(waiting), note="")
         while waiting or running:
             base_stands = _is_done(_Job(BASE, 0), place)
@@ -195,7 +197,9 @@ def _run_all(suite: Suite, place: Place, todo: Sequence[_Job], reference: float,
                     waiting.remove(job)
                     running[job] = spawn.Process(target=_child, args=(suite, place, job.variant, job.seed, reference))
                     running[job].start()
-            time.sleep(_POLL_SECONDS)
+            # Before the runs are looked at: the terminal's Ctrl-C has reached them, too, and they may have ended of it.
+            if stop.wait(_POLL_SECONDS):
+                raise ComparisonStopped("stopped; the same command goes on")
             for job, process in list(running.items()):
                 if process.exitcode is None:
                     continue
