@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from rdtf.compare.suites import Claim, Suite, TableSpec, Variant, World
 from rdtf.compare.work import ON_A_PROCESSOR, count, settings_of, work
 from rdtf.data.world import FULL, STILL
 from rdtf.judge import Judge, JudgeConfig
+from rdtf.train.loop import TrainReport
+from rdtf.train.settings import TrainSettings
 from tests.conftest import TINY_NETWORK
 
 BODIES, COLOURS, ACTIONS = FULL.bodies, FULL.colours, (*FULL.actions, STILL)
@@ -140,7 +143,9 @@ def test_stopped_it_shows_the_seeds_that_are_whole(finished: Path, monkeypatch: 
     monkeypatch.setattr(comparison, "_run_all", stop)
     two = replace(TINY, seeds=(0, 1))
     try:
-        told.write_text(json.dumps({**json.loads(kept), "settings": comparison._digest(asdict(two))}))
+        told.write_text(
+            json.dumps({**json.loads(kept), "settings": comparison._digest(asdict(replace(two, tables=())))})
+        )
         with pytest.raises(comparison.ComparisonStopped, match="index.html shows the finished seeds: 0$"):
             again(finished, two)
         assert json.loads((finished / "results.json").read_text())["results"]["rdtf"].keys() == {"0"}
@@ -234,3 +239,21 @@ def test_attention_on_a_processor_is_counted():
         torch.nn.functional.scaled_dot_product_attention(q, q, q).sum().backward()
     product = 2 * (2 * 4) * 16 * 16 * 8  # of one of two in a pass forward; backward has five
     assert counter.get_total_flops() == 7 * product
+
+
+def test_all_seeds_have_as_many_steps(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    """A variant's operations are counted with the first seed and not again."""
+    place = place_of(finished)
+    steps = []
+
+    def stopped(data: Path, run: Path, settings: TrainSettings) -> TrainReport:
+        steps.append(settings.steps)
+        return TrainReport(run, 0, 0.0, False)
+
+    monkeypatch.setattr(rdtf.compare.work, "train", stopped)
+    monkeypatch.setattr(rdtf.compare.work, "count", lambda *_: pytest.fail("counted again"))
+    try:
+        assert not work(replace(TINY, seeds=(0, 1)), place, "none", 1, reference=1.0)
+        assert steps == [json.loads((place.run("none", 0) / "cost.json").read_text())["steps"]]
+    finally:
+        shutil.rmtree(place.run("none", 1))

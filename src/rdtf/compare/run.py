@@ -105,7 +105,9 @@ def _cores() -> int:
 
 def _check_folder(out: Path, suite: Suite, data: Path | None, judge: str) -> None:
     """Each folder holds one comparison: of this suite as it now is, on this data, by this judge."""
-    about: dict[str, Any] = {"suite": suite.name, "settings": _digest(asdict(suite)), "data": None}
+    # Tables are read off the runs: others can be made of the same ones.
+    settings = _digest(asdict(replace(suite, tables=())))
+    about: dict[str, Any] = {"suite": suite.name, "settings": settings, "data": None}
     about["judge"] = load_judge(judge).digest
     if data is not None:
         about["data"] = {"folder": str(data.resolve()), "fingerprint": read_manifest(data).fingerprint}

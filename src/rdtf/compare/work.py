@@ -96,7 +96,9 @@ def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) 
     run.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(suite.training.get("threads") or torch.get_num_threads())
     data = place.source if variant == BASE else place.target
-    cost = run / "cost.json"
+    cost, first = run / "cost.json", place.run(variant, suite.seeds[0]) / "cost.json"
+    if not cost.is_file() and first.is_file():  # all seeds have as many steps
+        write_text(cost, first.read_text(encoding="utf-8"))
     if not cost.is_file():
         found = count(data, settings_of(suite, place, variant, seed))
         steps = suite.base["steps"] if variant == BASE else max(1, round(reference * suite.steps / found.flop))
