@@ -65,3 +65,10 @@ def test_suites_name_what_they_have(name: str):
         for claim in table.claims:
             assert {claim.better, claim.worse} <= set(table.rows) and set(claim.measure) <= set(table.measures)
         assert set(TITLES_IN.get(table.title, {})) <= set(table.rows)
+
+
+def test_motion_is_best_where_it_is_as_of_real_stickers():
+    suite = replace(SUITES["small"], seeds=(0,))
+    results = {"rdtf": {0: {"it2v.motion": 1.5}}, "lora": {0: {"it2v.motion": 0.9}}, "full": {0: {"it2v.motion": 0.2}}}
+    table = make_table(TableSpec("t", tuple(results), ("it2v.motion",)), suite, results)
+    assert [cells[1] for cells in table.rows] == ["1.50", "**0.90**", "0.20"]

@@ -43,8 +43,8 @@ def _facts(suite: Suite, place: Place) -> list[str]:
         f"Seeds {', '.join(map(str, suite.seeds))}: of weights, batches and samples. Figures are means over the seeds "
         "and, behind ±, standard deviations.",
         f"Equal compute: each run had the operations of {suite.steps} steps of "
-        f"{suite.variants[suite.reference].title}, {first['cost.petaflop']:.4f} PFLOP, counted forward, backward "
-        "and in the optimiser's matrix products. Seconds are those of runs side by side.",
+        f"{suite.variants[suite.reference].title}, {1000 * first['cost.petaflop']:.3g} TFLOP, counted forward, "
+        "backward and in the optimiser's matrix products. Seconds are those of runs side by side.",
     ]
     base = place.run(BASE, 0) / "cost.json"
     if base.is_file():
@@ -52,7 +52,7 @@ def _facts(suite: Suite, place: Place) -> list[str]:
         singles = settings_of(suite, place, BASE, 0).single_share
         facts.append(
             f"The tuned methods start from one base of {cost['parameters'] / 1e6:.1f} M parameters, pretrained for "
-            f"{cost['steps']} steps ({cost['flop'] * cost['steps'] / 1e15:.4f} PFLOP, which count for nobody) on "
+            f"{cost['steps']} steps ({cost['flop'] * cost['steps'] / 1e12:.3g} TFLOP, which count for nobody) on "
             f"{suite.source.count} stickers of another style, {singles:.0%} of each step single frames."
         )
     facts.append(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from rdtf.compare.suites import LOWER_IS_BETTER, MEASURES, TITLES_IN, Claim, Suite, TableSpec
+from rdtf.compare.suites import LOWER_IS_BETTER, MEASURES, NEAREST_ONE_IS_BEST, TITLES_IN, Claim, Suite, TableSpec
 
 Results = Mapping[str, Mapping[int, Mapping[str, float]]]
 """Measures by variant, seed and name."""
@@ -47,9 +47,9 @@ def make_table(spec: TableSpec, suite: Suite, results: Results) -> Table:
         cells = [titles[row]]
         for name in measures:
             means = {other: fmean(values) for other, values in columns[name].items()}
-            best = min(means.values()) if name in LOWER_IS_BETTER else max(means.values())
             text = _figure(columns[name][row])
-            cells.append(f"**{text}**" if means[row] == best and not name.startswith("cost.") else text)
+            best = row == max(means, key=lambda other: _goodness(name, means[other]))
+            cells.append(f"**{text}**" if best and not name.startswith("cost.") else text)
         rows.append(tuple(cells))
     head = ("", *(MEASURES[name] for name in measures))
     verdicts = []
@@ -57,6 +57,12 @@ def make_table(spec: TableSpec, suite: Suite, results: Results) -> Table:
         if taken := [name for name in claim.measure if name in columns]:
             verdicts.append(verdict(claim, taken[0], titles, columns[taken[0]]))
     return Table(spec.title, head, tuple(rows), tuple(verdicts))
+
+
+def _goodness(measure: str, value: float) -> float:
+    if measure in NEAREST_ONE_IS_BEST:
+        return -abs(value - 1)
+    return -value if measure in LOWER_IS_BETTER else value
 
 
 def verdict(claim: Claim, measure: str, titles: Mapping[str, str], column: Mapping[str, Sequence[float]]) -> str:
