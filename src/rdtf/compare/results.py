@@ -60,6 +60,6 @@ def _facts(suite: Suite, place: Place) -> list[str]:
         + ", ".join(f"{task} {first[f'{task}.crossfade']:.1f} dB" for task in ("interpolation", "forward", "backward"))
         + "."
     )
-    if "floor" in first:
-        facts.append(f"Judge {told['judge']}. FD-sticker between real clips and as many others: {first['floor']:.2f}.")
+    floor = f" FD-sticker between real clips and as many others: {first['floor']:.2f}." if "floor" in first else ""
+    facts.append(f"Judge {told['judge']}.{floor}")
     return facts
