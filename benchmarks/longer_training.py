@@ -16,6 +16,7 @@ from statistics import fmean
 from rich.table import Table
 
 from rdtf.compare.place import BASE, Place
+from rdtf.compare.run import check_folder
 from rdtf.compare.suites import MEASURES, SUITES
 from rdtf.compare.work import work
 from rdtf.progress import console
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("comparison"), help="of a finished comparison")
     parser.add_argument("--times", type=int, default=5, help="of the reference's steps")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--judge", default="builtin", help="that of the comparison")
     arguments = parser.parse_args()
     folder = arguments.folder
     if not (folder / "results.json").is_file():
@@ -37,7 +39,9 @@ def main() -> None:
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))["results"]
     suite = SUITES[about["suite"]]
     data = Path(about["data"]["folder"]) if about["data"] else None
-    place = Place(folder / f"longer-{arguments.times}", data or folder / "target", data or folder / "judged")
+    check_folder(folder, suite, data, arguments.judge)  # figures of other settings or judges do not compare
+    whole = Place(folder, data or folder / "target", data or folder / "judged", arguments.judge)
+    place = replace(whole, out=folder / f"longer-{arguments.times}")
     reference = json.loads((folder / "reference.json").read_text(encoding="utf-8"))["flop"]
     longer = replace(suite, steps=suite.steps * arguments.times)
     found = []
@@ -46,8 +50,7 @@ def main() -> None:
             raise SystemExit("stopped after saving; the same command goes on")
         found.append(json.loads((place.run(suite.reference, seed) / "result.json").read_text(encoding="utf-8")))
 
-    base = Place(folder, place.target, place.judged).run(BASE, 0) / "cost.json"
-    costs = json.loads(base.read_text(encoding="utf-8"))
+    costs = json.loads((whole.run(BASE, 0) / "cost.json").read_text(encoding="utf-8"))
     brought = costs["flop"] * costs["steps"] / 1e12
     rows = {
         suite.variants[name].title: (list(seeds.values()), brought if suite.variants[name].tune else 0.0)

@@ -63,7 +63,7 @@ def test_suites_name_what_they_have(name: str):
         assert set(table.rows) <= set(suite.variants)
         assert set(table.measures) <= set(MEASURES)
         for claim in table.claims:
-            assert {claim.better, claim.worse} <= set(table.rows) and set(claim.measure) <= set(table.measures)
+            assert {claim.better, claim.worse} <= set(table.rows) and set(claim.measures) <= set(table.measures)
         assert set(TITLES_IN.get(table.title, {})) <= set(table.rows)
 
 

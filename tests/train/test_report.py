@@ -89,3 +89,13 @@ def test_long_lines_are_thinned_and_keep_their_extremes(tmp_path: Path):
     assert len(kept) <= 300 and kept == sorted(kept)
     assert (777.0, 9.0) in kept and (50_003.0, -4.0) in kept
     assert write_report([make_run(tmp_path / "run", 5000)], tmp_path / "page.html").stat().st_size < 200_000
+
+
+def test_earlier_previews_of_fewer_captions_are_shown(tmp_path: Path):
+    run = make_run(tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "previews": [*config["previews"], "c", "d", "e"]}))
+    write_report([run], tmp_path / "page.html")
+    strip = read_sticker(tmp_path / "page-previews.webp").frames
+    assert strip.shape[1:3] == (5 * 16 + 4 * GAP, 2 * 16 + GAP)
+    assert strip[0, 0, 0, 3] == 70 and not strip[:, 2 * (16 + GAP) :].any()

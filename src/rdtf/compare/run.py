@@ -79,7 +79,7 @@ def compare(
         if suite not in SUITES:
             raise ValueError(f"unknown suite {suite!r}; choose one of {', '.join(SUITES)}")
         suite = SUITES[suite]
-    _check_folder(out, suite, data, judge)
+    check_folder(out, suite, data, judge)
     with folder_lock(out, "this comparison"):
         place = _datasets(out, suite, data, judge)
         reference = _reference(suite, place)
@@ -103,7 +103,7 @@ def _cores() -> int:
     return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
 
 
-def _check_folder(out: Path, suite: Suite, data: Path | None, judge: str) -> None:
+def check_folder(out: Path, suite: Suite, data: Path | None, judge: str) -> None:
     """Each folder holds one comparison: of this suite as it now is, on this data, by this judge."""
     # Tables are read off the runs: others can be made of the same ones.
     settings = _digest(asdict(replace(suite, tables=())))

@@ -30,13 +30,13 @@ class Claim:
     """An ordering to test: ``better`` against ``worse`` in a measure.
 
     Attributes:
-        measure: and what stands in for it, in this order, where the data does not allow it.
+        measures: the measure, and what stands in for it, in this order, where the data does not allow it.
         source: whose claim it is.
     """
 
     better: str
     worse: str
-    measure: tuple[str, ...]
+    measures: tuple[str, ...]
     source: str = "the paper's"
 
 

@@ -54,7 +54,7 @@ def make_table(spec: TableSpec, suite: Suite, results: Results) -> Table:
     head = ("", *(MEASURES[name] for name in measures))
     verdicts = []
     for claim in spec.claims:
-        if taken := [name for name in claim.measure if name in columns]:
+        if taken := [name for name in claim.measures if name in columns]:
             verdicts.append(verdict(claim, taken[0], titles, columns[taken[0]]))
     return Table(spec.title, head, tuple(rows), tuple(verdicts))
 

@@ -339,14 +339,14 @@ def _previews(run: _Run) -> tuple[list[int], list[list[Sticker]]]:
         except ValueError as error:
             run.missing.append(f"a preview cannot be read: {error}")
             continue
-        corners = [tuple(cell * place for place in divmod(number, PREVIEW_COLUMNS)) for number in range(len(rows))]
-        parts = [grid.frames[:, top : top + cell - GAP, left : left + cell - GAP] for top, left in corners]
-        if not all(part.size for part in parts):
-            run.missing.append(f"a preview shows fewer stickers than the run has captions for: {path.name}")
-            continue
         steps.append(int(path.stem.removeprefix("step-")))
-        for row, part in zip(rows, parts, strict=True):
-            row.append(Sticker(part, grid.durations))
+        for number, row in enumerate(rows):
+            top, left = (cell * place for place in divmod(number, PREVIEW_COLUMNS))
+            part = grid.frames[:, top : top + cell - GAP, left : left + cell - GAP]
+            # Earlier previews may be of fewer captions: the number can change when a run is resumed.
+            row.append(
+                Sticker(part if part.size else np.zeros((len(grid), *[cell - GAP] * 2, 4), np.uint8), grid.durations)
+            )
     return steps, rows if steps else []
 
 
