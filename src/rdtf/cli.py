@@ -741,6 +741,11 @@ def compare(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything; the same one goes on.")] = Path(
         "comparison"
     ),
+    variants: Annotated[
+        list[str] | None, typer.Option("--variant", help="Only this one and the reference; again for more.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the reference; all others get its compute.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many; each is a run of every variant.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one a core, or one a GPU.")] = None,
     judge: Annotated[str, typer.Option(help="builtin, or a folder of rdtf train-judge.")] = "builtin",
 ) -> None:
@@ -751,10 +756,12 @@ def compare(
     """
     from rdtf.compare import ComparisonStopped
     from rdtf.compare import compare as run
+    from rdtf.compare.suites import suite_named
 
     with _plain_errors():
         try:
-            page = run(suite, out, data, jobs=jobs, judge=judge)
+            chosen = suite_named(suite).part(variants, steps=steps, seeds=seeds)
+            page = run(chosen, out, data, jobs=jobs, judge=judge)
         except ComparisonStopped as stopped:
             _say(str(stopped))
             raise typer.Exit(STOPPED) from None

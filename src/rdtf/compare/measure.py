@@ -91,10 +91,11 @@ def _judged(
     found: dict[str, float] = {}
     if len(made) >= FEWEST:
         features = judge.features(real), judge.features(made)
-        found["mmd"] = 1000 * unbiased_mmd(*features).value
         if len(made) >= SAMPLES_PER_FEATURE * judge.config.features:
             distance = fd_sticker(judge, *features)
-            found |= {"fd": distance.frechet, "floor": distance.floor}
+            found |= {"fd": distance.frechet, "floor": distance.floor, "mmd": 1000 * distance.mmd.value}
+        else:
+            found["mmd"] = 1000 * unbiased_mmd(*features).value
     asked = attributes[: len(made)]
     if all("body" in each for each in asked):  # drawn stickers know what they show
         shares = agreement(judge, made, asked)

@@ -9,7 +9,7 @@ from rdtf.compare.page import write_comparison_page
 from rdtf.compare.place import BASE, Place
 from rdtf.compare.suites import Suite
 from rdtf.compare.tables import make_table
-from rdtf.compare.work import settings_of
+from rdtf.compare.work import base_teraflop, settings_of
 from rdtf.files import write_text
 
 
@@ -43,7 +43,7 @@ def _facts(suite: Suite, place: Place) -> list[str]:
         f"Seeds {', '.join(map(str, suite.seeds))}: of weights, batches and samples. Figures are means over the seeds "
         "and, behind ±, standard deviations.",
         f"Equal compute: each run had the operations of {suite.steps} steps of "
-        f"{suite.variants[suite.reference].title}, {1000 * first['cost.petaflop']:.3g} TFLOP, counted forward, "
+        f"{suite.variants[suite.reference].title}, {first['cost.teraflop']:.3g} TFLOP, counted forward, "
         "backward and in the optimiser's matrix products. Seconds are those of runs side by side.",
     ]
     base = place.run(BASE, 0) / "cost.json"
@@ -52,7 +52,7 @@ def _facts(suite: Suite, place: Place) -> list[str]:
         singles = settings_of(suite, place, BASE, 0).single_share
         facts.append(
             f"The tuned methods start from one base of {cost['parameters'] / 1e6:.1f} M parameters, pretrained for "
-            f"{cost['steps']} steps ({cost['flop'] * cost['steps'] / 1e12:.3g} TFLOP, which count for nobody) on "
+            f"{cost['steps']} steps ({base_teraflop(place):.3g} TFLOP, which count for nobody) on "
             f"{suite.source.count} stickers of another style, {singles:.0%} of each step single frames."
         )
     facts.append(

@@ -19,7 +19,7 @@ from typing import Any
 from rdtf.codec import load_codec
 from rdtf.compare.place import BASE, Place
 from rdtf.compare.results import write_results
-from rdtf.compare.suites import SUITES, Suite, World
+from rdtf.compare.suites import Suite, World, suite_named
 from rdtf.compare.work import count, settings_of, work
 from rdtf.data.dataset import StickerDataset, read_manifest
 from rdtf.data.prepare import prepare
@@ -76,10 +76,8 @@ def compare(
         RuntimeError: a run failed; the text names its log.
     """
     if isinstance(suite, str):
-        if suite not in SUITES:
-            raise ValueError(f"unknown suite {suite!r}; choose one of {', '.join(SUITES)}")
-        suite = SUITES[suite]
-    check_folder(out, suite, data, judge)
+        suite = suite_named(suite)
+    _check_folder(out, suite, data, judge)
     with folder_lock(out, "this comparison"):
         place = _datasets(out, suite, data, judge)
         reference = _reference(suite, place)
@@ -103,26 +101,32 @@ def _cores() -> int:
     return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
 
 
-def check_folder(out: Path, suite: Suite, data: Path | None, judge: str) -> None:
-    """Each folder holds one comparison: of this suite as it now is, on this data, by this judge."""
-    # Tables are read off the runs: others can be made of the same ones.
-    settings = _digest(asdict(replace(suite, tables=())))
+def _check_folder(out: Path, suite: Suite, data: Path | None, judge: str) -> None:
+    """Each folder holds one comparison: of this suite as it now is, on this data, by this judge.
+
+    Seeds, variants and tables may come to it later: they change nothing in the runs that are there.
+    """
+    settings = _digest(asdict(replace(suite, tables=(), seeds=(), variants={})))
     about: dict[str, Any] = {"suite": suite.name, "settings": settings, "data": None}
     about["judge"] = load_judge(judge).digest
     if data is not None:
         about["data"] = {"folder": str(data.resolve()), "fingerprint": read_manifest(data).fingerprint}
+    variants = {name: _digest(asdict(variant)) for name, variant in suite.variants.items()}
     facts = out / "compare.json"
     if facts.is_file():
         before = json.loads(facts.read_text(encoding="utf-8"))
-        if different := [name for name in about if about[name] != before.get(name)]:
+        there = before.pop("variants", {})
+        different = [name for name in about if about[name] != before.get(name)]
+        different += [f"variant {name}" for name in variants if variants[name] != there.get(name, variants[name])]
+        if different:
             raise ValueError(
                 f"{out} holds a comparison with other {', '.join(different)}; choose another folder, or delete it"
             )
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        variants = {**there, **variants}
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty and holds no comparison; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    write_text(facts, json.dumps(about, indent=1))
+    write_text(facts, json.dumps({**about, "variants": variants}, indent=1))
 
 
 def _digest(value: Any) -> str:

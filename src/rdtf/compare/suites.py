@@ -6,8 +6,8 @@ domain. Every variant may spend the floating-point operations that the suite's r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -91,10 +91,53 @@ class Suite:
     clips: int
     sampling_steps: int
 
+    def part(
+        self, variants: Sequence[str] | None = None, *, steps: int | None = None, seeds: int | None = None
+    ) -> Suite:
+        """The same with fewer variants, other steps of the reference (and with them compute of all), or other seeds.
+
+        Tables keep the rows and the orderings that are left of them.
+
+        Args:
+            variants: their names; the reference is always among them. None = all.
+            seeds: how many, counted from 0.
+
+        Raises:
+            ValueError: a variant that the suite has not.
+        """
+        names = set(self.variants if variants is None else [self.reference, *variants])
+        if unknown := sorted(names - set(self.variants)):
+            raise ValueError(
+                f"the suite {self.name} has no variant {', '.join(unknown)}; choose of {', '.join(self.variants)}"
+            )
+        tables = [
+            replace(
+                table,
+                rows=tuple(row for row in table.rows if row in names),
+                claims=tuple(claim for claim in table.claims if {claim.better, claim.worse} <= names),
+            )
+            for table in self.tables
+        ]
+        return replace(
+            self,
+            variants={name: variant for name, variant in self.variants.items() if name in names},
+            tables=tuple(table for table in tables if len(table.rows) >= min(2, len(names))),
+            steps=self.steps if steps is None else steps,
+            seeds=self.seeds if seeds is None else tuple(range(seeds)),
+        )
+
 
 GENERATION = ("it2v.fd", "it2v.mmd", "it2v.body", "it2v.action", "it2v.psnr", "it2v.motion")
 GIVEN = ("interpolation.psnr", "interpolation.ssim", "forward.psnr", "forward.ssim", "backward.psnr", "backward.ssim")
-COST = ("cost.parameters", "cost.trained", "cost.steps", "cost.seconds", "cost.forward_ms")
+COST = (
+    "cost.parameters",
+    "cost.trained",
+    "cost.steps",
+    "cost.teraflop",
+    "cost.with_base",
+    "cost.seconds",
+    "cost.forward_ms",
+)
 MEASURES = {
     "it2v.fd": "FD-sticker",
     "it2v.mmd": "MMD x 1000",
@@ -115,7 +158,8 @@ MEASURES = {
     "cost.parameters": "parameters M",
     "cost.trained": "trained M",
     "cost.steps": "steps",
-    "cost.petaflop": "PFLOP",
+    "cost.teraflop": "TFLOP",
+    "cost.with_base": "TFLOP with the base's",
     "cost.seconds": "training s",
     "cost.forward_ms": "one pass ms",
 }
@@ -309,3 +353,14 @@ SUITES = {
     )
 }
 """The suites by name: ``small`` for two processor cores, ``medium`` for a GPU, ``recipes`` for the recipe's choices."""
+
+
+def suite_named(name: str) -> Suite:
+    """One of :data:`SUITES`.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in SUITES:
+        raise ValueError(f"unknown suite {name!r}; choose one of {', '.join(SUITES)}")
+    return SUITES[name]

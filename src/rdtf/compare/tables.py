@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -52,11 +52,7 @@ def make_table(spec: TableSpec, suite: Suite, results: Results) -> Table:
             cells.append(f"**{text}**" if best and not name.startswith("cost.") else text)
         rows.append(tuple(cells))
     head = ("", *(MEASURES[name] for name in measures))
-    verdicts = []
-    for claim in spec.claims:
-        if taken := [name for name in claim.measures if name in columns]:
-            verdicts.append(verdict(claim, taken[0], titles, columns[taken[0]]))
-    return Table(spec.title, head, tuple(rows), tuple(verdicts))
+    return Table(spec.title, head, tuple(rows), tuple(_verdicts(spec.claims, titles, columns)))
 
 
 def _goodness(measure: str, value: float) -> float:
@@ -65,8 +61,25 @@ def _goodness(measure: str, value: float) -> float:
     return -value if measure in LOWER_IS_BETTER else value
 
 
-def verdict(claim: Claim, measure: str, titles: Mapping[str, str], column: Mapping[str, Sequence[float]]) -> str:
-    """Whether an ordering held, in a sentence: in how many seeds, and by how much against the spread.
+def _verdicts(
+    claims: Sequence[Claim], titles: Mapping[str, str], columns: Mapping[str, Mapping[str, Sequence[float]]]
+) -> Iterator[str]:
+    """A sentence for each pair that was claimed to be in an order: in which measures it is, and in which it is not."""
+    pairs: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+    for claim in claims:
+        if taken := [name for name in claim.measures if name in columns]:
+            found, figures = outcome(claim, taken[0], columns[taken[0]])
+            pairs.setdefault((claim.better, claim.worse, claim.source), {}).setdefault(found, []).append(figures)
+    for (better, worse, source), found in pairs.items():
+        told = "; ".join(f"{name} in {', '.join(found[name])}" for name in _OUTCOMES if name in found)
+        yield f"{titles[better]} better than {titles[worse]} ({source}): {told}."
+
+
+_OUTCOMES = HELD, REVERSE, OPEN = "held", "the reverse held", "open"
+
+
+def outcome(claim: Claim, measure: str, column: Mapping[str, Sequence[float]]) -> tuple[str, str]:
+    """Whether an ordering held in a measure, and by how much, against the spread, in how many seeds.
 
     It counts as held where every seed agrees and the mean difference is above twice its standard error, as the reverse
     where the same is true the other way round, and as open otherwise.
@@ -76,16 +89,13 @@ def verdict(claim: Claim, measure: str, titles: Mapping[str, str], column: Mappi
     error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
     mean, agreeing = fmean(gains), sum(gain > 0 for gain in gains)
     if agreeing == len(gains) and mean > 2 * error:
-        outcome = "held"
+        found = HELD
     elif agreeing == 0 and -mean > 2 * error:
-        outcome = "the reverse held"
+        found = REVERSE
     else:
-        outcome = "open"
+        found = OPEN
     spread = f" ± {_plain(stdev(gains))}" if len(gains) > 1 else ""
-    return (
-        f"{titles[claim.better]} better than {titles[claim.worse]} in {MEASURES[measure]} ({claim.source}): "
-        f"{outcome}; better in {agreeing} of {len(gains)} seeds, by {_plain(mean)}{spread} on average."
-    )
+    return found, f"{MEASURES[measure]} (by {_plain(mean)}{spread}, {agreeing} of {len(gains)} seeds)"
 
 
 def _figure(values: Sequence[float]) -> str:

@@ -83,6 +83,12 @@ def count(data: Path, settings: TrainSettings) -> Compute:
     )
 
 
+def base_teraflop(place: Place) -> float:
+    """What pretraining the base has cost, in 10^12 operations."""
+    cost = json.loads((place.run(BASE, 0) / "cost.json").read_text(encoding="utf-8"))
+    return float(cost["flop"] * cost["steps"] / 1e12)
+
+
 def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) -> bool:
     """Do what is missing of a run.
 
@@ -117,11 +123,13 @@ def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) 
     if variant != BASE and not result.is_file():
         measures = measure(run, place, suite, seed)
         spent = json.loads(trained.read_text(encoding="utf-8"))
+        own = costs["flop"] * spent["steps"] / 1e12
         measures |= {
             "cost.parameters": costs["parameters"] / 1e6,
             "cost.trained": costs["trained"] / 1e6,
             "cost.steps": spent["steps"],
-            "cost.petaflop": costs["flop"] * spent["steps"] / 1e15,
+            "cost.teraflop": own,
+            "cost.with_base": own + (base_teraflop(place) if suite.variants[variant].tune else 0.0),
             "cost.seconds": spent["seconds"],
         }
         write_text(result, json.dumps(measures, indent=1))
