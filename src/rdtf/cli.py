@@ -708,6 +708,7 @@ def evaluate(
     judge: Annotated[
         str | None, typer.Option(help="For FD-sticker and text agreement: builtin, or a folder of rdtf train-judge.")
     ] = None,
+    quality: Annotated[Path | None, typer.Option(help="Folder with ONNX files of DOVER or FAST-VQA.")] = None,
 ) -> None:
     """Measure on held-out stickers: frames filled in, beside what needs no model, and stickers made."""
     from rdtf.evaluate import evaluate as run
@@ -725,6 +726,7 @@ def evaluate(
             lpips=lpips,
             fvd=fvd,
             judge=judge,
+            quality=quality,
             out=out,
         )
         for table in result.tables():

@@ -30,6 +30,7 @@ from rdtf.metrics.fvd import FEATURES, PROTOCOL, I3d
 from rdtf.metrics.lpips import Lpips, load_lpips
 from rdtf.metrics.memory import clip_vectors, memorisation
 from rdtf.metrics.motion import is_frozen, loop_seam, motion_energy
+from rdtf.metrics.video_quality import VideoQuality, load_quality
 from rdtf.pipeline import StickerPipeline, load_pipeline
 from rdtf.pixels import composite, premultiply, unpremultiply
 from rdtf.progress import bars
@@ -134,6 +135,7 @@ def evaluate(
     lpips: Path | None = None,
     fvd: Path | None = None,
     judge: str | Path | None = None,
+    quality: Path | None = None,
     out: Path | None = None,
 ) -> Evaluation:
     """Measure a model on stickers that were kept out of training.
@@ -146,6 +148,7 @@ def evaluate(
         limit: at most so many clips.
         clip, lpips, fvd: local weights, see :class:`ClipScorer`, :func:`load_lpips` and :class:`I3d`.
         judge: for FD-sticker and text agreement, see :func:`rdtf.judge.load_judge`.
+        quality: folder of DOVER and FAST-VQA, see :func:`~rdtf.metrics.video_quality.load_quality`.
         out: JSON file to write.
 
     Raises:
@@ -163,24 +166,14 @@ def evaluate(
         raise ValueError(
             f"FVD needs more than {FEATURES} held-out clips with captions, {data} has {len(named)}; leave it out"
         )
-    scorers: dict[str, Any] = {"clip": ClipScorer(clip) if clip else None, "i3d": I3d(fvd) if fvd else None}
-    scorers["judge"] = load_judge(judge) if judge else None
+    scorers, extractors = _networks(clip, fvd, judge, quality)
     if judge is not None and len(named) < (needed := SAMPLES_PER_FEATURE * scorers["judge"].config.features):
         raise ValueError(
             f"FD-sticker by this judge needs {needed} held-out clips with captions, {data} has {len(named)}"
         )
     perceptual = load_lpips(lpips) if lpips else None
-    extractors = {}
-    if clip is not None:
-        extractors["clip"] = f"{clip.resolve().name} {_hash(sorted(clip.glob('*.safetensors')))}"
     if lpips is not None:
         extractors["lpips"] = f"0.1 on AlexNet {_hash(sorted(lpips.glob('*.pth')))}"
-    if fvd is not None:
-        extractors["fvd"] = f"{PROTOCOL} {scorers['i3d'].sha256}"
-
-    if judge is not None:
-        extractors["judge"] = f"{judge} {scorers['judge'].digest}"
-
     left_out = {} if has_flow() else {"flow": "optical flow needs OpenCV: pip install 'rdtf[metrics]'"}
     generation: dict[str, dict[str, Any]] = {}
     if len(named) < MIN_CLIPS:
@@ -222,6 +215,27 @@ def evaluate(
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, json.dumps(asdict(result), indent=1))
     return result
+
+
+def _networks(
+    clip: Path | None, fvd: Path | None, judge: str | Path | None, quality: Path | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The networks that look at made stickers, as :func:`score_generation` takes them, and what each of them is."""
+    scorers: dict[str, Any] = {}
+    extractors = {}
+    if clip is not None:
+        scorers["clip"] = ClipScorer(clip)
+        extractors["clip"] = f"{clip.resolve().name} {_hash(sorted(clip.glob('*.safetensors')))}"
+    if fvd is not None:
+        scorers["i3d"] = I3d(fvd)
+        extractors["fvd"] = f"{PROTOCOL} {scorers['i3d'].sha256}"
+    if judge is not None:
+        scorers["judge"] = load_judge(judge)
+        extractors["judge"] = f"{judge} {scorers['judge'].digest}"
+    if quality is not None:
+        scorers["quality"] = load_quality(quality)
+        extractors |= {network.name: network.sha256 for network in scorers["quality"]}
+    return scorers, extractors
 
 
 def pipeline_fill(pipe: StickerPipeline, *, steps: int | None = None, samples: int = 1, seed: int = 0) -> Fill:
@@ -361,6 +375,7 @@ def score_generation(
     i3d: I3d | None = None,
     judge: Judge | None = None,
     attributes: Sequence[Mapping[str, Any]] | None = None,
+    quality: Sequence[VideoQuality] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
     """Score made stickers beside the real ones they were made for.
@@ -407,6 +422,10 @@ def score_generation(
             # Of the frames after the given one: that it is like itself says nothing.
             likeness = [clip.image_similarity(i, f[1:]) for i, f in zip(images, clips, strict=True)]
             scores[f"{prefix}image similarity"] = mean_estimate(likeness, seed)
+    for network in quality:
+        for prefix, clips in (("", made), ("real ", real)):
+            rated = [network.scores(c, seed=seed + i) for i, c in enumerate(clips)]
+            scores |= {f"{prefix}{name}": mean_estimate([s[name] for s in rated], seed) for name in rated[0]}
     if judge is not None:
         distance = fd_sticker(judge, judge.features(real), judge.features(made), seed)
         scores["FD-sticker"] = distance.frechet

@@ -70,8 +70,8 @@ def _verdicts(
         if taken := [name for name in claim.measures if name in columns]:
             found, figures = outcome(claim, taken[0], columns[taken[0]])
             pairs.setdefault((claim.better, claim.worse, claim.source), {}).setdefault(found, []).append(figures)
-    for (better, worse, source), found in pairs.items():
-        told = "; ".join(f"{name} in {', '.join(found[name])}" for name in _OUTCOMES if name in found)
+    for (better, worse, source), outcomes in pairs.items():
+        told = "; ".join(f"{name} in {', '.join(outcomes[name])}" for name in _OUTCOMES if name in outcomes)
         yield f"{titles[better]} better than {titles[worse]} ({source}): {told}."
 
 
