@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from rdtf.data.prepare import PrepareSettings, prepare
-from rdtf.data.world import draw_sticker, vocabulary_named
+from rdtf.data.world import draw_sticker, vocabulary_named, write_world
 from rdtf.data.write import save_sticker
 from rdtf.model import DFGN
 
@@ -63,6 +63,15 @@ def make_network() -> Callable[..., DFGN]:
         return awaken(network) if awake else network
 
     return make
+
+
+@pytest.fixture(scope="session")
+def split_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared dataset of 20 stickers of 16 px, some to train on and some held out in ``val``."""
+    folder = tmp_path_factory.mktemp("split")
+    write_world(folder / "world", 20, 3, size=16)
+    prepare([folder / "world"], folder / "data", PrepareSettings(size=16, splits=(0.6, 0.4, 0.0), workers=1))
+    return folder / "data"
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,9 @@ import torch
 from rdtf.checkpoint import load_latest
 from rdtf.progress import console
 from rdtf.train.loop import resume, train
+from rdtf.train.settings import recipe_settings
 from rdtf.train.step import Learner
-from tests.train.test_loop import log, newest, settings
+from tests.train.test_loop import FEW, log, newest, settings
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available() or sys.platform != "linux", reason="forks processes that compute, for which CUDA is unfit"
@@ -127,6 +128,28 @@ def test_two_processes_make_the_same_steps_and_either_resumes_the_other(alone: P
     assert launch(2, lambda: resume(tiny_data, one).steps, tmp_path / "b") == ["4", "4"]
     assert_same_trace(one, alone)
     assert len((one / "log.jsonl").read_text().splitlines()) == 4  # the first process alone writes
+
+
+@pytest.mark.parametrize("tune", ["lora", "customize-a-video"])
+def test_a_tuned_run_and_its_held_out_losses_are_the_same_in_two_processes(
+    alone: Path, split_data: Path, tmp_path: Path, tune: str
+):
+    """The second method trains in two stages, of other parameters each."""
+    asked = recipe_settings(
+        "tune",
+        **{**FEW, "batch_size": 6, "lr": 1e-3, "eval_clips": 6, "eval_every": 2},
+        start_from=str(alone),
+        tune=tune,
+        tune_options={"rank": 2, **({"absorb": 0.5} if tune == "customize-a-video" else {})},
+    )
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(split_data, one, asked)
+    assert launch(2, lambda: train(split_data, two, asked).steps, tmp_path / "a") == ["4", "4"]
+    assert_same_trace(two, one)
+    losses = [[json.loads(line) for line in (run / "eval.jsonl").read_text().splitlines()] for run in (one, two)]
+    assert [line["step"] for line in losses[0]] == [line["step"] for line in losses[1]] != []
+    for a, b in zip(*losses, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4) and a["by_task"] == pytest.approx(b["by_task"], rel=1e-4)
 
 
 def test_a_batch_in_parts_is_the_same_step(alone: Path, tiny_data: Path, tmp_path: Path):

@@ -11,8 +11,6 @@ import pytest
 import torch
 
 from rdtf.checkpoint import load_latest
-from rdtf.data.prepare import PrepareSettings, prepare
-from rdtf.data.world import write_world
 from rdtf.masks import loss_mask
 from rdtf.train.heldout import HeldOut, cut_evaluations
 from rdtf.train.loop import resume, train
@@ -21,28 +19,19 @@ from rdtf.train.verify import run_differences
 from tests.train.test_loop import after, assert_same_run, crash, settings
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some stickers to train on, some held out."""
-    folder = tmp_path_factory.mktemp("heldout")
-    write_world(folder / "world", 20, 3, size=16)
-    prepare([folder / "world"], folder / "data", PrepareSettings(size=16, splits=(0.6, 0.4, 0.0), workers=1))
-    return folder / "data"
-
-
 def evaluations(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "eval.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
-def watched(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def watched(split_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("watched") / "run"
-    train(data, run, settings(eval_every=1, eval_clips=6))
+    train(split_data, run, settings(eval_every=1, eval_clips=6))
     return run
 
 
-def test_training_is_the_same_with_and_without(data: Path, watched: Path, tmp_path: Path):
-    train(data, tmp_path / "run", settings(eval_clips=0))
+def test_training_is_the_same_with_and_without(split_data: Path, watched: Path, tmp_path: Path):
+    train(split_data, tmp_path / "run", settings(eval_clips=0))
     assert not (tmp_path / "run/eval.jsonl").exists()
     assert_same_run(watched, tmp_path / "run")
     lines = evaluations(watched)
@@ -51,12 +40,12 @@ def test_training_is_the_same_with_and_without(data: Path, watched: Path, tmp_pa
     assert len({line["loss"] for line in lines}) == 4
 
 
-def test_the_figures_are_those_of_the_averaged_weights_clip_by_clip(data: Path, watched: Path, tmp_path: Path):
-    learner = Learner(data, tmp_path / "other", settings(eval_clips=6))
+def test_the_figures_are_those_of_the_averaged_weights_clip_by_clip(split_data: Path, watched: Path, tmp_path: Path):
+    learner = Learner(split_data, tmp_path / "other", settings(eval_clips=6))
     found = load_latest(watched / "checkpoints")
     assert found is not None
     learner.take(found[0])
-    held_out, table = HeldOut(learner, data, tmp_path), []
+    held_out, table = HeldOut(learner, split_data, tmp_path), []
     with learner.averaged() as net, torch.no_grad():
         assert {"step": 4, **held_out.evaluate(net)} == evaluations(watched)[-1]
         for step in (-1, -2):
@@ -74,18 +63,20 @@ def test_the_figures_are_those_of_the_averaged_weights_clip_by_clip(data: Path, 
     assert not known & shown
 
 
-def test_killed_or_stopped_and_resumed_the_figures_are_the_same(data: Path, watched: Path, tmp_path: Path, monkeypatch):
+def test_killed_or_stopped_and_resumed_the_figures_are_the_same(
+    split_data: Path, watched: Path, tmp_path: Path, monkeypatch
+):
     for number, act in enumerate((crash, lambda: os.kill(os.getpid(), signal.SIGTERM))):
         run = tmp_path / str(number)
         with monkeypatch.context() as patch:
             after(patch, 3, act)
             try:
-                train(data, run, settings(eval_every=1, eval_clips=6))
+                train(split_data, run, settings(eval_every=1, eval_clips=6))
             except Exception as error:
                 assert act is crash, error
-        resume(data, run)
+        resume(split_data, run)
         assert run_differences(watched, run) == []
-    resume(data, run)  # finished: nothing is written twice
+    resume(split_data, run)  # finished: nothing is written twice
     assert evaluations(run) == evaluations(watched)
     shorter = (run / "eval.jsonl").read_text().splitlines(keepends=True)[:-1]
     (run / "eval.jsonl").write_text("".join(shorter))
