@@ -104,3 +104,20 @@ def test_damaged_files_are_named(copy: Path, harm: str) -> None:
         (copy / "manifest.json").write_text(json.dumps(manifest), "utf-8")
     with pytest.raises(ValueError, match=r"stickers-00000-\w+\.arrow.*prepare the dataset anew"):
         StickerDataset(copy)
+
+
+def test_frames_that_changed_on_the_disk_are_named(copy: Path) -> None:
+    """A bit in the pixels of one sticker: everything else can still be read."""
+    dataset = StickerDataset(copy)
+    (file,) = copy.glob("stickers-00000-*.arrow")
+    data = bytearray(file.read_bytes())
+    packed = bytes(pack_frames(dataset.frames(1)))
+    at = data.index(packed)
+    for place, reason in ((at + len(packed) // 2, "inside"), (at, "its first byte")):
+        harmed = bytearray(data)
+        harmed[place] ^= 4
+        file.write_bytes(harmed)
+        found = StickerDataset(copy)
+        with pytest.raises(ValueError, match="the frames of .* are damaged; prepare the dataset anew"):
+            found.frames(1)
+        assert np.array_equal(found.frames(0), dataset.frames(0)), reason

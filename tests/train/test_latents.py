@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +104,44 @@ def test_an_interrupted_computation_leaves_nothing(dataset: StickerDataset, tmp_
     assert LatentCache(dataset, codec, tmp_path).clip(0, [0], 0).isfinite().all()
 
 
-def test_a_file_of_another_shape_is_refused(dataset: StickerDataset, tmp_path: Path):
-    LatentCache(dataset, load_codec("pixel2"), tmp_path)
-    (path,) = tmp_path.iterdir()
-    np.save(path, np.zeros((3, 4), np.float16))
-    with pytest.raises(ValueError, match="delete it"):
-        LatentCache(dataset, load_codec("pixel2"), tmp_path)
+def test_latents_that_changed_on_the_disk_are_named(dataset: StickerDataset, tmp_path: Path):
+    codec = load_codec("pixel2")
+    cache = LatentCache(dataset, codec, tmp_path)
+    expected = cache.clip(2, [0], 1)
+    (file,) = tmp_path.glob("*.npy")
+    count = dataset.record(2).num_frames
+    block = cache._rows(2, 1)
+    at = file.read_bytes().index(block.tobytes())
+    with file.open("r+b") as bytes_of:
+        bytes_of.seek(at + block.nbytes - 1)
+        bytes_of.write(b"\x7f")
+    again = LatentCache(dataset, codec, tmp_path)
+    assert torch.equal(again.clip(2, [0], 0), cache.clip(2, [0], 0))  # another version of it, untouched
+    with pytest.raises(ValueError, match=r"latents-.*\.npy is damaged: .* of sticker 2 .*; delete the file"):
+        again.clip(2, [count - 1], 1)
+    file.unlink()
+    assert torch.equal(LatentCache(dataset, codec, tmp_path).clip(2, [0], 1), expected)
+
+
+def cut_to(part: float) -> Callable[[Path], None]:
+    return lambda file: file.write_bytes(file.read_bytes()[: round(part * file.stat().st_size)])
+
+
+def other_shape(file: Path) -> None:
+    with file.open("wb") as out:
+        np.save(out, np.zeros((3, 4), np.float16))
+        np.save(out, np.zeros((3, 2), np.uint32))
+
+
+@pytest.mark.parametrize("harm", [cut_to(0), cut_to(1e-4), cut_to(0.5), cut_to(0.999), other_shape])
+def test_a_file_that_is_not_whole_is_computed_again(
+    dataset: StickerDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], harm: Callable[[Path], None]
+):
+    codec = Counting()
+    expected = LatentCache(dataset, codec, tmp_path).clip(3, [0], 1)
+    (file,) = tmp_path.glob("*.npy")
+    harm(file)
+    before = codec.frames
+    assert torch.equal(LatentCache(dataset, codec, tmp_path).clip(3, [0], 1), expected)
+    assert codec.frames == 2 * before
+    assert "is not whole" in capsys.readouterr().err

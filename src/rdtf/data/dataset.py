@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -276,14 +278,19 @@ class StickerDataset:
         return StickerRecord(**values)
 
     def frames(self, index: int) -> np.ndarray:
-        """Frames of a sticker: ``(n, size, size, 4)`` uint8, straight alpha, the caller's own."""
+        """Frames of a sticker: ``(n, size, size, 4)`` uint8, straight alpha, the caller's own.
+
+        Raises:
+            ValueError: they are not those that were prepared.
+        """
         batch, row = self._row(index)
         data, count = batch.column(FRAMES)[row].as_buffer(), batch.column("num_frames")[row].as_py()
-        try:
-            return unpack_frames(data, count, self.size)
-        except (OSError, pa.ArrowException) as error:
-            name = batch.column("source")[row].as_py()
-            raise ValueError(f"{self.folder}: the frames of {name} are damaged; prepare the dataset anew") from error
+        with suppress(OSError, pa.ArrowException):
+            frames = unpack_frames(data, count, self.size)
+            if hashlib.sha256(frames.data).digest() == batch.column("content")[row].as_py():
+                return frames
+        name = batch.column("source")[row].as_py()
+        raise ValueError(f"{self.folder}: the frames of {name} are damaged; prepare the dataset anew")
 
     def sticker(self, index: int) -> Sticker:
         """A sticker with its frames, timing, first caption and attributes."""

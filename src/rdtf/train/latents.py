@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -36,8 +37,9 @@ class LatentCache:
     """Memory-mapped fp16 latents of every frame of every version of a sticker.
 
     The versions are the sticker, its mirror image (where the caption allows) and changed copies. The file's name
-    holds the codec's and the data's fingerprints, so that a cache is never used for another pair. Of each sticker
-    nothing but a few numbers is held; its record is read from the dataset's memory map when it is asked for.
+    holds the codec's and the data's fingerprints, so that a cache is never used for another pair. Behind the latents
+    it has a checksum of every version of every sticker, which is compared when that is first asked for. Of each
+    sticker nothing but a few numbers is held; its record is read from the dataset's memory map when it is asked for.
 
     Args:
         copies: changed copies of each sticker (:mod:`rdtf.data.augment`).
@@ -56,19 +58,36 @@ class LatentCache:
         side = dataset.size // codec.downscale
         shape = (rows, codec.latent_channels, side, side)
         path = folder / f"latents-{codec.fingerprint}-{dataset.fingerprint}-{dataset.split or 'all'}-{copies}.npy"
-        if not path.exists():
+        if not self._open(path, shape):
             self._fill(path, shape, dataset, codec)
-        self._latents = np.load(path, mmap_mode="r")
-        if self._latents.shape != shape:
-            raise ValueError(f"{path} has shape {self._latents.shape}, expected {shape}; delete it to compute it again")
+            if not self._open(path, shape):
+                raise ValueError(f"{path} was written and cannot be read; is the disk sound?")
 
     def __len__(self) -> int:
         return len(self.num_frames)
+
+    def _open(self, path: Path, shape: tuple[int, ...]) -> bool:
+        """Take a file that is there and whole, as its length tells."""
+        try:
+            self._latents = np.load(path, mmap_mode="r")
+            with path.open("rb") as file:
+                file.seek(self._latents.offset + self._latents.nbytes)
+                self._sums = np.load(file)
+            if self._latents.shape != shape or self._sums.shape != (len(self), FIRST_CHANGED + self.copies):
+                raise ValueError(f"its shape is {self._latents.shape}, not {shape}")
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, EOFError) as error:
+            console.print(f"{path} is not whole ({error}); it is computed again")
+            return False
+        self._path, self._compared = path, np.zeros(self._sums.shape, bool)
+        return True
 
     def _fill(self, path: Path, shape: tuple[int, ...], dataset: StickerDataset, codec: Codec) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        sums = np.zeros((len(self), FIRST_CHANGED + self.copies), np.uint32)
         console.print(f"Encoding {shape[0]} frames of {len(self)} stickers (their changed versions too)")
         try:
             with bars() as progress:
@@ -78,9 +97,13 @@ class LatentCache:
                     for at in range(0, len(frames), _FRAMES_AT_ONCE):
                         latents = codec.encode(frames[at : at + _FRAMES_AT_ONCE])
                         out[start + at : start + at + len(latents)] = latents.float().numpy()
+                    versions = np.split(out[start : start + len(frames)], sums.shape[1])
+                    sums[i] = [zlib.crc32(version.data) for version in versions]
                     progress.advance(task)
                     reach("cache.mid_write")
             out.flush()
+            with partial.open("ab") as file:
+                np.save(file, sums)
             partial.replace(path)
         finally:
             del out
@@ -96,12 +119,30 @@ class LatentCache:
         """How a changed copy differs from its sticker."""
         return Change.draw(record.id, version, record.flippable)
 
+    def _rows(self, sticker: int, version: int) -> np.ndarray:
+        """The latents ``(n, c, h, w)`` of a version of a sticker, which are those that were written."""
+        count = self.num_frames[sticker]
+        start = self._starts[sticker] + count * version
+        rows = self._latents[start : start + count]
+        if not self._compared[sticker, version]:
+            if zlib.crc32(rows.data) != self._sums[sticker, version]:
+                raise ValueError(
+                    f"{self._path} is damaged: the latents of sticker {sticker} are not those that were written; "
+                    "delete the file to compute it again"
+                )
+            self._compared[sticker, version] = True
+        return rows
+
     def looks(self, sticker: int) -> np.ndarray:
         """``(n, d)`` float32: the latents of a sticker's frames, a row each, for comparing them."""
-        start, count = self._starts[sticker], self.num_frames[sticker]
-        return self._latents[start : start + count].reshape(count, -1).astype(np.float32)
+        rows = self._rows(sticker, 0)
+        return rows.reshape(len(rows), -1).astype(np.float32)
 
     def clip(self, sticker: int, frames: Sequence[int], version: int) -> Tensor:
-        """``(c, f, h, w)`` float32 latents of some frames of a version of a sticker."""
-        rows = self._starts[sticker] + np.asarray(frames) + self.num_frames[sticker] * version
-        return torch.from_numpy(self._latents[rows].astype(np.float32)).movedim(0, 1)
+        """``(c, f, h, w)`` float32 latents of some frames of a version of a sticker.
+
+        Raises:
+            ValueError: they are not those that were written.
+        """
+        rows = self._rows(sticker, version)[np.asarray(frames)]
+        return torch.from_numpy(rows.astype(np.float32)).movedim(0, 1)
