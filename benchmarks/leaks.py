@@ -1,8 +1,8 @@
 """Does anything pile up? ``python benchmarks/leaks.py [--stickers FOLDER] [--scale 1]``.
 
 Decodes 2,000 stickers, saves 500 checkpoints of a tiny training and generates 200 stickers, all in this process, and
-holds memory, open files, threads and temporary files (of libraries, too) afterwards against what they were after a tenth of it. Ends in a
-JSON line; a growth of memory above 5 % is marked.
+holds memory, open files, threads and temporary files (of libraries, too) afterwards against what they were after a
+tenth of it. Ends in a JSON line; a growth of memory above 5 % is marked.
 """
 
 from __future__ import annotations
