@@ -29,6 +29,7 @@ NEIGHBOURS = 32
 """Each sticker is compared with so many of the most alike. Of crowds of copies this leaves a net without holes."""
 
 _SPREAD = 1.1  # the square's side: of a filled square drawing, a little more than its own
+_SAME = 1.0  # mean difference, of 255, of frames that show the same
 _BLOCK = 4  # cells of the grid that are averaged for the search, each way
 _DIMENSIONS = 24
 _SAMPLE = 5000
@@ -47,14 +48,44 @@ def signature(frames: np.ndarray, durations: np.ndarray) -> tuple[bytes, float]:
         the square they were taken from in parts of the canvas height.
     """
     pixels = premultiply(frames).astype(np.float32)
+    starts = _changes(pixels)
+    ends = np.append(0, np.cumsum(durations))
+    pixels = pixels[starts]
     count, height, width, _ = pixels.shape
-    weights = _shares(WINDOWS, np.append(0, np.cumsum(durations)) / np.sum(durations)).astype(np.float32)
+    weights = _over_time(ends[np.append(starts, -1)] / ends[-1]).astype(np.float32)
     means = (weights @ pixels.reshape(count, -1)).reshape(WINDOWS, height, width, 4)
     y, x, side = _square(means[..., 3].mean(0))
     rows = _cells(y - side / 2, side, height)
     columns = _cells(x - side / 2, side, width)
     cells = columns @ (rows @ means.reshape(WINDOWS, height, -1)).reshape(WINDOWS, GRID, width, 4)
     return np.rint(cells.clip(0, 255)).astype(np.uint8).tobytes(), side / height
+
+
+def _changes(pixels: np.ndarray) -> list[int]:
+    """Where another picture begins: encoders make one frame of several that are alike, or leave them."""
+    starts = [0]
+    for i in range(1, len(pixels)):
+        if np.abs(pixels[i] - pixels[starts[-1]]).mean() > _SAME:
+            starts.append(i)
+    return starts
+
+
+def _over_time(borders: np.ndarray) -> np.ndarray:
+    """``(WINDOWS, n)``: how much of each frame is in each equal part of 0..1, where frames fade into each other.
+
+    Each fades into the next one, the last into the first, from its beginning on: a copy at half the frame rate then
+    looks nearly as its original, where frames that are held would be others.
+    """
+    count = len(borders) - 1
+    cuts = np.unique(np.append(borders, np.linspace(0, 1, WINDOWS + 1)))
+    middles, lengths = (cuts[:-1] + cuts[1:]) / 2, np.diff(cuts)
+    frame = np.searchsorted(borders, middles, side="right") - 1
+    into_next = (middles - borders[frame]) / (borders[frame + 1] - borders[frame])
+    window = (middles * WINDOWS).astype(np.int64)
+    weights = np.zeros((WINDOWS, count))
+    np.add.at(weights, (window, frame), lengths * (1 - into_next))
+    np.add.at(weights, (window, (frame + 1) % count), lengths * into_next)
+    return weights * WINDOWS
 
 
 def _shares(parts: int, borders: np.ndarray) -> np.ndarray:
