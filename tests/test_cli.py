@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from rdtf.cli import app
 from rdtf.codec import load_codec
+from rdtf.compare.suites import Suite
 from rdtf.data.read import read_sticker
 from rdtf.data.write import save_sticker
 from rdtf.diffusion.objective import Objective
@@ -298,3 +299,19 @@ def test_a_folder_of_other_things_is_not_replaced(model: Path, tmp_path: Path):
     (tmp_path / "thesis" / "thesis.txt").touch()
     assert "no folder of frames" in refused("generate", model, "a cat", "-o", tmp_path / "thesis")
     assert (tmp_path / "thesis" / "thesis.txt").exists()
+
+
+def test_what_of_a_suite_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen = []
+
+    def compare(suite: Suite, out: Path, *_: object, **__: object) -> Path:
+        seen.append(suite)
+        return out / "index.html"
+
+    monkeypatch.setattr("rdtf.compare.compare", compare)
+    result = made("compare", "--variant", "lora", "--steps", 1000, "--seeds", 2, "-o", tmp_path / "out")
+    assert f"Wrote {tmp_path / 'out/tables.md'}" in result.output
+    (suite,) = seen
+    assert (set(suite.variants), suite.steps, suite.seeds) == ({"lora", "rdtf"}, 1000, (0, 1))
+    assert "has no variant laro; choose of lora, " in refused("compare", "--variant", "laro", "-o", tmp_path / "out")
+    assert "unknown suite 'tiny'; choose one of small" in refused("compare", "--suite", "tiny", "-o", tmp_path / "out")
