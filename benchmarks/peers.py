@@ -23,6 +23,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from rdtf.compare.work import ON_A_PROCESSOR
 from rdtf.model import DFGN
 from rdtf.presets import size_config
 from rdtf.progress import bars, console
@@ -109,7 +110,7 @@ def measure(name: str, precision: str, widths: tuple[int, ...], cells: int, repe
     def both() -> None:
         call().float().square().mean().backward()
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=ON_A_PROCESSOR) as counter:
         call()
     with torch.no_grad():
         forward = _best(call, repeats)
