@@ -274,6 +274,8 @@ _RECIPES = {
     "ema-099": Variant("averages of 0.99", {"ema_decay": 0.99}),
     "ema-09999": Variant("averages of 0.9999", {"ema_decay": 0.9999}),
     "clips-alone": Variant("no single frames", {"single_share": 0.0}),
+    "tasks-alike": Variant("all tasks alike often", {"task_weights": {}}),
+    "clips-tasks-alike": Variant("no single frames, all tasks alike often", {"single_share": 0.0, "task_weights": {}}),
     "even-spacing": Variant("evenly spaced frames alone", {"cluster_share": 0.0}),
     "curriculum-none": Variant("no curriculum", {"curriculum": "none"}),
 }
