@@ -143,7 +143,8 @@ def _datasets(out: Path, suite: Suite, data: Path | None, judge: str) -> Place:
         if not (folder / "manifest.json").is_file():
             _draw(folder, world, pixels)
     # Filled here and not in each of the runs that begin side by side.
-    for folder, variant in ((place.target, suite.reference), (place.source, BASE)):
+    trained_on = {suite.reference: place.target} | ({} if _is_done(_Job(BASE, 0), place) else {BASE: place.source})
+    for variant, folder in trained_on.items():
         if folder.is_dir():
             settings = settings_of(suite, place, variant, 0)
             dataset = StickerDataset(folder, "train")
