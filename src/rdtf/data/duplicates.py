@@ -210,5 +210,9 @@ def differences(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.n
         ``(n,)`` float32 over all of it, and over the worst cell of the grid.
     """
     first, second = (signatures.reshape(-1, WINDOWS, GRID * GRID, 4) for signatures in (first, second))
-    cells = (((first.astype(np.float32) - second) / 255) ** 2).mean((1, 3))
+    squares = first.astype(np.float32)  # worked on in place: of 2,048 rows it takes 34 MB
+    squares -= second
+    squares /= 255
+    np.square(squares, out=squares)
+    cells = squares.mean((1, 3))
     return np.sqrt(cells.mean(1)), np.sqrt(cells.max(1))
