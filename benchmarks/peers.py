@@ -21,9 +21,8 @@ import torch
 from diffusers import I2VGenXLUNet, UNet3DConditionModel, UNetMotionModel
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from rdtf.compare.work import ON_A_PROCESSOR
+from rdtf.flops import flop_counter
 from rdtf.model import DFGN
 from rdtf.presets import size_config
 from rdtf.progress import bars, console
@@ -110,7 +109,7 @@ def measure(name: str, precision: str, widths: tuple[int, ...], cells: int, repe
     def both() -> None:
         call().float().square().mean().backward()
 
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=ON_A_PROCESSOR) as counter:
+    with torch.no_grad(), flop_counter() as counter:
         call()
     with torch.no_grad():
         forward = _best(call, repeats)

@@ -16,9 +16,8 @@ import torch
 from einops import rearrange
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from rdtf.compare.work import ON_A_PROCESSOR
+from rdtf.flops import flop_counter
 from rdtf.model.layers import SelfAttention, make_norm
 from rdtf.model.temporal import PlainConvolution, SpatialTemporalInteraction
 from rdtf.model.time_axis import make_time_axis
@@ -65,7 +64,7 @@ def main() -> None:
         x = torch.randn(frames, channels, options.cells, options.cells).to(memory_format=torch.channels_last)
         x.requires_grad_()  # as inside a network
         layer.to(memory_format=torch.channels_last)
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=ON_A_PROCESSOR) as counter:
+        with torch.no_grad(), flop_counter() as counter:
             call(x)
         result: dict[str, float | str] = {"layer": name, "gflop": counter.get_total_flops() / 1e9}
         result["parameters"] = sum(parameter.numel() for parameter in layer.parameters())

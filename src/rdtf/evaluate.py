@@ -386,6 +386,7 @@ def score_generation(
         images: first frames that were given.
         training: vectors of training clips (:func:`~rdtf.metrics.memory.clip_vectors`).
         judge: for FD-sticker, and with ``attributes``, what each clip is to show, for text agreement.
+        quality: networks that rate each clip without the real one.
 
     Returns:
         By name an :class:`Estimate`, a float or a whole number. ``real ...`` beside a figure is the same of the real

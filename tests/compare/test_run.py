@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import rdtf.compare.run as comparison
 import rdtf.compare.work
 from rdtf.compare.place import BASE, Place
 from rdtf.compare.suites import Claim, Suite, TableSpec, Variant, World
-from rdtf.compare.work import ON_A_PROCESSOR, count, settings_of, work
+from rdtf.compare.work import count, settings_of, work
 from rdtf.data.world import FULL, STILL
+from rdtf.flops import flop_counter
 from rdtf.judge import Judge, JudgeConfig
 from rdtf.train.loop import TrainReport
 from rdtf.train.settings import TrainSettings
@@ -233,7 +233,7 @@ def test_counted_operations_scale_with_the_batch(finished: Path, monkeypatch: py
 
 def test_attention_on_a_processor_is_counted():
     q = torch.zeros(2, 4, 16, 8, requires_grad=True)
-    with FlopCounterMode(display=False, custom_mapping=ON_A_PROCESSOR) as counter:
+    with flop_counter() as counter:
         torch.nn.functional.scaled_dot_product_attention(q, q, q).sum().backward()
     product = 2 * (2 * 4) * 16 * 16 * 8  # of one of two in a pass forward; backward has five
     assert counter.get_total_flops() == 7 * product

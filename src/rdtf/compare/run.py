@@ -143,7 +143,9 @@ def _datasets(out: Path, suite: Suite, data: Path | None, judge: str) -> Place:
         if not (folder / "manifest.json").is_file():
             _draw(folder, world, pixels)
     # Filled here and not in each of the runs that begin side by side.
-    trained_on = {suite.reference: place.target} | ({} if _is_done(_Job(BASE, 0), place) else {BASE: place.source})
+    trained_on = {suite.reference: place.target}
+    if not _is_done(_Job(BASE, 0), place):
+        trained_on[BASE] = place.source
     for variant, folder in trained_on.items():
         if folder.is_dir():
             settings = settings_of(suite, place, variant, 0)

@@ -13,32 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from rdtf.compare.measure import measure
 from rdtf.compare.place import BASE, Place
 from rdtf.compare.suites import Suite
 from rdtf.files import write_text
+from rdtf.flops import flop_counter
 from rdtf.train.loop import resume, train
 from rdtf.train.settings import BROUGHT, TrainSettings, changed_settings, recipe_settings
 from rdtf.train.step import Learner
 
 COUNTED_STEPS = 8
-
-
-def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-def _attention_backward(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    return sdpa_backward_flop_count(grad, query, key, value)
-
-
-# PyTorch's counter knows the attention kernels of GPUs only.
-ON_A_PROCESSOR = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-}
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,7 @@ def count(data: Path, settings: TrainSettings) -> Compute:
     """Count the operations of some steps spread over the whole training; nothing is kept of them."""
     with tempfile.TemporaryDirectory() as folder:
         learner = Learner(data, Path(folder), settings)
-        with FlopCounterMode(display=False, custom_mapping=ON_A_PROCESSOR) as counter:
+        with flop_counter() as counter:
             for step in range(COUNTED_STEPS):
                 learner.train_step((step + 0.5) / COUNTED_STEPS)
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in learner.net.parameters()]
