@@ -108,6 +108,7 @@ def measure(name: str, precision: str, widths: tuple[int, ...], cells: int, repe
 
     def both() -> None:
         call().float().square().mean().backward()
+        network.zero_grad()  # as after a step: no gradient is added to an older one
 
     with torch.no_grad(), flop_counter() as counter:
         call()

@@ -75,7 +75,7 @@ def test_padding_is_invisible(make_network: Callable[..., DFGN], variant: str, l
         network.zero_grad()
         out = inputs.run(network)
         target = torch.where(inputs.valid[:, None, :, None, None], torch.linspace(-1, 1, 8)[:, None, None], filling)
-        loss = masked_mean((out - target).square(), inputs.valid)
+        loss = masked_mean((out - target).square(), inputs.valid).mean()
         loss.backward()
         assert not inputs.noisy.grad[~inputs.valid[:, None, :, None, None].expand_as(out)].any()
         gradients = [p.grad.clone() for p in network.parameters() if p.grad is not None]

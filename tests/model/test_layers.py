@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from rdtf.model.layers import (
+    Conv3x3,
     CrossAttention,
     PositionCode,
     ResBlock,
@@ -146,3 +147,26 @@ def test_position_code_tells_places_apart(size: tuple[int, int]):
     places = code.flatten(2)[0].T
     assert places.shape == (size[0] * size[1], 12)
     assert (torch.cdist(places, places) + 9 * torch.eye(len(places))).min() > 0.05
+
+
+@pytest.mark.parametrize("size", [(4, 4), (8, 3)])
+def test_a_convolution_with_more_weights_than_pixels_is_the_same(size: tuple[int, int], monkeypatch):
+    layer = Conv3x3(360, 336).to(memory_format=torch.channels_last)
+    x = torch.randn(6, 360, *size).to(memory_format=torch.channels_last)
+    outcomes = []
+    for many in (1 << 20, 1 << 62):  # the second time as always
+        monkeypatch.setattr("rdtf.model.layers._MANY_WEIGHTS", many)
+        layer.zero_grad()
+        mine = x.clone().requires_grad_()
+        out = layer(mine)
+        out.square().sum().backward()
+        outcomes.append((out.detach(), mine.grad, layer.weight.grad, layer.bias.grad))
+    assert outcomes[0][0].is_contiguous(memory_format=torch.channels_last)
+    assert not torch.equal(outcomes[0][0], outcomes[1][0])  # otherwise it was not another way
+    for one, other in zip(*outcomes, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-3)
+    monkeypatch.setattr("rdtf.model.layers._MANY_WEIGHTS", 1 << 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = layer(x)
+    assert low.dtype == torch.bfloat16
+    assert (low - outcomes[0][0]).abs().max() < 0.05

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rdtf.model.layers import Norm, ResBlock, SpatialTransformer, conv3x3, make_norm, zero_init
+from rdtf.model.layers import Conv3x3, Norm, ResBlock, SpatialTransformer, make_norm, zero_init
 from rdtf.model.temporal import PlainConvolution, SpatialTemporalInteraction, TemporalTransformer
 from rdtf.model.time_axis import TimeAxis, known_neighbours, make_time_axis
 
@@ -114,7 +114,7 @@ class DFGN(ModelMixin, ConfigMixin):
             known_neighbours,
             temporal_encoders,
         )
-        self.conv_in = conv3x3(latent_channels + condition_out, first)
+        self.conv_in = Conv3x3(latent_channels + condition_out, first)
         self.temporal_in = TemporalTransformer(first, head_dim, norm, ff_multiple) if temporal_encoders else None
 
         def level(c_in: int, i: int, attends: bool) -> Level:
@@ -141,7 +141,7 @@ class DFGN(ModelMixin, ConfigMixin):
                 channels = width
                 skips.append(channels)
             last = i + 1 == len(widths)
-            self.down.append(Stage(levels, None if last else conv3x3(channels, channels, stride=2)))
+            self.down.append(Stage(levels, None if last else Conv3x3(channels, channels, stride=2)))
             if not last:
                 skips.append(channels)
 
@@ -153,10 +153,10 @@ class DFGN(ModelMixin, ConfigMixin):
             for _ in range(layers + 1):
                 levels.append(level(channels + skips.pop(), i, attends))
                 channels = width
-            self.up.append(Stage(levels, conv3x3(channels, channels) if i > 0 else None))
+            self.up.append(Stage(levels, Conv3x3(channels, channels) if i > 0 else None))
 
         self.norm_out = make_norm(norm, first)
-        self.conv_out = zero_init(conv3x3(first, latent_channels))
+        self.conv_out = zero_init(Conv3x3(first, latent_channels))
         self.to(memory_format=torch.channels_last)
 
     @classmethod
@@ -347,7 +347,7 @@ class ConditionPath(nn.Module):
         # With neighbours: the latents of both, and for each a distance and whether it exists at all.
         channels = latent_channels + mask_channel + neighbours * (2 * latent_channels + 4)
         self.convs = nn.Sequential(
-            conv3x3(channels, hidden), nn.SiLU(), conv3x3(hidden, hidden), nn.SiLU(), conv3x3(hidden, out)
+            Conv3x3(channels, hidden), nn.SiLU(), Conv3x3(hidden, hidden), nn.SiLU(), Conv3x3(hidden, out)
         )
         self.temporal = TemporalTransformer(out, math.gcd(out, 16), norm, 4) if temporal_encoder else None
 

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rdtf.model.layers import FeedForward, LayerNorm, Norm, PositionCode, SelfAttention, conv3x3, make_norm, zero_init
+from rdtf.model.layers import Conv3x3, FeedForward, LayerNorm, Norm, PositionCode, SelfAttention, make_norm, zero_init
 from rdtf.model.time_axis import MAX_FRAMES, TimeAxis
 
 
@@ -131,8 +131,8 @@ class PlainConvolution(nn.Module):
     def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
         self.norm_in = make_norm(norm, channels)
-        self.conv1 = conv3x3(3 * channels, channels // 4)
-        self.conv2 = conv3x3(3 * (channels // 4), channels)
+        self.conv1 = Conv3x3(3 * channels, channels // 4)
+        self.conv2 = Conv3x3(3 * (channels // 4), channels)
         self.norm_out = zero_init(make_norm(norm, channels))
 
     def forward(self, x: Float[Tensor, "n c h w"], axis: TimeAxis) -> Float[Tensor, "n c h w"]:
