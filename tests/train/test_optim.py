@@ -28,6 +28,21 @@ def test_scale_does_not_matter_and_zero_stays_zero():
     assert not orthogonalise(torch.zeros(4, 5)).any()
 
 
+@pytest.mark.parametrize("shape", [(24, 48), (24, 400), (2, 72, 8), (20, 20)])
+@pytest.mark.parametrize("smallest", [1.0, 1e-4])
+def test_orthogonalising_is_the_iteration_step_by_step(shape: tuple[int, ...], smallest: float):
+    u, s, vh = torch.linalg.svd(torch.randn(shape, dtype=torch.float64), full_matrices=False)
+    matrices = u * torch.linspace(1, smallest, s.shape[-1], dtype=torch.float64) @ vh
+    expected = matrices / matrices.norm(dim=(-2, -1), keepdim=True)
+    for _ in range(5):
+        gram = expected @ expected.mT
+        expected = 3.4445 * expected + (-4.7750 * gram + 2.0315 * gram @ gram) @ expected
+    for precision, error in ((torch.float64, 1e-6), (torch.float32, 1e-3), (torch.bfloat16, 0.2)):
+        found = orthogonalise(matrices.to(precision))
+        assert found.dtype == precision
+        assert (found.double() - expected).abs().max() < error
+
+
 def test_muon_in_bf16_takes_nearly_the_same_step():
     gradient, steps = torch.randn(24, 16), []
     for precision in (torch.float32, torch.bfloat16):
