@@ -33,7 +33,7 @@ _SAME = 1.0  # mean difference, of 255, of frames that show the same
 _BLOCK = 4  # cells of the grid that are averaged for the search, each way
 _DIMENSIONS = 24
 _SAMPLE = 5000
-_CHUNK = 1 << 11  # rows at a time, a few tens of MB
+_CHUNK = 1 << 9  # rows at a time, a few MB each of which several are held
 
 
 def signature(frames: np.ndarray, durations: np.ndarray) -> tuple[bytes, float]:
@@ -178,7 +178,8 @@ def _chunks(length: int) -> Iterator[np.ndarray]:
 
 def _search_space(signatures: _Joined) -> tuple[np.ndarray, float]:
     """Points ``(n, d)`` for a tree, and the distance beyond which two of them cannot be near-duplicates."""
-    sample = _blocks(signatures[np.arange(0, len(signatures), -(-len(signatures) // _SAMPLE))])
+    spread = np.arange(0, len(signatures), -(-len(signatures) // _SAMPLE))
+    sample = np.concatenate([_blocks(signatures[spread[some]]) for some in _chunks(len(spread))])
     middle = sample.mean(0)
     axes = np.linalg.eigh((sample - middle).T @ (sample - middle))[1][:, ::-1][:, :_DIMENSIONS]
     points = np.concatenate([(_blocks(signatures[some]) - middle) @ axes for some in _chunks(len(signatures))])
@@ -210,7 +211,7 @@ def differences(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.n
         ``(n,)`` float32 over all of it, and over the worst cell of the grid.
     """
     first, second = (signatures.reshape(-1, WINDOWS, GRID * GRID, 4) for signatures in (first, second))
-    squares = first.astype(np.float32)  # worked on in place: of 2,048 rows it takes 34 MB
+    squares = first.astype(np.float32)  # worked on in place
     squares -= second
     squares /= 255
     np.square(squares, out=squares)
