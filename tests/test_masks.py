@@ -11,9 +11,9 @@ from rdtf.masks import (
     draw_known,
     loss_mask,
     masked_mean,
-    masked_sum,
     possible_tasks,
     unknown_counts,
+    weighted_loss,
 )
 
 POSABLE = [(task, n) for n in range(1, 17) for task in possible_tasks(n)]
@@ -113,15 +113,30 @@ def test_loss_mask():
 
 
 def test_a_frame_weighs_the_same_in_a_short_clip_and_in_a_long_one():
-    mask = torch.arange(8) < torch.tensor([[2], [8]])
+    valid = torch.arange(8) < torch.tensor([[2], [8]])
     error = torch.zeros(2, 3, 8, 4, 4)
     error[0] = 5.0
     error[1] = 1.0
-    sums, counts = masked_sum(error, mask)
-    assert counts.tolist() == [2 * 48, 8 * 48]
-    assert (sums / counts).tolist() == [5.0, 1.0]  # a clip's own mean does not depend on its padding
-    assert masked_mean(error, mask).item() == pytest.approx((2 * 5 + 8 * 1) / 10)
-    assert masked_mean(error[:1], mask[:1]).item() == 5.0
+    losses = masked_mean(error, valid)
+    assert losses.tolist() == [5.0, 1.0]  # a clip's own mean does not depend on its padding
+    assert weighted_loss(losses, valid, 10).item() == pytest.approx((2 * 5 + 8 * 1) / 10)
+
+
+def test_a_clip_weighs_the_same_however_many_of_its_frames_are_unknown():
+    valid = torch.ones(2, 8, dtype=torch.bool)
+    known = torch.arange(8) < torch.tensor([[0], [7]])
+    error = torch.rand(2, 3, 8, 4, 4, requires_grad=True)
+    weighted_loss(masked_mean(error, loss_mask(valid, known, on_known=False)), valid, 16).backward()
+    per_clip = error.grad.sum((1, 2, 3, 4))
+    assert per_clip.tolist() == pytest.approx([0.5, 0.5])
+    assert not error.grad[1, :, :7].any()
+
+
+def test_where_given_frames_count_the_loss_is_the_mean_over_all_elements():
+    valid = torch.arange(6) < torch.tensor([[3], [6], [1]])
+    error = torch.rand(3, 2, 6, 4, 4)
+    losses = masked_mean(error, loss_mask(valid, torch.rand(3, 6) < 0.5, on_known=True))
+    assert weighted_loss(losses, valid, 10).item() == pytest.approx(error.movedim(1, 2)[valid].mean().item())
 
 
 @pytest.mark.parametrize("garbage", [1e6, float("nan"), float("inf")])
@@ -132,7 +147,7 @@ def test_garbage_in_padding_changes_neither_loss_nor_gradient(garbage: float):
         error = torch.ones(1, 2, 3, 2, 2)
         error[:, :, 2] = filling
         error.requires_grad_()
-        loss = masked_mean(error, mask)
+        loss = masked_mean(error, mask).sum()
         loss.backward()
         return loss.item(), error.grad
 

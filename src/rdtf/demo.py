@@ -64,8 +64,6 @@ class DemoSettings:
             "previews": 0,
             "eval_clips": 0,
             "copies": 0,
-            "single_share": 0.5,
-            "task_weights": {"text_to_video": 2.5},
             "model": {"widths": [32, 64, 96], "head_dim": 32, "sti_heads": 2, "text_width": 128},
         }
     )

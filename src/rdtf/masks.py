@@ -118,22 +118,23 @@ def loss_mask(valid: Bool[Tensor, "b f"], known: Bool[Tensor, "b f"], on_known: 
     return valid if on_known else valid & ~known
 
 
-def masked_mean(error: Float[Tensor, "b c f h w"], mask: Bool[Tensor, "b f"]) -> Float[Tensor, ""]:
-    """``sum(mask * error) / sum(mask)`` over all elements (0 for an empty mask).
-
-    The denominator is what lets a 2-frame clip weigh as much per frame as an 8-frame one.
-    """
-    total, count = masked_sum(error, mask)
-    return total.sum() / count.sum().clamp_min(1)
-
-
-def masked_sum(
-    error: Float[Tensor, "b c f h w"], mask: Bool[Tensor, "b f"]
-) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Per clip: the sum of the error over counted elements, and how many there are.
+def masked_mean(error: Float[Tensor, "b c f h w"], mask: Bool[Tensor, "b f"]) -> Float[Tensor, " b"]:
+    """Each clip's mean error over counted elements; 0 where nothing counts.
 
     Uncounted errors are replaced, not multiplied by 0: a NaN in the padding stays out too.
     """
     counted = torch.where(mask[:, None, :, None, None], error, torch.zeros((), dtype=error.dtype, device=error.device))
     elements = mask.sum(1).to(error.dtype) * (error.shape[1] * error.shape[3] * error.shape[4])
-    return counted.sum((1, 2, 3, 4)), elements
+    return counted.sum((1, 2, 3, 4)) / elements.clamp_min(1)
+
+
+def weighted_loss(losses: Float[Tensor, " b"], valid: Bool[Tensor, "b f"], frames: int) -> Float[Tensor, ""]:
+    """The clips' part in a step's loss: each clip weighs as much as it has frames, however many of them are unknown.
+
+    A mean over all unknown frames of a step would give a clip with one of them an eighth of the weight of one from text
+    alone. Where given frames count too (the paper's loss) both are the same.
+
+    Args:
+        losses: of each clip, its :func:`masked_mean`. frames: how many the clips of the whole step have.
+    """
+    return (losses * valid.sum(1)).sum() / frames

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from rdtf.checkpoint import load_latest
-from rdtf.masks import loss_mask
 from rdtf.train.heldout import HeldOut, cut_evaluations
 from rdtf.train.loop import resume, train
 from rdtf.train.step import Learner
@@ -51,13 +50,13 @@ def test_the_figures_are_those_of_the_averaged_weights_clip_by_clip(split_data: 
         for step in (-1, -2):
             for batch in held_out._source.batches(step, 0.0):
                 t, eps = learner.noise(batch, step)
-                errors, counts = learner.errors(batch, loss_mask(batch.valid, batch.known, False), t, eps, net)
-                unknown = (batch.valid & ~batch.known).sum(1)
-                table += list(zip(batch.tasks, unknown.tolist(), errors.tolist(), counts.tolist(), strict=True))
+                losses, frames = learner.losses(batch, t, eps, net), batch.valid.sum(1)
+                unknown = frames - batch.known.sum(1)
+                table += list(zip(batch.tasks, unknown.tolist(), losses.tolist(), frames.tolist(), strict=True))
     for group, place in (("by_task", 0), ("by_unknown", 1)):
         for name, value in evaluations(watched)[-1][group].items():
             rows = [row for row in table if str(getattr(row[place], "value", row[place])) == name]
-            assert value == pytest.approx(sum(r[2] for r in rows) / sum(r[3] for r in rows), rel=1e-4)
+            assert value == pytest.approx(sum(r[2] * r[3] for r in rows) / sum(r[3] for r in rows), rel=1e-4)
     known = {learner.source.latents.record(i).id for i in range(len(learner.source.latents))}
     shown = {name for batch in held_out._source.batches(-1, 0.0) for name in batch.ids}
     assert not known & shown

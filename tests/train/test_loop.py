@@ -13,9 +13,9 @@ import torch
 
 import rdtf.train.loop as loop
 import rdtf.train.step as step_module
+from rdtf.batch import ClipBatch
 from rdtf.checkpoint import Checkpoint, load_latest
 from rdtf.data.read import read_sticker
-from rdtf.masks import loss_mask
 from rdtf.pipeline import load_pipeline
 from rdtf.train.loop import Trainer, TrainingError, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
@@ -242,22 +242,15 @@ def test_it_learns(tiny_data: Path, tmp_path: Path):
             steps=30,
             batch_size=6,
             curriculum="none",
-            task_weights={},
             copies=0,
             objective={"prediction": "sample"},  # of the others, the noise is most of the loss
         ),
     )
 
     def loss() -> float:
-        sums, counts = [], []
-        for step in range(1000, 1003):
-            for batch in learner.source.batches(step, 0.0):
-                with torch.no_grad():
-                    mask = loss_mask(batch.valid, batch.known, False)
-                    part = learner.errors(batch, mask, *learner.noise(batch, step))
-                sums.append(part[0].sum())
-                counts.append(part[1].sum())
-        return float(sum(sums) / sum(counts))
+        batches = [(step, batch) for step in range(1000, 1003) for batch in learner.source.batches(step, 0.0)]
+        with torch.no_grad():
+            return float(torch.cat([learner.losses(b, *learner.noise(b, step)) for step, b in batches]).mean())
 
     before = loss()
     for step in range(30):
@@ -294,14 +287,13 @@ def test_a_run_can_be_made_longer(tiny_data: Path, tmp_path: Path):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_the_run(straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch, bad):
     run = tmp_path / "run"
-    errors = Learner.errors
+    losses = Learner.losses
 
     def spoiled(self: Learner, *args: Any):
-        sums, counts = errors(self, *args)
-        return (sums * bad, counts) if self.step == 2 else (sums, counts)
+        return losses(self, *args) * (bad if self.step == 2 else 1.0)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "errors", spoiled)
+        patch.setattr(Learner, "losses", spoiled)
         with pytest.raises(TrainingError, match=r"step 2.*not applied") as error:
             train(tiny_data, run, settings())
     assert f"The last checkpoint, {run / 'checkpoints/step-00000002'}, is good" in str(error.value)
@@ -313,7 +305,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(straight: Path, tiny_data: Path
 
 
 def test_before_the_first_checkpoint_none_is_promised(tiny_data: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(Learner, "errors", lambda self, batch, *rest: (self.nan.expand(len(batch)),) * 2)
+    monkeypatch.setattr(Learner, "losses", lambda self, batch, *rest: self.nan.expand(len(batch)))
     monkeypatch.setattr(Learner, "nan", torch.tensor(float("nan"), requires_grad=True), raising=False)
     with pytest.raises(TrainingError, match="no checkpoint in"):
         train(tiny_data, tmp_path / "run", settings())
@@ -343,18 +335,20 @@ def test_data_that_do_not_fit_the_codec_are_named(tiny_data: Path, tmp_path: Pat
     assert train(tiny_data, tmp_path / "run", settings(steps=1)).finished  # a failed start is not a run
 
 
-def test_frames_weigh_the_same_in_both_groups_of_a_step(tiny_data: Path, tmp_path: Path, monkeypatch):
-    """The step's loss is the mean over all counted frames, whether in clips or in stills."""
+def test_clips_weigh_by_their_frames_in_all_groups_of_a_step(tiny_data: Path, tmp_path: Path, monkeypatch):
+    """The step's loss is the mean of the clips' own, whether clips or stills, each counted once a frame."""
     learner = Learner(tiny_data, tmp_path / "run", settings())
-    parts: list[tuple[float, float]] = []
-    errors = Learner.errors
+    parts: list[tuple[torch.Tensor, torch.Tensor]] = []
+    losses = Learner.losses
 
-    def watched(self: Learner, *args: Any):
-        sums, counts = errors(self, *args)
-        parts.append((float(sums.detach().sum()), float(counts.sum())))
-        return sums, counts
+    def watched(self: Learner, batch: ClipBatch, *args: Any):
+        found = losses(self, batch, *args)
+        parts.append((found.detach(), batch.valid.sum(1)))
+        return found
 
-    monkeypatch.setattr(Learner, "errors", watched)
+    monkeypatch.setattr(Learner, "losses", watched)
     line = learner.train_step(0.0)
     assert len(parts) > 1
-    assert line["loss"] == pytest.approx(sum(s for s, _ in parts) / sum(c for _, c in parts), rel=1e-5)
+    means, frames = (torch.cat(column) for column in zip(*parts, strict=True))
+    assert len(set(frames.tolist())) > 1
+    assert line["loss"] == pytest.approx(float((means * frames).sum() / frames.sum()), rel=1e-5)

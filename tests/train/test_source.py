@@ -53,11 +53,12 @@ def assert_same(a: list[ClipBatch], b: list[ClipBatch]) -> None:
 
 @pytest.mark.parametrize(("frames", "stickers", "groups"), [(6, 8, 1), (16, 8, 1), (16, 16, 2)])
 def test_batches_are_what_they_promise(make_source: Callable[..., ClipSource], frames: int, stickers: int, groups: int):
-    source = make_source(single_share=0.25, frames=frames, batch_size=stickers)
-    moving = _ids(source, source.moving)
+    source = make_source(still_share=0.25, frames=frames, batch_size=stickers)
+    moving, stills = _ids(source, source.moving), _ids(source, source.stills)
     for step in range(20):
         batches = source.batches(step, 0.5)
         assert sum(len(batch) for batch in batches) == stickers
+        assert all(sticker in stills for batch in batches if batch.video.shape[2] == 1 for sticker in batch.ids)
         assert sum(len(batch) for batch in batches if batch.video.shape[2] == 1) == stickers / 4
         assert len(batches) == 1 + groups
         # Large steps part short clips from long ones, in groups of one size.
@@ -80,7 +81,7 @@ def test_batches_are_what_they_promise(make_source: Callable[..., ClipSource], f
 
 
 def test_without_short_clips_all_clips_are_whole(make_source: Callable[..., ClipSource]):
-    source = make_source(frames=6, batch_size=8, short_clips=False, single_share=0.0, cluster_share=0.0)
+    source = make_source(frames=6, batch_size=8, short_clips=False, still_share=0.0, cluster_share=0.0)
     seen = set()
     for step in range(20):
         for batch in source.batches(step, 0.5):
@@ -88,7 +89,7 @@ def test_without_short_clips_all_clips_are_whole(make_source: Callable[..., Clip
             seen.update(batch.ids)
     long_enough = {source.latents.record(i).id for i in range(len(source.latents)) if source.latents.num_frames[i] >= 6}
     assert seen == long_enough
-    with pytest.raises(ValueError, match="set single_share=0 and cluster_share=0"):
+    with pytest.raises(ValueError, match="set still_share=0 and cluster_share=0"):
         make_source(short_clips=False)
     short = copy.copy(source.latents)
     short.num_frames = np.minimum(short.num_frames, 5)
@@ -100,7 +101,7 @@ def test_without_short_clips_all_clips_are_whole(make_source: Callable[..., Clip
 def test_clips_are_extracted_as_the_settings_say(
     make_source: Callable[..., ClipSource], latents: LatentCache, extraction: Extraction
 ):
-    source = make_source(extraction=extraction, cluster_share=1.0, single_share=0.0, frames=8, batch_size=4)
+    source = make_source(extraction=extraction, cluster_share=1.0, still_share=0.0, frames=8, batch_size=4)
     numbers = {latents.record(i).id: i for i in range(len(latents))}
     for batch in (batch for step in range(5) for batch in source.batches(step, 0.5)):
         for i, name in enumerate(batch.ids):
@@ -128,7 +129,7 @@ def test_kept_captions_are_bounded_and_batches_the_same(
 
 
 def test_padding_is_of_use(make_source: Callable[..., ClipSource]):
-    source = make_source(frames=16, batch_size=14, single_share=0.0)
+    source = make_source(frames=16, batch_size=14, still_share=0.0)
     assert any(not batch.valid.all() for step in range(5) for batch in source.batches(step, 0.5))
 
 
@@ -168,9 +169,9 @@ def _drawn(source: ClipSource, step: int, single: bool | None = None) -> list[st
 @pytest.mark.parametrize("batch_size", [4, 7, 8])
 @pytest.mark.parametrize("share", [0.0, 0.25])
 def test_every_sticker_comes_once_an_epoch(make_source: Callable[..., ClipSource], batch_size: int, share: float):
-    source = make_source(batch_size=batch_size, single_share=share)
+    source = make_source(batch_size=batch_size, still_share=share)
     singles = round(batch_size * share)
-    kinds = [(True, 20, singles), (False, 14, batch_size - singles)] if share else [(None, 20, batch_size)]
+    kinds = [(True, 6, singles), (False, 14, batch_size - singles)] if share else [(None, 20, batch_size)]
     for single, count, a_step in kinds:
         visits: Counter = Counter()
         for step in range(60):
@@ -184,29 +185,29 @@ def test_every_sticker_comes_once_an_epoch(make_source: Callable[..., ClipSource
 
 
 def test_each_pass_has_its_own_order(make_source: Callable[..., ClipSource]):
-    source = make_source(batch_size=20, single_share=0.0, frames=1)  # one pass a step, in one batch
+    source = make_source(batch_size=20, still_share=0.0, frames=1)  # one pass a step, in one batch
     passes = [source.batches(step, 0.5)[0].ids for step in range(3)]
     assert len(set(passes)) == 3
     assert {frozenset(ids) for ids in passes} == {frozenset(_ids(source, source.everything))}
 
 
 @pytest.mark.parametrize(("share", "singles"), [(0.25, 2), (0.5, 4), (1.0, 8)])
-def test_the_share_of_single_frames(make_source: Callable[..., ClipSource], share: float, singles: int):
-    source = make_source(single_share=share)
+def test_the_share_of_stills(make_source: Callable[..., ClipSource], share: float, singles: int):
+    source = make_source(still_share=share)
     for step in range(10):
         assert (len(_drawn(source, step, True)), len(_drawn(source, step, False))) == (singles, 8 - singles)
 
 
 def test_without_a_share_every_sticker_is_shown_as_it_is(make_source: Callable[..., ClipSource]):
-    source = make_source(single_share=0.0)
+    source = make_source(still_share=0.0)
     moving = _ids(source, source.moving)
     for step in range(10):
         assert set(_drawn(source, step, False)) <= moving
         assert not set(_drawn(source, step, True)) & moving
 
 
-def test_single_frames_are_any_frame_of_any_sticker(make_source: Callable[..., ClipSource], monkeypatch):
-    source = make_source(single_share=1.0)
+def test_as_stills_all_stickers_show_any_of_their_frames(make_source: Callable[..., ClipSource], monkeypatch):
+    source = make_source(still_share=0.5)
     seen: dict[int, set[int]] = defaultdict(set)
     clip = source.latents.clip
 
@@ -217,17 +218,18 @@ def test_single_frames_are_any_frame_of_any_sticker(make_source: Callable[..., C
 
     monkeypatch.setattr(source.latents, "clip", watched)
     for step in range(100):
-        source.batches(step, 0.5)
+        source.batches(step, 0.5, stills=True)
     assert sorted(seen) == source.everything.tolist()
     for sticker, frames in seen.items():
         assert len(frames) > source.latents.num_frames[sticker] / 2
 
 
-def test_stills_alone_fill_the_batch(make_source: Callable[..., ClipSource]):
-    source = make_source(single_share=0.25)
-    source.moving = source.moving[:0]
-    source.everything = source.everything[:5]
-    assert len(_drawn(source, 0, True)) == 8
+@pytest.mark.parametrize("left", ["moving", "stills"])
+def test_data_of_one_kind_fill_the_batch(make_source: Callable[..., ClipSource], left: str):
+    source = make_source(still_share=0.25)
+    source.everything = getattr(source, left)
+    setattr(source, {"moving": "stills", "stills": "moving"}[left], source.moving[:0])
+    assert len(_drawn(source, 0, left == "stills")) == 8
 
 
 def _words(source: ClipSource, steps: int = 40):

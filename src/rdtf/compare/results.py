@@ -9,7 +9,7 @@ from rdtf.compare.page import write_comparison_page
 from rdtf.compare.place import BASE, Place
 from rdtf.compare.suites import Suite
 from rdtf.compare.tables import make_table
-from rdtf.compare.work import base_teraflop, settings_of
+from rdtf.compare.work import base_teraflop
 from rdtf.files import write_text
 
 
@@ -49,11 +49,10 @@ def _facts(suite: Suite, place: Place) -> list[str]:
     base = place.run(BASE, 0) / "cost.json"
     if base.is_file():
         cost = json.loads(base.read_text(encoding="utf-8"))
-        singles = settings_of(suite, place, BASE, 0).single_share
         facts.append(
             f"The tuned methods start from one base of {cost['parameters'] / 1e6:.1f} M parameters, pretrained for "
             f"{cost['steps']} steps ({base_teraflop(place):.3g} TFLOP, which count for nobody) on "
-            f"{suite.source.count} stickers of another style, {singles:.0%} of each step single frames."
+            f"{suite.source.count} stickers of another style."
         )
     facts.append(
         "PSNR of the cross-fade of the given frames, which needs no model: "

@@ -16,7 +16,6 @@ import torch
 
 from rdtf.curriculum import Curriculum
 from rdtf.data.dataset import StickerDataset
-from rdtf.masks import loss_mask
 from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.network import Network
 from rdtf.train.source import ClipSource, Share
@@ -31,7 +30,7 @@ _NOISE_BINS = 5
 class HeldOut:
     """A fixed sample of the ``val`` split.
 
-    Tasks are drawn alike often, captions are whole, stickers unchanged but for mirroring; ``single_share`` and
+    Tasks are drawn alike often, captions are whole, stickers unchanged but for mirroring; ``still_share`` and
     ``frames`` are those of the training.
 
     Args:
@@ -56,7 +55,7 @@ class HeldOut:
 
     @torch.no_grad()
     def evaluate(self, net: Network, rounds: int | None = None) -> dict[str, Any]:
-        """Losses of a network; each a mean over the counted elements of its clips, as in training.
+        """Losses of a network; each a mean of its clips', which weigh as much as they have frames, as in training.
 
         Returns:
             ``loss``, and the same ``by_task``, ``by_unknown`` (number of unknown frames), ``by_noise`` (fifths of the
@@ -69,20 +68,19 @@ class HeldOut:
             for batch in self._source.batches(step, 0.0, Share(parts=settings.accumulate)):
                 t, eps = learner.noise(batch, step)
                 batch = batch.to(learner.device)
-                mask = loss_mask(batch.valid, batch.known, settings.loss_on_known)
-                sums, counts = learner.errors(batch, mask, t.to(learner.device), eps.to(learner.device), net)
+                losses = learner.losses(batch, t.to(learner.device), eps.to(learner.device), net)
                 unknown = (batch.valid & ~batch.known).sum(1)
-                columns = [column.cpu().double().tolist() for column in (sums, counts, t)]
+                columns = [column.cpu().double().tolist() for column in (losses, batch.valid.sum(1), t)]
                 table += zip(
                     *columns[:2], [task.value for task in batch.tasks], unknown.tolist(), columns[2], strict=True
                 )
         sums_by: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
-        for error, count, task, missing, level in table:
+        for loss, frames, task, missing, level in table:
             fifth = min(int(level * _NOISE_BINS), _NOISE_BINS - 1) / _NOISE_BINS
             for key in (("", ""), ("by_task", task), ("by_unknown", f"{missing:02d}"), ("by_noise", str(fifth))):
-                sums_by[key][0] += error
-                sums_by[key][1] += count
-        means = {key: round(error / max(1.0, count), 6) for key, (error, count) in sorted(sums_by.items())}
+                sums_by[key][0] += loss * frames
+                sums_by[key][1] += frames
+        means = {key: round(total / frames, 6) for key, (total, frames) in sorted(sums_by.items())}
         groups = {
             group: {
                 name.lstrip("0") if group == "by_unknown" else name: m for (g, name), m in means.items() if g == group

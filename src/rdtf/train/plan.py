@@ -18,7 +18,6 @@ from rich.table import Table
 from rdtf.batch import ClipBatch
 from rdtf.checkpoint import Checkpoint, save_checkpoint
 from rdtf.codec import load_codec
-from rdtf.masks import loss_mask
 from rdtf.model import DFGN
 from rdtf.presets import SIZES
 from rdtf.progress import console
@@ -186,8 +185,7 @@ class _Measurement:
         """Forward and backward, timed."""
         began = time.perf_counter()
         batch = batch.to(self.device)
-        mask = loss_mask(batch.valid, batch.known, self.settings.loss_on_known)
-        self.learner.backward(batch, mask, max(1, int(mask.sum())) * batch.video[0, :, 0].numel())
+        self.learner.backward(batch, int(batch.valid.sum()))
         self._finish()
         self.timed.append((math.prod(_shape(batch)), time.perf_counter() - began))
 

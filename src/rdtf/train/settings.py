@@ -45,9 +45,8 @@ class TrainSettings(BaseModel):
         tune: the method of :mod:`rdtf.baselines` that tunes it, with ``tune_options``; by default, and with ``full``,
             all weights are trained. Otherwise the text encoder stays as it is too.
         steps: optimiser steps. minutes: stop earlier, at this wall-clock time, with the schedule run to its end.
-        batch_size: stickers a step; ``single_share`` of them are shown as a single frame. Stills are, and so is a
-            random frame of a moving sticker: at a fraction of a clip's cost it teaches shape and colour. With 0,
-            every sticker is drawn alike and as it is.
+        batch_size: stickers a step. still_share: share of stills among them, where the data has stills and moving
+            stickers; with 0, every sticker is drawn alike often.
         frames: most frames of a clip.
         short_clips: train on stills and on stickers with fewer than ``frames`` frames too, which the loss mask makes
             usable. Without, as in the paper's ablation without masks, every sticker gives ``frames`` frames.
@@ -89,7 +88,7 @@ class TrainSettings(BaseModel):
     steps: int = Field(2000, ge=1)
     minutes: float | None = Field(None, gt=0)
     batch_size: int = Field(16, ge=1)
-    single_share: float = Field(0.25, ge=0, le=1)
+    still_share: float = Field(0.25, ge=0, le=1)
     frames: int = Field(8, ge=1, le=MAX_FRAMES)
     short_clips: bool = True
     cluster_share: float = Field(0.5, ge=0, le=1)
@@ -98,7 +97,7 @@ class TrainSettings(BaseModel):
     text_drop: float = Field(0.1, ge=0, le=1)
     word_drop: float = Field(0.2, ge=0, le=1)
     curriculum: str = "adaptive-normalised"
-    task_weights: dict[str, float] = Field(default_factory=lambda: {"text_to_video": 3.0})
+    task_weights: dict[str, float] = Field(default_factory=dict)
     residual_to_known: bool = True
     loss_on_known: bool = False
 
@@ -147,10 +146,8 @@ class TrainSettings(BaseModel):
                 "residual_to_known needs an output that holds the clean clip at the same weight at every noise level "
                 "(prediction sample, or v_prediction on the flow path); set residual_to_known=false for this objective"
             )
-        if not self.short_clips and (self.single_share or self.cluster_share):
-            raise ValueError(
-                "short_clips=false takes whole clips alone; set single_share=0 and cluster_share=0 with it"
-            )
+        if not self.short_clips and (self.still_share or self.cluster_share):
+            raise ValueError("short_clips=false takes whole clips alone; set still_share=0 and cluster_share=0 with it")
         if self.ema_on_disk and self.shard:
             raise ValueError("ema_on_disk is for one process with little memory; leave it out with shard=true")
         return self
@@ -180,11 +177,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "batch_size": 16,
         "accumulate": 16,
         "gradient_checkpointing": True,
-        "single_share": 0.0,
+        "still_share": 0.0,
         "cluster_share": 1.0,
         "copies": 0,
         "curriculum": "adaptive",
-        "task_weights": {},
         "loss_on_known": True,
         "muon": False,
         "lr": 1e-5,

@@ -64,6 +64,7 @@ class ClipSource:
         fewest = 1 if settings.short_clips else settings.frames
         self.everything = np.flatnonzero(latents.num_frames >= fewest)
         self.moving = np.flatnonzero(latents.num_frames >= max(2, fewest))
+        self.stills = np.flatnonzero(latents.num_frames == 1)
         if not len(latents):
             raise ValueError("the training split is empty; prepare more stickers or change the split shares")
         if not len(self.everything):
@@ -77,13 +78,14 @@ class ClipSource:
         What is drawn does not depend on the share. Sorted by length, the clips are dealt out in turn, so that every
         process gets its part of the long ones. With ``stills`` every sticker is shown as a single frame.
         """
-        size = self.settings.batch_size
-        single = round(size * self.settings.single_share) if len(self.moving) and not stills else size
-        clips = size - single
+        size, frames, share_of_stills = self.settings.batch_size, self.settings.frames, self.settings.still_share
+        apart = not stills and share_of_stills > 0 and len(self.moving) > 0 and len(self.stills) > 0
+        still = round(size * share_of_stills) if apart else 0
+        clips = size - still
+        sources = self.moving if apart else self.everything
+        slots = [(self._nth(sources, "clips", step * clips + i), 1 if stills else frames) for i in range(clips)]
+        slots += [(self._nth(self.stills, "stills", step * still + i), 1) for i in range(still)]
         rng = numpy_rng(self.settings.seed, step, "clips")
-        sources = self.moving if single else self.everything
-        slots = [(self._nth(sources, "clips", step * clips + i), self.settings.frames) for i in range(clips)]
-        slots += [(self._nth(self.everything, "single", step * single + i), 1) for i in range(single)]
         samples = [
             self._draw(position, sticker, most_frames, progress, rng)
             for position, (sticker, most_frames) in enumerate(slots)

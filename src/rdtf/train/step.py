@@ -24,7 +24,7 @@ from rdtf.codec import load_codec
 from rdtf.curriculum import Curriculum, SampleLoss
 from rdtf.data.dataset import StickerDataset
 from rdtf.faults import reach
-from rdtf.masks import Task, loss_mask, masked_sum
+from rdtf.masks import Task, loss_mask, masked_mean, weighted_loss
 from rdtf.pipeline import StickerPipeline
 from rdtf.rng import torch_rng
 from rdtf.train.devices import Devices
@@ -144,29 +144,26 @@ class Learner:
         stills = tuning is not None and tuning.stills_only
         batches = [batch.to(self.device) for batch in self.source.batches(self.step, progress, self.share, stills)]
         reach("data.next")
-        masks = [loss_mask(batch.valid, batch.known, settings.loss_on_known) for batch in batches]
-        counted = self.devices.sum(torch.tensor(sum(int(mask.sum()) for mask in masks)))
-        elements = max(1, int(counted)) * batches[0].video[0, :, 0].numel()
+        frames = int(self.devices.sum(torch.tensor(sum(int(batch.valid.sum()) for batch in batches))))
 
-        # A row a clip of the whole batch: error, elements, noise level, unknown frames, task.
+        # A row a clip of the whole batch: loss, frames, noise level, unknown frames, task.
         table = torch.zeros(settings.batch_size, 5, dtype=torch.float64)
         passes = self.devices.passes(len(batches), self.model)
         for i in range(passes):
             own = i < len(batches)  # otherwise it is another process's pass, in which all have to take part
-            batch, mask = (batches[i], masks[i]) if own else (batches[-1], masks[-1])
+            batch = batches[i] if own else batches[-1]
             with self.devices.gradients(self.model, last=i == passes - 1):
                 # Gradients are averaged over the processes, where the sum is wanted.
-                sums, counts, t = self.backward(batch, mask, elements, self.devices.count if own else 0)
+                losses, t = self.backward(batch, frames, self.devices.count if own else 0)
             if own:
                 unknown = (batch.valid & ~batch.known).sum(1)
                 task = torch.tensor([_TASKS.index(task) for task in batch.tasks])
-                columns = [column.cpu().double() for column in (sums, counts, t, unknown, task)]
+                columns = [column.cpu().double() for column in (losses, batch.valid.sum(1), t, unknown, task)]
                 table[list(batch.positions)] = torch.stack(columns, 1)
         table = self.devices.sum(table)
-        total = float(table[:, 0].sum()) / elements
+        total = float((table[:, 0] * table[:, 1]).sum()) / frames
         samples = [
-            SampleLoss(_TASKS[int(task)], int(unknown), level, error / max(1.0, count))
-            for error, count, level, unknown, task in table.tolist()
+            SampleLoss(_TASKS[int(task)], int(unknown), level, loss) for loss, _, level, unknown, task in table.tolist()
         ]
         reach("step.after_backward")
         norm = float(whole(nn.utils.clip_grad_norm_(self.named.values(), settings.clip_norm)))
@@ -191,20 +188,19 @@ class Learner:
             "stickers": len(samples),
         }
 
-    def backward(self, batch: ClipBatch, mask: Tensor, elements: int, weight: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(self, batch: ClipBatch, frames: int, weight: int = 1) -> tuple[Tensor, Tensor]:
         """One pass, forward and backward, of clips on this device; its gradients are added to what there is.
 
         Args:
-            mask: which frames count.
-            elements: how many elements the whole step counts. weight: multiplies the loss.
+            frames: how many the clips of the whole step have. weight: multiplies the loss.
 
         Returns:
-            of each clip the summed error, the number of counted elements, and the noise level.
+            of each clip the loss and the noise level.
         """
         t, eps = self.noise(batch, self.step)
-        sums, counts = self.errors(batch, mask, t.to(self.device), eps.to(self.device))
-        (sums.sum() / elements * weight).backward()
-        return sums.detach(), counts.detach(), t
+        losses = self.losses(batch, t.to(self.device), eps.to(self.device))
+        (weighted_loss(losses, batch.valid, frames) * weight).backward()
+        return losses.detach(), t
 
     def update(self) -> None:
         """Move the weights along the gradients, which are used up, and average them."""
@@ -228,17 +224,16 @@ class Learner:
             eps[i, :, :frames] = torch.randn(frames, c, h, w, generator=stream).movedim(0, 1)
         return torch.cat(levels), eps
 
-    def errors(
-        self, batch: ClipBatch, mask: Tensor, t: Tensor, eps: Tensor, net: nn.Module | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Per clip the summed error over counted elements, and their number; of ``net``, or of what is trained."""
+    def losses(self, batch: ClipBatch, t: Tensor, eps: Tensor, net: nn.Module | None = None) -> Tensor:
+        """Per clip the mean error over counted elements; of ``net``, or of what is trained."""
         objective = self.settings.objective
         noisy = objective.add_noise(batch.video, eps, t)
         # Autocast keeps every weight in bf16 until the pass is over; where memory is short, that is not wanted.
         keep = not self.settings.gradient_checkpointing
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=keep):
             output = (net or self.model)(batch, noisy, objective.timestep(t))
-        return masked_sum(objective.error(output.float(), batch.video, eps, t), mask)
+        mask = loss_mask(batch.valid, batch.known, self.settings.loss_on_known)
+        return masked_mean(objective.error(output.float(), batch.video, eps, t), mask)
 
     def _failure(
         self, loss: float, norm: float, factor: float, samples: list[SampleLoss], ids: dict[int, str]
