@@ -10,30 +10,22 @@ from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
 
 
 def test_bf16_is_chosen_by_the_clock(monkeypatch: pytest.MonkeyPatch):
-    assert isinstance(bf16_is_faster(torch.device("cpu")), bool)
-
+    matrix = torch.ones(4, 4)
     for slower, expected in ((torch.bfloat16, False), (torch.float32, True)):
-        now, durations = [0.0], {}
-        randn = torch.randn
+        now = [0.0]
 
-        def drawn(*size: int, dtype: torch.dtype, durations=durations, randn=randn, slower=slower) -> torch.Tensor:
-            durations["last"] = 2.0 if dtype is slower else 1.0
-            return randn(1, 1, dtype=dtype)
-
-        def clock(now=now, durations=durations) -> float:
-            now[0] += durations["last"]
-            return now[0]
+        def work(now=now, slower=slower) -> None:
+            now[0] += 2.0 if (matrix @ matrix).dtype is slower else 1.0
 
         with monkeypatch.context() as patch:
-            patch.setattr(hardware.torch, "randn", drawn)
-            patch.setattr(hardware.time, "perf_counter", clock)
-            assert bf16_is_faster(torch.device("cpu")) is expected
+            patch.setattr(hardware.time, "perf_counter", lambda now=now: now[0])
+            assert bf16_is_faster(torch.device("cpu"), work) is expected
 
 
 def test_a_gpu_says_itself_whether_it_has_bf16(monkeypatch: pytest.MonkeyPatch):
     for answer in (True, False):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda answer=answer: answer)
-        assert bf16_is_faster(torch.device("cuda")) is answer
+        assert bf16_is_faster(torch.device("cuda"), lambda: pytest.fail("nothing to time")) is answer
 
 
 def test_freed_memory_is_kept_however_often_it_is_asked_for():

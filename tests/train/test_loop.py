@@ -195,11 +195,11 @@ def test_paper_settings_resume_to_the_bit_too(tiny_data: Path, tmp_path: Path, m
 def test_the_precision_chosen_at_the_start_stays(tiny_data: Path, tmp_path: Path, monkeypatch):
     """Which precision is faster is timed; a resumed run must not change its mind."""
     with monkeypatch.context() as patch:
-        patch.setattr(step_module, "bf16_is_faster", lambda device: False)
+        patch.setattr(step_module, "bf16_is_faster", lambda device, work: False)
         after(patch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
         train(tiny_data, tmp_path / "run", settings(precision="auto"))
     precisions: list[bool] = []
-    monkeypatch.setattr(step_module, "bf16_is_faster", lambda device: True)
+    monkeypatch.setattr(step_module, "bf16_is_faster", lambda device, work: True)
     fit = Trainer.fit
     monkeypatch.setattr(Trainer, "fit", lambda self: precisions.append(self.learner.bf16) or fit(self))
     resume(tiny_data, tmp_path / "run", steps=2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -117,27 +118,13 @@ class DFGN(ModelMixin, ConfigMixin):
         self.conv_in = Conv3x3(latent_channels + condition_out, first)
         self.temporal_in = TemporalTransformer(first, head_dim, norm, ff_multiple) if temporal_encoders else None
 
-        def level(c_in: int, i: int, attends: bool) -> Level:
-            return Level(
-                c_in,
-                widths[i],
-                embedding,
-                text_width,
-                head_dim,
-                sti_heads,
-                sti_pool[i],
-                ff_multiple,
-                norm,
-                attends,
-                temporal_layer,
-            )
-
+        level = partial(Level.of, self.config)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         skips, channels = [first], first
         for i, (width, attends) in enumerate(zip(widths, attention, strict=True)):
             levels = []
             for _ in range(layers):
-                levels.append(level(channels, i, attends))
+                levels.append(level(i, channels, attends))
                 channels = width
                 skips.append(channels)
             last = i + 1 == len(widths)
@@ -145,13 +132,13 @@ class DFGN(ModelMixin, ConfigMixin):
             if not last:
                 skips.append(channels)
 
-        self.middle = level(channels, len(widths) - 1, True)
-        self.middle_out = level(channels, len(widths) - 1, False)
+        self.middle = level(len(widths) - 1, channels, True)
+        self.middle_out = level(len(widths) - 1, channels, False)
 
         for i, (width, attends) in reversed(list(enumerate(zip(widths, attention, strict=True)))):
             levels = []
             for _ in range(layers + 1):
-                levels.append(level(channels + skips.pop(), i, attends))
+                levels.append(level(i, channels + skips.pop(), attends))
                 channels = width
             self.up.append(Stage(levels, Conv3x3(channels, channels) if i > 0 else None))
 
@@ -317,6 +304,23 @@ class Level(nn.Module):
         )
         self.spatial = SpatialTransformer(c_out, head_dim, text_width, norm, ff_multiple) if attends else None
         self.temporal = TemporalTransformer(c_out, head_dim, norm, ff_multiple) if attends else None
+
+    @classmethod
+    def of(cls, config: Any, i: int, c_in: int, attends: bool) -> Level:
+        """One of the ``i``-th resolution of a network with this configuration."""
+        return cls(
+            c_in,
+            config.widths[i],
+            4 * config.widths[0],
+            config.text_width,
+            config.head_dim,
+            config.sti_heads,
+            config.sti_pool[i],
+            config.ff_multiple,
+            config.norm,
+            attends,
+            config.temporal_layer,
+        )
 
     def forward(
         self, x: Tensor, embedding: Tensor, axis: TimeAxis, kv: Tensor | None, text_bias: Tensor

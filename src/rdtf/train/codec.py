@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Literal, cast
@@ -29,6 +29,7 @@ from rdtf.train.optim import lr_factor, make_optimizers
 FRAMES_PER_VISIT = 2  # reading a sticker costs more than cutting a frame out of it
 L2_WEIGHT = 4.0  # 0.8 dB better than 1 with an L1 term on finite differences, after 120 steps
 WARM_UP = 50
+_TIMED_FRAMES = 16  # a few, for choosing the precision
 EMA_DECAY = 0.998
 SHEET_COLUMNS = 12
 
@@ -159,9 +160,6 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
     keep_freed_memory()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    if settings.precision == "auto":
-        fast = bf16_is_faster(torch.device("cpu"))
-        settings = settings.model_copy(update={"precision": "bf16" if fast else "fp32"})
     datasets = [StickerDataset(folder, "train") for folder in data]
     for folder, dataset in zip(data, datasets, strict=True):
         if not len(dataset):
@@ -172,6 +170,9 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
         raise ValueError("give one or more prepared folders, of one frame size or not smaller than crop")
     torch.manual_seed(settings.seed)
     model = StickerAutoencoder.for_downscale(settings.downscale).to(memory_format=torch.channels_last)
+    if settings.precision == "auto":
+        fast = bf16_is_faster(torch.device("cpu"), _typical_work(model, draw_batch(datasets, settings, 0)))
+        settings = settings.model_copy(update={"precision": "bf16" if fast else "fp32"})
     average = deepcopy(model)
     optimizers = make_optimizers(
         model.named_parameters(),
@@ -232,6 +233,16 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
             sheet = reconstructions(model, kept, shade)
             sheet.save(out / f"reconstructions-{Path(name).name}-{shade}.png")
     return report
+
+
+def _typical_work(model: StickerAutoencoder, frames: Tensor) -> Callable[[], None]:
+    """A call that passes frames forward and backward, and changes nothing."""
+    frames, background, noise = frames[:_TIMED_FRAMES], torch.zeros(3, 1, 1), torch.zeros(())
+
+    def work() -> None:
+        torch.autograd.grad(codec_loss(model, frames, noise, background), list(model.parameters()), allow_unused=True)
+
+    return work
 
 
 def _progress(settings: CodecTrainSettings, step: int, seconds: float) -> float:

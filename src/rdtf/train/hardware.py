@@ -6,32 +6,35 @@ import ctypes
 import platform
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import torch
 
+_TIMED = 4  # calls, of which the first makes the kernels
 
-def bf16_is_faster(device: torch.device) -> bool:
-    """Whether bf16 pays here: on a GPU if it has it; on a CPU by timing a matrix product of a usual size.
 
-    Processors that list avx512_bf16 differ from twice as fast to half as fast, so that the list does not tell.
+def bf16_is_faster(device: torch.device, work: Callable[[], object]) -> bool:
+    """Whether bf16 autocast pays here: on a GPU if it has it; on a CPU by timing ``work`` in both precisions.
+
+    What a processor lists does not tell: with avx512_bf16 some are twice as fast and some half as fast, and even where
+    large matrix products are nine times as fast (AMX), a small network can be slower, of many small ones.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
 
-    def best(dtype: torch.dtype) -> float:
-        a = torch.randn(1024, 512, dtype=dtype)
-        b = torch.randn(512, 512, dtype=dtype)
+    def best(bf16: bool) -> float:
         times = []
-        for _ in range(6):
-            began = time.perf_counter()
-            a @ b
-            times.append(time.perf_counter() - began)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            for _ in range(_TIMED):
+                began = time.perf_counter()
+                work()
+                times.append(time.perf_counter() - began)
         return min(times)
 
-    return best(torch.float32) > 1.5 * best(torch.bfloat16)
+    return best(False) > best(True)
 
 
 def keep_freed_memory() -> None:

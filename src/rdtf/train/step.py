@@ -30,7 +30,7 @@ from rdtf.rng import torch_rng
 from rdtf.train.devices import Devices
 from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
 from rdtf.train.latents import LatentCache, cache_folder
-from rdtf.train.network import Network, build_network, load_start
+from rdtf.train.network import Network, build_network, load_start, typical_work
 from rdtf.train.optim import averages, lr_factor, make_optimizers
 from rdtf.train.settings import TrainSettings
 from rdtf.train.source import ClipSource, Share
@@ -80,12 +80,6 @@ class Learner:
                 "raise it, or start fewer"
             )
         self.share = Share(self.devices.rank, self.devices.count, settings.accumulate)
-        wanted = settings.precision == "bf16" or (settings.precision == "auto" and bf16_is_faster(self.device))
-        self.bf16 = bool(self.devices.from_first(wanted))
-        # As timed now, so that a resumed run does not decide anew.
-        settings = settings.model_copy(update={"precision": "bf16" if self.bf16 else "fp32"})
-        self.settings, self.step = settings, 0
-
         dataset = StickerDataset(data, "train")
         self.manifest, self.sample_size = dataset.manifest, dataset.size
         start = load_start(settings, run)
@@ -98,6 +92,11 @@ class Learner:
         if dataset.size % self.codec.downscale:
             raise ValueError(f"stickers of {dataset.size} px do not divide by codec {settings.codec}'s downscale")
         self.net = build_network(settings, self.codec, self.device, start)
+        wanted = settings.precision == "bf16" or (settings.precision == "auto" and self._bf16_pays(settings))
+        self.bf16 = bool(self.devices.from_first(wanted))
+        # As timed now, so that a resumed run does not decide anew.
+        settings = settings.model_copy(update={"precision": "bf16" if self.bf16 else "fp32"})
+        self.settings, self.step = settings, 0
         self.base = self.net.frozen_fingerprint() if settings.by_adapter else ""
         self.sharded = self.devices.count > 1 and (settings.shard or self.devices.asked_to_shard)
         self.unsharded = copy.deepcopy(self.net) if self.sharded and self.devices.first else self.net
@@ -120,6 +119,11 @@ class Learner:
             raise ValueError("ema_on_disk is for training on the processor; leave it out on a GPU")
         self.ema = EMAModel([], decay=settings.ema_decay, foreach=not settings.ema_on_disk)
         self.ema.shadow_params = averages(self.named.values(), run / "ema.bin" if settings.ema_on_disk else None)
+
+    def _bf16_pays(self, settings: TrainSettings) -> bool:
+        at_once = max(1, min(settings.batch_size // (self.devices.count * settings.accumulate), 64 // settings.frames))
+        side = self.sample_size // self.codec.downscale
+        return bf16_is_faster(self.device, typical_work(self.net.plain, at_once, settings.frames, side))
 
     # ---------------------------------------------------------------------------------------------------- a step
 
