@@ -36,6 +36,7 @@ from rdtf.train.settings import TrainSettings
 from rdtf.train.source import ClipSource, Share
 
 _TASKS = list(Task)
+_TIMED_PLACES = 1 << 14  # of latents, to choose the precision by
 
 
 class NotFiniteError(ArithmeticError):
@@ -121,9 +122,10 @@ class Learner:
         self.ema.shadow_params = averages(self.named.values(), run / "ema.bin" if settings.ema_on_disk else None)
 
     def _bf16_pays(self, settings: TrainSettings) -> bool:
-        at_once = max(1, min(settings.batch_size // (self.devices.count * settings.accumulate), 64 // settings.frames))
         side = self.sample_size // self.codec.downscale
-        return bf16_is_faster(self.device, typical_work(self.net.plain, at_once, settings.frames, side))
+        clips = settings.batch_size // (self.devices.count * settings.accumulate)
+        clips = max(1, min(clips, _TIMED_PLACES // (settings.frames * side**2)))
+        return bf16_is_faster(self.device, typical_work(self.net.plain, clips, settings.frames, side))
 
     # ---------------------------------------------------------------------------------------------------- a step
 
