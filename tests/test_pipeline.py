@@ -23,7 +23,7 @@ SIZE = 8
 @pytest.fixture(scope="session")
 def make_pipeline(make_network) -> Callable[..., StickerPipeline]:
     def make(awake: bool = True, objective: Objective | None = None, **options) -> StickerPipeline:
-        objective = objective or Objective(prediction="sample")  # whose fresh network cross-fades
+        objective = objective or Objective()  # whose fresh network cross-fades
         residual = objective.clean_factor or 0.0
         text = awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8))
         return StickerPipeline(

@@ -88,7 +88,7 @@ def test_noise_levels_cover_the_range(objective: Objective):
 
 
 def test_losses_of_the_flow_path_agree_in_velocity_space():
-    sample, velocity = FLOW
+    sample, velocity = Objective(min_t=0.05), Objective(prediction="v_prediction")
     x0, eps = pair()
     t = torch.tensor([0.05, 0.1, 0.3, 0.731, 1.0], dtype=torch.float64)
     x_t = sample.add_noise(x0, eps, t)

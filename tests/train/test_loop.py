@@ -243,7 +243,6 @@ def test_it_learns(tiny_data: Path, tmp_path: Path):
             batch_size=6,
             curriculum="none",
             copies=0,
-            objective={"prediction": "sample"},  # of the others, the noise is most of the loss
         ),
     )
 

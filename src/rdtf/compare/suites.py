@@ -250,7 +250,9 @@ TITLES_IN = {"Curricula": {"masks": "none", "rdtf": "adaptive-normalised"}, "Mod
 # The recipe as it is, and one thing changed at a time.
 _RECIPES = {
     "fast": Variant("the recipe `fast`"),
-    "predict-clip": Variant("flow, the clip predicted", {"objective": {"prediction": "sample"}}),
+    "predict-velocity": Variant("flow, the velocity predicted", {"objective": {"prediction": "v_prediction"}}),
+    "weights-low-t": Variant("weights up to those at t = 0.05", {"objective": {"min_t": 0.05}}),
+    "weights-even": Variant("all noise levels weigh alike", {"objective": {"min_t": 1.0}}),
     "ddpm-v": Variant(
         "DDPM, v, min-SNR 5",
         {"objective": {"path": "ddpm", "prediction": "v_prediction", "min_snr": 5.0}, "residual_to_known": False},

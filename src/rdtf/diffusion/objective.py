@@ -25,22 +25,23 @@ class Objective(BaseModel):
     Attributes:
         path: ``flow``: x_t = (1 - t) x0 + t eps, t logit-normal. ``ddpm``: Stable Diffusion's "scaled linear" betas
             0.00085 to 0.012 over 1000 steps, t uniform (paper, Table 6).
-        prediction: what the network puts out. ``sample`` = x0 (the loss is then taken in velocity space on the flow
-            path), ``epsilon`` = eps, ``v_prediction`` = the velocity of the path (eps - x0 on the flow path).
+        prediction: what the network puts out. ``sample`` = x0, ``epsilon`` = eps, ``v_prediction`` = the velocity of
+            the path (eps - x0 on the flow path).
         logit_mean, logit_std: of t on the flow path; a mean above 0 leans towards noise.
         uniform_share: share of t drawn uniformly instead, so that both ends are seen.
-        min_t: on the flow path, where the velocity-space weights 1 / t^2 of ``sample`` stop growing.
+        min_t: the error of ``sample`` on the flow path weighs 1 / t^2, which makes it the error of the velocity, but
+            below this t no more than at it: what the weakest noise hides would be most of the gradient.
         min_snr: gamma of min-SNR weighting on the ddpm path (arXiv 2303.09556); None = off.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Literal["flow", "ddpm"] = "flow"
-    prediction: Literal["sample", "epsilon", "v_prediction"] = "v_prediction"
+    prediction: Literal["sample", "epsilon", "v_prediction"] = "sample"
     logit_mean: float = 0.5
     logit_std: float = 1.0
     uniform_share: float = 0.1
-    min_t: float = Field(0.05, gt=0, le=1)
+    min_t: float = Field(0.6, gt=0, le=1)
     min_snr: float | None = None
 
     @model_validator(mode="after")
