@@ -78,13 +78,13 @@ class ClipSource:
         What is drawn does not depend on the share. Sorted by length, the clips are dealt out in turn, so that every
         process gets its part of the long ones. With ``stills`` every sticker is shown as a single frame.
         """
-        size, frames, share_of_stills = self.settings.batch_size, self.settings.frames, self.settings.still_share
-        apart = not stills and share_of_stills > 0 and len(self.moving) > 0 and len(self.stills) > 0
-        still = round(size * share_of_stills) if apart else 0
-        clips = size - still
+        size, frames = self.settings.batch_size, 1 if stills else self.settings.frames
+        both = not stills and len(self.moving) > 0 and len(self.stills) > 0
+        apart = round(size * self.settings.still_share) if both else 0
+        clips = size - apart
         sources = self.moving if apart else self.everything
-        slots = [(self._nth(sources, "clips", step * clips + i), 1 if stills else frames) for i in range(clips)]
-        slots += [(self._nth(self.stills, "stills", step * still + i), 1) for i in range(still)]
+        slots = [(self._nth(sources, "clips", step * clips + i), frames) for i in range(clips)]
+        slots += [(self._nth(self.stills, "stills", step * apart + i), 1) for i in range(apart)]
         rng = numpy_rng(self.settings.seed, step, "clips")
         samples = [
             self._draw(position, sticker, most_frames, progress, rng)
