@@ -29,6 +29,7 @@ from rdtf.data.dataset import StickerDataset
 from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
 from rdtf.data.world import write_world
+from rdtf.device import best_device
 from rdtf.pixels import to_tensor
 from rdtf.progress import bars, console
 from rdtf.train.latents import LatentCache
@@ -53,7 +54,7 @@ class OnlineLatents:
             drawn = drawn[:, :, ::-1]
         elif version != PLAIN:
             drawn = self.cached.change(self.cached.record(sticker), version).apply(drawn)
-        return self.codec.encode(to_tensor(np.ascontiguousarray(drawn))).movedim(0, 1)
+        return self.codec.encode(to_tensor(np.ascontiguousarray(drawn))).movedim(0, 1).cpu()
 
 
 def measure(data: Path, steps: int, **options: Any) -> dict[str, float]:
@@ -76,9 +77,9 @@ def measure(data: Path, steps: int, **options: Any) -> dict[str, float]:
                 learner.source._features.clear()
             for times in spent.values():
                 times.clear()
-            began = time.perf_counter()
+            began = _now()
             learner.train_step(0.3)
-            total = time.perf_counter() - began
+            total = _now() - began
             if step >= 3:  # the first ones make the kernels
                 rows.append([total, *(sum(spent[part]) for part in PARTS)])
     step_s, *parts = (median(column) for column in zip(*rows, strict=True))
@@ -87,12 +88,19 @@ def measure(data: Path, steps: int, **options: Any) -> dict[str, float]:
 
 def _timed(call: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
     def timed(*args: Any, **kwargs: Any) -> Any:
-        began = time.perf_counter()
+        began = _now()
         result = call(*args, **kwargs)
-        times.append(time.perf_counter() - began)
+        times.append(_now() - began)
         return result
 
     return timed
+
+
+def _now() -> float:
+    """Seconds, when everything asked for so far is done."""
+    if best_device().type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def main() -> None:

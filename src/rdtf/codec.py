@@ -23,6 +23,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rdtf.device import best_device
+
 SHIPPED = ("f4", "f8")
 CHOICES = (
     "'f4' or 'f8' (built in), 'pixel' or 'pixel2' (no codec), a folder of a trained codec, "
@@ -310,7 +312,7 @@ def _mode(encoded: Any) -> Tensor:
 
 
 def load_codec(spec: str | Path) -> Codec:
-    """The codec of that name, folder or hub id, in evaluation mode and float32.
+    """The codec of that name, folder or hub id, in evaluation mode and float32, on the GPU if there is one.
 
     Args:
         spec: ``"f4"`` or ``"f8"`` (built in), ``"pixel"`` or ``"pixel2"`` (none), a folder that ``save_pretrained``
@@ -320,6 +322,10 @@ def load_codec(spec: str | Path) -> Codec:
     Raises:
         ValueError: none of these.
     """
+    return cast(Codec, _load(spec).to(best_device()))
+
+
+def _load(spec: str | Path) -> _CodecModel:
     name = str(spec)
     if name in SHIPPED:
         with resources.as_file(resources.files("rdtf") / "assets" / f"codec-{name}") as folder:
@@ -336,7 +342,7 @@ def load_codec(spec: str | Path) -> Codec:
     raise ValueError(f"no codec {name!r}; choose {CHOICES}")
 
 
-def _load_folder(folder: Path) -> Codec:
+def _load_folder(folder: Path) -> _CodecModel:
     name = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name", "")
     # Without low_cpu_mem_usage, weights of any precision come as float32 and accelerate is not asked for.
     offline: dict[str, Any] = {"local_files_only": True, "low_cpu_mem_usage": False}
@@ -344,7 +350,7 @@ def _load_folder(folder: Path) -> Codec:
         kind.__name__: kind for kind in (StickerAutoencoder, PixelCodec, DiffusersCodec)
     }
     if name in ours:
-        return cast(Codec, ours[name].from_pretrained(folder, **offline).eval())
+        return ours[name].from_pretrained(folder, **offline).eval()
     if not hasattr(diffusers, name):
         raise ValueError(f"{folder}: its config.json is of class {name!r}, which is no codec; choose {CHOICES}")
     return DiffusersCodec.wrap(getattr(diffusers, name).from_pretrained(folder, **offline))

@@ -19,6 +19,7 @@ import numpy as np
 from rich.table import Table
 
 from rdtf.data.dataset import StickerDataset
+from rdtf.device import best_device
 from rdtf.files import write_text
 from rdtf.judge import SAMPLES_PER_FEATURE, Judge, fd_sticker, load_judge, text_agreement
 from rdtf.metrics.clip_similarity import ClipScorer
@@ -224,10 +225,10 @@ def _networks(
     scorers: dict[str, Any] = {}
     extractors = {}
     if clip is not None:
-        scorers["clip"] = ClipScorer(clip)
+        scorers["clip"] = ClipScorer(clip, str(best_device()))
         extractors["clip"] = f"{clip.resolve().name} {_hash(sorted(clip.glob('*.safetensors')))}"
     if fvd is not None:
-        scorers["i3d"] = I3d(fvd)
+        scorers["i3d"] = I3d(fvd, str(best_device()))
         extractors["fvd"] = f"{PROTOCOL} {scorers['i3d'].sha256}"
     if judge is not None:
         scorers["judge"] = load_judge(judge)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rdtf.data.world import is_held_out
+from rdtf.device import best_device
 from rdtf.metrics.distance import Estimate, frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
 from rdtf.pixels import fit, premultiply
 
@@ -238,7 +239,7 @@ def to_frames(clips: Sequence[np.ndarray], size: int) -> Float[Tensor, "n 4 s s"
 
 
 def load_judge(spec: str | Path = "builtin") -> Judge:
-    """The judge of that name or folder, frozen, in float32.
+    """The judge of that name or folder, frozen, in float32, on the GPU if there is one.
 
     Args:
         spec: ``"builtin"``, or a folder that ``rdtf train-judge`` wrote.
@@ -263,7 +264,7 @@ def _load_folder(folder: Path) -> Judge:
         judge.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     except (ValidationError, UnicodeDecodeError, OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"{folder}: no judge that this version can read ({error}); train one anew") from error
-    return judge.eval().requires_grad_(False)
+    return judge.eval().requires_grad_(False).to(best_device())
 
 
 # ------------------------------------------------------------------------------------------------------- distance

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rdtf.baselines import TunedDFGN
 from rdtf.codec import Codec
+from rdtf.device import best_device
 from rdtf.diffusion.guidance import GuidancePass, guidance_passes
 from rdtf.diffusion.objective import TRAIN_TIMESTEPS, Scheduler, noised_at, scheduler_output, set_steps
 from rdtf.model import DFGN
@@ -251,6 +252,8 @@ def _as_rgba(frame: GivenFrame) -> np.ndarray:
 def load_pipeline(model: Path | str) -> StickerPipeline:
     """Load from a saved pipeline's folder or from a run's folder (which holds one in ``pipeline/``).
 
+    It comes onto the GPU if there is one (:func:`rdtf.device.best_device`).
+
     Raises:
         ValueError: neither of them.
     """
@@ -259,5 +262,5 @@ def load_pipeline(model: Path | str) -> StickerPipeline:
     for candidate in (folder, folder / "pipeline", folder / "pipeline.old"):
         if (candidate / "model_index.json").is_file():
             diffusers_logging.disable_progress_bar()  # four small parts load in a blink
-            return StickerPipeline.from_pretrained(candidate, local_files_only=True)
+            return StickerPipeline.from_pretrained(candidate, local_files_only=True).to(best_device())
     raise ValueError(f"{folder} holds no trained model: expected model_index.json in it or in {folder / 'pipeline'}")

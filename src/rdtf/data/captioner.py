@@ -20,6 +20,7 @@ from rdtf.data.settings import PrepareSettings
 from rdtf.data.sources import Item, find_items
 from rdtf.data.trees import FolderTree
 from rdtf.data.workers import run_local
+from rdtf.device import best_device
 from rdtf.files import write_text
 from rdtf.pixels import composite
 from rdtf.progress import bars
@@ -60,7 +61,7 @@ class ModelCaptioner:
                 "captioning needs the package transformers: pip install 'rdtf[pretrained]'"
             ) from error
         self.prompt = prompt
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or best_device().type
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder; give the folder of an image captioning model")
         try:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rdtf.codec import Codec, StickerAutoencoder
 from rdtf.data.dataset import StickerDataset
+from rdtf.device import best_device
 from rdtf.pixels import to_frames, to_tensor
 from rdtf.progress import bars
 from rdtf.rng import numpy_rng, torch_rng
@@ -169,9 +170,11 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
     if len({min(settings.crop, dataset.size) for dataset in datasets}) != 1:
         raise ValueError("give one or more prepared folders, of one frame size or not smaller than crop")
     torch.manual_seed(settings.seed)
+    device = best_device()
     model = StickerAutoencoder.for_downscale(settings.downscale).to(memory_format=torch.channels_last)
+    model = model.to(device)
     if settings.precision == "auto":
-        fast = bf16_is_faster(torch.device("cpu"), _typical_work(model, draw_batch(datasets, settings, 0)))
+        fast = bf16_is_faster(device, _typical_work(model, draw_batch(datasets, settings, 0).to(device)))
         settings = settings.model_copy(update={"precision": "bf16" if fast else "fp32"})
     average = deepcopy(model)
     optimizers = make_optimizers(
@@ -197,7 +200,8 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
                 cells = [side // settings.downscale for side in frames.shape[-2:]]
                 noise = torch.randn(len(frames), model.latent_channels, *cells, generator=generator)
                 background = torch.rand(len(frames), 3, 1, 1, generator=generator)
-                with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
+                frames, noise, background = (drawn.to(device) for drawn in (frames, noise, background))
+                with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                     objective = codec_loss(model, frames, settings.latent_noise * noise, background)
                 loss = _train_step(model, optimizers, objective)
                 step += 1
@@ -212,7 +216,7 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
 
     store_statistics(average, (draw_batch(datasets, settings, -1 - i) for i in range(32)))
     average.half().save_pretrained(out)
-    model = cast(StickerAutoencoder, StickerAutoencoder.from_pretrained(out))
+    model = cast(StickerAutoencoder, StickerAutoencoder.from_pretrained(out)).to(device)
     held_out = {str(folder): kept for folder in data if len(kept := _held_out(folder))}
     report = CodecReport(
         command=shlex.join(["rdtf", *sys.argv[1:]]),
@@ -237,7 +241,8 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
 
 def _typical_work(model: StickerAutoencoder, frames: Tensor) -> Callable[[], None]:
     """A call that passes frames forward and backward, and changes nothing."""
-    frames, background, noise = frames[:_TIMED_FRAMES], torch.zeros(3, 1, 1), torch.zeros(())
+    frames, noise = frames[:_TIMED_FRAMES], frames.new_zeros(())
+    background = frames.new_zeros(3, 1, 1)
 
     def work() -> None:
         torch.autograd.grad(codec_loss(model, frames, noise, background), list(model.parameters()), allow_unused=True)
@@ -275,7 +280,7 @@ def _train_step(model: StickerAutoencoder, optimizers: list[torch.optim.Optimize
 @torch.no_grad()
 def store_statistics(model: StickerAutoencoder, batches: Iterable[Tensor]) -> None:
     """Set the model's latent mean and deviation (of each channel) to those over these frames."""
-    latents = torch.cat([model.encoder(frames).movedim(1, -1).flatten(0, -2) for frames in batches])
+    latents = torch.cat([model.encoder(frames.to(model.device)).movedim(1, -1).flatten(0, -2) for frames in batches])
     std, mean = torch.std_mean(latents, dim=0)
     model.latent_mean.copy_(mean)
     model.latent_std.copy_(std + 1e-5)

@@ -20,6 +20,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedTy
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from rdtf.device import best_device
 from rdtf.model.dfgn import Level
 from rdtf.progress import console
 
@@ -48,7 +49,7 @@ class Devices:
     """
 
     def __init__(self, stages: bool = False) -> None:
-        cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+        cpu = best_device().type == "cpu"
         self._accelerator = Accelerator(
             cpu=cpu,
             mixed_precision="no",  # autocast is the training loop's own

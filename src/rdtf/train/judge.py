@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from rdtf.data.distort import DAMAGES
 from rdtf.data.world import FULL, RESERVED_SEED, STILL, draw_sticker
+from rdtf.device import best_device
 from rdtf.judge import MAX_FRAMES, Judge, JudgeConfig, agreement, load_judge, to_frames
 from rdtf.pixels import fit
 from rdtf.progress import bars
@@ -115,6 +116,11 @@ class Lesson:
     lengths: list[int]
     labels: dict[str, Tensor]
     levels: Tensor
+
+    def to(self, device: torch.device) -> Lesson:
+        """Tensors on ``device``."""
+        labels = {key: values.to(device) for key, values in self.labels.items()}
+        return Lesson(self.frames.to(device), self.lengths, labels, self.levels.to(device))
 
 
 def attribute_names() -> dict[str, tuple[str, ...]]:
@@ -215,7 +221,8 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     config = JudgeConfig(features=settings.features, names=attribute_names(), damages=TOLD)
-    judge = Judge(config)
+    device = best_device()
+    judge = Judge(config).to(device)
     average = deepcopy(judge)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=settings.learning_rate, weight_decay=0.02)
     stickers = [
@@ -230,7 +237,7 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
             while (part := _progress(settings, step, time.monotonic() - begin)) < 1:
                 for group in optimizer.param_groups:
                     group["lr"] = settings.learning_rate * lr_factor(step, part, warm_up=WARM_UP, decay=True)
-                lesson = draw_lesson(settings, config, stickers, step)
+                lesson = draw_lesson(settings, config, stickers, step).to(device)
                 loss = _train_step(judge, optimizer, lesson_loss(judge, lesson))
                 step += 1
                 with torch.no_grad():

@@ -96,7 +96,7 @@ class LatentCache:
                     frames = to_tensor(np.concatenate(list(self._versions(dataset.record(i), dataset.frames(i)))))
                     for at in range(0, len(frames), _FRAMES_AT_ONCE):
                         latents = codec.encode(frames[at : at + _FRAMES_AT_ONCE])
-                        out[start + at : start + at + len(latents)] = latents.float().numpy()
+                        out[start + at : start + at + len(latents)] = latents.float().cpu().numpy()
                     versions = np.split(out[start : start + len(frames)], sums.shape[1])
                     sums[i] = [zlib.crc32(version.data) for version in versions]
                     progress.advance(task)

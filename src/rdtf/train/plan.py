@@ -18,6 +18,7 @@ from rich.table import Table
 from rdtf.batch import ClipBatch
 from rdtf.checkpoint import Checkpoint, save_checkpoint
 from rdtf.codec import load_codec
+from rdtf.device import best_device
 from rdtf.model import DFGN
 from rdtf.presets import SIZES
 from rdtf.progress import console
@@ -124,7 +125,7 @@ def _refuse_what_cannot_fit(settings: TrainSettings) -> None:
     """Before anything is built: what stays in memory, activations left out."""
     if settings.start_from is not None:
         return  # a network that has been trained already
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     free = free_memory(device)
     channels = load_codec(settings.codec).latent_channels
 
