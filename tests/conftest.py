@@ -18,6 +18,8 @@ from rdtf.data.write import save_sticker
 from rdtf.model import DFGN
 
 torch.set_num_threads(1)
+# What is compared bit by bit is computed on the processor, also where there is a GPU; test_gpu.py takes that.
+os.environ.setdefault("ACCELERATE_USE_CPU", "1")
 
 TINY_NETWORK: dict[str, Any] = {
     "widths": (16, 32),

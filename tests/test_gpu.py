@@ -1,4 +1,4 @@
-"""What holds on a GPU alone; all other tests run on one too where there is one, for that is where things are loaded."""
+"""What holds on a GPU; all other tests stay on the processor."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from rdtf.codec import load_codec
 from rdtf.device import best_device
@@ -30,13 +31,15 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
-@pytest.fixture(autouse=True)
-def _no_tf32() -> Iterator[None]:
-    """What is compared with the processor is computed as there."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32 = before
+@pytest.fixture(autouse=True, scope="module")
+def _on_the_gpu() -> Iterator[None]:
+    """On the GPU, in the precision of the processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ACCELERATE_USE_CPU", raising=False)
+        patch.setattr(torch.backends.cudnn, "allow_tf32", False)
+        AcceleratorState._reset_state(reset_partial_state=True)
+        yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,9 @@ def test_the_same_stickers_come_out(run: Path, tmp_path: Path):
     assert np.abs(here.astype(int) - there.astype(int)).mean() < 0.5
 
 
-@pytest.mark.parametrize("changed", [{"precision": "bf16"}, {"gradient_checkpointing": True}, {"accumulate": 2}])
+@pytest.mark.parametrize(
+    "changed", [{"precision": "bf16"}, {"cuda_graphs": False}, {"gradient_checkpointing": True}, {"accumulate": 2}]
+)
 def test_settings_that_change_little(run: Path, tiny_data: Path, tmp_path: Path, changed: dict[str, Any]):
     train(tiny_data, tmp_path / "run", settings(loss_on_known=True, **changed))
     near = 0.05 if "precision" in changed else 2e-3

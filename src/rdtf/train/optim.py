@@ -70,24 +70,33 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update."""
         for group in self.param_groups:
+            # All at once where a GPU would otherwise wait for the next of a thousand small calls.
+            params = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not params:
+                continue
+            grads = [parameter.grad for parameter in params]
+            for parameter in params:
+                if not self.state[parameter]:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            before = [self.state[parameter]["momentum_buffer"] for parameter in params]
+            buffers = torch._foreach_add(grads, before, alpha=group["momentum"])
+            for parameter, buffer in zip(params, buffers, strict=True):
+                self.state[parameter]["momentum_buffer"] = buffer
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             # Matrices of one shape go through the iteration together: small networks have many small ones.
             same_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(parameter)
-                buffer = state["momentum_buffer"]
-                torch.add(parameter.grad, buffer, alpha=group["momentum"], out=buffer)
-                nesterov = parameter.grad.add(buffer, alpha=group["momentum"]).flatten(1)
-                same_shape[nesterov.shape].append((parameter, nesterov))
+            for parameter, nesterov in zip(
+                params, torch._foreach_add(grads, buffers, alpha=group["momentum"]), strict=True
+            ):
+                matrix = nesterov.flatten(1)
+                same_shape[matrix.shape].append((parameter, matrix))
             for (rows, columns), members in same_shape.items():
-                updates = orthogonalise(torch.stack([nesterov for _, nesterov in members]).to(self.precision))
+                updates = orthogonalise(torch.stack([matrix for _, matrix in members]).to(self.precision))
                 step_size = group["lr"] * math.sqrt(max(1.0, rows / columns))
-                for (parameter, _), update in zip(members, updates, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update.reshape(parameter.shape), alpha=-step_size)
+                moved = [
+                    update.reshape(parameter.shape) for (parameter, _), update in zip(members, updates, strict=True)
+                ]
+                torch._foreach_add_([parameter for parameter, _ in members], moved, alpha=-step_size)
 
 
 def make_optimizers(

@@ -63,6 +63,9 @@ class TrainSettings(BaseModel):
         precision: ``auto`` takes bf16 autocast where it is measured to be faster on this processor.
         gradient_checkpointing: compute each level anew on the way back instead of keeping what it made.
         accumulate: work the batch off in so many parts, one after the other; the same step with less memory.
+        cuda_graphs: on a single GPU, work off each batch in one pass that is recorded once and replayed, several times
+            as fast for small networks (all clips are padded to ``frames`` then). Training goes without where they do
+            not fit: with ``gradient_checkpointing``, ``accumulate``, or a network that is tuned by added layers.
         shard: with several processes, each keeps a part of weights, gradients and averages (FSDP) instead of all.
         threads: CPU threads (default: torch's own choice).
         eval_clips: held-out clips (rounded up to whole batches) whose loss is looked at every ``eval_every`` steps and
@@ -113,6 +116,7 @@ class TrainSettings(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     gradient_checkpointing: bool = False
     accumulate: int = Field(1, ge=1)
+    cuda_graphs: bool = True
     shard: bool = False
     seed: int = 0
     threads: int | None = Field(None, ge=1)

@@ -55,12 +55,19 @@ class ClipSource:
     Args:
         latents: cached latents of the training split.
         text: the encoder whose ``prepare`` makes the text features; they are kept, one set a caption.
+        together: put all clips of a step into one batch of one shape, whatever their lengths.
     """
 
     def __init__(
-        self, latents: LatentCache, text: TextEncoder, curriculum: Curriculum, settings: TrainSettings
+        self,
+        latents: LatentCache,
+        text: TextEncoder,
+        curriculum: Curriculum,
+        settings: TrainSettings,
+        together: bool = False,
     ) -> None:
         self.latents, self.text, self.curriculum, self.settings = latents, text, curriculum, settings
+        self.together = together
         fewest = 1 if settings.short_clips else settings.frames
         self.everything = np.flatnonzero(latents.num_frames >= fewest)
         self.moving = np.flatnonzero(latents.num_frames >= max(2, fewest))
@@ -73,7 +80,7 @@ class ClipSource:
         self._order = lru_cache(maxsize=4)(self._shuffled)
 
     def batches(self, step: int, progress: float, share: Share = Share(), stills: bool = False) -> list[ClipBatch]:
-        """The step's stickers, in batches of clips of about one length: padding would cost as much as frames.
+        """The step's stickers, in batches of clips of about one length: padding costs as much as frames.
 
         What is drawn does not depend on the share. Sorted by length, the clips are dealt out in turn, so that every
         process gets its part of the long ones. With ``stills`` every sticker is shown as a single frame.
@@ -91,7 +98,7 @@ class ClipSource:
             for position, (sticker, most_frames) in enumerate(slots)
         ]
         passes, dealt = [], 0
-        for group in _grouped(samples):
+        for group in [samples] if self.together else _grouped(samples):
             own = group[(share.rank - dealt) % share.count :: share.count]
             dealt += len(group)
             most = -(-len(own) // share.parts)
@@ -129,7 +136,7 @@ class ClipSource:
         return _Sample(position, sticker, plan, task, known, self._caption(sticker, rng) if shown else "")
 
     def _collate(self, samples: list[_Sample]) -> ClipBatch:
-        slots = max(len(sample.known) for sample in samples)
+        slots = self.settings.frames if self.together else max(len(sample.known) for sample in samples)
         clips = [self.latents.clip(s.sticker, s.plan.frames, s.plan.version) for s in samples]
         channels, _, height, width = clips[0].shape
         video = torch.zeros(len(samples), channels, slots, height, width)

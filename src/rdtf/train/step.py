@@ -28,6 +28,7 @@ from rdtf.masks import Task, loss_mask, masked_mean, weighted_loss
 from rdtf.pipeline import StickerPipeline
 from rdtf.rng import torch_rng
 from rdtf.train.devices import Devices
+from rdtf.train.graphs import RecordedPasses
 from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
 from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.network import Network, build_network, load_start, typical_work
@@ -105,7 +106,8 @@ class Learner:
         self.curriculum = Curriculum(settings.curriculum, settings.task_weights)
         with self.devices.first_goes_ahead():
             latents = LatentCache(dataset, self.codec, cache_folder(data, run), settings.copies)
-        self.source = ClipSource(latents, self.net.text, self.curriculum, settings)
+        self.recorded = RecordedPasses(self.net) if self._records(settings) else None
+        self.source = ClipSource(latents, self.net.text, self.curriculum, settings, together=self.recorded is not None)
 
         self.named = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
         self.optimizers = make_optimizers(
@@ -120,6 +122,11 @@ class Learner:
             raise ValueError("ema_on_disk is for training on the processor; leave it out on a GPU")
         self.ema = EMAModel([], decay=settings.ema_decay, foreach=not settings.ema_on_disk)
         self.ema.shadow_params = averages(self.named.values(), run / "ema.bin" if settings.ema_on_disk else None)
+
+    def _records(self, settings: TrainSettings) -> bool:
+        """Whether passes are recorded: they have to be all alike, and to launch them has to be what takes the time."""
+        alike = self.devices.count == settings.accumulate == 1 and self.net.tuning is None
+        return settings.cuda_graphs and self.device.type == "cuda" and alike and not settings.gradient_checkpointing
 
     def _bf16_pays(self, settings: TrainSettings) -> bool:
         side = self.sample_size // self.codec.downscale
@@ -237,7 +244,8 @@ class Learner:
         # Autocast keeps every weight in bf16 until the pass is over; where memory is short, that is not wanted.
         keep = not self.settings.gradient_checkpointing
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=keep):
-            output = (net or self.model)(batch, noisy, objective.timestep(t))
+            network = self.recorded if net is None and len(batch) == self.settings.batch_size else None
+            output = (network or net or self.model)(batch, noisy, objective.timestep(t))
         mask = loss_mask(batch.valid, batch.known, self.settings.loss_on_known)
         return masked_mean(objective.error(output.float(), batch.video, eps, t), mask)
 
