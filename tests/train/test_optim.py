@@ -15,20 +15,21 @@ from rdtf.train.optim import Muon, averages, lr_factor, make_optimizers, orthogo
 def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, int]):
     u, _, vh = torch.linalg.svd(torch.randn(shape), full_matrices=False)
     matrix = u @ torch.diag(torch.linspace(0.3, 3, min(shape))) @ vh
-    values = torch.linalg.svdvals(orthogonalise(matrix))
+    (found,) = orthogonalise(matrix[None])
+    values = torch.linalg.svdvals(found)
     assert 0.65 < values.min() <= values.max() < 1.25
     # The directions are the matrix's own: what is orthogonalised is nearly U V^T.
-    core = u.T @ orthogonalise(matrix) @ vh.T
+    core = u.T @ found @ vh.T
     assert (core - torch.diag(core.diagonal())).abs().max() < 0.02
 
 
 def test_scale_does_not_matter_and_zero_stays_zero():
-    matrix = torch.randn(6, 9)
+    matrix = torch.randn(1, 6, 9)
     assert torch.allclose(orthogonalise(matrix), orthogonalise(1e3 * matrix), atol=1e-4)
-    assert not orthogonalise(torch.zeros(4, 5)).any()
+    assert not orthogonalise(torch.zeros(1, 4, 5)).any()
 
 
-@pytest.mark.parametrize("shape", [(24, 48), (24, 400), (2, 72, 8), (20, 20)])
+@pytest.mark.parametrize("shape", [(1, 24, 48), (3, 24, 400), (2, 72, 8), (1, 20, 20)])
 @pytest.mark.parametrize("smallest", [1.0, 1e-4])
 def test_orthogonalising_is_the_iteration_step_by_step(shape: tuple[int, ...], smallest: float):
     u, s, vh = torch.linalg.svd(torch.randn(shape, dtype=torch.float64), full_matrices=False)
@@ -80,7 +81,7 @@ def test_a_muon_step_by_hand():
         parameter.grad = gradient.clone()
         optimizer.step()
         momentum = 0.9 * momentum + gradient
-        expected = expected * (1 - 0.1 * 0.5) - 0.1 * 2**0.5 * orthogonalise(gradient + 0.9 * momentum)
+        expected = expected * (1 - 0.1 * 0.5) - 0.1 * 2**0.5 * orthogonalise((gradient + 0.9 * momentum)[None])[0]
     assert torch.allclose(parameter, expected, atol=1e-5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -79,6 +80,9 @@ class _Pass(nn.Module):
 
 
 def _record_on_gpu(pool: tuple[int, int]) -> Recorder:
+    # Gradients are handed over from the stream that recorded to the one that trains, which wait for each other.
+    warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
+
     def record(module: nn.Module, like: tuple[Tensor, ...]) -> nn.Module:
         enabled, precision = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
         # Weights in the other precision that are kept from before would be recorded as they were.

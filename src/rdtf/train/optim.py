@@ -16,7 +16,7 @@ _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _LONG = 2  # so many times longer than wide
 
 
-def orthogonalise(matrices: Float[Tensor, "*n rows columns"], steps: int = 5) -> Float[Tensor, "*n rows columns"]:
+def orthogonalise(matrices: Float[Tensor, "n rows columns"], steps: int = 5) -> Float[Tensor, "n rows columns"]:
     """Move the singular values of matrices towards 1 by the quintic Newton-Schulz iteration (Jordan et al., Muon).
 
     Each step multiplies ``x`` by a polynomial of ``x @ x.mT``. For long matrices in fp32 these are followed alone, and
@@ -30,11 +30,11 @@ def orthogonalise(matrices: Float[Tensor, "*n rows columns"], steps: int = 5) ->
     if x.dtype == torch.bfloat16 or x.shape[-1] < _LONG * x.shape[-2]:
         for _ in range(steps):
             gram = x @ x.mT
-            x = a * x + (b * gram + c * gram @ gram) @ x
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     else:
         gram, product = x @ x.mT, None
         for i in range(steps):
-            factor = b * gram + c * gram @ gram
+            factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
             factor.diagonal(dim1=-2, dim2=-1).add_(a)
             product = factor if product is None else factor @ product
             if i + 1 < steps:
