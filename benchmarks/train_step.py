@@ -1,9 +1,10 @@
 """Where the time of a training step goes: ``python benchmarks/train_step.py``.
 
 Stickers of the built-in world, the settings of ``rdtf train`` (default size ``tiny``, 64 px, codec f4). Side by side:
-fp32 and bf16; latents and text from the cache, and computed anew in every step. With ``--compile``, whole clips without
-captions, all of one shape, eager and through torch.compile, which takes minutes for each shape and fails in inductor
-when it is to make kernels for all of them. Prints a table and ends in one JSON line.
+fp32 and bf16; latents and text from the cache, and computed anew in every step; on a GPU, passes that are recorded and
+those that are asked for one kernel after the other. With ``--compile``, whole clips without captions, all of one shape,
+eager and through torch.compile, which takes minutes for each shape and fails in inductor when it is to make kernels for
+all of them. Prints a table and ends in one JSON line.
 """
 
 from __future__ import annotations
@@ -116,8 +117,17 @@ def main() -> None:
         "bf16": {"precision": "bf16"},
         "bf16, nothing cached": {"precision": "bf16", "online": True},
     }
+    if best_device().type == "cuda":
+        variants["bf16, one kernel after the other"] = {"precision": "bf16", "cuda_graphs": False}
     if options.compile:
-        whole = {"precision": "bf16", "short_clips": False, "still_share": 0.0, "cluster_share": 0.0, "text_drop": 1.0}
+        whole = {
+            "precision": "bf16",
+            "cuda_graphs": False,
+            "short_clips": False,
+            "still_share": 0.0,
+            "cluster_share": 0.0,
+            "text_drop": 1.0,
+        }
         variants |= {"bf16, whole clips": whole, "bf16, whole clips, compiled": {**whole, "compiled": True}}
 
     results = {}
