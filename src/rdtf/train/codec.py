@@ -21,15 +21,14 @@ from rdtf.codec import Codec, StickerAutoencoder
 from rdtf.data.dataset import StickerDataset
 from rdtf.device import best_device
 from rdtf.pixels import to_frames, to_tensor
-from rdtf.progress import bars
 from rdtf.rng import numpy_rng, torch_rng
 from rdtf.sheets import contact_sheet
 from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
-from rdtf.train.optim import lr_factor, make_optimizers
+from rdtf.train.optim import make_optimizers
+from rdtf.train.short import train_shortly
 
 FRAMES_PER_VISIT = 2  # reading a sticker costs more than cutting a frame out of it
 L2_WEIGHT = 4.0  # 0.8 dB better than 1 with an L1 term on finite differences, after 120 steps
-WARM_UP = 50
 _TIMED_FRAMES = 16  # a few, for choosing the precision
 EMA_DECAY = 0.998
 SHEET_COLUMNS = 12
@@ -186,55 +185,48 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
         bf16=settings.precision == "bf16",
     )
 
-    step, smooth, stopped_early = 0, math.nan, False
-    begin = time.monotonic()
-    with bars() as progress:
-        bar = progress.add_task("Codec", total=1000, note="")
-        try:
-            while (part := _progress(settings, step, time.monotonic() - begin)) < 1:
-                for optimizer in optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["base_lr"] * lr_factor(step, part, warm_up=WARM_UP, decay=True)
-                frames = draw_batch(datasets, settings, step)
-                generator = torch_rng(settings.seed, step, "codec/noise")
-                cells = [side // settings.downscale for side in frames.shape[-2:]]
-                noise = torch.randn(len(frames), model.latent_channels, *cells, generator=generator)
-                background = torch.rand(len(frames), 3, 1, 1, generator=generator)
-                frames, noise, background = (drawn.to(device) for drawn in (frames, noise, background))
-                with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                    objective = codec_loss(model, frames, settings.latent_noise * noise, background)
-                loss = _train_step(model, optimizers, objective)
-                step += 1
-                with torch.no_grad():
-                    for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
-                        slow.lerp_(fast, 1 - min(EMA_DECAY, step / (9 + step)))
-                smooth = loss if step == 1 else smooth + max(0.02, 1 / step) * (loss - smooth)
-                progress.update(bar, completed=int(1000 * part), note=f"step {step}, loss {smooth:.4f}")
-            progress.update(bar, completed=1000)
-        except KeyboardInterrupt:
-            stopped_early = True
+    def loss_of(step: int) -> Tensor:
+        frames = draw_batch(datasets, settings, step)
+        generator = torch_rng(settings.seed, step, "codec/noise")
+        cells = [side // settings.downscale for side in frames.shape[-2:]]
+        noise = torch.randn(len(frames), model.latent_channels, *cells, generator=generator)
+        background = torch.rand(len(frames), 3, 1, 1, generator=generator)
+        frames, noise, background = (drawn.to(device) for drawn in (frames, noise, background))
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            return codec_loss(model, frames, settings.latent_noise * noise, background)
+
+    trained = train_shortly(
+        "codec",
+        model,
+        average,
+        optimizers,
+        loss_of,
+        minutes=settings.minutes,
+        steps=settings.steps,
+        ema_decay=EMA_DECAY,
+    )
 
     store_statistics(average, (draw_batch(datasets, settings, -1 - i) for i in range(32)))
     average.half().save_pretrained(out)
-    model = cast(StickerAutoencoder, StickerAutoencoder.from_pretrained(out)).to(device)
+    saved = cast(StickerAutoencoder, StickerAutoencoder.from_pretrained(out)).to(device)
     held_out = {str(folder): kept for folder in data if len(kept := _held_out(folder))}
     report = CodecReport(
         command=shlex.join(["rdtf", *sys.argv[1:]]),
         data={str(folder): dataset.fingerprint for folder, dataset in zip(data, datasets, strict=True)},
         settings=settings,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        fingerprint=model.fingerprint,
-        steps=step,
-        frames_seen=step * settings.batch,
+        parameters=sum(parameter.numel() for parameter in saved.parameters()),
+        fingerprint=saved.fingerprint,
+        steps=trained.steps,
+        frames_seen=trained.steps * settings.batch,
         seconds=round(time.monotonic() - started, 1),
-        stopped_early=stopped_early,
-        final_loss=smooth,
-        held_out={name: fidelity(model, kept) for name, kept in held_out.items()},
+        stopped_early=trained.stopped_early,
+        final_loss=trained.loss,
+        held_out={name: fidelity(saved, kept) for name, kept in held_out.items()},
     )
     (out / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     for name, kept in held_out.items():
         for shade in ("light", "dark"):
-            sheet = reconstructions(model, kept, shade)
+            sheet = reconstructions(saved, kept, shade)
             sheet.save(out / f"reconstructions-{Path(name).name}-{shade}.png")
     return report
 
@@ -250,11 +242,6 @@ def _typical_work(model: StickerAutoencoder, frames: Tensor) -> Callable[[], Non
     return work
 
 
-def _progress(settings: CodecTrainSettings, step: int, seconds: float) -> float:
-    """The part of the training that is done, 0 to 1."""
-    return step / settings.steps if settings.steps else seconds / (60 * settings.minutes)
-
-
 def codec_loss(model: StickerAutoencoder, frames: Tensor, noise: Tensor, background: Tensor) -> Tensor:
     """The reconstruction loss of frames whose latents, normalised by the batch, had ``noise`` added."""
     latents = model.encoder(frames.to(memory_format=torch.channels_last)).float()
@@ -262,19 +249,6 @@ def codec_loss(model: StickerAutoencoder, frames: Tensor, noise: Tensor, backgro
     std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True)
     output = model.decoder((latents - mean) / (std + 1e-5) + noise)
     return reconstruction_loss(output.float(), frames, background)
-
-
-def _train_step(model: StickerAutoencoder, optimizers: list[torch.optim.Optimizer], loss: Tensor) -> float:
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    value = loss.item()
-    if not math.isfinite(value):
-        raise ValueError(f"the codec's loss became {value}; lower learning_rate")
-    for optimizer in optimizers:
-        optimizer.step()
-    return value
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 import time
@@ -24,12 +23,11 @@ from rdtf.data.world import FULL, RESERVED_SEED, STILL, draw_sticker
 from rdtf.device import best_device
 from rdtf.judge import MAX_FRAMES, Judge, JudgeConfig, agreement, load_judge, to_frames
 from rdtf.pixels import fit
-from rdtf.progress import bars
 from rdtf.rng import numpy_rng
 from rdtf.sheets import contact_sheet
 from rdtf.sticker import Sticker
 from rdtf.train.hardware import keep_freed_memory
-from rdtf.train.optim import lr_factor
+from rdtf.train.short import train_shortly
 
 TOLD = ("blur", "noise", "shuffle", "freeze")
 """Damages whose level the judge is trained to tell; the others of ``DAMAGES`` stay unseen, for its proof."""
@@ -42,7 +40,6 @@ DAMAGE_WEIGHT = 10.0
 SIZES = (48, 32)  # that stickers are drawn in
 USUAL_FRAMES = 8  # half of the clips have so many
 READABLE = 0.5  # up to this level of shuffle and freeze, what a clip does can be asked
-WARM_UP = 50
 EMA_DECAY = 0.99
 SLIGHT = 0.15
 SHEET_ROWS = 12
@@ -229,72 +226,48 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
         draw_sticker(RESERVED_SEED + settings.seed, i, size=SIZES[i % len(SIZES)]) for i in range(settings.stickers)
     ]
 
-    step, smooth, stopped_early = 0, math.nan, False
-    begin = time.monotonic()
-    with bars() as progress:
-        bar = progress.add_task("Judge", total=1000, note="")
-        try:
-            while (part := _progress(settings, step, time.monotonic() - begin)) < 1:
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * lr_factor(step, part, warm_up=WARM_UP, decay=True)
-                lesson = draw_lesson(settings, config, stickers, step).to(device)
-                loss = _train_step(judge, optimizer, lesson_loss(judge, lesson))
-                step += 1
-                with torch.no_grad():
-                    keep = min(EMA_DECAY, step / (9 + step))
-                    for slow, quick in zip(average.state_dict().values(), judge.state_dict().values(), strict=True):
-                        if slow.is_floating_point():  # not the counters of batches
-                            slow.lerp_(quick, 1 - keep)
-                smooth = loss if step == 1 else smooth + max(0.02, 1 / step) * (loss - smooth)
-                progress.update(bar, completed=int(1000 * part), note=f"step {step}, loss {smooth:.3f}")
-            progress.update(bar, completed=1000)
-        except KeyboardInterrupt:
-            stopped_early = True
+    def loss_of(step: int) -> Tensor:
+        return lesson_loss(judge, draw_lesson(settings, config, stickers, step).to(device))
+
+    trained = train_shortly(
+        "judge",
+        judge,
+        average,
+        [optimizer],
+        loss_of,
+        minutes=settings.minutes,
+        steps=settings.steps,
+        ema_decay=EMA_DECAY,
+    )
 
     average.eval()
     features = average.features(drawn_clips(settings.held_out, STATISTICS_SEED)[0])
     average.mean.copy_(torch.from_numpy(features.mean(0)))
     average.deviation.copy_(torch.from_numpy(features.std(0) + 1e-3))
     average.save(out)
-    judge = load_judge(out)
+    saved = load_judge(out)
 
     clips, attributes = drawn_clips(settings.held_out, HELD_OUT_SEED)
     blurred = damaged(clips, "blur", SLIGHT)
     report = JudgeReport(
         command=shlex.join(["rdtf", *sys.argv[1:]]),
         settings=settings,
-        parameters=sum(parameter.numel() for parameter in judge.parameters()),
-        digest=judge.digest,
-        steps=step,
-        clips_seen=step * settings.batch,
+        parameters=sum(parameter.numel() for parameter in saved.parameters()),
+        digest=saved.digest,
+        steps=trained.steps,
+        clips_seen=trained.steps * settings.batch,
         seconds=round(time.monotonic() - started, 1),
         processor_seconds=round(time.process_time(), 1),
-        stopped_early=stopped_early,
-        final_loss=smooth,
-        accuracy={key: round(found.value, 4) for key, found in agreement(judge, clips, attributes).items()},
-        accuracy_blurred={key: round(found.value, 4) for key, found in agreement(judge, blurred, attributes).items()},
-        damage_error=_damage_errors(judge, clips),
+        stopped_early=trained.stopped_early,
+        final_loss=trained.loss,
+        accuracy={key: round(found.value, 4) for key, found in agreement(saved, clips, attributes).items()},
+        accuracy_blurred={key: round(found.value, 4) for key, found in agreement(saved, blurred, attributes).items()},
+        damage_error=_damage_errors(saved, clips),
     )
     (out / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    for name, sheet in sheets(judge, clips, attributes).items():
+    for name, sheet in sheets(saved, clips, attributes).items():
         sheet.save(out / f"{name}.png")
     return report
-
-
-def _progress(settings: JudgeTrainSettings, step: int, seconds: float) -> float:
-    """The part of the training that is done, 0 to 1."""
-    return step / settings.steps if settings.steps else seconds / (60 * settings.minutes)
-
-
-def _train_step(judge: Judge, optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
-    value = loss.item()
-    if not math.isfinite(value):
-        raise ValueError(f"the judge's loss became {value}; lower learning_rate")
-    optimizer.step()
-    return value
 
 
 def drawn_clips(
