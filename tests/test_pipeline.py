@@ -23,7 +23,7 @@ SIZE = 8
 @pytest.fixture(scope="session")
 def make_pipeline(make_network) -> Callable[..., StickerPipeline]:
     def make(awake: bool = True, objective: Objective | None = None, **options) -> StickerPipeline:
-        objective = objective or Objective()  # whose fresh network cross-fades
+        objective = objective or Objective()
         residual = objective.clean_factor or 0.0
         text = awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8))
         return StickerPipeline(
@@ -153,11 +153,11 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path):
 
 
 def test_transparency_goes_through(make_pipeline: Callable[..., StickerPipeline]):
-    """A network that adds nothing cross-fades the given frames: what is empty in both stays empty."""
+    """A network that predicts the clip and adds nothing cross-fades the given frames: what is empty in both stays empty."""
     a, b = picture(0), picture(1)
     a[:, :4, 3] = b[:, :4, 3] = 0
     a[:, 4:, 3] = b[:, 4:, 3] = 255
-    pipe = make_pipeline(awake=False)
+    pipe = make_pipeline(awake=False, objective=Objective(prediction="sample"))
     frames = pipe(frames={0: a, 2: b}, num_frames=3).stickers[0].frames
     assert not frames[1, :, :4].any()
     assert (frames[1, :, 4:, 3] == 255).all()
@@ -168,7 +168,7 @@ def test_transparency_goes_through(make_pipeline: Callable[..., StickerPipeline]
 def test_loop_makes_time_circular(make_pipeline: Callable[..., StickerPipeline], pipeline: StickerPipeline):
     a, b = picture(0), picture(1)
     a[..., 3] = b[..., 3] = 255
-    fresh = make_pipeline(awake=False)
+    fresh = make_pipeline(awake=False, objective=Objective(prediction="sample"))
     open_, circular = (fresh(frames={0: a, 4: b}, num_frames=8, loop=x).stickers[0].frames for x in (False, True))
     assert np.abs(open_[6].astype(int) - b).max() <= 1
     assert np.abs(circular[6].astype(int) - (a.astype(int) + b) / 2).max() <= 1

@@ -64,8 +64,6 @@ class DemoSettings:
             "previews": 0,
             "eval_clips": 0,
             "copies": 0,
-            # Most of what it shows is made from captions alone, and those come out better so.
-            "objective": {"prediction": "v_prediction"},
             "model": {"widths": [32, 64, 96], "head_dim": 32, "sti_heads": 2, "text_width": 128},
         }
     )

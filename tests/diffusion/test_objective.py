@@ -87,16 +87,20 @@ def test_noise_levels_cover_the_range(objective: Objective):
     assert torch.equal(t, objective.draw_t(20_000, torch.Generator().manual_seed(0)))
 
 
-def test_losses_of_the_flow_path_agree_in_velocity_space():
-    sample, velocity = Objective(min_t=0.05), Objective(prediction="v_prediction")
+@pytest.mark.parametrize("min_t", [0.05, 0.5, 1.0])
+def test_losses_of_the_flow_path_agree_whatever_is_predicted(min_t: float):
+    sample, velocity = (Objective(prediction=p, min_t=min_t) for p in ("sample", "v_prediction"))
     x0, eps = pair()
-    t = torch.tensor([0.05, 0.1, 0.3, 0.731, 1.0], dtype=torch.float64)
+    t = torch.tensor([0.01, 0.1, 0.3, 0.731, 1.0], dtype=torch.float64)
     x_t = sample.add_noise(x0, eps, t)
     guess = torch.randn_like(x0)
     as_velocity = (x_t - guess) / t[:, None, None, None, None]
     assert torch.allclose(sample.error(guess, x0, eps, t), velocity.error(as_velocity, x0, eps, t))
+    plain = (as_velocity - (eps - x0)).square()
+    above = t >= min_t
+    assert torch.allclose(velocity.error(as_velocity, x0, eps, t)[above], plain[above])
     nearly_clean = torch.full((len(T),), 1e-3, dtype=torch.float64)
-    assert sample.error(x0 + 1, x0, eps, nearly_clean).max() == pytest.approx(400)  # weights stop growing
+    assert sample.error(x0 + 1, x0, eps, nearly_clean).max() == pytest.approx(min_t**-2)  # weights stop growing
 
 
 def test_min_snr_losses_agree_between_predictions():

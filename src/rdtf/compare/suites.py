@@ -250,9 +250,14 @@ TITLES_IN = {"Curricula": {"masks": "none", "rdtf": "adaptive-normalised"}, "Mod
 # The recipe as it is, and one thing changed at a time.
 _RECIPES = {
     "fast": Variant("the recipe `fast`"),
-    "predict-velocity": Variant("flow, the velocity predicted", {"objective": {"prediction": "v_prediction"}}),
-    "weights-low-t": Variant("weights up to those at t = 0.05", {"objective": {"min_t": 0.05}}),
-    "weights-even": Variant("all noise levels weigh alike", {"objective": {"min_t": 1.0}}),
+    "predict-clip": Variant(
+        "the clip predicted, weights up to those at t = 0.6", {"objective": {"prediction": "sample", "min_t": 0.6}}
+    ),
+    "predict-clip-even": Variant(
+        "the clip predicted, all noise levels weigh alike", {"objective": {"prediction": "sample", "min_t": 1.0}}
+    ),
+    "weights-0.3": Variant("weights up to those at t = 0.3", {"objective": {"min_t": 0.3}}),
+    "weights-0.6": Variant("weights up to those at t = 0.6", {"objective": {"min_t": 0.6}}),
     "ddpm-v": Variant(
         "DDPM, v, min-SNR 5",
         {"objective": {"path": "ddpm", "prediction": "v_prediction", "min_snr": 5.0}, "residual_to_known": False},

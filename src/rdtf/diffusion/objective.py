@@ -29,19 +29,20 @@ class Objective(BaseModel):
             the path (eps - x0 on the flow path).
         logit_mean, logit_std: of t on the flow path; a mean above 0 leans towards noise.
         uniform_share: share of t drawn uniformly instead, so that both ends are seen.
-        min_t: the error of ``sample`` on the flow path weighs 1 / t^2, which makes it the error of the velocity, but
-            below this t no more than at it: what the weakest noise hides would be most of the gradient.
+        min_t: on the flow path the error of the clean clip weighs 1 / t^2, which makes it the error of the velocity, but
+            below this t no more than at it. Short trainings of ``sample`` want more of it, 0.6: what the weakest noise
+            hides would be most of their gradient.
         min_snr: gamma of min-SNR weighting on the ddpm path (arXiv 2303.09556); None = off.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Literal["flow", "ddpm"] = "flow"
-    prediction: Literal["sample", "epsilon", "v_prediction"] = "sample"
+    prediction: Literal["sample", "epsilon", "v_prediction"] = "v_prediction"
     logit_mean: float = 0.5
     logit_std: float = 1.0
     uniform_share: float = 0.1
-    min_t: float = Field(0.6, gt=0, le=1)
+    min_t: float = Field(0.05, gt=0, le=1)
     min_snr: float | None = None
 
     @model_validator(mode="after")
@@ -86,9 +87,10 @@ class Objective(BaseModel):
     def error(self, output: Tensor, x0: Tensor, eps: Tensor, t: Float[Tensor, " b"]) -> Float[Tensor, "b c f h w"]:
         """Weighted squared error of the network's output, not yet reduced."""
         if self.path == "flow":
-            if self.prediction == "v_prediction":
-                return (output - (eps - x0)).square()
-            return ((output - x0) / _column(t.clamp_min(self.min_t))).square()
+            weight = t.clamp_min(self.min_t).reciprocal()
+            if self.prediction == "v_prediction":  # an error of the velocity is one of the clean clip t times as large
+                return ((output - (eps - x0)) * _column(t * weight)).square()
+            return ((output - x0) * _column(weight)).square()
         signal, noise = self._rates(t)
         target = {"sample": x0, "epsilon": eps, "v_prediction": signal * eps - noise * x0}[self.prediction]
         error = (output - target).square()
