@@ -29,9 +29,9 @@ class Objective(BaseModel):
             the path (eps - x0 on the flow path).
         logit_mean, logit_std: of t on the flow path; a mean above 0 leans towards noise.
         uniform_share: share of t drawn uniformly instead, so that both ends are seen.
-        min_t: on the flow path the error of the clean clip weighs 1 / t^2, which makes it the error of the velocity, but
-            below this t no more than at it. Short trainings of ``sample`` want more of it, 0.6: what the weakest noise
-            hides would be most of their gradient.
+        min_t: on the flow path the error of the clean clip weighs 1 / t^2, which makes it the error of the velocity,
+            but below this t no more than at it. Short trainings of ``sample`` want more of it, 0.6: what the weakest
+            noise hides would be most of their gradient.
         min_snr: gamma of min-SNR weighting on the ddpm path (arXiv 2303.09556); None = off.
     """
 
