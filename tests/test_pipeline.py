@@ -153,7 +153,7 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path):
 
 
 def test_transparency_goes_through(make_pipeline: Callable[..., StickerPipeline]):
-    """A network that predicts the clip and adds nothing cross-fades what is given: what is empty in both stays empty."""
+    """A network that predicts the clip and adds nothing cross-fades what is given; what is empty in both stays so."""
     a, b = picture(0), picture(1)
     a[:, :4, 3] = b[:, :4, 3] = 0
     a[:, 4:, 3] = b[:, 4:, 3] = 255
