@@ -153,7 +153,7 @@ def evaluate(
         out: JSON file to write.
 
     Raises:
-        ValueError: fewer than 5 clips, too few for FVD or FD-sticker, or stickers of another size than the model's.
+        ValueError: fewer than 5 clips, too few for FVD, or stickers of another size than the model's.
     """
     pipe = load_pipeline(model)
     clips, captions, attributes, fingerprint = held_out_clips(data, splits)
@@ -168,15 +168,13 @@ def evaluate(
             f"FVD needs more than {FEATURES} held-out clips with captions, {data} has {len(named)}; leave it out"
         )
     scorers, extractors = _networks(clip, fvd, judge, quality)
-    if judge is not None and len(named) < (needed := SAMPLES_PER_FEATURE * scorers["judge"].config.features):
-        raise ValueError(
-            f"FD-sticker by this judge needs {needed} held-out clips with captions, {data} has {len(named)}"
-        )
     perceptual = load_lpips(lpips) if lpips else None
     if lpips is not None:
         extractors["lpips"] = f"0.1 on AlexNet {_hash(sorted(lpips.glob('*.pth')))}"
     left_out = {} if has_flow() else {"flow": "optical flow needs OpenCV: pip install 'rdtf[metrics]'"}
     generation: dict[str, dict[str, Any]] = {}
+    if judge is not None and len(named) < (needed := SAMPLES_PER_FEATURE * scorers["judge"].config.features):
+        left_out["FD-sticker"] = f"{len(named)} held-out clips have captions; {needed} are needed by this judge"
     if len(named) < MIN_CLIPS:
         left_out["generation"] = f"{len(named)} held-out stickers have captions and 8 frames; {MIN_CLIPS} are needed"
     with bars() as progress:
@@ -386,7 +384,8 @@ def score_generation(
         captions: what each was made for; asked for by ``clip``.
         images: first frames that were given.
         training: vectors of training clips (:func:`~rdtf.metrics.memory.clip_vectors`).
-        judge: for FD-sticker, and with ``attributes``, what each clip is to show, for text agreement.
+        judge: for FD-sticker, of too few clips its unbiased MMD alone, and with ``attributes``, what each clip is to
+            show, for text agreement.
         quality: networks that rate each clip without the real one.
 
     Returns:
@@ -429,11 +428,13 @@ def score_generation(
             rated = [network.scores(c, seed=seed + i) for i, c in enumerate(clips)]
             scores |= {f"{prefix}{name}": mean_estimate([s[name] for s in rated], seed) for name in rated[0]}
     if judge is not None:
-        distance = fd_sticker(judge, judge.features(real), judge.features(made), seed)
-        scores["FD-sticker"] = distance.frechet
-        scores[f"FD-sticker floor, {distance.floor_clips} against {distance.floor_clips} real"] = distance.floor
-        scores["FD-sticker extrapolated"] = distance.frechet_inf
-        scores["FD-sticker (unbiased MMD)"] = distance.mmd
+        features = judge.features(real), judge.features(made)
+        scores["FD-sticker (unbiased MMD)"] = unbiased_mmd(*features, seed=seed)
+        if len(made) >= SAMPLES_PER_FEATURE * judge.config.features:
+            distance = fd_sticker(judge, *features, seed)
+            scores["FD-sticker"] = distance.frechet
+            scores[f"FD-sticker floor, {distance.floor_clips} against {distance.floor_clips} real"] = distance.floor
+            scores["FD-sticker extrapolated"] = distance.frechet_inf
         if attributes is not None:
             for novelty, kinds in text_agreement(judge, made, real, attributes).items():
                 for kind, shares in kinds.items():
