@@ -19,6 +19,9 @@ import threading
 import time
 from pathlib import Path
 
+# One thread for the work on one file, as in the workers: waiting threads would count as work.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 import numpy as np
 from PIL import Image, ImageSequence
 from rich.table import Table
