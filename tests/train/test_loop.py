@@ -239,7 +239,7 @@ def test_it_learns(tiny_data: Path, tmp_path: Path):
         tiny_data,
         tmp_path / "run",
         settings(
-            steps=30,
+            steps=60,
             batch_size=6,
             curriculum="none",
             copies=0,
@@ -252,8 +252,8 @@ def test_it_learns(tiny_data: Path, tmp_path: Path):
             return float(torch.cat([learner.losses(b, *learner.noise(b, step)) for step, b in batches]).mean())
 
     before = loss()
-    for step in range(30):
-        learner.train_step(step / 30)
+    for step in range(60):
+        learner.train_step(step / 60)
     assert loss() < 0.75 * before
 
 

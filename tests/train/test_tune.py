@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_named(tiny_data: Path, base: Path, tmp_path: Path)
         Trainer(tiny_data, tmp_path / "a", tuning(base, "lora", tune_options={"heads": 2}))
     with pytest.raises(ValueError, match="holds no trained model"):
         Trainer(tiny_data, tmp_path / "b", tuning(tmp_path, "lora"))
-    with pytest.raises(ValueError, match=r"predicts sample on the flow path.*--set objective.path=flow"):
+    with pytest.raises(ValueError, match=r"predicts v_prediction on the flow path.*--set objective.path=flow"):
         other = {"path": "ddpm", "prediction": "epsilon"}
         Trainer(tiny_data, tmp_path / "c", tuning(base, "lora", objective=other, residual_to_known=False))
     larger = tmp_path / "larger"
