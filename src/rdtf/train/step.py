@@ -63,6 +63,7 @@ class Learner:
         settings: as given, with the precision decided.
         step: steps done.
         named: the trained parameters.
+        recorded: on a single GPU, the passes of whole batches as they were recorded; None where there are none.
         base: fingerprint of what is not trained of a network that is tuned by added layers; otherwise empty.
 
     Raises:
