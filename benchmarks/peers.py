@@ -138,7 +138,7 @@ def _best(call: Callable[[], object], repeats: int) -> float:
     for _ in range(repeats):
         began = time.perf_counter()
         call()
-        if torch.cuda.is_available():
+        if best_device().type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return min(times)

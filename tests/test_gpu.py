@@ -28,6 +28,14 @@ from tests.train.test_tune import TUNES, tuning
 
 ROOT = Path(__file__).parents[1]
 
+TRAIN = """
+import sys
+from pathlib import Path
+from rdtf.train.loop import train
+from tests.train.test_loop import settings
+train(Path(sys.argv[1]), Path(sys.argv[2]), settings(loss_on_known=True))
+"""
+
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
@@ -69,9 +77,7 @@ def elsewhere(code: str, *arguments: object) -> None:
 def test_a_training_is_that_of_the_processor_to_rounding(run: Path, tiny_data: Path, tmp_path: Path):
     assert best_device().type == "cuda"
     elsewhere(
-        "import sys; from pathlib import Path; from rdtf.train.loop import train; "
-        "from tests.train.test_loop import settings; "
-        "train(Path(sys.argv[1]), Path(sys.argv[2]), settings(loss_on_known=True))",
+        TRAIN,
         tiny_data,
         tmp_path / "there",
     )
@@ -149,12 +155,7 @@ def test_a_plan_counts_the_memory_of_the_gpu(tiny_data: Path, tmp_path: Path):
 
 
 def test_one_process_of_torchrun(tiny_data: Path, run: Path, tmp_path: Path):
-    code = (
-        "import sys; from pathlib import Path; from rdtf.train.loop import train; "
-        "from tests.train.test_loop import settings; import torch; torch.backends.cudnn.allow_tf32 = False; "
-        "train(Path(sys.argv[1]), Path(sys.argv[2]), settings(loss_on_known=True))"
-    )
-    (tmp_path / "one.py").write_text(code.replace("; ", "\n"))
+    (tmp_path / "one.py").write_text("import torch\ntorch.backends.cudnn.allow_tf32 = False\n" + TRAIN)
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
     done = subprocess.run(

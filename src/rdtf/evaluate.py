@@ -21,7 +21,7 @@ from rich.table import Table
 from rdtf.data.dataset import StickerDataset
 from rdtf.device import best_device
 from rdtf.files import write_text
-from rdtf.judge import SAMPLES_PER_FEATURE, Judge, fd_sticker, load_judge, text_agreement
+from rdtf.judge import Judge, fd_sticker, load_judge, text_agreement
 from rdtf.metrics.clip_similarity import ClipScorer
 from rdtf.metrics.distance import frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
 from rdtf.metrics.estimate import Estimate, interval, mean_estimate, resamples
@@ -173,7 +173,7 @@ def evaluate(
         extractors["lpips"] = f"0.1 on AlexNet {_hash(sorted(lpips.glob('*.pth')))}"
     left_out = {} if has_flow() else {"flow": "optical flow needs OpenCV: pip install 'rdtf[metrics]'"}
     generation: dict[str, dict[str, Any]] = {}
-    if judge is not None and len(named) < (needed := SAMPLES_PER_FEATURE * scorers["judge"].config.features):
+    if judge is not None and len(named) < (needed := scorers["judge"].fewest_clips):
         left_out["FD-sticker"] = f"{len(named)} held-out clips have captions; {needed} are needed by this judge"
     if len(named) < MIN_CLIPS:
         left_out["generation"] = f"{len(named)} held-out stickers have captions and 8 frames; {MIN_CLIPS} are needed"
@@ -429,9 +429,11 @@ def score_generation(
             scores |= {f"{prefix}{name}": mean_estimate([s[name] for s in rated], seed) for name in rated[0]}
     if judge is not None:
         features = judge.features(real), judge.features(made)
-        scores["FD-sticker (unbiased MMD)"] = unbiased_mmd(*features, seed=seed)
-        if len(made) >= SAMPLES_PER_FEATURE * judge.config.features:
+        if len(made) < judge.fewest_clips:
+            scores["FD-sticker (unbiased MMD)"] = unbiased_mmd(*features, seed=seed)
+        else:
             distance = fd_sticker(judge, *features, seed)
+            scores["FD-sticker (unbiased MMD)"] = distance.mmd
             scores["FD-sticker"] = distance.frechet
             scores[f"FD-sticker floor, {distance.floor_clips} against {distance.floor_clips} real"] = distance.floor
             scores["FD-sticker extrapolated"] = distance.frechet_inf

@@ -37,6 +37,7 @@ MAX_FEATURES = 64
 """The Frechet distance of more dimensions needs more clips than anybody generates."""
 MAX_FRAMES = 16
 DEPTH = 2  # residual layers at each of the two coarse levels
+_SAMPLES_PER_FEATURE = 10  # of each set, for a covariance that means something
 _CLIPS_AT_ONCE = 32
 
 
@@ -212,6 +213,11 @@ class Judge(nn.Module):
         return self.examine(clips).attributes
 
     @property
+    def fewest_clips(self) -> int:
+        """How many clips a set must have for FD-sticker."""
+        return _SAMPLES_PER_FEATURE * self.config.features
+
+    @property
     def digest(self) -> str:
         """First 16 hexadecimal digits of SHA-256 over configuration and weights (read as float32)."""
         digest = hashlib.sha256(json.dumps(self.config.model_dump(mode="json"), sort_keys=True).encode())
@@ -269,8 +275,6 @@ def _load_folder(folder: Path) -> Judge:
 
 # ------------------------------------------------------------------------------------------------------- distance
 
-SAMPLES_PER_FEATURE = 10
-
 
 @dataclass(frozen=True)
 class StickerDistance:
@@ -315,10 +319,10 @@ def fd_sticker(judge: Judge, real: np.ndarray, made: np.ndarray, seed: int = 0) 
     for name, features in (("real", real), ("made", made)):
         if features.ndim != 2 or features.shape[1] != width:
             raise ValueError(f"{name}: features must be (n, {width}) for this judge, got {features.shape}")
-        if len(features) < SAMPLES_PER_FEATURE * width:
+        if len(features) < judge.fewest_clips:
             raise ValueError(
                 f"{len(features)} {name} clips are too few for FD-sticker: with {width} features it needs "
-                f"{SAMPLES_PER_FEATURE * width}; give more"
+                f"{judge.fewest_clips}; give more"
             )
     count = min(len(made), len(real) // 2)
     return StickerDistance(

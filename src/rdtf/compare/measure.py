@@ -13,7 +13,7 @@ import torch
 from rdtf.compare.place import Place
 from rdtf.compare.suites import Suite
 from rdtf.evaluate import FRAMES, held_out_clips, make_clips, pipeline_fill
-from rdtf.judge import SAMPLES_PER_FEATURE, Judge, agreement, fd_sticker, load_judge
+from rdtf.judge import Judge, agreement, fd_sticker, load_judge
 from rdtf.metrics.distance import unbiased_mmd
 from rdtf.metrics.fills import simple_fills
 from rdtf.metrics.frames import check_given, frame_scores
@@ -91,7 +91,7 @@ def _judged(
     found: dict[str, float] = {}
     if len(made) >= FEWEST:
         features = judge.features(real), judge.features(made)
-        if len(made) >= SAMPLES_PER_FEATURE * judge.config.features:
+        if len(made) >= judge.fewest_clips:
             distance = fd_sticker(judge, *features)
             found |= {"fd": distance.frechet, "floor": distance.floor, "mmd": 1000 * distance.mmd.value}
         else:

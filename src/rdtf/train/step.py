@@ -245,8 +245,8 @@ class Learner:
         # Autocast keeps every weight in bf16 until the pass is over; where memory is short, that is not wanted.
         keep = not self.settings.gradient_checkpointing
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=keep):
-            network = self.recorded if net is None and len(batch) == self.settings.batch_size else None
-            output = (network or net or self.model)(batch, noisy, objective.timestep(t))
+            recorded = self.recorded if len(batch) == self.settings.batch_size else None
+            output = (net or recorded or self.model)(batch, noisy, objective.timestep(t))
         mask = loss_mask(batch.valid, batch.known, self.settings.loss_on_known)
         return masked_mean(objective.error(output.float(), batch.video, eps, t), mask)
 
