@@ -82,9 +82,9 @@ class ClipSource:
     def batches(self, step: int, progress: float, share: Share = Share(), stills: bool = False) -> list[ClipBatch]:
         """The step's stickers, in batches of clips of about one length where they are not put together.
 
-        Padding costs as much as frames. What is drawn does not depend on the share. Sorted by length, the clips are dealt
-        out in turn, so that every process gets its part of the long ones. With ``stills`` every sticker is shown as a
-        single frame.
+        Padding costs as much as frames. What is drawn does not depend on the share. Sorted by length, the clips are
+        dealt out in turn, so that every process gets its part of the long ones. With ``stills`` every sticker is shown
+        as a single frame.
         """
         size, frames = self.settings.batch_size, 1 if stills else self.settings.frames
         both = not stills and len(self.moving) > 0 and len(self.stills) > 0
