@@ -26,8 +26,8 @@ from rich.table import Table
 from rdtf.codec import load_codec
 from rdtf.curriculum import Curriculum
 from rdtf.data.dataset import FORMAT, INDEX_SCHEMA, MANIFEST, SCHEMA, Manifest, StickerDataset, pack_frames
-from rdtf.data.duplicates import SIGNATURE_BYTES
 from rdtf.data.keyframes import CLUSTER_COUNTS
+from rdtf.data.signatures import SIGNATURE_BYTES
 from rdtf.progress import console
 from rdtf.text import BuiltinTextEncoder
 from rdtf.train.latents import LatentCache

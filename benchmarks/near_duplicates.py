@@ -23,8 +23,9 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
-from rdtf.data.duplicates import GRID, SIGNATURE_BYTES, WINDOWS, near_pairs, signature
+from rdtf.data.duplicates import near_pairs
 from rdtf.data.read import read_sticker
+from rdtf.data.signatures import GRID, SIGNATURE_BYTES, WINDOWS, signature
 from rdtf.data.sources import find_items
 from rdtf.data.world import draw_sticker
 from rdtf.data.write import save_sticker
@@ -164,12 +165,12 @@ def main() -> None:
     stickers = originals(options.stickers, options.count)
     count = len(stickers)
     signatures, extents = describe(stickers, options.size)
-    before = {tuple(pair) for pair in near_pairs([signatures], extents)[0].tolist()}
+    before = {tuple(pair) for pair in near_pairs([signatures], extents).rows.tolist()}
     table = Table("change", "found", "false pairs", title=f"{count} animations, {len(before)} pairs before")
     result: dict[str, tuple[int, int]] = {}
     for name, change in CHANGES.items():
         changed, their_extents = describe([change(sticker) for sticker in stickers], options.size)
-        pairs, _ = near_pairs([signatures, changed], np.concatenate([extents, their_extents]))
+        pairs = near_pairs([signatures, changed], np.concatenate([extents, their_extents])).rows
         alike = {(min(p), max(p)) for p in (pairs % count).tolist()}
         found = {(first, second) for first, second in pairs.tolist() if second == first + count}
         wrong = {(first, second) for first, second in alike if first != second} - before
@@ -182,7 +183,7 @@ def main() -> None:
         patched = many(signatures, rows)
         spread = np.random.default_rng(1).choice(extents, rows)
         began, clock = time.perf_counter(), time.process_time()
-        pairs = near_pairs([patched], spread)[0]
+        pairs = near_pairs([patched], spread).rows
         took = time.perf_counter() - began, time.process_time() - clock
         searches[rows] = *took, len(pairs)
         times.add_row(f"{rows:,}", f"{took[0]:.1f}", f"{took[1]:.1f}", f"{len(pairs):,}")

@@ -122,7 +122,7 @@ def prepare(
         ),
     ] = None,
     duplicates: Annotated[
-        str, typer.Option(help="keep, or drop: leave out all but the first near-duplicate.")
+        str, typer.Option(help="keep, or drop: leave out all but the first of near-duplicates that show the same.")
     ] = "keep",
     crop: Annotated[str, typer.Option(help="none, or content: crop each file to what is drawn in it.")] = "none",
     background: Annotated[str, typer.Option(help="keep, or transparent: clear backgrounds of one colour.")] = "keep",

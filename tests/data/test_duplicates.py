@@ -1,4 +1,4 @@
-"""Near-duplicates: copies are found whatever was done to them, and nothing is missed or taken for another."""
+"""Near-duplicates: copies are found whatever was done to them, how is told, and nothing is taken for another."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from rdtf.data import duplicates
-from rdtf.data.duplicates import SIGNATURE_BYTES, near_pairs, signature
+from rdtf.data.duplicates import near_pairs
 from rdtf.data.read import read_sticker
+from rdtf.data.signatures import SIGNATURE_BYTES, Likeness, compare, signature
 from rdtf.data.world import draw_sticker
 from rdtf.pixels import fit
 from rdtf.sticker import Sticker
@@ -27,7 +28,7 @@ def signed(stickers: list[Sticker]) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def pairs_of(stickers: list[Sticker]) -> list[tuple[int, int]]:
-    return [(int(a), int(b)) for a, b in near_pairs(*signed(stickers))[0]]
+    return [(int(a), int(b)) for a, b in near_pairs(*signed(stickers)).rows]
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +80,66 @@ def with_colour_under_nothing(sticker: Sticker) -> Sticker:
     ids=lambda change: change.__name__,
 )
 def test_copies_are_found(sticker: Sticker, change: Change) -> None:
-    assert pairs_of([sticker, change(sticker)]) == [(0, 1)]
+    found = near_pairs(*signed([sticker, change(sticker)]))
+    assert found.rows.tolist() == [[0, 1]] and found.how.tolist() == [Likeness.COPY]
 
 
 def backwards(sticker: Sticker) -> Sticker:
     return Sticker(sticker.frames[::-1], sticker.durations[::-1])
+
+
+def later(sticker: Sticker) -> Sticker:
+    by = -(len(sticker) * 5) // 12
+    return Sticker(np.roll(sticker.frames, by, 0), np.roll(sticker.durations, by))
+
+
+def mirrored(sticker: Sticker) -> Sticker:
+    return Sticker(sticker.frames[:, :, ::-1], sticker.durations)
+
+
+@pytest.fixture(scope="module")
+def pointing() -> Sticker:
+    """A bar that swings from the left to below, with a dot that goes round: like itself in one way only."""
+    turns = np.arange(24) / 24
+    y, x = np.mgrid[:64, :64]
+    frames = np.zeros((24, 64, 64, 4), np.uint8)
+    for frame, turn in zip(frames, turns, strict=True):
+        swing = np.pi * (0.55 + 0.4 * np.sin(2 * np.pi * turn))
+        along, across = (x - 32) * np.cos(swing) + (y - 32) * np.sin(swing), (y - 32) * np.cos(swing)
+        across -= (x - 32) * np.sin(swing)
+        frame[(np.abs(across) < 5) & (along > 0) & (along < 26)] = (230, 60, 60, 255)
+        place = 2 * np.pi * turn
+        frame[np.hypot(x - 32 - 20 * np.cos(place), y - 32 - 20 * np.sin(place)) < 8] = (40, 90, 220, 255)
+    return Sticker(frames, np.full(24, 40.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "how"),
+    [
+        (lambda sticker: sticker, Likeness.COPY),
+        (later, Likeness.BEGUN_LATER),
+        (backwards, Likeness.BACKWARDS),
+        (mirrored, Likeness.MIRRORED),
+        (lambda sticker: mirrored(backwards(sticker)), Likeness.MIRRORED_BACKWARDS),
+        (lambda sticker: later(mirrored(recompressed(sticker))), Likeness.MIRRORED),
+    ],
+)
+def test_how_they_come_of_each_other_is_told(pointing: Sticker, change: Change, how: Likeness) -> None:
+    found = near_pairs(*signed([change(pointing), recoloured(pointing), pointing]))
+    assert found.rows.tolist() == [[0, 2]]
+    assert Likeness(found.how[0]) == how
+    signatures = signed([change(pointing), pointing])[0][0]
+    there, back = (compare(signatures[[place]], signatures[[1 - place]]) for place in (0, 1))
+    assert there[1] == back[1] and there[2] == pytest.approx(back[2], abs=0.01)
+
+
+def test_of_what_is_no_near_duplicate_the_least_difference_is_told(pointing: Sticker) -> None:
+    faded = half_faded(mirrored(pointing))
+    first, second = signed([pointing, faded])[0][0]
+    alike, how, difference = compare(first[None], second[None])
+    assert not alike[0] and how[0] == Likeness.MIRRORED
+    straight = np.sqrt(np.square((first / 255.0).ravel() - second / 255.0).mean())
+    assert 0.045 < difference[0] < 0.95 * straight
 
 
 def half_faded(sticker: Sticker) -> Sticker:
@@ -115,7 +171,7 @@ def test_time_counts() -> None:
         frame[12:20, 3 * i : 3 * i + 8] = (30, 160, 240, 255)
     there = Sticker(frames, np.full(8, 100.0))
     held = Sticker(frames, np.array([1500.0] + 7 * [100.0]))  # the same frames, but it waits before it goes
-    assert pairs_of([there, backwards(there), Sticker(frames[:1], np.array([9.0])), held]) == []
+    assert pairs_of([there, Sticker(frames[:1], np.array([9.0])), held]) == []
 
 
 def test_size_counts_only_where_it_differs_much() -> None:
@@ -128,11 +184,19 @@ def test_size_counts_only_where_it_differs_much() -> None:
 
 
 def noisy_signatures(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Smooth random pictures of which every third is a noisy copy of an earlier one."""
+    """Smooth random pictures of which every third is a noisy copy of an earlier one, some of them changed."""
     rng = np.random.default_rng(seed)
     small = rng.integers(0, 256, (count, 4, 4, 4, 4)).repeat(4, 2).repeat(4, 3).reshape(count, SIGNATURE_BYTES)
     copies = np.arange(2, count, 3)
     small[copies] = small[rng.integers(0, 2, len(copies)) + copies - 2]
+    windows = small.reshape(count, 4, 16, 16, 4)
+    for place, changed in enumerate(copies):
+        if place % 4 == 1:
+            windows[changed] = windows[changed, :, :, ::-1]
+        elif place % 4 == 2:
+            windows[changed] = np.roll(windows[changed], 1 + place % 3, 0)
+        elif place % 4 == 3:
+            windows[changed] = windows[changed, ::-1]
     strength = rng.uniform(0, 0.1, (count, 1)) * 255
     noisy = small + rng.uniform(-1, 1, small.shape) * strength
     return noisy.clip(0, 255).astype(np.uint8), rng.uniform(0.4, 1, count)
@@ -141,21 +205,26 @@ def noisy_signatures(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 def test_the_search_finds_what_comparing_all_with_all_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     signatures, extents = noisy_signatures(0, 120)
     first, second = np.triu_indices(120, 1)
-    difference = np.sqrt((((signatures[first] / 255.0) - signatures[second] / 255.0) ** 2).reshape(-1, 4, 256, 4))
-    whole, cells = np.sqrt((difference**2).mean((1, 2, 3))), np.sqrt((difference**2).mean((1, 3)).max(1))
     scale = np.exp(np.abs(np.log(extents[first] / extents[second])))
-    wanted = np.flatnonzero((whole <= 0.045) & (cells <= 0.16) & (scale <= 1.5))
+    windows = (signatures / 255.0).reshape(-1, 4, 16, 16, 4)
+    wholes, near = [], []
+    for other in (windows, *(np.roll(windows, by, 1) for by in (1, 2, 3)), windows[:, ::-1], windows[:, :, :, ::-1]):
+        squares = (windows[first] - other[second]) ** 2
+        wholes.append(np.sqrt(squares.mean((1, 2, 3, 4))))
+        near.append((wholes[-1] <= 0.045) & (np.sqrt(squares.mean((1, 4)).max((1, 2))) <= 0.16) & (scale <= 1.5))
+    wanted = np.flatnonzero(np.any(near, axis=0))
+    whole = np.select(near, wholes)
     monkeypatch.setattr(duplicates, "_CHUNK", 32)  # several of them
-    pairs, differences = near_pairs([signatures[:41], signatures[41:41], signatures[41:]], extents)
+    pairs, how, differences = near_pairs([signatures[:41], signatures[41:41], signatures[41:]], extents)
     np.testing.assert_array_equal(pairs, np.stack([first, second], axis=1)[wanted])
     np.testing.assert_allclose(differences, whole[wanted], atol=1e-6)
-    assert 8 < len(pairs) < 40
+    assert 8 < len(pairs) < 40 and {Likeness.COPY, Likeness.BEGUN_LATER, Likeness.MIRRORED} <= set(how.tolist())
 
 
 def test_crowds_of_copies_stay_connected() -> None:
     signatures = np.full((400, SIGNATURE_BYTES), 90, np.uint8)
     signatures[:, :20] = np.random.default_rng(0).integers(88, 93, (400, 20))
-    pairs, _ = near_pairs([signatures], np.ones(400))
+    pairs = near_pairs([signatures], np.ones(400)).rows
     assert len(pairs) <= 400 * duplicates.NEIGHBOURS
     reached, before = {0}, 0
     while len(reached) > before:

@@ -137,8 +137,9 @@ def test_everything_is_in_the_lists_beside_the_page(data: Path, page: Path) -> N
     rejected = rows_of(page.parent / "rejected.csv")
     assert rejected[1:] == [[r.file, r.reason] for r in dataset.manifest.rejected] and len(rejected) == 3
     head, *members = rows_of(page.parent / "near_duplicates.csv")
-    assert head == ["group", "file", "split", "difference"]
-    assert [row[:3] for row in members] == [["0", "set/twin 40.webp", "train"], ["0", "set/twin 80.webp", "test"]]
+    assert head == ["group", "file", "split", "how", "difference"]
+    twins = [["0", "set/twin 40.webp", "train", "copy"], ["0", "set/twin 80.webp", "test", "copy"]]
+    assert [row[:4] for row in members] == twins
 
 
 def test_the_page_tells_it(page: Path) -> None:
@@ -188,7 +189,7 @@ def test_what_was_left_out_is_shown_beside_what_stays(stickers: Path, tmp_path: 
     page = inspect_dataset(tmp_path / "data", tmp_path / "look")
     assert "1 near-duplicates were left out" in Tags(page).text
     row = rows_of(page.parent / "near_duplicates.csv")[1]
-    assert row[:3] == ["near set/twin 40.webp", "set/twin 80.webp", "left out"] and float(row[3]) < 0.045
+    assert row[:4] == ["near set/twin 40.webp", "set/twin 80.webp", "left out", "copy"] and float(row[4]) < 0.045
 
 
 def test_the_page_stays_small_and_says_what_it_does_not_name(

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rdtf.data.captions import SPLITS
-from rdtf.data.duplicates import SIGNATURE_BYTES
+from rdtf.data.signatures import SIGNATURE_BYTES
 from rdtf.sticker import Sticker
 
 _FAMILY = "rdtf-stickers/"
@@ -62,7 +62,7 @@ SCHEMA = pa.schema(
 )
 """Columns of the Arrow files, one row a sticker. ``attributes`` is JSON, ``frames`` is from :func:`pack_frames`,
 ``content`` is the SHA-256 of the frames, ``signature`` and ``extent`` are from
-:func:`~rdtf.data.duplicates.signature`, ``asked_split`` is what the metadata asks for."""
+:func:`~rdtf.data.signatures.signature`, ``asked_split`` is what the metadata asks for."""
 
 INDEX_SCHEMA = pa.schema([pa.field("split", pa.int8(), nullable=False), pa.field("group", pa.int32(), nullable=False)])
 """Columns of the index, one row for each row of the Arrow files: see :class:`rdtf.data.index.Index`."""

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from rdtf.data.cures import SOLID, content_box, drawn_box, flat_background, spans
-from rdtf.data.duplicates import signature
 from rdtf.data.findings import CAPTION_FINDINGS
 from rdtf.data.keyframes import coverage, frame_steps, loops, motion, seam
 from rdtf.data.lettering import is_lettering
+from rdtf.data.signatures import signature
 from rdtf.pixels import premultiply
 
 STILL_DIFFERENCE = 2

@@ -20,8 +20,9 @@ from scipy.sparse.csgraph import connected_components
 
 from rdtf.data.captions import SPLITS
 from rdtf.data.dataset import INDEX_SCHEMA, LEFT_OUT
-from rdtf.data.duplicates import SIGNATURE_BYTES, near_pairs
+from rdtf.data.duplicates import NearPairs, near_pairs
 from rdtf.data.settings import PrepareSettings
+from rdtf.data.signatures import SIGNATURE_BYTES, Likeness
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ def make_index(
 
     Args:
         folder: of the dataset. files: its Arrow files, in order.
-        settings: ``duplicates`` = ``drop`` leaves out all but the first of near-duplicates; with ``split_by`` =
-            ``caption`` stickers of equal captions share a split too. Of near-duplicates one is drawn for, the same
-            one in whatever order they come.
+        settings: ``duplicates`` = ``drop`` leaves out all but the first of near-duplicates that show the same (what
+            is mirrored or played backwards stays); with ``split_by`` = ``caption`` stickers of equal captions share a
+            split too. Of near-duplicates one is drawn for, the same one in whatever order they come.
     """
     by_caption = settings.split_by == "caption"
     parts, keys, draws, captions = [], [], [], []
@@ -79,12 +80,12 @@ def make_index(
         draws.append(np.array([draw(settings.seed, key) for key in drawn_from]))
         splits = batch.column("asked_split").to_pylist()
         asked.append(np.array([-1 if split is None else SPLITS.index(split) for split in splits], np.int8))
-    pairs, _ = near_pairs(parts, np.concatenate(extents))
+    pairs = near_pairs(parts, np.concatenate(extents))
     count = sum(files.values())
     copies = _copies(pairs) if settings.duplicates == "drop" else {}
     left_out = np.zeros(count, bool)
     left_out[list(copies)] = True
-    links = pairs[~left_out[pairs].any(1)]
+    links = pairs.rows[~left_out[pairs.rows].any(1)]
     groups = _numbered(_connected(links, count))
     if by_caption:
         _, first, inverse = np.unique(np.concatenate(captions), return_index=True, return_inverse=True)
@@ -175,11 +176,12 @@ def assign_splits(
     return splits
 
 
-def _copies(pairs: np.ndarray) -> dict[int, int]:
-    """Rows to leave out, with the earlier row each is near to: of no pair both rows stay."""
+def _copies(pairs: NearPairs) -> dict[int, int]:
+    """Rows to leave out, with the earlier row each is near to: of no pair that shows the same both rows stay."""
+    rows = pairs.rows[np.isin(pairs.how, [likeness for likeness in Likeness if likeness.shows_the_same])]
     copies: dict[int, int] = {}
     # By the later row, so that it is settled which of the earlier ones stay.
-    for first, second in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))].tolist():
+    for first, second in rows[np.lexsort((rows[:, 0], rows[:, 1]))].tolist():
         if first not in copies and second not in copies:
             copies[second] = first
     return copies

@@ -20,14 +20,15 @@ from rdtf.data.dataset import StickerDataset
 from rdtf.data.doctor import JUMP
 from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS, Finding
 from rdtf.data.keyframes import LOOP_SEAM
+from rdtf.data.signatures import Likeness
 from rdtf.data.survey import (
     Bar,
     Group,
     Survey,
-    difference_of,
     flagged,
     histogram,
     left_out_pairs,
+    likeness_of,
     near_groups,
     refusals,
     shared_captions,
@@ -223,10 +224,10 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
     album = _Album(dataset, survey, numpy_rng(seed, 0, "examples"))
     groups = near_groups(dataset, survey)
     others, pairs = left_out_pairs(dataset, survey)
-    apart = difference_of(dataset, others, pairs)
+    likeness = likeness_of(dataset, others, pairs)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    _write_lists(out, dataset, survey, groups, list(zip(pairs.tolist(), apart.tolist(), strict=True)), others)
+    _write_lists(out, dataset, survey, groups, pairs, likeness, others)
 
     manifest, total = dataset.manifest, len(survey)
     noted = len(np.unique(np.concatenate([np.zeros(0, np.int64), *survey.findings.values()])))
@@ -250,7 +251,7 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
         groups=_shown_groups(groups, album),
         group_count=len(groups),
         grouped=int((survey.groups >= 0).sum()),
-        left_out=_shown_pairs(pairs, apart, others, album),
+        left_out=_shown_pairs(pairs, likeness, others, album),
         left_out_count=len(others),
         rejected=_shown_refusals(dataset),
         rejected_count=len(manifest.rejected),
@@ -409,20 +410,27 @@ def _shown_group(group: Group, album: _Album) -> list[Picture]:
     rows = group.rows[places].tolist()
     album.shown.update(rows)
     more = len(group.rows) - len(rows)
-    notes = [f"{100 * group.differences[place]:.1f} % apart, {group.splits[place]}" for place in places]
+    notes = [f"{_apart(group.how, group.differences, place)}, {group.splits[place]}" for place in places]
     notes[0] = f"the first, {group.splits[0]}"
     if more:
         notes[-1] += f"; {more:,} more"
     return [album.picture(row, note) for row, note in zip(rows, notes, strict=True)]
 
 
-def _shown_pairs(pairs: np.ndarray, apart: np.ndarray, others: StickerDataset, album: _Album) -> list[list[Picture]]:
+def _apart(how: np.ndarray, differences: np.ndarray, place: int) -> str:
+    return f"{Likeness(how[place])}, {100 * differences[place]:.1f} % apart"
+
+
+def _shown_pairs(
+    pairs: np.ndarray, likeness: tuple[np.ndarray, np.ndarray], others: StickerDataset, album: _Album
+) -> list[list[Picture]]:
     """What was left out beside what stays for it, the least alike first."""
+    how, apart = likeness
     shown = []
     names = others.column("source")
     for place in np.argsort(-apart, kind="stable")[:GROUPS].tolist():
         kept, gone = pairs[place].tolist()
-        note = f"left out, {100 * apart[place]:.1f} % apart"
+        note = f"left out, {_apart(how, apart, place)}"
         shown.append([album.picture(kept, "stays"), Picture(_moving(others, gone), _cut(names[gone]), note=note)])
     return shown
 
@@ -459,22 +467,26 @@ def _write_lists(
     dataset: StickerDataset,
     survey: Survey,
     groups: Sequence[Group],
-    left_out: Sequence[tuple[list[int], float]],
+    pairs: np.ndarray,
+    likeness: tuple[np.ndarray, np.ndarray],
     others: StickerDataset,
 ) -> None:
     """Everything, in tables that programs read."""
     names, splits = survey.sources, survey.splits.tolist()
     _write_csv(out / FINDINGS, ("finding", "file", "split"), ((c, names[r], splits[r]) for c, r in flagged(survey)))
     members = (
-        (number, names[row], splits[row], f"{difference:.4f}")
+        (number, names[row], splits[row], Likeness(how), f"{difference:.4f}")
         for number, group in enumerate(groups)
-        for row, difference in zip(group.rows.tolist(), group.differences.tolist(), strict=True)
+        for row, how, difference in zip(
+            group.rows.tolist(), group.how.tolist(), group.differences.tolist(), strict=True
+        )
     )
     gone = others.column("source")
     copies = (
-        (f"near {names[kept]}", gone[row], "left out", f"{difference:.4f}") for (kept, row), difference in left_out
+        (f"near {names[kept]}", gone[row], "left out", Likeness(how), f"{difference:.4f}")
+        for (kept, row), how, difference in zip(pairs.tolist(), *(part.tolist() for part in likeness), strict=True)
     )
-    _write_csv(out / DUPLICATES, ("group", "file", "split", "difference"), (*members, *copies))
+    _write_csv(out / DUPLICATES, ("group", "file", "split", "how", "difference"), (*members, *copies))
     rejected = ((one.file, one.reason) for one in dataset.manifest.rejected)
     _write_csv(out / REJECTED, ("file", "reason"), rejected)
 

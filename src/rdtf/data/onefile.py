@@ -228,7 +228,7 @@ def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:
     libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "pyarrow")}
     reading = [f"rdtf.data.{name}" for name in ("read", "pieces", "tables", "trees", "sources", "cures")]
     describing = [
-        f"rdtf.data.{name}" for name in ("onefile", "keyframes", "duplicates", "cures", "doctor", "lettering")
+        f"rdtf.data.{name}" for name in ("onefile", "keyframes", "signatures", "cures", "doctor", "lettering")
     ]
     computing = ["numpy"]
     if features != "builtin":

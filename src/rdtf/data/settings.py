@@ -25,7 +25,8 @@ class PrepareSettings(BaseModel):
         licenses: of stickers whose metadata names no licence: by the label of their source (its folder's name), and by
             ``""`` of all others.
         captions: metadata fields or columns that are captions; the usual names if empty.
-        duplicates: ``drop`` leaves out all but the first of near-duplicates; ``keep`` only reports them.
+        duplicates: ``drop`` leaves out all but the first of near-duplicates that show the same; ``keep`` only reports
+            them.
         crop: ``content`` crops files to what is drawn in them.
         background: ``transparent`` clears opaque backgrounds of one colour.
         cluster_seed: of the clusterings.

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rdtf.data.dataset import LEFT_OUT_ROWS, Rejection, StickerDataset
-from rdtf.data.duplicates import SIGNATURE_BYTES, differences
 from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS
+from rdtf.data.signatures import SIGNATURE_BYTES, compare
 
 BARS = 32
 TAIL = 0.995
@@ -196,11 +196,13 @@ class Group:
 
     Attributes:
         rows: their positions, rising.
+        how: of each, the :class:`~rdtf.data.signatures.Likeness` to the first.
         differences: root mean square difference of each to the first, in 0..1.
         splits: of each.
     """
 
     rows: np.ndarray
+    how: np.ndarray
     differences: np.ndarray
     splits: np.ndarray
 
@@ -218,19 +220,25 @@ def near_groups(dataset: StickerDataset, survey: Survey) -> list[Group]:
     order = rows[np.argsort(survey.groups[rows], kind="stable")]
     starts = np.flatnonzero(np.diff(survey.groups[order], prepend=-1))
     firsts = order[np.repeat(starts, np.diff(np.append(starts, len(order))))]
-    apart = difference_of(dataset, dataset, np.stack([firsts, order], axis=1))
-    parts = (np.split(values, starts[1:]) for values in (order, apart, survey.splits[order]))
+    how, apart = likeness_of(dataset, dataset, np.stack([firsts, order], axis=1))
+    parts = (np.split(values, starts[1:]) for values in (order, how, apart, survey.splits[order]))
     return [Group(*group) for group in zip(*parts, strict=True)]
 
 
-def difference_of(first: StickerDataset, second: StickerDataset, pairs: np.ndarray) -> np.ndarray:
-    """``(m,)`` differences between stickers of two datasets, by pairs ``(m, 2)`` of their positions."""
-    out = [np.zeros(0, np.float32)]
+def likeness_of(first: StickerDataset, second: StickerDataset, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How stickers of two datasets come of each other, ``(m,)`` int8, and their differences, ``(m,)`` in 0..1.
+
+    Args:
+        pairs: ``(m, 2)`` of their positions.
+    """
+    how, apart = [np.zeros(0, np.int8)], [np.zeros(0, np.float32)]
     for start in range(0, len(pairs), _CHUNK):
         some = pairs[start : start + _CHUNK]
         sides = (_signatures(dataset, some[:, side]) for side, dataset in enumerate((first, second)))
-        out.append(differences(*sides)[0])
-    return np.concatenate(out)
+        _, ways, differences = compare(*sides)
+        how.append(ways)
+        apart.append(differences)
+    return np.concatenate(how), np.concatenate(apart)
 
 
 def _signatures(dataset: StickerDataset, rows: np.ndarray) -> np.ndarray:
