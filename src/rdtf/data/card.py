@@ -13,6 +13,8 @@ from rdtf.data.dataset import Manifest, Rejection
 
 SHOWN = 20
 """Rows of a table at most; what is beyond is counted."""
+SOME = 0.01
+"""Smaller shares of a language that is only likely are taken for mistakes."""
 
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
 _LICENCES = (
@@ -38,7 +40,8 @@ class Contents:
     Attributes:
         counts: stickers by the Hub's name of their split.
         licences: stickers by licence; ``""`` where none is known.
-        languages: captions by language, as far as they are known.
+        languages: captions by language, as far as metadata say it.
+        likely_languages: shares of first captions (:func:`~rdtf.data.languages.language_shares`).
         frames: stickers by number of frames.
         captions: all captions.
     """
@@ -46,6 +49,7 @@ class Contents:
     counts: Counter[str] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
+    likely_languages: dict[str, float] = field(default_factory=dict)
     frames: Counter[int] = field(default_factory=Counter)
     captions: int = 0
 
@@ -77,7 +81,7 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
     front = DatasetCardData(
         pretty_name=title,
         license=licences[0] if len(licences) == 1 else licences,
-        language=sorted({language.partition("-")[0] for language in contents.languages}) or None,
+        language=_languages(contents) or None,
         size_categories=size_category(total),
         task_categories=["text-to-video", "image-to-video", "text-to-image"] if moving else ["text-to-image"],
         tags=["stickers", "animated", "rgba", "imagefolder"],
@@ -86,6 +90,8 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
     settings = {name: value for name, value in manifest.settings.items() if name != "licenses" and value != []}
     size = manifest.settings["size"]
     longest = max(contents.frames, default=1)
+    likely = {name: share for name, share in contents.likely_languages.items() if share > SOME}
+    told = ", ".join(f"{name or 'not told'} {share:.0%}" for name, share in likely.items())
     lines = [
         f"# {_text(title)}",
         "",
@@ -126,7 +132,8 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
         "## Captions",
         "",
         f"{contents.captions:,} captions"
-        + (f"; languages as far as they are known: {_counted(contents.languages)}." if contents.languages else "."),
+        + (f"; languages as far as metadata say them: {_counted(contents.languages)}" if contents.languages else "")
+        + (f"; of the first ones, as far as a few words tell: {told}." if told else "."),
         "",
         "## What was left out",
         "",
@@ -139,6 +146,11 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
         "",
     ]
     return f"---\n{front.to_yaml(line_break=chr(10))}\n---\n\n" + "\n".join(lines)
+
+
+def _languages(contents: Contents) -> list[str]:
+    likely = {name for name, share in contents.likely_languages.items() if name and share > SOME}
+    return sorted(likely | {language.partition("-")[0] for language in contents.languages})
 
 
 def _left_out(rejected: Sequence[Rejection]) -> list[str]:

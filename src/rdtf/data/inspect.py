@@ -338,9 +338,13 @@ def _charts(dataset: StickerDataset, survey: Survey) -> Iterator[Chart]:
 def _lists(dataset: StickerDataset, survey: Survey) -> list[dict[str, Any]]:
     """Bars that lie: what is counted by name."""
     manifest = dataset.manifest
+    spoken = int((survey.words > 0).sum())
+    languages = [(name or "not told", round(share * spoken)) for name, share in survey.languages.items()]
+    languages = [(name, count) for name, count in languages if count][:SOURCES]
     parts = [
         ("Most frequent words", survey.vocabulary[:WORDS], len(survey.vocabulary), "first captions with it"),
         ("Scripts of captions", list(survey.scripts.items()), len(survey.scripts), "stickers with a caption in it"),
+        ("Languages of first captions", languages, len(languages), "stickers, as far as a few words tell"),
         ("Sources", _most(manifest.sources), len(manifest.sources), "stickers"),
         ("Licences", _most(manifest.licenses), len(manifest.licenses), "stickers whose metadata names one"),
     ]

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from rdtf.data.dataset import LEFT_OUT_ROWS, Rejection, StickerDataset
 from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS
+from rdtf.data.languages import language_shares
 from rdtf.data.signatures import SIGNATURE_BYTES, compare
 
 BARS = 32
@@ -41,6 +42,7 @@ class Survey:
         words: words of the first caption.
         vocabulary: in how many first captions each word is, the most frequent first.
         scripts: stickers with a caption in it, by the script's name.
+        languages: shares of first captions, as far as they tell (:func:`~rdtf.data.languages.language_shares`).
         sources: file names.
         groups: numbers of near-duplicate groups, -1 without.
         findings: rising positions of the stickers of each finding that occurs, by its code.
@@ -61,6 +63,7 @@ class Survey:
     words: np.ndarray
     vocabulary: list[tuple[str, int]]
     scripts: dict[str, int]
+    languages: dict[str, float]
     sources: list[str]
     groups: np.ndarray
     findings: dict[str, np.ndarray]
@@ -101,6 +104,7 @@ def survey_dataset(dataset: StickerDataset) -> Survey:
         words=np.array([len(words) for words in spoken]),
         vocabulary=sorted(vocabulary.items(), key=lambda item: (-item[1], item[0])),
         scripts=dict(sorted(((name, len(rows)) for name, rows in scripts.items()), key=lambda item: (-item[1], item))),
+        languages=language_shares(captions),
         sources=dataset.column("source"),
         groups=np.array(dataset.column("group"), np.int64),
         findings={code: found[code] for code in (*FRAME_FINDINGS, *CAPTION_FINDINGS) if code in found},
