@@ -4,7 +4,8 @@ Equal widths (320/640/1024/1280), equal inputs (one clip of 8 frames, 4 x 32 x 3
 1024). Each network and precision has a process of its own; FLOPs are counted by torch, peaks are the process's resident
 memory, or what it has taken on the GPU, where there is one. What that or the processor can do is measured first: a
 matrix product and a 3x3 convolution of sizes that these networks have. Prints a table and ends in one JSON line. Needs
-about 16 GB; ``--widths 64,128 --cells 16`` for a look, ``--clips 8`` for more work at a time.
+about 16 GB; ``--widths 64,128 --cells 16`` for a look, ``--clips 8`` for more work at a time, ``--compile`` for each
+network through torch.compile too, which takes minutes for each on a processor.
 """
 
 from __future__ import annotations
@@ -105,8 +106,10 @@ NETWORKS = {
 }
 
 
-def measure(name: str, precision: str, widths: tuple[int, ...], cells: int, clips: int, repeats: int) -> dict[str, Any]:
-    """One network in this process: the best of ``repeats`` after one call to warm up."""
+def measure(
+    name: str, precision: str, compiled: bool, widths: tuple[int, ...], cells: int, clips: int, repeats: int
+) -> dict[str, Any]:
+    """One network in this process: the best of ``repeats`` after one call to warm up, or to compile."""
     keep_freed_memory()
     torch.set_default_device(best_device())
     network, call = NETWORKS[name](widths, cells, clips, PRECISIONS[precision])
@@ -117,13 +120,21 @@ def measure(name: str, precision: str, widths: tuple[int, ...], cells: int, clip
 
     with torch.no_grad(), flop_counter() as counter:
         call()
+    began = time.perf_counter()
+    if compiled:
+        network.compile(dynamic=False)
     with torch.no_grad():
+        call()
+        first = time.perf_counter() - began
         forward = _best(call, repeats)
     peak_forward = _peak_gb()
+    began = time.perf_counter()
     both()
+    first += time.perf_counter() - began
     return {
-        "network": name,
+        "network": f"{name}, compiled" if compiled else name,
         "precision": precision,
+        "first_calls_s": first,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "tflop": counter.get_total_flops() / 1e12,
         "forward_s": forward,
@@ -177,25 +188,31 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1, help="clips at a time")
     parser.add_argument("--repeats", type=int, default=2, help="timed calls, of which the best counts")
     parser.add_argument("--precisions", default="fp32,bf16")
+    parser.add_argument("--networks", nargs="+", choices=[*NETWORKS], default=[*NETWORKS])
+    parser.add_argument("--compile", action="store_true", help="rows with torch.compile too")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a single network, in a process of its own
     options = parser.parse_args()
     widths = tuple(int(width) for width in options.widths.split(","))
     if options.one:
-        print(
-            json.dumps(measure(options.one, options.precisions, widths, options.cells, options.clips, options.repeats))
-        )
+        sizes = widths, options.cells, options.clips, options.repeats
+        print(json.dumps(measure(options.one, options.precisions, options.compile, *sizes)))
         return
 
     rates = processor_rates()
-    jobs = [(name, precision) for precision in options.precisions.split(",") for name in NETWORKS]
+    jobs = [
+        (name, precision, compiled)
+        for precision in options.precisions.split(",")
+        for name in options.networks
+        for compiled in ((False, True) if options.compile else (False,))
+    ]
     results = []
     with bars() as progress:
         task = progress.add_task("Networks", total=len(jobs), note="")
-        for name, precision in jobs:
-            progress.update(task, note=f"{name}, {precision}")
+        for name, precision, compiled in jobs:
+            progress.update(task, note=f"{name}, {precision}{', compiled' if compiled else ''}")
             command = [sys.executable, __file__, "--one", name, "--precisions", precision, "--widths", options.widths]
             command += ["--cells", str(options.cells), "--clips", str(options.clips)]
-            command += ["--repeats", str(options.repeats)]
+            command += ["--repeats", str(options.repeats), *(["--compile"] if compiled else [])]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"{name} in {precision} failed ({done.returncode}):\n{done.stderr[-2000:]}")
@@ -216,6 +233,7 @@ def main() -> None:
         "with backward",
         "GFLOP/s",
         "peak",
+        "first calls",
     ):
         table.add_column(column, justify="left" if column in ("network", "precision") else "right")
     for r in results:
@@ -230,6 +248,7 @@ def main() -> None:
             f"{r['both_s']:.3f} s",
             f"{3e3 * r['tflop'] / r['both_s']:.0f}",
             f"{r['both_peak_gb']:.1f} GB",
+            f"{r['first_calls_s']:.0f} s",
         )
     console.print(table)
     for precision, rate in rates.items():

@@ -2,9 +2,7 @@
 
 Stickers of the built-in world, the settings of ``rdtf train`` (default size ``tiny``, 64 px, codec f4). Side by side:
 fp32 and bf16; latents and text from the cache, and computed anew in every step; on a GPU, passes that are recorded and
-those that are asked for one kernel after the other. With ``--compile``, whole clips without captions, all of one shape,
-eager and through torch.compile, which takes minutes for each shape and fails in inductor when it is to make kernels for
-all of them. Prints a table and ends in one JSON line.
+those that are asked for one kernel after the other. Prints a table and ends in one JSON line.
 """
 
 from __future__ import annotations
@@ -60,13 +58,11 @@ class OnlineLatents:
 
 def measure(data: Path, steps: int, **options: Any) -> dict[str, float]:
     """Medians in seconds of a step and of its parts; ``model`` is what is left: noise, forward and backward pass."""
-    online, compiled = options.pop("online", False), options.pop("compiled", False)
+    online = options.pop("online", False)
     with tempfile.TemporaryDirectory() as run:
         learner = Learner(data, Path(run), recipe_settings("fast", **options))
         if online:
             learner.source.latents = OnlineLatents(learner.source.latents, StickerDataset(data, "train"), learner.codec)
-        if compiled:
-            learner.net.dfgn.compile(dynamic=False)
         spent: dict[str, list[float]] = defaultdict(list)
         learner.source.batches = _timed(learner.source.batches, spent["data"])
         for optimizer in learner.optimizers:
@@ -110,7 +106,6 @@ def main() -> None:
     parser.add_argument("--stickers", type=int, default=200)
     parser.add_argument("--steps", type=int, default=15, help="timed steps a row")
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--compile", action="store_true", help="a row with torch.compile too")
     options = parser.parse_args()
     variants: dict[str, dict[str, Any]] = {
         "fp32": {"precision": "fp32"},
@@ -119,16 +114,6 @@ def main() -> None:
     }
     if best_device().type == "cuda":
         variants["bf16, one kernel after the other"] = {"precision": "bf16", "cuda_graphs": False}
-    if options.compile:
-        whole = {
-            "precision": "bf16",
-            "cuda_graphs": False,
-            "short_clips": False,
-            "still_share": 0.0,
-            "cluster_share": 0.0,
-            "text_drop": 1.0,
-        }
-        variants |= {"bf16, whole clips": whole, "bf16, whole clips, compiled": {**whole, "compiled": True}}
 
     results = {}
     with tempfile.TemporaryDirectory() as folder, bars() as progress:
