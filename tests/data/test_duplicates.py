@@ -140,6 +140,9 @@ def test_of_what_is_no_near_duplicate_the_least_difference_is_told(pointing: Sti
     assert not alike[0] and how[0] == Likeness.MIRRORED
     straight = np.sqrt(np.square((first / 255.0).ravel() - second / 255.0).mean())
     assert 0.045 < difference[0] < 0.95 * straight
+    stills = signed([Sticker(picture.frames[:1], np.ones(1)) for picture in (pointing, half_faded(pointing))])[0][0]
+    alike, how, _ = compare(stills[:1], stills[1:])
+    assert not alike[0] and how[0] == Likeness.COPY  # a still cannot begin later
 
 
 def half_faded(sticker: Sticker) -> Sticker:

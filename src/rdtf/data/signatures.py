@@ -159,7 +159,7 @@ def compare(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
         # Unless they are alike by an earlier one already.
         left = np.flatnonzero(~alike[rest])
         least, starts = moved.least(likeness)
-        better = left[least[left] < whole[rest[left]]]
+        better = left[least[left] < whole[rest[left]] - _ROUNDING]
         how[rest[better]], whole[rest[better]] = likeness, least[better]
         near = left[least[left] <= MAX_DIFFERENCE + _ROUNDING]
         if len(near):
