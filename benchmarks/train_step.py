@@ -1,8 +1,8 @@
 """Where the time of a training step goes: ``python benchmarks/train_step.py``.
 
 Stickers of the built-in world, the settings of ``rdtf train`` (default size ``tiny``, 64 px, codec f4). Side by side:
-fp32 and bf16; latents and text from the cache, and computed anew in every step; on a GPU, passes that are recorded and
-those that are asked for one kernel after the other. Prints a table and ends in one JSON line.
+fp32 and bf16; Muon and AdamW alone; latents and text from the cache, and computed anew in every step; on a GPU, passes
+that are recorded and those that are asked for one kernel after the other. Prints a table and ends in one JSON line.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ def main() -> None:
     variants: dict[str, dict[str, Any]] = {
         "fp32": {"precision": "fp32"},
         "bf16": {"precision": "bf16"},
+        "fp32, AdamW alone": {"precision": "fp32", "muon": False},
         "bf16, nothing cached": {"precision": "bf16", "online": True},
     }
     if best_device().type == "cuda":
