@@ -54,6 +54,19 @@ def test_muon_in_bf16_takes_nearly_the_same_step():
     assert 0 < (steps[0] - steps[1]).norm() < 0.03 * steps[0].norm()
 
 
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_muon_takes_as_many_iterations_as_it_is_told(iterations: int):
+    linear, gradient = nn.Linear(24, 16), torch.randn(16, 24)
+    before = linear.weight.detach().clone()
+    linear.weight.grad = gradient.clone()
+    optimizer = make_optimizers(
+        linear.named_parameters(), muon=True, lr=1e-3, muon_lr=1.0, weight_decay=0.0, muon_iterations=iterations
+    )[0]
+    optimizer.step()
+    assert torch.allclose(before - linear.weight, orthogonalise(gradient[None], iterations)[0], atol=1e-5)
+    assert not torch.allclose(before - linear.weight, orthogonalise(gradient[None])[0], atol=0.05)
+
+
 @pytest.mark.parametrize("shape", [(6, 5), (5, 6), (8, 4, 3, 3), (40, 2, 3, 3)])
 def test_muon_solves_a_quadratic(shape: tuple[int, ...]):
     target, parameter = torch.randn(shape), nn.Parameter(torch.zeros(shape))

@@ -273,6 +273,8 @@ _RECIPES = {
     "logit-mean-0": Variant("logit-normal mean 0", {"objective": {"logit_mean": 0.0}}),
     "uniform-t": Variant("uniform noise levels", {"objective": {"uniform_share": 1.0}}),
     "adamw": Variant("AdamW alone", {"muon": False}),
+    "muon-3": Variant("three iterations of Muon", {"muon_iterations": 3}),
+    "muon-4": Variant("four iterations of Muon", {"muon_iterations": 4}),
     "batch-8": Variant("batch 8", {"batch_size": 8}),
     "batch-32": Variant("batch 32", {"batch_size": 32}),
     "lr-half": Variant("half the learning rates", {"lr": 1e-3, "muon_lr": 0.01}),

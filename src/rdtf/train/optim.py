@@ -52,6 +52,7 @@ class Muon(torch.optim.Optimizer):
         lr: step size, relative to orthogonal updates; 0.02 is the usual start.
         momentum: Nesterov momentum.
         weight_decay: decoupled.
+        iterations: of Newton and Schulz.
         precision: that the iteration is computed in; bf16 does no harm, for it need not converge.
     """
 
@@ -61,10 +62,11 @@ class Muon(torch.optim.Optimizer):
         lr: float = 0.02,
         momentum: float = 0.95,
         weight_decay: float = 0.01,
+        iterations: int = 5,
         precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.precision = precision
+        self.iterations, self.precision = iterations, precision
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -91,7 +93,8 @@ class Muon(torch.optim.Optimizer):
                 matrix = nesterov.flatten(1)
                 same_shape[matrix.shape].append((parameter, matrix))
             for (rows, columns), members in same_shape.items():
-                updates = orthogonalise(torch.stack([matrix for _, matrix in members]).to(self.precision))
+                stacked = torch.stack([matrix for _, matrix in members]).to(self.precision)
+                updates = orthogonalise(stacked, self.iterations)
                 step_size = group["lr"] * math.sqrt(max(1.0, rows / columns))
                 moved = [
                     update.reshape(parameter.shape) for (parameter, _), update in zip(members, updates, strict=True)
@@ -106,6 +109,7 @@ def make_optimizers(
     lr: float,
     muon_lr: float,
     weight_decay: float,
+    muon_iterations: int = 5,
     bf16: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """AdamW, preceded by Muon for hidden matrices if wanted.
@@ -124,7 +128,9 @@ def make_optimizers(
     optimizers: list[torch.optim.Optimizer] = []
     if hidden:
         precision = torch.bfloat16 if bf16 else torch.float32
-        optimizers.append(Muon(hidden, lr=muon_lr, weight_decay=weight_decay, precision=precision))
+        optimizers.append(
+            Muon(hidden, lr=muon_lr, weight_decay=weight_decay, iterations=muon_iterations, precision=precision)
+        )
     betas = (0.9, 0.99) if muon else (0.9, 0.999)
     optimizers.append(torch.optim.AdamW(rest, lr=lr, betas=betas, weight_decay=weight_decay, fused=True))
     for optimizer in optimizers:

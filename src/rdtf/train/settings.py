@@ -57,6 +57,7 @@ class TrainSettings(BaseModel):
         residual_to_known: let the network predict the difference to the cross-fade of the given frames.
         loss_on_known: count given frames in the loss too, as the paper does.
         muon: Muon for hidden matrices (``muon_lr``), AdamW (``lr``) for the rest; otherwise AdamW alone.
+        muon_iterations: how near to orthogonal Muon makes its steps; each costs as much.
         decay: cosine decay in the second half.
         ema_on_disk: keep the averaged weights in a file of the run instead of in memory, where they take as much as the
             weights; for a processor only, for steps that are long beside reading and writing them.
@@ -107,6 +108,7 @@ class TrainSettings(BaseModel):
     muon: bool = True
     lr: float = Field(2e-3, gt=0)
     muon_lr: float = Field(0.02, gt=0)
+    muon_iterations: int = Field(5, ge=1, le=10)
     weight_decay: float = Field(0.01, ge=0)
     warm_up: int = Field(30, ge=0)
     decay: bool = True

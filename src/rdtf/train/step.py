@@ -116,6 +116,7 @@ class Learner:
             muon=settings.muon,
             lr=settings.lr,
             muon_lr=settings.muon_lr,
+            muon_iterations=settings.muon_iterations,
             weight_decay=settings.weight_decay,
             bf16=self.bf16,
         )
