@@ -6,6 +6,9 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 PYTEST_FLAGS ?= -n logical --dist loadfile
 
+# Compiling takes most of the time, so a small network of one shape.
+COMPILED := --widths 48,96,144 --cells 16 --clips 4 --precisions fp32 --networks DFGN --compile
+
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -33,6 +36,7 @@ lint: setup
 
 bench: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@echo "== torch.compile"; $(BIN)/python benchmarks/peers.py $(COMPILED)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
