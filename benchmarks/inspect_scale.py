@@ -8,6 +8,7 @@ process of its own. Prints a table and ends in one JSON line.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -49,7 +50,7 @@ def write_dataset(folder: Path, count: int) -> None:
                 "frames": pack_frames(sticker.frames),
                 "flippable": True,
                 "clusters": [[i % k for i in range(len(sticker))] for k in CLUSTER_COUNTS],
-                "content": bytes(32),
+                "content": hashlib.sha256(sticker.frames.data).digest(),
                 "scripts": ["Latin"],
                 **describe(sticker.frames, sticker.durations),
             }
@@ -116,10 +117,12 @@ def measure(data: Path, out: Path) -> dict[str, float]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     clock, began = time.process_time(), time.perf_counter()
-    page = inspect_dataset(data, out)
-    seconds, processor = time.perf_counter() - began, time.process_time() - clock
-    done.set()
-    watcher.join()
+    try:
+        page = inspect_dataset(data, out)
+    finally:
+        seconds, processor = time.perf_counter() - began, time.process_time() - clock
+        done.set()
+        watcher.join()
     lists = sum(file.stat().st_size for file in out.glob("*.csv"))
     return {
         "seconds": seconds,
