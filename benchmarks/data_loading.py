@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
+import zlib
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +26,7 @@ from rich.table import Table
 
 from rdtf.codec import load_codec
 from rdtf.curriculum import Curriculum
+from rdtf.data.augment import FIRST_CHANGED
 from rdtf.data.dataset import FORMAT, INDEX_SCHEMA, MANIFEST, SCHEMA, Manifest, StickerDataset, pack_frames
 from rdtf.data.keyframes import CLUSTER_COUNTS
 from rdtf.data.signatures import SIGNATURE_BYTES
@@ -42,6 +44,9 @@ class UnfilledLatents(LatentCache):
 
     def _fill(self, path: Path, shape: tuple[int, ...], *_: Any) -> None:
         np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape).flush()
+        nothing = zlib.crc32(np.zeros((FRAMES, *shape[1:]), np.float16).data)
+        with path.open("ab") as file:
+            np.save(file, np.full((len(self), FIRST_CHANGED + self.copies), nothing, np.uint32))
 
 
 def write_dataset(folder: Path, count: int) -> None:
