@@ -1,6 +1,6 @@
 """How well a few words tell their language: ``python benchmarks/languages.py``.
 
-The captions are names of emoji in fourteen languages, of which mixtures are drawn: one to a few words each. Side by
+The captions are names of emoji in eleven languages, of which mixtures are drawn: one to a few words each. Side by
 side: each caption alone by py3langid, and all of a mixture judged together as ``rdtf inspect`` does. Prints a table and
 ends in one JSON line.
 """

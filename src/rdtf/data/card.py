@@ -74,6 +74,7 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
     """
     from huggingface_hub import DatasetCardData  # takes a moment
 
+    likely = {name: share for name, share in contents.likely_languages.items() if share > SOME}
     licences = sorted({hub_licence(name) for name in contents.licences})
     splits = [{"split": split, "path": [f"{folder}/*" for folder in folders]} for split, folders in shards.items()]
     moving = sum(count for frames, count in contents.frames.items() if frames > 1)
@@ -81,7 +82,7 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
     front = DatasetCardData(
         pretty_name=title,
         license=licences[0] if len(licences) == 1 else licences,
-        language=_languages(contents) or None,
+        language=sorted({*likely, *(name.partition("-")[0] for name in contents.languages)} - {""}) or None,
         size_categories=size_category(total),
         task_categories=["text-to-video", "image-to-video", "text-to-image"] if moving else ["text-to-image"],
         tags=["stickers", "animated", "rgba", "imagefolder"],
@@ -90,7 +91,6 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
     settings = {name: value for name, value in manifest.settings.items() if name != "licenses" and value != []}
     size = manifest.settings["size"]
     longest = max(contents.frames, default=1)
-    likely = {name: share for name, share in contents.likely_languages.items() if share > SOME}
     told = ", ".join(f"{name or 'not told'} {share:.0%}" for name, share in likely.items())
     lines = [
         f"# {_text(title)}",
@@ -146,11 +146,6 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
         "",
     ]
     return f"---\n{front.to_yaml(line_break=chr(10))}\n---\n\n" + "\n".join(lines)
-
-
-def _languages(contents: Contents) -> list[str]:
-    likely = {name for name, share in contents.likely_languages.items() if name and share > SOME}
-    return sorted(likely | {language.partition("-")[0] for language in contents.languages})
 
 
 def _left_out(rejected: Sequence[Rejection]) -> list[str]:

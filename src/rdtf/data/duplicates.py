@@ -26,10 +26,10 @@ _CHUNK = 1 << 9  # rows at a time, a few MB each of which several are held
 
 
 class NearPairs(NamedTuple):
-    """Pairs of near-duplicates, each once.
+    """Pairs of near-duplicates.
 
     Attributes:
-        rows: ``(m, 2)`` int64 positions, the smaller one first, sorted.
+        rows: ``(m, 2)`` int64 positions.
         how: ``(m,)`` int8, a :class:`~rdtf.data.signatures.Likeness` each.
         differences: ``(m,)`` float32, root mean square, in 0..1.
     """
@@ -40,7 +40,7 @@ class NearPairs(NamedTuple):
 
 
 def near_pairs(parts: Sequence[np.ndarray], extents: np.ndarray) -> NearPairs:
-    """All pairs of near-duplicates.
+    """All pairs of near-duplicates, each once with the smaller position first, sorted.
 
     The search looks among what stays of averages of blocks when a sticker begins elsewhere, is played backwards or
     mirrored, on the axes on which they differ most. These differ no more than what they are of, so that nothing near

@@ -18,6 +18,7 @@ from rdtf.data.augment import MIRRORED
 from rdtf.data.clips import plan_clip
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.doctor import JUMP
+from rdtf.data.duplicates import NearPairs
 from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS, Finding
 from rdtf.data.keyframes import LOOP_SEAM
 from rdtf.data.signatures import Likeness
@@ -28,7 +29,6 @@ from rdtf.data.survey import (
     flagged,
     histogram,
     left_out_pairs,
-    likeness_of,
     near_groups,
     refusals,
     shared_captions,
@@ -223,11 +223,10 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
     survey = survey_dataset(dataset)
     album = _Album(dataset, survey, numpy_rng(seed, 0, "examples"))
     groups = near_groups(dataset, survey)
-    others, pairs = left_out_pairs(dataset, survey)
-    likeness = likeness_of(dataset, others, pairs)
+    others, left_out = left_out_pairs(dataset, survey)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    _write_lists(out, dataset, survey, groups, pairs, likeness, others)
+    _write_lists(out, dataset, survey, groups, left_out, others)
 
     manifest, total = dataset.manifest, len(survey)
     noted = len(np.unique(np.concatenate([np.zeros(0, np.int64), *survey.findings.values()])))
@@ -251,7 +250,7 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
         groups=_shown_groups(groups, album),
         group_count=len(groups),
         grouped=int((survey.groups >= 0).sum()),
-        left_out=_shown_pairs(pairs, likeness, others, album),
+        left_out=_shown_pairs(left_out, others, album),
         left_out_count=len(others),
         rejected=_shown_refusals(dataset),
         rejected_count=len(manifest.rejected),
@@ -414,27 +413,24 @@ def _shown_group(group: Group, album: _Album) -> list[Picture]:
     rows = group.rows[places].tolist()
     album.shown.update(rows)
     more = len(group.rows) - len(rows)
-    notes = [f"{_apart(group.how, group.differences, place)}, {group.splits[place]}" for place in places]
+    notes = [f"{_apart(group, place)}, {group.splits[place]}" for place in places]
     notes[0] = f"the first, {group.splits[0]}"
     if more:
         notes[-1] += f"; {more:,} more"
     return [album.picture(row, note) for row, note in zip(rows, notes, strict=True)]
 
 
-def _apart(how: np.ndarray, differences: np.ndarray, place: int) -> str:
-    return f"{Likeness(how[place])}, {100 * differences[place]:.1f} % apart"
+def _apart(near: Group | NearPairs, place: int) -> str:
+    return f"{Likeness(near.how[place])}, {100 * near.differences[place]:.1f} % apart"
 
 
-def _shown_pairs(
-    pairs: np.ndarray, likeness: tuple[np.ndarray, np.ndarray], others: StickerDataset, album: _Album
-) -> list[list[Picture]]:
+def _shown_pairs(left_out: NearPairs, others: StickerDataset, album: _Album) -> list[list[Picture]]:
     """What was left out beside what stays for it, the least alike first."""
-    how, apart = likeness
     shown = []
     names = others.column("source")
-    for place in np.argsort(-apart, kind="stable")[:GROUPS].tolist():
-        kept, gone = pairs[place].tolist()
-        note = f"left out, {_apart(how, apart, place)}"
+    for place in np.argsort(-left_out.differences, kind="stable")[:GROUPS].tolist():
+        kept, gone = left_out.rows[place].tolist()
+        note = f"left out, {_apart(left_out, place)}"
         shown.append([album.picture(kept, "stays"), Picture(_moving(others, gone), _cut(names[gone]), note=note)])
     return shown
 
@@ -471,8 +467,7 @@ def _write_lists(
     dataset: StickerDataset,
     survey: Survey,
     groups: Sequence[Group],
-    pairs: np.ndarray,
-    likeness: tuple[np.ndarray, np.ndarray],
+    left_out: NearPairs,
     others: StickerDataset,
 ) -> None:
     """Everything, in tables that programs read."""
@@ -488,7 +483,7 @@ def _write_lists(
     gone = others.column("source")
     copies = (
         (f"near {names[kept]}", gone[row], "left out", Likeness(how), f"{difference:.4f}")
-        for (kept, row), how, difference in zip(pairs.tolist(), *(part.tolist() for part in likeness), strict=True)
+        for (kept, row), how, difference in zip(*(part.tolist() for part in left_out), strict=True)
     )
     _write_csv(out / DUPLICATES, ("group", "file", "split", "how", "difference"), (*members, *copies))
     rejected = ((one.file, one.reason) for one in dataset.manifest.rejected)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rdtf.data.dataset import LEFT_OUT_ROWS, Rejection, StickerDataset
+from rdtf.data.duplicates import NearPairs
 from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS
 from rdtf.data.languages import language_shares
 from rdtf.data.signatures import SIGNATURE_BYTES, compare
@@ -224,17 +225,13 @@ def near_groups(dataset: StickerDataset, survey: Survey) -> list[Group]:
     order = rows[np.argsort(survey.groups[rows], kind="stable")]
     starts = np.flatnonzero(np.diff(survey.groups[order], prepend=-1))
     firsts = order[np.repeat(starts, np.diff(np.append(starts, len(order))))]
-    how, apart = likeness_of(dataset, dataset, np.stack([firsts, order], axis=1))
-    parts = (np.split(values, starts[1:]) for values in (order, how, apart, survey.splits[order]))
+    near = _likened(dataset, dataset, np.stack([firsts, order], axis=1))
+    parts = (np.split(values, starts[1:]) for values in (order, near.how, near.differences, survey.splits[order]))
     return [Group(*group) for group in zip(*parts, strict=True)]
 
 
-def likeness_of(first: StickerDataset, second: StickerDataset, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How stickers of two datasets come of each other, ``(m,)`` int8, and their differences, ``(m,)`` in 0..1.
-
-    Args:
-        pairs: ``(m, 2)`` of their positions.
-    """
+def _likened(first: StickerDataset, second: StickerDataset, pairs: np.ndarray) -> NearPairs:
+    """Pairs ``(m, 2)`` of positions in two datasets, with how alike they are."""
     how, apart = [np.zeros(0, np.int8)], [np.zeros(0, np.float32)]
     for start in range(0, len(pairs), _CHUNK):
         some = pairs[start : start + _CHUNK]
@@ -242,7 +239,7 @@ def likeness_of(first: StickerDataset, second: StickerDataset, pairs: np.ndarray
         _, ways, differences = compare(*sides)
         how.append(ways)
         apart.append(differences)
-    return np.concatenate(how), np.concatenate(apart)
+    return NearPairs(pairs, np.concatenate(how), np.concatenate(apart))
 
 
 def _signatures(dataset: StickerDataset, rows: np.ndarray) -> np.ndarray:
@@ -252,17 +249,18 @@ def _signatures(dataset: StickerDataset, rows: np.ndarray) -> np.ndarray:
     return joined.reshape(-1, SIGNATURE_BYTES)[place]
 
 
-def left_out_pairs(dataset: StickerDataset, survey: Survey) -> tuple[StickerDataset, np.ndarray]:
+def left_out_pairs(dataset: StickerDataset, survey: Survey) -> tuple[StickerDataset, NearPairs]:
     """Near-duplicates that ``--duplicates drop`` left out, each with the sticker that stays for it.
 
     Returns:
-        The dataset of what is left out, and ``(m, 2)`` positions: in ``dataset``, and in the other one.
+        The dataset of what is left out, and the pairs: positions in ``dataset``, and in the other one.
     """
     others = StickerDataset(dataset.folder, LEFT_OUT_ROWS)
     staying = {name: row for row, name in enumerate(survey.sources)} if len(others) else {}
     kept = {r.file: r.reason.removeprefix("near-duplicate of ") for r in dataset.manifest.rejected}
     pairs = [(staying.get(kept.get(name, ""), -1), row) for row, name in enumerate(others.column("source"))]
-    return others, np.array([pair for pair in pairs if pair[0] >= 0], np.int64).reshape(-1, 2)
+    known = np.array([pair for pair in pairs if pair[0] >= 0], np.int64).reshape(-1, 2)
+    return others, _likened(dataset, others, known)
 
 
 @dataclass(frozen=True)

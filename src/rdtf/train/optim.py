@@ -12,11 +12,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+ITERATIONS = 5
+"""Of Newton and Schulz, in each step of Muon."""
+
 _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _LONG = 2  # so many times longer than wide
 
 
-def orthogonalise(matrices: Float[Tensor, "n rows columns"], steps: int = 5) -> Float[Tensor, "n rows columns"]:
+def orthogonalise(
+    matrices: Float[Tensor, "n rows columns"], iterations: int = ITERATIONS
+) -> Float[Tensor, "n rows columns"]:
     """Move the singular values of matrices towards 1 by the quintic Newton-Schulz iteration (Jordan et al., Muon).
 
     Each step multiplies ``x`` by a polynomial of ``x @ x.mT``. For long matrices in fp32 these are followed alone, and
@@ -28,16 +33,16 @@ def orthogonalise(matrices: Float[Tensor, "n rows columns"], steps: int = 5) -> 
     x = matrices if wide else matrices.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     if x.dtype == torch.bfloat16 or x.shape[-1] < _LONG * x.shape[-2]:
-        for _ in range(steps):
+        for _ in range(iterations):
             gram = x @ x.mT
             x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     else:
         gram, product = x @ x.mT, None
-        for i in range(steps):
+        for i in range(iterations):
             factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
             factor.diagonal(dim1=-2, dim2=-1).add_(a)
             product = factor if product is None else factor @ product
-            if i + 1 < steps:
+            if i + 1 < iterations:
                 gram = factor @ gram @ factor
         x = x if product is None else product @ x
     return x if wide else x.mT
@@ -52,7 +57,7 @@ class Muon(torch.optim.Optimizer):
         lr: step size, relative to orthogonal updates; 0.02 is the usual start.
         momentum: Nesterov momentum.
         weight_decay: decoupled.
-        iterations: of Newton and Schulz.
+        iterations: of :func:`orthogonalise`.
         precision: that the iteration is computed in; bf16 does no harm, for it need not converge.
     """
 
@@ -62,7 +67,7 @@ class Muon(torch.optim.Optimizer):
         lr: float = 0.02,
         momentum: float = 0.95,
         weight_decay: float = 0.01,
-        iterations: int = 5,
+        iterations: int = ITERATIONS,
         precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
@@ -109,7 +114,7 @@ def make_optimizers(
     lr: float,
     muon_lr: float,
     weight_decay: float,
-    muon_iterations: int = 5,
+    muon_iterations: int = ITERATIONS,
     bf16: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """AdamW, preceded by Muon for hidden matrices if wanted.

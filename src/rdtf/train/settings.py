@@ -57,7 +57,7 @@ class TrainSettings(BaseModel):
         residual_to_known: let the network predict the difference to the cross-fade of the given frames.
         loss_on_known: count given frames in the loss too, as the paper does.
         muon: Muon for hidden matrices (``muon_lr``), AdamW (``lr``) for the rest; otherwise AdamW alone.
-        muon_iterations: how near to orthogonal Muon makes its steps; each costs as much.
+        muon_iterations: of Newton and Schulz in each step of Muon; more of them make it nearer to orthogonal.
         decay: cosine decay in the second half.
         ema_on_disk: keep the averaged weights in a file of the run instead of in memory, where they take as much as the
             weights; for a processor only, for steps that are long beside reading and writing them.
