@@ -3,9 +3,10 @@
 Equal widths (320/640/1024/1280), equal inputs (one clip of 8 frames, 4 x 32 x 32 latents, 77 text states of width
 1024). Each network and precision has a process of its own; FLOPs are counted by torch, peaks are the process's resident
 memory, or what it has taken on the GPU, where there is one. What that or the processor can do is measured first: a
-matrix product and a 3x3 convolution of sizes that these networks have. Prints a table and ends in one JSON line. Needs
-about 16 GB; ``--widths 64,128 --cells 16`` for a look, ``--clips 8`` for more work at a time, ``--compile`` for each
-network through torch.compile too, which takes minutes for each on a processor.
+matrix product and a 3x3 convolution of sizes that these networks have. bf16 is left out, unless it is asked for, where
+the processor has no instructions for it: a pass takes half an hour there. Prints a table and ends in one JSON line.
+Needs about 16 GB; ``--widths 64,128 --cells 16`` for a look, ``--clips 8`` for more work at a time, ``--compile`` for
+each network through torch.compile too, which takes minutes for each on a processor.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from rdtf.flops import flop_counter
 from rdtf.model import DFGN
 from rdtf.presets import size_config
 from rdtf.progress import bars, console
-from rdtf.train.hardware import keep_freed_memory
+from rdtf.train.hardware import bf16_is_emulated, keep_freed_memory
 
 FRAMES, CHANNELS, WORDS, TEXT_WIDTH = 8, 4, 77, 1024
 Made = tuple[nn.Module, Callable[[], Tensor]]  # a network, and a pass of it
@@ -161,11 +162,12 @@ def _peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def processor_rates() -> dict[str, dict[str, float]]:
+def processor_rates(precisions: Sequence[str]) -> dict[str, dict[str, float]]:
     """GFLOP/s of a matrix product (8192 x 640 by 640 x 640) and of a 3x3 convolution (8 maps of 320 x 32 x 32)."""
     rates = {}
     torch.set_default_device(best_device())
-    for precision, dtype in PRECISIONS.items():
+    for precision in precisions:
+        dtype = PRECISIONS[precision]
         a, b = torch.randn(8192, 640, dtype=dtype), torch.randn(640, 640, dtype=dtype)
         maps = torch.randn(8, 320, 32, 32, dtype=dtype).to(memory_format=torch.channels_last)
         kernel = torch.randn(320, 320, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
@@ -187,7 +189,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=32, help="height and width of the latents")
     parser.add_argument("--clips", type=int, default=1, help="clips at a time")
     parser.add_argument("--repeats", type=int, default=2, help="timed calls, of which the best counts")
-    parser.add_argument("--precisions", default="fp32,bf16")
+    parser.add_argument("--precisions", nargs="+", choices=[*PRECISIONS], help="default: what the device has")
     parser.add_argument("--networks", nargs="+", choices=[*NETWORKS], default=[*NETWORKS])
     parser.add_argument("--compile", action="store_true", help="rows with torch.compile too")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a single network, in a process of its own
@@ -195,13 +197,14 @@ def main() -> None:
     widths = tuple(int(width) for width in options.widths.split(","))
     if options.one:
         sizes = widths, options.cells, options.clips, options.repeats
-        print(json.dumps(measure(options.one, options.precisions, options.compile, *sizes)))
+        print(json.dumps(measure(options.one, options.precisions[0], options.compile, *sizes)))
         return
 
-    rates = processor_rates()
+    precisions = options.precisions or (["fp32"] if bf16_is_emulated(best_device()) else [*PRECISIONS])
+    rates = processor_rates(precisions)
     jobs = [
         (name, precision, compiled)
-        for precision in options.precisions.split(",")
+        for precision in precisions
         for name in options.networks
         for compiled in ((False, True) if options.compile else (False,))
     ]

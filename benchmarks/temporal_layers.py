@@ -2,7 +2,7 @@
 
 On maps as the network has them (by default of the finest level at the size of the paper, 8 frames of 32 x 32 cells):
 the STI layer; the 3x3x3 convolutions that can stand in its place; attention of every place of every frame to every
-other. Forward and backward, each in fp32 and bf16. Prints a table and ends in one JSON line.
+other. Forward and backward, each in fp32 and, unless it is emulated, in bf16. Prints a table and ends in one JSON line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rdtf.model.layers import SelfAttention, make_norm
 from rdtf.model.temporal import PlainConvolution, SpatialTemporalInteraction
 from rdtf.model.time_axis import make_time_axis
 from rdtf.progress import console
-from rdtf.train.hardware import keep_freed_memory
+from rdtf.train.hardware import bf16_is_emulated, keep_freed_memory
 
 
 class FullAttention(nn.Module):
@@ -56,9 +56,11 @@ def main() -> None:
         "full attention": (full, lambda x: full(x, frames)),
     }
 
+    precisions = ["fp32"] if bf16_is_emulated(torch.device("cpu")) else ["fp32", "bf16"]
     table = Table(title=f"{frames} frames of {options.cells} x {options.cells}, {torch.get_num_threads()} threads")
-    for column in ("layer", "parameters", "GFLOP", "fp32, forward", "with backward", "bf16, forward", "with backward"):
-        table.add_column(column, justify="left" if column == "layer" else "right")
+    table.add_column("layer")
+    for column in ("parameters", "GFLOP", *[c for p in precisions for c in (f"{p}, forward", "with backward")]):
+        table.add_column(column, justify="right")
     results = []
     for name, (layer, call) in layers.items():
         x = torch.randn(frames, channels, options.cells, options.cells).to(memory_format=torch.channels_last)
@@ -68,11 +70,11 @@ def main() -> None:
             call(x)
         result: dict[str, float | str] = {"layer": name, "gflop": counter.get_total_flops() / 1e9}
         result["parameters"] = sum(parameter.numel() for parameter in layer.parameters())
-        for precision in ("fp32", "bf16"):
+        for precision in precisions:
             result |= _times(call, x, precision == "bf16", precision, options.repeats)
         results.append(result)
         seconds = [
-            f"{float(result[f'{p}_{what}']) * 1e3:.0f} ms" for p in ("fp32", "bf16") for what in ("forward_s", "both_s")
+            f"{float(result[f'{p}_{what}']) * 1e3:.0f} ms" for p in precisions for what in ("forward_s", "both_s")
         ]
         table.add_row(name, f"{float(result['parameters']) / 1e6:.2f} M", f"{result['gflop']:.1f}", *seconds)
     console.print(table)

@@ -1,8 +1,9 @@
 """Where the time of a training step goes: ``python benchmarks/train_step.py``.
 
 Stickers of the built-in world, the settings of ``rdtf train`` (default size ``tiny``, 64 px, codec f4). Side by side:
-fp32 and bf16; Muon and AdamW alone; latents and text from the cache, and computed anew in every step; on a GPU, passes
-that are recorded and those that are asked for one kernel after the other. Prints a table and ends in one JSON line.
+fp32 and, unless it is emulated, bf16; Muon and AdamW alone; latents and text from the cache, and computed anew in every
+step; on a GPU, passes that are recorded and those that are asked for one kernel after the other. Prints a table and
+ends in one JSON line.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from rdtf.data.world import write_world
 from rdtf.device import best_device
 from rdtf.pixels import to_tensor
 from rdtf.progress import bars, console
+from rdtf.train.hardware import bf16_is_emulated
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import recipe_settings
 from rdtf.train.step import Learner
@@ -107,11 +109,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15, help="timed steps a row")
     parser.add_argument("--batch-size", type=int, default=16)
     options = parser.parse_args()
+    precisions = ["fp32"] if bf16_is_emulated(best_device()) else ["fp32", "bf16"]
+    last = precisions[-1]
     variants: dict[str, dict[str, Any]] = {
-        "fp32": {"precision": "fp32"},
-        "bf16": {"precision": "bf16"},
+        **{precision: {"precision": precision} for precision in precisions},
         "fp32, AdamW alone": {"precision": "fp32", "muon": False},
-        "bf16, nothing cached": {"precision": "bf16", "online": True},
+        f"{last}, nothing cached": {"precision": last, "online": True},
     }
     if best_device().type == "cuda":
         variants["bf16, one kernel after the other"] = {"precision": "bf16", "cuda_graphs": False}

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 
 import pytest
 import torch
 
 import rdtf.train.hardware as hardware
-from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
+from rdtf.train.hardware import bf16_is_emulated, bf16_is_faster, keep_freed_memory
 
 
 def test_bf16_is_chosen_by_the_clock(monkeypatch: pytest.MonkeyPatch):
@@ -22,10 +23,25 @@ def test_bf16_is_chosen_by_the_clock(monkeypatch: pytest.MonkeyPatch):
             assert bf16_is_faster(torch.device("cpu"), work) is expected
 
 
+def test_bf16_that_is_emulated_is_never_tried_on_a_network(monkeypatch: pytest.MonkeyPatch):
+    """Products of matrices are timed, which take milliseconds; a network's pass can take minutes."""
+    times = {torch.bfloat16: 9.0, torch.float32: 2.0}
+
+    def timed(call: Callable[[], torch.Tensor]) -> float:
+        return times[call().dtype]
+
+    monkeypatch.setattr(hardware, "_best", timed)
+    assert bf16_is_emulated(torch.device("cpu"))
+    assert not bf16_is_faster(torch.device("cpu"), lambda: pytest.fail("a network in bf16"))
+    times[torch.bfloat16] = 7.0
+    assert not bf16_is_emulated(torch.device("cpu"))
+
+
 def test_a_gpu_says_itself_whether_it_has_bf16(monkeypatch: pytest.MonkeyPatch):
     for answer in (True, False):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda answer=answer: answer)
         assert bf16_is_faster(torch.device("cuda"), lambda: pytest.fail("nothing to time")) is answer
+        assert bf16_is_emulated(torch.device("cuda")) is not answer
 
 
 def test_freed_memory_is_kept_however_often_it_is_asked_for():

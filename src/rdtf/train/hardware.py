@@ -14,6 +14,7 @@ import psutil
 import torch
 
 _CLEARLY = 1.15  # what rounds more coarsely has to be faster beyond chance
+_EMULATED = 4  # times as long as in fp32: no processor with instructions for bf16 is so far behind
 _TIMED = 3  # calls, of which the first makes the kernels
 
 
@@ -25,17 +26,38 @@ def bf16_is_faster(device: torch.device, work: Callable[[], object]) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
+    if bf16_is_emulated(device):
+        return False
 
     def best(bf16: bool) -> float:
-        times = []
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            for _ in range(_TIMED):
-                began = time.perf_counter()
-                work()
-                times.append(time.perf_counter() - began)
-        return min(times)
+            return _best(work)
 
     return best(False) > _CLEARLY * best(True)
+
+
+def bf16_is_emulated(device: torch.device) -> bool:
+    """Whether a device multiplies in bf16 without instructions for it, by the clock: up to a hundred times slower.
+
+    It takes milliseconds, where a pass of a network that is computed so can take minutes.
+    """
+    if device.type == "cuda":
+        return not torch.cuda.is_bf16_supported()
+
+    def best(dtype: torch.dtype) -> float:
+        matrix = torch.ones(256, 256, dtype=dtype)
+        return _best(lambda: matrix @ matrix)
+
+    return best(torch.bfloat16) > _EMULATED * best(torch.float32)
+
+
+def _best(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(_TIMED):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def keep_freed_memory() -> None:
