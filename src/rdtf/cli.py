@@ -748,13 +748,16 @@ def compare(
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the reference; all others get its compute.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many; each is a run of every variant.")] = None,
+    pixels: Annotated[int | None, typer.Option(min=8, help="Of drawn stickers; a dataset has its own.")] = None,
+    settings: _Others = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one a core, or one a GPU.")] = None,
     judge: Annotated[str, typer.Option(help="builtin, or a folder of rdtf train-judge.")] = "builtin",
 ) -> None:
     """Train every variant of a suite at equal compute, measure them, and write the tables and a page.
 
     The suites: small, the paper's comparisons for two processor cores; medium, the same for a GPU; recipes, what the
-    recipe's choices are worth. Stopped? The same command goes on. Exit code 75: stopped by Ctrl-C or SIGTERM.
+    recipe's choices are worth. ``--set`` is for all of a suite's trainings. Stopped? The same command goes on. Exit
+    code 75: stopped by Ctrl-C or SIGTERM.
     """
     from rdtf.compare import ComparisonStopped
     from rdtf.compare import compare as run
@@ -762,7 +765,10 @@ def compare(
 
     with _plain_errors():
         try:
-            chosen = suite_named(suite).part(variants, steps=steps, seeds=seeds)
+            if data is not None and pixels is not None:
+                raise ValueError(f"--pixels is for drawn stickers; those of {data} have the size they were prepared in")
+            given = _assignments(settings or [])
+            chosen = suite_named(suite).part(variants, steps=steps, seeds=seeds, pixels=pixels, settings=given)
             page = run(chosen, out, data, jobs=jobs, judge=judge)
         except ComparisonStopped as stopped:
             _say(str(stopped))

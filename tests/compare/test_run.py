@@ -17,7 +17,8 @@ import torch
 import rdtf.compare.run as comparison
 import rdtf.compare.work
 from rdtf.compare.place import BASE, Place
-from rdtf.compare.suites import Claim, Suite, TableSpec, Variant, World
+from rdtf.compare.results import write_results
+from rdtf.compare.suites import SUITES, Claim, Suite, TableSpec, Variant, World
 from rdtf.compare.work import count, settings_of, work
 from rdtf.data.world import FULL, STILL
 from rdtf.flops import flop_counter
@@ -219,6 +220,22 @@ def test_settings_of_runs(tmp_path: Path):
     assert tuned.tune == "lora" and tuned.seed == 1 and tuned.steps == TINY.steps
     assert tuned.start_from == str(place.run(BASE, 0)) and base.model["widths"] == (32, 64)
     assert settings_of(TINY, place, "rdtf", 0).tune is None
+
+
+def test_settings_that_no_training_can_have_end_it_before_anything_is_drawn(tmp_path: Path):
+    for name, value, told in (("learning_rate", 1e-3, "learning_rate"), ("size", "huge", "unknown size 'huge'")):
+        with pytest.raises(ValueError, match=told):
+            comparison.compare(TINY.part(settings={name: value}), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_set_otherwise_for_all_is_told(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    usual = {**TINY.training, "batch_size": 8, "threads": 2}
+    monkeypatch.setitem(SUITES, "tiny", replace(TINY, training=usual))
+    write_results(TINY, place_of(finished))
+    assert (
+        "- Set otherwise than in the suite, for all: batch_size=4, threads=1." in (finished / "tables.md").read_text()
+    )
 
 
 def test_counted_operations_scale_with_the_batch(finished: Path, monkeypatch: pytest.MonkeyPatch):

@@ -88,6 +88,13 @@ def test_a_part_of_a_suite_has_its_rows_and_orderings():
         SUITES["small"].part(["loar"])
 
 
+def test_settings_of_a_part_are_those_of_all_its_trainings():
+    part = SUITES["recipes"].part(["adamw"], pixels=48, settings={"size": "small", "model": {}})
+    assert part.pixels == 48 and part.training == {**SUITES["recipes"].training, "size": "small", "model": {}}
+    with pytest.raises(ValueError, match="steps, tune cannot be set for all runs of a comparison; seeds, compute and"):
+        SUITES["small"].part(settings={"tune": "lora", "steps": 3, "lr": 1e-3})
+
+
 def test_motion_is_best_where_it_is_as_of_real_stickers():
     suite = replace(SUITES["small"], seeds=(0,))
     results = {"rdtf": {0: {"it2v.motion": 1.5}}, "lora": {0: {"it2v.motion": 0.9}}, "full": {0: {"it2v.motion": 0.2}}}

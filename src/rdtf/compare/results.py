@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rdtf.compare.page import write_comparison_page
 from rdtf.compare.place import BASE, Place
-from rdtf.compare.suites import Suite
+from rdtf.compare.suites import SUITES, Suite
 from rdtf.compare.tables import make_table
 from rdtf.compare.work import base_teraflop
 from rdtf.files import write_text
@@ -46,6 +46,11 @@ def _facts(suite: Suite, place: Place) -> list[str]:
         f"{suite.variants[suite.reference].title}, {first['cost.teraflop']:.3g} TFLOP, counted forward, "
         "backward and in the optimiser's matrix products. Seconds are those of runs side by side.",
     ]
+    usual = SUITES[suite.name].training if suite.name in SUITES else suite.training
+    changed = {name: value for name, value in suite.training.items() if value != usual.get(name)}
+    if changed:
+        told_changes = ", ".join(f"{name}={json.dumps(value)}" for name, value in changed.items())
+        facts.append(f"Set otherwise than in the suite, for all: {told_changes}.")
     base = place.run(BASE, 0) / "cost.json"
     if base.is_file():
         cost = json.loads(base.read_text(encoding="utf-8"))

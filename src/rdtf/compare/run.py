@@ -70,13 +70,17 @@ def compare(
         the page.
 
     Raises:
-        ValueError: an unknown suite, or ``out`` holds another comparison or something else.
+        ValueError: an unknown suite, settings that no training can have, or ``out`` holds another comparison or
+            something else.
         ComparisonStopped: Ctrl-C or SIGTERM; what was done is kept, and the seeds that all variants have had are in
             the tables.
         RuntimeError: a run failed; the text names its log.
     """
     if isinstance(suite, str):
         suite = suite_named(suite)
+    for name, variant in suite.variants.items():
+        if variant.tune is None:  # tuned ones need their base first, which has the same settings
+            settings_of(suite, Place(out, out, out), name, suite.seeds[0])
     _check_folder(out, suite, data, judge)
     with folder_lock(out, "this comparison"):
         place = _datasets(out, suite, data, judge)

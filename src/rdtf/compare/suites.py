@@ -92,7 +92,13 @@ class Suite:
     sampling_steps: int
 
     def part(
-        self, variants: Sequence[str] | None = None, *, steps: int | None = None, seeds: int | None = None
+        self,
+        variants: Sequence[str] | None = None,
+        *,
+        steps: int | None = None,
+        seeds: int | None = None,
+        pixels: int | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> Suite:
         """The same with fewer variants, other steps of the reference (and with them compute of all), or other seeds.
 
@@ -101,9 +107,10 @@ class Suite:
         Args:
             variants: their names; the reference is always among them. None = all.
             seeds: how many, counted from 0.
+            settings: of the trainings of all variants, and of the base's where the suite has none for it.
 
         Raises:
-            ValueError: a variant that the suite has not.
+            ValueError: a variant that the suite has not, or a setting that is not the same for all.
         """
         names = set(self.variants if variants is None else [self.reference, *variants])
         if unknown := sorted(names - set(self.variants)):
@@ -118,14 +125,23 @@ class Suite:
             )
             for table in self.tables
         ]
+        settings = dict(settings or {})
+        own = [name for name in _OF_A_RUN if name in settings]
+        if own:
+            raise ValueError(f"{', '.join(own)} cannot be set for all runs of a comparison; {_INSTEAD}")
         return replace(
             self,
+            pixels=self.pixels if pixels is None else pixels,
+            training={**self.training, **settings},
             variants={name: variant for name, variant in self.variants.items() if name in names},
             tables=tuple(table for table in tables if len(table.rows) >= min(2, len(names))),
             steps=self.steps if steps is None else steps,
             seeds=self.seeds if seeds is None else tuple(range(seeds)),
         )
 
+
+_OF_A_RUN = ("seed", "steps", "minutes", "tune", "start_from")
+_INSTEAD = "seeds, compute and what a variant starts from are the comparison's (--seeds, --steps, --variant)"
 
 GENERATION = ("it2v.fd", "it2v.mmd", "it2v.body", "it2v.action", "it2v.psnr", "it2v.motion")
 GIVEN = ("interpolation.psnr", "interpolation.ssim", "forward.psnr", "forward.ssim", "backward.psnr", "backward.ssim")
