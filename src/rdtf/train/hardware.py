@@ -16,6 +16,7 @@ import torch
 _CLEARLY = 1.15  # what rounds more coarsely has to be faster beyond chance
 _EMULATED = 4  # times as long as in fp32: no processor with instructions for bf16 is so far behind
 _TIMED = 3  # calls, of which the first makes the kernels
+_PRODUCTS = 10  # likewise; where other programs run, some of these short calls are late
 
 
 def bf16_is_faster(device: torch.device, work: Callable[[], object]) -> bool:
@@ -31,7 +32,7 @@ def bf16_is_faster(device: torch.device, work: Callable[[], object]) -> bool:
 
     def best(bf16: bool) -> float:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            return _best(work)
+            return _best(work, _TIMED)
 
     return best(False) > _CLEARLY * best(True)
 
@@ -39,21 +40,21 @@ def bf16_is_faster(device: torch.device, work: Callable[[], object]) -> bool:
 def bf16_is_emulated(device: torch.device) -> bool:
     """Whether a device multiplies in bf16 without instructions for it, by the clock: up to a hundred times slower.
 
-    It takes milliseconds, where a pass of a network that is computed so can take minutes.
+    It takes a fraction of a second, where a pass of a network that is computed so can take minutes.
     """
     if device.type == "cuda":
         return not torch.cuda.is_bf16_supported()
 
     def best(dtype: torch.dtype) -> float:
         matrix = torch.ones(256, 256, dtype=dtype)
-        return _best(lambda: matrix @ matrix)
+        return _best(lambda: matrix @ matrix, _PRODUCTS)
 
     return best(torch.bfloat16) > _EMULATED * best(torch.float32)
 
 
-def _best(work: Callable[[], object]) -> float:
+def _best(work: Callable[[], object], calls: int) -> float:
     times = []
-    for _ in range(_TIMED):
+    for _ in range(calls):
         began = time.perf_counter()
         work()
         times.append(time.perf_counter() - began)
