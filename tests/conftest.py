@@ -17,7 +17,9 @@ from rdtf.data.world import draw_sticker, vocabulary_named, write_world
 from rdtf.data.write import save_sticker
 from rdtf.model import DFGN
 
+# Tests run side by side, and threads would wait for each other most of the time: here, and in processes that are begun.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 # What is compared bit by bit is computed on the processor, also where there is a GPU; test_gpu.py takes that.
 os.environ.setdefault("ACCELERATE_USE_CPU", "1")
 
