@@ -12,6 +12,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 SMALLEST = {
+    "busy_cores": "--stickers 8 --pixels 16 --steps 1",
     "data_loading": "--stickers 64 --steps 1 --batch-size 2",
     "inspect_scale": "--stickers 64",
     "keyframes": "--count 4 --workers 1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 import time
@@ -16,6 +17,7 @@ import torch
 _CLEARLY = 1.15  # what rounds more coarsely has to be faster beyond chance
 _EMULATED = 4  # times as long as in fp32: no processor with instructions for bf16 is so far behind
 _TIMED = 3  # calls, of which the first makes the kernels
+_LOOKED_FOR = 0.5  # seconds, at what other programs do
 _PRODUCTS = 10  # likewise; where other programs run, some of these short calls are late
 
 
@@ -64,6 +66,27 @@ def _best(work: Callable[[], object], calls: int) -> float:
         work()
         times.append(time.perf_counter() - began)
     return min(times)
+
+
+def threads_in_the_way(device: torch.device) -> str | None:
+    """A line if other programs keep cores of this machine busy that torch's threads are meant to run on.
+
+    Threads spin while they wait for each other, so that one without a core holds up all: beside a single busy process a
+    step in two threads takes four times as long, in one thread no longer than alone (``benchmarks/busy_cores.py``).
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        return None
+    loads = psutil.cpu_percent(_LOOKED_FOR, percpu=True)
+    if hasattr(os, "sched_getaffinity"):  # of these alone this process has the use
+        loads = [load for core, load in enumerate(loads) if core in os.sched_getaffinity(0)]
+    cores, busy = len(loads), round(sum(loads) / 100)
+    if threads <= cores - busy:
+        return None
+    return (
+        f"Other programs keep {busy} of {cores} cores busy, and threads that wait for each other there take several "
+        f"times as long: --threads {max(1, cores - busy)} may well be faster"
+    )
 
 
 def keep_freed_memory() -> None:

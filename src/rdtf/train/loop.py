@@ -29,6 +29,7 @@ from rdtf.progress import bars, console
 from rdtf.sheets import preview_grid
 from rdtf.train.devices import is_first, watched
 from rdtf.train.exact import changed_data, conditions, cut_log, data_facts, exactness_doubt, last_step
+from rdtf.train.hardware import threads_in_the_way
 from rdtf.train.heldout import HELD_OUT_LOG, HeldOut, cut_evaluations
 from rdtf.train.network import Network
 from rdtf.train.settings import TrainSettings, changed_settings
@@ -172,6 +173,8 @@ class Trainer:
             f"{'bf16' if learner.bf16 else 'fp32'}, {torch.get_num_threads()} threads, {learner.device}"
             + (f", {self.devices.count} processes" if self.devices.count > 1 else "")
         )
+        if self.devices.count == 1 and (hint := threads_in_the_way(learner.device)):
+            _note(hint)
         if settings.eval_clips and not self.held_out.clips:
             _note("No held-out loss: the dataset's val split is empty (rdtf prepare makes one of enough stickers)")
         preview, told = self.run / "previews", -math.inf
