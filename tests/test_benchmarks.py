@@ -12,7 +12,6 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 SMALLEST = {
-    "busy_cores": "--stickers 8 --pixels 16 --steps 1",
     "data_loading": "--stickers 64 --steps 1 --batch-size 2",
     "inspect_scale": "--stickers 64",
     "keyframes": "--count 4 --workers 1",
@@ -22,7 +21,17 @@ SMALLEST = {
     "train_step": "--stickers 8 --steps 1 --batch-size 2",
     "world_speed": "--count 4",
 }
-LONG = {"judge_proof", "kill_resume", "leaks", "lettering", "paper_step", "peers", "plan_accuracy", "prepare_scale"}
+LONG = {
+    "busy_cores",
+    "judge_proof",
+    "kill_resume",
+    "leaks",
+    "lettering",
+    "paper_step",
+    "peers",
+    "plan_accuracy",
+    "prepare_scale",
+}
 """About a minute and more even at their smallest."""
 
 
