@@ -4,7 +4,7 @@ Equal widths (320/640/1024/1280), equal inputs (one clip of 8 frames, 4 x 32 x 3
 1024). Each network and precision has a process of its own; FLOPs are counted by torch, peaks are the process's resident
 memory, or what it has taken on the GPU, where there is one. What that or the processor can do is measured first: a
 matrix product and a 3x3 convolution of sizes that these networks have. bf16 is left out, unless it is asked for, where
-the processor has no instructions for it: a pass takes half an hour there. Prints a table and ends in one JSON line.
+the processor has no instructions for it, which is some seventy times slower. Prints a table and ends in one JSON line.
 Needs about 16 GB; ``--widths 64,128 --cells 16`` for a look, ``--clips 8`` for more work at a time, ``--compile`` for
 each network through torch.compile too, which takes minutes for each on a processor.
 """
@@ -30,7 +30,7 @@ from rdtf.flops import flop_counter
 from rdtf.model import DFGN
 from rdtf.presets import size_config
 from rdtf.progress import bars, console
-from rdtf.train.hardware import bf16_is_emulated, keep_freed_memory
+from rdtf.train.hardware import keep_freed_memory, worthwhile_precisions
 
 FRAMES, CHANNELS, WORDS, TEXT_WIDTH = 8, 4, 77, 1024
 Made = tuple[nn.Module, Callable[[], Tensor]]  # a network, and a pass of it
@@ -200,7 +200,7 @@ def main() -> None:
         print(json.dumps(measure(options.one, options.precisions[0], options.compile, *sizes)))
         return
 
-    precisions = options.precisions or (["fp32"] if bf16_is_emulated(best_device()) else [*PRECISIONS])
+    precisions = options.precisions or worthwhile_precisions(best_device())
     rates = processor_rates(precisions)
     jobs = [
         (name, precision, compiled)

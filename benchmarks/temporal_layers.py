@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 
 import torch
@@ -22,7 +21,7 @@ from rdtf.model.layers import SelfAttention, make_norm
 from rdtf.model.temporal import PlainConvolution, SpatialTemporalInteraction
 from rdtf.model.time_axis import make_time_axis
 from rdtf.progress import console
-from rdtf.train.hardware import bf16_is_emulated, keep_freed_memory
+from rdtf.train.hardware import best_seconds, keep_freed_memory, worthwhile_precisions
 
 
 class FullAttention(nn.Module):
@@ -56,7 +55,7 @@ def main() -> None:
         "full attention": (full, lambda x: full(x, frames)),
     }
 
-    precisions = ["fp32"] if bf16_is_emulated(torch.device("cpu")) else ["fp32", "bf16"]
+    precisions = worthwhile_precisions(torch.device("cpu"))
     table = Table(title=f"{frames} frames of {options.cells} x {options.cells}, {torch.get_num_threads()} threads")
     table.add_column("layer")
     for column in ("parameters", "GFLOP", *[c for p in precisions for c in (f"{p}, forward", "with backward")]):
@@ -95,17 +94,10 @@ def _times(
         with torch.no_grad():
             forward()
 
-    return {f"{precision}_forward_s": _best(quiet, repeats), f"{precision}_both_s": _best(both, repeats)}
-
-
-def _best(call: Callable[[], object], repeats: int) -> float:
-    call()  # the first one makes the kernels
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return {
+        f"{precision}_forward_s": best_seconds(quiet, repeats + 1),
+        f"{precision}_both_s": best_seconds(both, repeats + 1),
+    }
 
 
 if __name__ == "__main__":

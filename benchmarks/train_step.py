@@ -32,7 +32,7 @@ from rdtf.data.world import write_world
 from rdtf.device import best_device
 from rdtf.pixels import to_tensor
 from rdtf.progress import bars, console
-from rdtf.train.hardware import bf16_is_emulated
+from rdtf.train.hardware import worthwhile_precisions
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import recipe_settings
 from rdtf.train.step import Learner
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15, help="timed steps a row")
     parser.add_argument("--batch-size", type=int, default=16)
     options = parser.parse_args()
-    precisions = ["fp32"] if bf16_is_emulated(best_device()) else ["fp32", "bf16"]
+    precisions = worthwhile_precisions(best_device())
     last = precisions[-1]
     variants: dict[str, dict[str, Any]] = {
         **{precision: {"precision": precision} for precision in precisions},

@@ -32,7 +32,7 @@ def test_bf16_that_is_emulated_is_never_tried_on_a_network(monkeypatch: pytest.M
         assert calls > 3
         return times[call().dtype]
 
-    monkeypatch.setattr(hardware, "_best", timed)
+    monkeypatch.setattr(hardware, "best_seconds", timed)
     assert bf16_is_emulated(torch.device("cpu"))
     assert not bf16_is_faster(torch.device("cpu"), lambda: pytest.fail("a network in bf16"))
     times[torch.bfloat16] = 7.0

@@ -78,12 +78,13 @@ def compare(
     """
     if isinstance(suite, str):
         suite = suite_named(suite)
+    place = Place(out, data or out / "target", data or out / "judged", judge)
     for name, variant in suite.variants.items():
         if variant.tune is None:  # tuned ones need their base first, which has the same settings
-            settings_of(suite, Place(out, out, out), name, suite.seeds[0])
+            settings_of(suite, place, name, suite.seeds[0])
     _check_folder(out, suite, data, judge)
     with folder_lock(out, "this comparison"):
-        place = _datasets(out, suite, data, judge)
+        _fill_datasets(suite, place, data)
         reference = _reference(suite, place)
         todo = [_Job(BASE, 0)] if any(variant.tune for variant in suite.variants.values()) else []
         # All variants with the first seed, then with the next: whoever stops early has a whole table of fewer seeds.
@@ -137,8 +138,8 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _datasets(out: Path, suite: Suite, data: Path | None, judge: str) -> Place:
-    place = Place(out, data or out / "target", data or out / "judged", judge)
+def _fill_datasets(suite: Suite, place: Place, data: Path | None) -> None:
+    """Draw what there is to be drawn, and encode it."""
     drawn = {} if data is not None else {place.target: suite.target, place.judged: suite.judged}
     pixels = suite.pixels if data is None else StickerDataset(data, "train").size
     if any(variant.tune for variant in suite.variants.values()):
@@ -154,8 +155,7 @@ def _datasets(out: Path, suite: Suite, data: Path | None, judge: str) -> Place:
         if folder.is_dir():
             settings = settings_of(suite, place, variant, 0)
             dataset = StickerDataset(folder, "train")
-            LatentCache(dataset, load_codec(settings.codec), cache_folder(folder, out), settings.copies)
-    return place
+            LatentCache(dataset, load_codec(settings.codec), cache_folder(folder, place.out), settings.copies)
 
 
 def _draw(folder: Path, world: World, pixels: int) -> None:

@@ -126,9 +126,11 @@ class Suite:
             for table in self.tables
         ]
         settings = dict(settings or {})
-        own = [name for name in _OF_A_RUN if name in settings]
-        if own:
-            raise ValueError(f"{', '.join(own)} cannot be set for all runs of a comparison; {_INSTEAD}")
+        if own := [name for name in _OF_A_RUN if name in settings]:
+            raise ValueError(
+                f"{', '.join(own)} cannot be set for all runs of a comparison; seeds, compute and what a variant "
+                "starts from are the comparison's (--seeds, --steps, --variant)"
+            )
         return replace(
             self,
             pixels=self.pixels if pixels is None else pixels,
@@ -141,7 +143,6 @@ class Suite:
 
 
 _OF_A_RUN = ("seed", "steps", "minutes", "tune", "start_from")
-_INSTEAD = "seeds, compute and what a variant starts from are the comparison's (--seeds, --steps, --variant)"
 
 GENERATION = ("it2v.fd", "it2v.mmd", "it2v.body", "it2v.action", "it2v.psnr", "it2v.motion")
 GIVEN = ("interpolation.psnr", "interpolation.ssim", "forward.psnr", "forward.ssim", "backward.psnr", "backward.ssim")

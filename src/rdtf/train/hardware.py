@@ -17,8 +17,8 @@ import torch
 _CLEARLY = 1.15  # what rounds more coarsely has to be faster beyond chance
 _EMULATED = 4  # times as long as in fp32: no processor with instructions for bf16 is so far behind
 _TIMED = 3  # calls, of which the first makes the kernels
-_LOOKED_FOR = 0.5  # seconds, at what other programs do
 _PRODUCTS = 10  # likewise; where other programs run, some of these short calls are late
+_LOOKED_FOR = 0.5  # seconds, at what other programs do
 
 
 def bf16_is_faster(device: torch.device, work: Callable[[], object]) -> bool:
@@ -34,13 +34,13 @@ def bf16_is_faster(device: torch.device, work: Callable[[], object]) -> bool:
 
     def best(bf16: bool) -> float:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            return _best(work, _TIMED)
+            return best_seconds(work, _TIMED)
 
     return best(False) > _CLEARLY * best(True)
 
 
 def bf16_is_emulated(device: torch.device) -> bool:
-    """Whether a device multiplies in bf16 without instructions for it, by the clock: up to a hundred times slower.
+    """Whether a device multiplies in bf16 without instructions for it, by the clock: some seventy times slower.
 
     It takes a fraction of a second, where a pass of a network that is computed so can take minutes.
     """
@@ -49,7 +49,7 @@ def bf16_is_emulated(device: torch.device) -> bool:
 
     def best(dtype: torch.dtype) -> float:
         matrix = torch.ones(256, 256, dtype=dtype)
-        return _best(lambda: matrix @ matrix, _PRODUCTS)
+        return best_seconds(lambda: matrix @ matrix, _PRODUCTS)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # several wait for each other wherever another program has one's core
@@ -59,7 +59,13 @@ def bf16_is_emulated(device: torch.device) -> bool:
         torch.set_num_threads(threads)
 
 
-def _best(work: Callable[[], object], calls: int) -> float:
+def worthwhile_precisions(device: torch.device) -> list[str]:
+    """``fp32``, and ``bf16`` where it is not emulated."""
+    return ["fp32"] if bf16_is_emulated(device) else ["fp32", "bf16"]
+
+
+def best_seconds(work: Callable[[], object], calls: int) -> float:
+    """The shortest of some calls on a processor; the first one may make kernels."""
     times = []
     for _ in range(calls):
         began = time.perf_counter()
