@@ -24,10 +24,10 @@ from rich.table import Table
 
 from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
-from rdtf.data.world import write_world
 from rdtf.progress import bars, console
 from rdtf.train.settings import recipe_settings
 from rdtf.train.step import Learner
+from rdtf.world import write_world
 
 WAITS = {"as OpenMP has it": {}, "asleep": {"OMP_WAIT_POLICY": "passive"}}
 

@@ -23,12 +23,12 @@ import numpy as np
 import pyarrow as pa
 from rich.table import Table
 
+from rdtf.data.checks import describe
 from rdtf.data.dataset import FORMAT, INDEX_SCHEMA, MANIFEST, SCHEMA, Manifest, Rejection, pack_frames
-from rdtf.data.doctor import describe
 from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS
 from rdtf.data.keyframes import CLUSTER_COUNTS
-from rdtf.data.world import draw_sticker
 from rdtf.progress import console
+from rdtf.world import draw_sticker
 
 SIZE, DRAWN, ROWS_PER_FILE = 32, 60, 2048
 REJECTED = 0.1  # files for each sticker

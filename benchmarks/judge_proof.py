@@ -20,13 +20,13 @@ import torch
 from rich.table import Table
 
 from rdtf.data.dataset import StickerDataset
-from rdtf.data.distort import DAMAGES
-from rdtf.data.world import FULL
-from rdtf.judge import Judge, agreement, load_judge
-from rdtf.metrics.distance import frechet_distance, frechet_extrapolated, unbiased_mmd
+from rdtf.evaluate.judge import Judge, agreement, load_judge
+from rdtf.evaluate.sets import frechet_distance, frechet_extrapolated, unbiased_mmd
 from rdtf.progress import console
+from rdtf.research.corruptions import DAMAGES
+from rdtf.research.train_judge import HELD_OUT_SEED, TOLD, damaged, drawn_clips
 from rdtf.sheets import contact_sheet
-from rdtf.train.judge import HELD_OUT_SEED, TOLD, damaged, drawn_clips
+from rdtf.world import FULL
 
 PROOF_SEED = HELD_OUT_SEED + 2
 FRAMES = 8

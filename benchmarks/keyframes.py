@@ -28,9 +28,9 @@ from rdtf.data.dataset import StickerDataset, StickerRecord
 from rdtf.data.keyframes import CLUSTER_COUNTS, EXTRACTIONS, extract_frames, frame_features
 from rdtf.data.prepare import PrepareSettings, prepare
 from rdtf.data.settings import choose_features
-from rdtf.data.world import write_world
 from rdtf.pixels import premultiply, to_tensor
 from rdtf.progress import bars, console
+from rdtf.world import write_world
 
 EVEN = "equal-interval"
 MEASURES = {"distance": "pairwise distance", "interpolated": "error, interpolated", "nearest": "error, nearest"}

@@ -24,14 +24,14 @@ from pathlib import Path
 
 import torch
 
-from rdtf.checkpoint import checkpoints, step_of
 from rdtf.data.prepare import PrepareSettings, prepare
-from rdtf.data.world import write_world
 from rdtf.faults import VARIABLE
 from rdtf.progress import bars, console
-from rdtf.train.loop import resume, train
+from rdtf.research.verify_resume import run_differences
+from rdtf.train.checkpoint import checkpoints, step_of
+from rdtf.train.run import resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
-from rdtf.train.verify import run_differences
+from rdtf.world import write_world
 
 STEPS = 12
 TINY = {

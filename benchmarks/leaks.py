@@ -23,13 +23,13 @@ from kill_resume import TINY
 from rich.table import Table
 
 from rdtf.data.prepare import PrepareSettings, prepare
-from rdtf.data.read import SUFFIXES, read_sticker
-from rdtf.data.world import write_world
+from rdtf.io.read import SUFFIXES, read_sticker
 from rdtf.pipeline import load_pipeline
 from rdtf.progress import console
 from rdtf.sticker import StickerError
-from rdtf.train.loop import train
+from rdtf.train.run import train
 from rdtf.train.settings import recipe_settings
+from rdtf.world import write_world
 
 MOST = 5.0  # per cent
 

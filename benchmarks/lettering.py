@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
+from rdtf.data.find import find_items
 from rdtf.data.lettering import is_lettering
-from rdtf.data.sources import find_items
-from rdtf.data.world import draw_sticker
 from rdtf.pixels import composite, fit
 from rdtf.progress import console
+from rdtf.world import draw_sticker
 
 WORDS = {
     "two letters": ["OK", "Hi", "NO"],

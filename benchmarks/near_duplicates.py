@@ -24,14 +24,14 @@ from PIL import Image
 from rich.table import Table
 
 from rdtf.data.duplicates import near_pairs
-from rdtf.data.read import read_sticker
+from rdtf.data.find import find_items
 from rdtf.data.signatures import GRID, SIGNATURE_BYTES, WINDOWS, signature
-from rdtf.data.sources import find_items
-from rdtf.data.world import draw_sticker
-from rdtf.data.write import save_sticker
+from rdtf.io.read import read_sticker
+from rdtf.io.write import save_sticker
 from rdtf.pixels import fit
 from rdtf.progress import console
 from rdtf.sticker import Sticker
+from rdtf.world import draw_sticker
 
 OWN_SIZE = 128  # pixels of the originals
 

@@ -18,10 +18,10 @@ import torch
 from rich.table import Table
 
 from rdtf.data.prepare import PrepareSettings, prepare
-from rdtf.data.world import write_world
 from rdtf.progress import console
 from rdtf.train.settings import recipe_settings
 from rdtf.train.step import Learner
+from rdtf.world import write_world
 
 _GIB = 1 << 20  # in kB, the unit of /proc
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from rich.table import Table
 
 from rdtf.data.prepare import PrepareSettings, prepare
-from rdtf.data.world import write_world
 from rdtf.progress import console
+from rdtf.world import write_world
 
 _START = "from rdtf.cli import app; app()"
 _PROCESSOR = "import time; time.perf_counter = time.monotonic = time.process_time; "

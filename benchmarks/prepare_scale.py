@@ -26,11 +26,11 @@ import numpy as np
 from PIL import Image, ImageSequence
 from rich.table import Table
 
-from rdtf.data.onefile import Job, OneFile
+from rdtf.data.find import Item, find_items
 from rdtf.data.prepare import PrepareSettings, prepare
-from rdtf.data.sources import Item, find_items
-from rdtf.data.world import write_world
+from rdtf.data.process_file import Job, OneFile
 from rdtf.progress import console
+from rdtf.world import write_world
 
 MILLION = 1_000_000
 

@@ -28,7 +28,6 @@ from rdtf.data.augment import MIRRORED, PLAIN
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
-from rdtf.data.world import write_world
 from rdtf.device import best_device
 from rdtf.pixels import to_tensor
 from rdtf.progress import bars, console
@@ -36,6 +35,7 @@ from rdtf.train.hardware import worthwhile_precisions
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import recipe_settings
 from rdtf.train.step import Learner
+from rdtf.world import write_world
 
 PARTS = ("data", "optimiser", "average")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from rdtf.data.world import draw_sticker, write_world
 from rdtf.progress import console
+from rdtf.world import draw_sticker, write_world
 
 
 def main() -> None:

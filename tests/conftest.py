@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from rdtf.data.prepare import PrepareSettings, prepare
-from rdtf.data.world import draw_sticker, vocabulary_named, write_world
-from rdtf.data.write import save_sticker
+from rdtf.io.write import save_sticker
 from rdtf.model import DFGN
+from rdtf.world import draw_sticker, vocabulary_named, write_world
 
 # Tests run side by side, and threads would wait for each other most of the time: here, and in processes that are begun.
 torch.set_num_threads(1)

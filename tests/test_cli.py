@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from rdtf.cli import app
 from rdtf.codec import load_codec
-from rdtf.compare.suites import Suite
-from rdtf.data.read import read_sticker
-from rdtf.data.write import save_sticker
 from rdtf.diffusion.objective import Objective
+from rdtf.io.read import read_sticker
+from rdtf.io.write import save_sticker
 from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit
+from rdtf.research.compare.suites import Suite
 from rdtf.sticker import Sticker
 from rdtf.text import BuiltinTextEncoder
 from rdtf.train.settings import recipe_settings
@@ -137,7 +137,7 @@ def test_wrong_settings_of_a_training(tiny_data: Path, tmp_path: Path, options: 
 
 
 def test_settings_reach_the_training(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    import rdtf.train.loop as loop
+    import rdtf.train.run as loop
 
     seen = []
     monkeypatch.setattr(
@@ -308,7 +308,7 @@ def test_what_of_a_suite_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyP
         seen.append(suite)
         return out / "index.html"
 
-    monkeypatch.setattr("rdtf.compare.compare", compare)
+    monkeypatch.setattr("rdtf.research.compare.compare", compare)
     result = made("compare", "--variant", "lora", "--steps", 1000, "--seeds", 2, "-o", tmp_path / "out")
     assert f"Wrote {tmp_path / 'out/tables.md'}" in result.output
     (suite,) = seen

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 import rdtf.demo
 from rdtf.cli import app
-from rdtf.data.read import read_sticker
-from rdtf.data.world import is_held_out
 from rdtf.demo import DemoSettings, run_demo, smooth
+from rdtf.io.read import read_sticker
+from rdtf.world import is_held_out
 from tests.conftest import TINY_NETWORK
 
 SETTINGS = DemoSettings(

@@ -21,9 +21,9 @@ from rdtf.model import DFGN
 from rdtf.model.layers import attend
 from rdtf.pipeline import load_pipeline
 from rdtf.pixels import to_tensor
-from rdtf.train.loop import train
 from rdtf.train.plan import make_plan
-from tests.train.test_loop import settings
+from rdtf.train.run import train
+from tests.train.test_run import settings
 from tests.train.test_tune import TUNES, tuning
 
 ROOT = Path(__file__).parents[1]
@@ -31,8 +31,8 @@ ROOT = Path(__file__).parents[1]
 TRAIN = """
 import sys
 from pathlib import Path
-from rdtf.train.loop import train
-from tests.train.test_loop import settings
+from rdtf.train.run import train
+from tests.train.test_run import settings
 train(Path(sys.argv[1]), Path(sys.argv[2]), settings(loss_on_known=True))
 """
 

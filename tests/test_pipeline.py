@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from rdtf.baselines import TunedDFGN
 from rdtf.codec import load_codec
 from rdtf.diffusion.objective import Objective
 from rdtf.pipeline import StickerPipeline, load_pipeline
 from rdtf.pixels import fit, premultiply
+from rdtf.research.adapters import TunedDFGN
 from rdtf.text import BuiltinTextEncoder
 from tests.conftest import awaken
 

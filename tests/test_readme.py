@@ -13,9 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 from rdtf.cli import app
-from rdtf.data.read import read_sticker
-from rdtf.data.world import write_world
-from rdtf.data.write import save_sticker
+from rdtf.io.read import read_sticker
+from rdtf.io.write import save_sticker
+from rdtf.world import write_world
 from tests.conftest import TINY_NETWORK
 
 ROOT = Path(__file__).parents[1]

@@ -19,8 +19,8 @@ _PUBLIC = {
     "DiffusersCodec": "rdtf.codec",
     "BuiltinTextEncoder": "rdtf.text",
     "PretrainedTextEncoder": "rdtf.text",
-    "read_sticker": "rdtf.data.read",
-    "save_sticker": "rdtf.data.write",
+    "read_sticker": "rdtf.io.read",
+    "save_sticker": "rdtf.io.write",
     "Sticker": "rdtf.sticker",
     "StickerError": "rdtf.sticker",
 }

@@ -39,7 +39,7 @@ def _plain_errors() -> Iterator[None]:
 
     from rdtf.files import DiskError
     from rdtf.train.devices import LostProcessError
-    from rdtf.train.loop import OutOfMemoryError, TrainingError
+    from rdtf.train.run import OutOfMemoryError, TrainingError
 
     try:
         yield
@@ -93,7 +93,7 @@ def world(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Draw captioned stickers with the built-in world."""
-    from rdtf.data.world import write_world
+    from rdtf.world import write_world
 
     with _plain_errors():
         write_world(
@@ -318,8 +318,8 @@ def train(
     Exit codes: 0 finished; 75 stopped by Ctrl-C or SIGTERM after saving, start again with --resume; 70 loss not
     finite; 71 out of memory; 74 disk full or not writable; 2 anything else that is wrong; 130 stopped at once.
     """
-    from rdtf.train.loop import resume as resume_training
-    from rdtf.train.loop import train as run_training
+    from rdtf.train.run import resume as resume_training
+    from rdtf.train.run import train as run_training
     from rdtf.train.settings import recipe_settings
 
     with _plain_errors():
@@ -391,7 +391,7 @@ def verify_resume(
     """Show that a run killed with kill -9 and resumed is the unbroken one, bit by bit; exit code 1 if it is not."""
     from rich.table import Table
 
-    from rdtf.train.verify import verify_resume as run
+    from rdtf.research.verify_resume import verify_resume as run
 
     with _plain_errors():
         result = run(source, steps=steps)
@@ -457,8 +457,8 @@ def train_judge(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Train a judge of sticker clips, for FD-sticker and text agreement, on the built-in world."""
-    from rdtf.train.judge import JudgeTrainSettings
-    from rdtf.train.judge import train_judge as run
+    from rdtf.research.train_judge import JudgeTrainSettings
+    from rdtf.research.train_judge import train_judge as run
 
     with _plain_errors():
         values = {"minutes": minutes, "features": features, "seed": seed, "threads": threads}
@@ -495,7 +495,7 @@ def _generate(
 ) -> None:
     """Run the pipeline and write the files; with more than one sticker, each name gets a number."""
     with _plain_errors():
-        from rdtf.data.write import check_ending, save_sticker
+        from rdtf.io.write import check_ending, save_sticker
         from rdtf.pipeline import load_pipeline
 
         check_ending(out)  # before the work, which it would cost
@@ -520,7 +520,7 @@ def _generate(
 
 def _numbered(out: str, number: int) -> str:
     """``a.sheet.png`` to ``a-1.sheet.png``, the folder ``v1.0/`` to ``v1.0-1/``."""
-    from rdtf.data.write import SHEET_SUFFIX
+    from rdtf.io.write import SHEET_SUFFIX
 
     ending = "/" if out.endswith(("/", os.sep)) else Path(out).suffix
     if out.lower().endswith(SHEET_SUFFIX):
@@ -529,7 +529,7 @@ def _numbered(out: str, number: int) -> str:
 
 
 def _read(path: Path) -> Sticker:
-    from rdtf.data.read import read_sticker
+    from rdtf.io.read import read_sticker
 
     return read_sticker(path)
 
@@ -663,7 +663,7 @@ def extend(
     size: Size = None,
 ) -> None:
     """Make a sticker longer, forwards or backwards, at its own pace."""
-    from rdtf.data.read import read_sticker
+    from rdtf.io.read import read_sticker
 
     with _plain_errors():
         if before + after == 0:
@@ -711,7 +711,7 @@ def evaluate(
     quality: Annotated[Path | None, typer.Option(help="Folder with ONNX files of DOVER or FAST-VQA.")] = None,
 ) -> None:
     """Measure on held-out stickers: frames filled in, beside what needs no model, and stickers made."""
-    from rdtf.evaluate import evaluate as run
+    from rdtf.evaluate.evaluate import evaluate as run
 
     with _plain_errors():
         result = run(
@@ -759,9 +759,9 @@ def compare(
     recipe's choices are worth. ``--set`` is for all of a suite's trainings. Stopped? The same command goes on. Exit
     code 75: stopped by Ctrl-C or SIGTERM.
     """
-    from rdtf.compare import ComparisonStopped
-    from rdtf.compare import compare as run
-    from rdtf.compare.suites import suite_named
+    from rdtf.research.compare import ComparisonStopped
+    from rdtf.research.compare import compare as run
+    from rdtf.research.compare.suites import suite_named
 
     with _plain_errors():
         try:

@@ -22,9 +22,7 @@ import numpy as np
 from rdtf.codec import load_codec
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.prepare import PrepareSettings, prepare
-from rdtf.data.world import is_held_out, vocabulary_named, write_world
-from rdtf.data.world.motion import ACTIONS
-from rdtf.data.write import save_sticker
+from rdtf.io.write import save_sticker
 from rdtf.masks import Task
 from rdtf.page import Card, Section, line_plot, smooth, write_page
 from rdtf.pipeline import StickerPipeline, load_pipeline
@@ -32,8 +30,10 @@ from rdtf.progress import bars, console
 from rdtf.sheets import contact_sheet
 from rdtf.sticker import Sticker
 from rdtf.train.latents import LatentCache, cache_folder
-from rdtf.train.loop import TrainReport, train
+from rdtf.train.run import TrainReport, train
 from rdtf.train.settings import TrainSettings, recipe_settings
+from rdtf.world import is_held_out, vocabulary_named, write_world
+from rdtf.world.motion import ACTIONS
 
 _MARK = ".rdtf-demo"  # a folder with this file is a demo, finished or not
 _FRAMES = 6

@@ -14,7 +14,6 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from rdtf.baselines import TunedDFGN
 from rdtf.codec import Codec
 from rdtf.device import best_device
 from rdtf.diffusion.guidance import GuidancePass, guidance_passes
@@ -22,6 +21,7 @@ from rdtf.diffusion.objective import TRAIN_TIMESTEPS, Scheduler, noised_at, sche
 from rdtf.model import DFGN
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.pixels import fit, to_frames, to_tensor
+from rdtf.research.adapters import TunedDFGN
 from rdtf.sticker import Sticker
 from rdtf.text import TextEncoder
 

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from rdtf.cli import app
 from rdtf.data import captioner as captioner_module
 from rdtf.data.captioner import ModelCaptioner, caption_folder
-from rdtf.data.sources import find_items
-from rdtf.data.write import save_sticker
+from rdtf.data.find import find_items
+from rdtf.io.write import save_sticker
 from rdtf.sticker import Sticker
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from rdtf.data import captions
 from rdtf.data.captions import Caption, caption_from_name, clean_caption, is_flippable
-from rdtf.data.trees import FolderTree
+from rdtf.io.archives import FolderTree
 from rdtf.sticker import StickerError
 
 

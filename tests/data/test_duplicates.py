@@ -12,11 +12,11 @@ from PIL import Image
 
 from rdtf.data import duplicates
 from rdtf.data.duplicates import near_pairs
-from rdtf.data.read import read_sticker
 from rdtf.data.signatures import SIGNATURE_BYTES, Likeness, compare, signature
-from rdtf.data.world import draw_sticker
+from rdtf.io.read import read_sticker
 from rdtf.pixels import fit
 from rdtf.sticker import Sticker
+from rdtf.world import draw_sticker
 
 Change = Callable[[Sticker], Sticker]
 

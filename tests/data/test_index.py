@@ -14,10 +14,10 @@ from rdtf.data.duplicates import NearPairs
 from rdtf.data.index import _copies, assign_splits, draw
 from rdtf.data.prepare import PrepareReport, prepare
 from rdtf.data.signatures import Likeness
-from rdtf.data.world import draw_sticker
-from rdtf.data.write import save_sticker
+from rdtf.io.write import save_sticker
 from rdtf.pixels import fit
 from rdtf.sticker import Sticker
+from rdtf.world import draw_sticker
 from tests.data.test_prepare import reasons, settings, write_still
 
 NUMBERS = (1, 2, 4, 5, 7, 9, 12, 16)

@@ -20,9 +20,9 @@ from rdtf.data.dataset import LEFT_OUT_ROWS, Rejection, StickerDataset
 from rdtf.data.inspect import Chart, inspect_dataset
 from rdtf.data.prepare import prepare
 from rdtf.data.survey import histogram, near_groups, refusals, shared_captions, survey_dataset
-from rdtf.data.write import save_sticker
+from rdtf.io.write import save_sticker
 from rdtf.sticker import Sticker
-from tests.data.test_doctor import square, with_ground
+from tests.data.test_checks import square, with_ground
 from tests.data.test_prepare import settings, write_animation, write_still
 
 MARKUP = '<script>alert(1)</script><img src=x onerror=alert(2)> & "quoted" \' {{ 7 * 7 }}'

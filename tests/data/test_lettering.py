@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from rdtf.data.doctor import describe
+from rdtf.data.checks import describe
+from rdtf.data.find import find_items
 from rdtf.data.lettering import is_lettering
-from rdtf.data.sources import find_items
-from rdtf.data.world import draw_sticker
 from rdtf.pixels import composite, fit
+from rdtf.world import draw_sticker
 
 
 def write(text: str, *, outline: int = 0, turn: float = 0, size: int = 64) -> np.ndarray:

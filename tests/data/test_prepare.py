@@ -19,9 +19,9 @@ from PIL import Image
 from rdtf.data import prepare as prepare_module
 from rdtf.data import workers as workers_module
 from rdtf.data.dataset import StickerDataset
+from rdtf.data.find import Item
 from rdtf.data.prepare import PrepareSettings, prepare
-from rdtf.data.read import read_sticker
-from rdtf.data.sources import Item
+from rdtf.io.read import read_sticker
 from rdtf.sticker import Sticker
 
 

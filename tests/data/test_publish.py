@@ -26,10 +26,10 @@ from rdtf.data.card import hub_licence, size_category
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.prepare import prepare
 from rdtf.data.publish import export, push
-from rdtf.data.read import read_sticker
-from rdtf.data.world import draw_sticker
-from rdtf.data.write import save_sticker
+from rdtf.io.read import read_sticker
+from rdtf.io.write import save_sticker
 from rdtf.sticker import Sticker
+from rdtf.world import draw_sticker
 from tests.data.test_prepare import contents, settings
 
 TIMES = [1000 / 60, 1000 / 24, 33.0, 7.5, 1000 / 9, 2550 / 40, 1.0, 4000.0]

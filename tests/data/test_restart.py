@@ -15,9 +15,9 @@ import pytest
 from rdtf import faults
 from rdtf.data import workers as workers_module
 from rdtf.data.dataset import StickerDataset
+from rdtf.data.find import Item
 from rdtf.data.prepare import PrepareReport, PrepareSettings, prepare
 from rdtf.data.settings import PARTS
-from rdtf.data.sources import Item
 from rdtf.sticker import Sticker
 from tests.data.test_prepare import contents, settings, write_animation, write_still
 

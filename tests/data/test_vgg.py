@@ -15,7 +15,7 @@ from rdtf.data.dataset import StickerDataset
 from rdtf.data.prepare import PrepareSettings, prepare
 from rdtf.data.settings import choose_features
 from rdtf.data.vgg import Vgg16, load_vgg16, vgg_features
-from rdtf.data.write import save_sticker
+from rdtf.io.write import save_sticker
 from rdtf.sticker import Sticker
 
 # Of torchvision's vgg16: place in `features`, and channels in and out.

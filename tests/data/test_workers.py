@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from rdtf.data.dataset import StickerDataset
-from rdtf.data.onefile import Job, Kind, OneFile
+from rdtf.data.find import Item, find_items
 from rdtf.data.prepare import prepare
-from rdtf.data.sources import Item, find_items
+from rdtf.data.process_file import Job, Kind, OneFile
 from rdtf.data.workers import run_local
 from rdtf.sticker import Sticker
 from tests.data.test_prepare import reasons, settings, write_still

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import torch
 
-from rdtf.checkpoint import load_latest
 from rdtf.progress import console
-from rdtf.train.loop import resume, train
+from rdtf.train.checkpoint import load_latest
+from rdtf.train.run import resume, train
 from rdtf.train.settings import recipe_settings
 from rdtf.train.step import Learner
-from tests.train.test_loop import FEW, log, newest, settings
+from tests.train.test_run import FEW, log, newest, settings
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available() or sys.platform != "linux", reason="forks processes that compute, for which CUDA is unfit"

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from rdtf.checkpoint import load_latest
+from rdtf.research.verify_resume import run_differences
+from rdtf.train.checkpoint import load_latest
 from rdtf.train.heldout import HeldOut, cut_evaluations
-from rdtf.train.loop import resume, train
+from rdtf.train.run import resume, train
 from rdtf.train.step import Learner
-from rdtf.train.verify import run_differences
-from tests.train.test_loop import after, assert_same_run, crash, settings
+from tests.train.test_run import after, assert_same_run, crash, settings
 
 
 def evaluations(run: Path) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 import rdtf.train.plan as planning
 from rdtf.cli import app
-from rdtf.train.loop import Trainer
 from rdtf.train.plan import Plan, make_plan
+from rdtf.train.run import Trainer
 from tests.conftest import TINY_NETWORK
-from tests.train.test_loop import settings
+from tests.train.test_run import settings
 
 MIB = 2**20
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdtf.data.read import read_sticker
-from rdtf.data.write import save_sticker
+from rdtf.io.read import read_sticker
+from rdtf.io.write import save_sticker
 from rdtf.sheets import GAP, preview_grid
 from rdtf.sticker import Sticker
 from rdtf.train.report import thinned, write_report

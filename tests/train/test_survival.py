@@ -22,19 +22,19 @@ import torch
 from typer.testing import CliRunner
 
 import rdtf
-import rdtf.train.loop as loop
+import rdtf.train.run as loop
 import rdtf.train.step as step_module
-from rdtf.checkpoint import Checkpoint, checkpoints, load_latest
 from rdtf.cli import app
 from rdtf.curriculum import Curriculum
 from rdtf.faults import VARIABLE
 from rdtf.files import DiskError, folder_lock
 from rdtf.pipeline import StickerPipeline, load_pipeline
-from rdtf.train.loop import OutOfMemoryError, Trainer, TrainingError, resume, train
+from rdtf.research.verify_resume import run_differences, verify_resume
+from rdtf.train.checkpoint import Checkpoint, checkpoints, load_latest
+from rdtf.train.run import OutOfMemoryError, Trainer, TrainingError, resume, train
 from rdtf.train.source import ClipSource
 from rdtf.train.step import Learner
-from rdtf.train.verify import run_differences, verify_resume
-from tests.train.test_loop import settings
+from tests.train.test_run import settings
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available() or sys.platform != "linux", reason="forks processes that compute, for which CUDA is unfit"
@@ -402,7 +402,7 @@ def test_verify_resume_of_a_run_and_of_data(copy: Path, tiny_data: Path):
 
 def test_verify_resume_by_its_launches(copy: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The same in forked processes; and with a state left out it says which."""
-    import rdtf.train.verify as verify
+    import rdtf.research.verify_resume as verify
 
     def launch(data: Path, run: Path, fault: str) -> None:
         code = killed(fault, lambda: resume(data, run))

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from rdtf.train import trackers as module
-from rdtf.train.loop import resume, train
+from rdtf.train.run import resume, train
 from rdtf.train.settings import TrainSettings
 from rdtf.train.trackers import Trackers, check_trackers
-from tests.train.test_loop import settings as tiny_settings
+from tests.train.test_run import settings as tiny_settings
 
 TOLD: list[tuple[str, int, Any]] = []
 

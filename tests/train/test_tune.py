@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rdtf.baselines import TunedDFGN
 from rdtf.model import DFGN
 from rdtf.pipeline import load_pipeline
-from rdtf.train.loop import Trainer, resume, train
+from rdtf.research.adapters import TunedDFGN
+from rdtf.research.verify_resume import RunState, run_differences
+from rdtf.train.run import Trainer, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
-from rdtf.train.verify import RunState, run_differences
-from tests.train.test_loop import FEW, CrashError, after, crash, settings
+from tests.train.test_run import FEW, CrashError, after, crash, settings
 
 TUNES: dict[str, dict[str, Any]] = {
     "lora": {"rank": 2},

@@ -15,13 +15,13 @@ from PIL import Image
 
 from rdtf.data.captions import METADATA, Caption, clean_caption
 from rdtf.data.dataset import FRAMES, unpack_frames
-from rdtf.data.onefile import Job, Kind, OneFile
+from rdtf.data.find import Item, find_items
+from rdtf.data.process_file import Job, Kind, OneFile
 from rdtf.data.settings import PrepareSettings
-from rdtf.data.sources import Item, find_items
-from rdtf.data.trees import FolderTree
 from rdtf.data.workers import run_local
 from rdtf.device import best_device
 from rdtf.files import write_text
+from rdtf.io.archives import FolderTree
 from rdtf.pixels import composite
 from rdtf.progress import bars
 

@@ -6,7 +6,6 @@ import csv
 import functools
 import io
 import json
-import math
 import posixpath
 import re
 import unicodedata
@@ -21,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rdtf.data.spool import Spool
-from rdtf.data.trees import Tree
+from rdtf.io.archives import Tree
+from rdtf.io.tables import plain
 from rdtf.sticker import StickerError
 
 METADATA = "metadata.jsonl"
@@ -394,17 +394,6 @@ def _parquet_rows(stream: io.BufferedIOBase) -> _Reader:
         for row in batch.to_pylist():
             number += 1
             yield f"row {number}", functools.partial(plain, row)
-
-
-def plain(value: Any) -> Any:
-    """A value of a table as JSON has it: bytes are left out, what is no number is None, times become text."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items() if not isinstance(item, bytes)}
-    if isinstance(value, list):
-        return [plain(item) for item in value if not isinstance(item, bytes)]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def _no_constant(name: str) -> NoReturn:

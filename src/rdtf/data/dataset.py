@@ -88,7 +88,7 @@ class Manifest(BaseModel):
         sources: stickers per source folder, by its label.
         licenses: stickers per licence named in metadata.
         groups: groups of near-duplicates.
-        findings: stickers per finding of :mod:`rdtf.data.doctor`, about frames and captions.
+        findings: stickers per finding of :mod:`rdtf.data.checks`, about frames and captions.
         fingerprint: hash over everything in the rows (of the frames: their hash) and in the index, in order.
         rejected: what was left out.
         passed_over: number of captions, read-mes and hidden files seen, which are no stickers.
@@ -130,7 +130,7 @@ class StickerRecord:
         flippable: whether a mirror image still agrees with all captions.
         clusters: for each k of :data:`~rdtf.data.keyframes.CLUSTER_COUNTS` the label of each frame.
         group: equal for near-duplicates; -1 without any.
-        findings, caption_findings: what :mod:`rdtf.data.doctor` found.
+        findings, caption_findings: what :mod:`rdtf.data.checks` found.
         scripts: in which scripts its captions are written, by their Unicode names.
     """
 

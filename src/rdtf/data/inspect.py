@@ -15,9 +15,9 @@ from PIL import Image
 from rich.table import Table
 
 from rdtf.data.augment import MIRRORED
+from rdtf.data.checks import JUMP
 from rdtf.data.clips import plan_clip
 from rdtf.data.dataset import StickerDataset
-from rdtf.data.doctor import JUMP
 from rdtf.data.duplicates import NearPairs
 from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS, Finding
 from rdtf.data.keyframes import LOOP_SEAM

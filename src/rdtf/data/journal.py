@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rdtf import faults
-from rdtf.data.onefile import Kind, Outcome
+from rdtf.data.process_file import Kind, Outcome
 
 ENTRY = np.dtype([("name", "<u8"), ("stamp", "<u8"), ("place", "<i8"), ("kind", "u1"), ("content", "V32")])
 """What is held in memory of each sticker: hashes of its name and of its file's state, where its outcome is, how it

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
-from rdtf.data.cures import flat_background
+from rdtf.data.fixes import flat_background
 
 LOOKS = 3  # frames of an animation that are looked at; all of them must be lettering
 ON_GROUND, ON_OUTLINE = 60, 70  # differences of a channel from which a pixel is ink

@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from rdtf import faults
 from rdtf.data.captions import Caption, is_flippable
+from rdtf.data.checks import examine_captions
 from rdtf.data.dataset import (
     CACHE,
     FORMAT,
@@ -37,13 +38,12 @@ from rdtf.data.dataset import (
     is_dataset,
     read_manifest,
 )
-from rdtf.data.doctor import examine_captions
+from rdtf.data.find import KNOWN, Item, Items, find_items, source_labels
 from rdtf.data.index import count_up, make_index
 from rdtf.data.journal import ENTRY, Journal, Ledger, find
-from rdtf.data.onefile import FACTS, Decoder, Job, Kind, OneFile, code_versions, rows_of
-from rdtf.data.rays import run_ray
+from rdtf.data.process_file import FACTS, Decoder, Job, Kind, OneFile, code_versions, rows_of
+from rdtf.data.ray_engine import run_ray
 from rdtf.data.settings import PARTS, PrepareSettings
-from rdtf.data.sources import KNOWN, Item, Items, find_items, source_labels
 from rdtf.data.workers import run_local
 from rdtf.progress import bars, console
 from rdtf.sticker import StickerError
@@ -108,7 +108,7 @@ def prepare(
     goes on where it was when it is called again; over a finished dataset only what has changed is done.
 
     Args:
-        sources: folders and files, see :func:`~rdtf.data.sources.find_items`; nothing is followed out of them.
+        sources: folders and files, see :func:`~rdtf.data.find.find_items`; nothing is followed out of them.
         out: a new folder, outside of the sources, or a dataset that was made from the same sources.
         settings: defaults if None.
         overwrite: let a dataset at ``out`` become one of other settings or sources (nothing else is ever replaced).
@@ -203,7 +203,7 @@ def _about(sources: Sequence[Path], found: _FoundAll, settings: PrepareSettings)
 
 def _own_code() -> str:
     digest = hashlib.sha256()
-    for module in ("prepare", "index", "duplicates", "doctor", "findings"):
+    for module in ("prepare", "index", "duplicates", "checks", "findings"):
         digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     return digest.hexdigest()[:16]
 

@@ -20,8 +20,8 @@ from rdtf.data.captions import METADATA, SPLITS
 from rdtf.data.card import Contents, make_card
 from rdtf.data.dataset import CACHE, StickerDataset, StickerRecord
 from rdtf.data.languages import language_shares
-from rdtf.data.write import save_sticker
 from rdtf.files import check_writable, disk_errors, sync, write_text
+from rdtf.io.write import save_sticker
 from rdtf.progress import bars, console
 
 ROWS_PER_FOLDER = 5000  # the Hub advises at most 10,000 files a folder
@@ -62,7 +62,7 @@ def export(data: Path, out: Path, *, title: str | None = None) -> ExportReport:
     """Write a prepared dataset as a folder that ``datasets.load_dataset`` and ``rdtf prepare`` read.
 
     Every frame comes back pixel for pixel. Times are fractions of seconds, exact for all that are a fraction of two
-    numbers up to 65,535 (see :func:`~rdtf.data.write.save_sticker`); a still has none. Over an earlier export, of
+    numbers up to 65,535 (see :func:`~rdtf.io.write.save_sticker`); a still has none. Over an earlier export, of
     whatever dataset, only what differs is written, and what no longer belongs to it is removed.
 
     Args:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from multiprocessing import connection
 from typing import Any
 
-from rdtf.data.onefile import Job, Kind, OneFile, Outcome
+from rdtf.data.process_file import Job, Kind, OneFile, Outcome
 
 START_SECONDS = 600.0
 """How long a worker may take to start before the run is given up."""

@@ -25,7 +25,7 @@ from rdtf.rng import numpy_rng, torch_rng
 from rdtf.sheets import contact_sheet
 from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
 from rdtf.train.optim import make_optimizers
-from rdtf.train.short import train_shortly
+from rdtf.train.small_loop import train_shortly
 
 FRAMES_PER_VISIT = 2  # reading a sticker costs more than cutting a frame out of it
 L2_WEIGHT = 4.0  # 0.8 dB better than 1 with an L1 term on finite differences, after 120 steps

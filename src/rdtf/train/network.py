@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rdtf.baselines import TunedDFGN, Tuning
 from rdtf.batch import ClipBatch
 from rdtf.codec import Codec
 from rdtf.model import DFGN
 from rdtf.model.dfgn import Level
 from rdtf.model.time_axis import make_time_axis
 from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.research.adapters import TunedDFGN, Tuning
 from rdtf.text import TextEncoder, load_text_encoder
 from rdtf.train.settings import TrainSettings
 
@@ -29,7 +29,7 @@ class Network(nn.Module):
 
     @property
     def tuning(self) -> Tuning | None:
-        """How the network is tuned, if a method of :mod:`rdtf.baselines` does it."""
+        """How the network is tuned, if a method of :mod:`rdtf.research.adapters` does it."""
         return self.dfgn.tuning if isinstance(self.dfgn, TunedDFGN) else None
 
     @property

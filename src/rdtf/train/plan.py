@@ -16,14 +16,14 @@ import torch
 from rich.table import Table
 
 from rdtf.batch import ClipBatch
-from rdtf.checkpoint import Checkpoint, save_checkpoint
 from rdtf.codec import load_codec
 from rdtf.device import best_device
 from rdtf.model import DFGN
 from rdtf.presets import SIZES
 from rdtf.progress import console
+from rdtf.train.checkpoint import Checkpoint, save_checkpoint
 from rdtf.train.hardware import free_memory, peak_memory, reset_peak_memory
-from rdtf.train.loop import Trainer
+from rdtf.train.run import Trainer
 from rdtf.train.settings import TrainSettings
 
 _SECONDS = 40.0  # that measuring steps may take, at about

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from rdtf.checkpoint import checkpoints, step_of
-from rdtf.data.read import read_sticker
-from rdtf.data.write import save_sticker, webp_bytes
+from rdtf.io.read import read_sticker
+from rdtf.io.write import save_sticker, webp_bytes
 from rdtf.masks import Task
 from rdtf.page import line_plot, render_page, smooth, webp_address
 from rdtf.sheets import GAP, preview_grid
 from rdtf.sticker import Sticker
-from rdtf.train.exact import differences, flat
+from rdtf.train.checkpoint import checkpoints, step_of
 from rdtf.train.heldout import HELD_OUT_LOG
-from rdtf.train.loop import PREVIEW_COLUMNS
+from rdtf.train.reproducibility import differences, flat
+from rdtf.train.run import PREVIEW_COLUMNS
 from rdtf.train.settings import RECIPES, TrainSettings, recipe_settings
 
 _POINTS = 300  # of a line, of however many steps

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rdtf.baselines import BASELINES
 from rdtf.curriculum import CURRICULA
 from rdtf.data.keyframes import Extraction
 from rdtf.diffusion.objective import Objective
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.presets import size_config
+from rdtf.research.adapters import BASELINES
 
 BROUGHT = ("size", "model", "codec", "text")
 """Settings that ``start_from`` decides."""
@@ -42,7 +42,8 @@ class TrainSettings(BaseModel):
         size: named size of the network; ``model`` overrides single arguments of :class:`rdtf.model.DFGN`.
         codec, text: specs for ``load_codec`` and ``load_text_encoder``.
         start_from: a run's or a saved pipeline's folder: network, codec and text encoder begin with what is there.
-        tune: the method of :mod:`rdtf.baselines` that tunes it, with ``tune_options``; by default, and with ``full``,
+        tune: the method of :mod:`rdtf.research.adapters` that tunes it, with ``tune_options``; by default, and with
+            ``full``,
             all weights are trained. Otherwise the text encoder stays as it is too.
         steps: optimiser steps. minutes: stop earlier, at this wall-clock time, with the schedule run to its end.
         batch_size: stickers a step. still_share: share of stills among them, where the data has stills and moving

@@ -1,6 +1,6 @@
 """The optimiser step: network, batches, loss and averages on the devices at hand, and what there is to tell of it.
 
-What keeps a run (its folder, checkpoints, log, previews, signals) is in :mod:`rdtf.train.loop`.
+What keeps a run (its folder, checkpoints, log, previews, signals) is in :mod:`rdtf.train.run`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from rdtf.batch import ClipBatch
-from rdtf.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors, part_like, whole
 from rdtf.codec import load_codec
 from rdtf.curriculum import Curriculum, SampleLoss
 from rdtf.data.dataset import StickerDataset
@@ -27,8 +26,9 @@ from rdtf.faults import reach
 from rdtf.masks import Task, loss_mask, masked_mean, weighted_loss
 from rdtf.pipeline import StickerPipeline
 from rdtf.rng import torch_rng
+from rdtf.train.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors, part_like, whole
+from rdtf.train.cuda_graphs import RecordedPasses
 from rdtf.train.devices import Devices
-from rdtf.train.graphs import RecordedPasses
 from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
 from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.network import Network, build_network, load_start, typical_work

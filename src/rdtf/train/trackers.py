@@ -12,7 +12,7 @@ from accelerate.tracking import GeneralTracker, TensorBoardTracker, TrackioTrack
 from accelerate.utils import is_tensorboard_available, is_trackio_available
 from PIL import Image
 
-from rdtf.train.exact import flat
+from rdtf.train.reproducibility import flat
 
 TRACKERS = {"tensorboard": is_tensorboard_available, "trackio": is_trackio_available}
 """Names, and whether their packages are there."""

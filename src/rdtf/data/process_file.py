@@ -1,0 +1,243 @@
+"""One sticker to one outcome: what a worker does, whichever engine runs it.
+
+An outcome depends on the file and on the settings alone; captions and splits come later and need no frames. It is
+bytes, so that it goes through pipes and into the journal as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import math
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rdtf.data.checks import describe
+from rdtf.data.dataset import FRAMES, SCHEMA, pack_frames, unpack_frames
+from rdtf.data.find import Item
+from rdtf.data.fixes import CURES, treat
+from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, frame_features
+from rdtf.data.settings import PrepareSettings
+from rdtf.pixels import fit
+from rdtf.sticker import Sticker, StickerError
+
+ROW_COLUMNS = frozenset(
+    {
+        *("id", "caption", "captions", "caption_findings", "scripts", "flippable"),
+        *("attributes", "source", "license", "asked_split"),
+    }
+)
+"""Columns of a dataset that come from captions and settings; all others are facts about the frames."""
+FACTS = pa.schema([field for field in SCHEMA if field.name not in ROW_COLUMNS])
+MAX_REASON = 500
+NO_CONTENT = bytes(32)
+
+Decoder = Callable[..., Sticker]
+
+
+class Kind(IntEnum):
+    """How a file ended."""
+
+    USED = 0
+    REFUSED = 1
+    STOPPED = 2  # by a limit or a crash: another machine or another limit may do better
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one sticker.
+
+    Attributes:
+        kind: how it ended.
+        content: SHA-256 of its frames if it is used.
+        payload: a row of :data:`FACTS` if it is used (see :func:`facts`), else the reason in UTF-8.
+    """
+
+    kind: Kind
+    content: bytes
+    payload: bytes
+
+    @classmethod
+    def refused(cls, reason: str, kind: Kind = Kind.REFUSED) -> Outcome:
+        """The outcome of a sticker that cannot be used."""
+        return cls(kind, NO_CONTENT, reason[:MAX_REASON].encode("utf-8", "backslashreplace"))
+
+    def facts(self) -> dict[str, Any]:
+        """The row of a used sticker."""
+        batch = pa.ipc.read_record_batch(pa.py_buffer(self.payload), FACTS)
+        return batch.to_pylist()[0]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an engine hands to a worker.
+
+    Attributes:
+        item: the sticker; without its caption, which can be large and is not needed.
+        earlier: where its frames already are: an Arrow file of a dataset, and a row of it. None to decode.
+    """
+
+    item: Item
+    earlier: tuple[Path, int] | None = None
+
+
+@dataclass(frozen=True)
+class OneFile:
+    """The function of one job. It pickles.
+
+    Args:
+        decoder: called as ``decoder(item, size=..., max_frames=...)``.
+    """
+
+    decoder: Decoder
+    settings: PrepareSettings
+
+    def __call__(self, job: Job) -> Outcome:
+        """Decode a sticker (or fetch its frames) and work out all that is to be known about them."""
+        _limit_processor_time(self.settings.time_limit)
+        try:
+            if job.earlier is not None:
+                frames, durations, cures = _earlier_frames(*job.earlier)
+            else:
+                with _limited_memory(self.settings):
+                    frames, durations, cures = self._decode(job.item)
+            row = _describe(frames, durations, cures, self.settings)
+        except StickerError as error:
+            return Outcome.refused(error.reason)
+        except MemoryError:
+            return Outcome.refused(f"needs more than {self.settings.memory_limit} MiB of memory", Kind.STOPPED)
+        except Exception as error:  # whatever a decoder does on a bad file is that file's reason, and told
+            return Outcome.refused(f"{type(error).__name__}: {error}")
+        batch = pa.RecordBatch.from_pylist([row], schema=FACTS)
+        return Outcome(Kind.USED, row["content"], batch.serialize().to_pybytes())
+
+    def _decode(self, item: Item) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        settings = self.settings
+        crop, clear = settings.crop == "content", settings.background == "transparent"
+        # Cures need the file's own pixels: a mixed edge is narrower there, and what is cropped is not enlarged.
+        size = None if crop or clear else settings.size
+        sticker = self.decoder(item, size=size, max_frames=settings.max_frames)
+        frames, cures = treat(sticker.frames, crop=crop, clear=clear)
+        frames = fit(frames, settings.size)
+        assert len(frames) <= settings.max_frames
+        # What is under alpha 0 means nothing: it must neither hide a duplicate nor take room.
+        frames = np.where(frames[..., 3:] > 0, frames, np.uint8(0))
+        if not frames[..., 3].any():
+            raise StickerError(item.path, "every frame is completely transparent")
+        return frames, sticker.durations.astype(np.float32), cures
+
+
+def _describe(frames: np.ndarray, durations: np.ndarray, cures: list[str], settings: PrepareSettings) -> dict[str, Any]:
+    """Their row of :data:`FACTS`."""
+    facts = describe(frames, durations)
+    return {
+        **facts,
+        "findings": facts["findings"] + cures,
+        "content": hashlib.sha256(frames.tobytes()).digest(),
+        "num_frames": len(frames),
+        "size": settings.size,
+        "durations": durations.tolist(),
+        FRAMES: pack_frames(frames),
+        "clusters": cluster_frames(_features(frames, settings), CLUSTER_COUNTS, settings.cluster_seed).tolist(),
+    }
+
+
+def _features(frames: np.ndarray, settings: PrepareSettings) -> np.ndarray:
+    """What frames are clustered by."""
+    if settings.weights is None:
+        return frame_features(frames)
+    from rdtf.data.vgg import vgg_features  # torch, which takes longer to import than all else here
+
+    return vgg_features(frames, settings.weights)
+
+
+def _earlier_frames(file: Path, row: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    batch = rows_of(file)
+    frames = batch.column(FRAMES)[row].as_buffer()
+    count, size, durations = (batch.column(name)[row].as_py() for name in ("num_frames", "size", "durations"))
+    cures = [finding for finding in batch.column("findings")[row].as_py() if finding in CURES]
+    return unpack_frames(frames, count, size), np.asarray(durations, np.float32), cures
+
+
+@functools.lru_cache(maxsize=4)
+def rows_of(file: Path) -> pa.RecordBatch:
+    """The rows of an Arrow file of a dataset, memory-mapped."""
+    return pa.ipc.open_file(pa.memory_map(str(file))).get_batch(0)
+
+
+def _limit_processor_time(seconds: float) -> None:
+    """Have the system end this process (SIGXCPU) when it has computed for this much longer, to the next second."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    limit = math.ceil(usage.ru_utime + usage.ru_stime + seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
+@contextmanager
+def _limited_memory(settings: PrepareSettings) -> Iterator[None]:
+    """Let this process take so much more memory and no more: beyond it, allocations fail.
+
+    Work on frames of the wanted size may take some copies of them, also as floats; that much is allowed on top.
+    Where the system does not tell how much a process has (other than Linux), there is no limit.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    wanted = 16 * 4 * settings.max_frames * settings.size**2
+    has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = has + settings.memory_limit * 2**20 + wanted
+    if before[1] != resource.RLIM_INFINITY:
+        limit = min(limit, before[1])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:
+    """What outcomes depend on beside settings: our own code by its hash, libraries by their versions.
+
+    Args:
+        features: of the settings; only other than built-in ones depend on torch.
+
+    Returns:
+        For ``frames`` and ``facts`` (see :data:`~rdtf.data.settings.PARTS`), names and versions.
+    """
+    from importlib.metadata import version
+
+    def source(*modules: str) -> str:
+        digest = hashlib.sha256()
+        for module in modules:
+            file = importlib.util.find_spec(module)
+            assert file is not None and file.origin is not None
+            digest.update(Path(file.origin).read_bytes())
+        return digest.hexdigest()[:16]
+
+    libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "pyarrow")}
+    reading = [f"rdtf.data.{name}" for name in ("read", "pieces", "tables", "trees", "sources", "cures")]
+    describing = [
+        f"rdtf.data.{name}" for name in ("onefile", "keyframes", "signatures", "cures", "doctor", "lettering")
+    ]
+    computing = ["numpy"]
+    if features != "builtin":
+        describing.append("rdtf.data.vgg")
+        computing.append("torch")
+    return {
+        "frames": {"the reading code": source("rdtf.pixels", *reading), **libraries},
+        "facts": {
+            "the describing code": source(*describing),
+            **{name: version(name) for name in computing},
+        },
+    }

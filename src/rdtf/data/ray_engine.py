@@ -1,0 +1,139 @@
+"""The Ray engine: the local engine's worker processes, held by actors on the cores of a Ray cluster.
+
+Ray's actors are used, and not Ray Data. An actor holds a worker process of the local engine, so that limits, crashes
+and their reasons are the same in both, and which file it was is known. A block of Ray Data is tried again as a whole or
+given up as a whole with all files in it: one file that takes its process along each time would be tried for ever, or
+cost its neighbours. And jobs are made here when they are wanted, where Ray Data has them all in its store first.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from rdtf.data.process_file import Job, Kind, OneFile, Outcome
+from rdtf.data.workers import Crew
+
+JOBS_AT_ONCE = 16
+"""Jobs that go to an actor in one call at most; a call costs about a millisecond."""
+CALLS_AHEAD = 2
+"""Calls that an actor holds, the one it is on included."""
+TRIES = 2
+"""How often a file may take its actor along before it is given up."""
+
+
+def run_ray(
+    indices: Sequence[int], job_of: Callable[[int], Job], one_file: OneFile, workers: int | None
+) -> Generator[tuple[int, Outcome]]:
+    """Indices and the outcomes of their jobs, as they are done: :func:`~rdtf.data.workers.run_local` over a cluster.
+
+    Ray is started on this machine, unless it runs in this process already or ``RAY_ADDRESS`` names a cluster
+    (``auto``: the one on this machine). All machines must see the stickers under the same paths and have this package.
+
+    Args:
+        workers: actors, of a core each; None for one a core of the cluster.
+
+    Raises:
+        ValueError: Ray is not installed.
+        RuntimeError: no actor can be started.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ValueError("the engine ray needs Ray: pip install 'rdtf[ray]'") from None
+    from ray.exceptions import RayTaskError
+
+    ours = not ray.is_initialized()
+    if ours:
+        here: dict[str, Any] = {"address": "local", "num_cpus": workers or os.cpu_count(), "include_dashboard": False}
+        ray.init(**({} if "RAY_ADDRESS" in os.environ else here), log_to_driver=False, logging_level="error")
+    actor = ray.remote(num_cpus=1)(_Settler)  # not started again by Ray: what it was on is to be known
+    crew: dict[Any, deque[tuple[Any, list[int]]]] = {}
+    queue, left = _Queue(indices), len(indices)
+    try:
+        count = workers or int(ray.cluster_resources()["CPU"])
+        while left:
+            while len(crew) < min(count, left):
+                crew[actor.remote(one_file)] = deque()
+            for depth in range(1, CALLS_AHEAD + 1):
+                for settler, calls in crew.items():
+                    if len(calls) < depth and (chunk := queue.take(count)):
+                        calls.append((settler.settle.remote([job_of(index) for index in chunk]), chunk))
+            waiting = {calls[0][0]: settler for settler, calls in crew.items() if calls}
+            (first,), _ = ray.wait(list(waiting), num_returns=1)
+            settler = waiting[first]
+            _, chunk = crew[settler].popleft()
+            try:
+                outcomes = ray.get(first)
+            except RayTaskError:
+                raise  # an exception, not a death: a mistake of ours
+            except ray.exceptions.RayError as error:
+                if getattr(error, "actor_init_failed", False):
+                    raise RuntimeError(f"a Ray worker could not start: {error}") from error
+                for _, innocent in crew.pop(settler):
+                    queue.again(innocent)
+                ray.kill(settler)
+                given_up = queue.blame(chunk)
+                outcomes = [Outcome.refused("took its worker along twice", Kind.STOPPED) for _ in given_up]
+                chunk = given_up
+            for index, outcome in zip(chunk, outcomes, strict=True):
+                left -= 1
+                yield index, outcome
+    finally:
+        for settler in crew:
+            ray.kill(settler)
+        if ours:
+            ray.shutdown()
+
+
+class _Settler:
+    """The actor."""
+
+    def __init__(self, one_file: OneFile) -> None:
+        # A worker process imports the main module of the one that starts it: here Ray's, with all of Ray.
+        vars(sys.modules["__main__"]).pop("__file__", None)
+        self.crew = Crew(one_file, 1)
+
+    def settle(self, jobs: list[Job]) -> list[Outcome]:
+        outcomes = dict(self.crew.run(range(len(jobs)), jobs.__getitem__))
+        return [outcomes[position] for position in range(len(jobs))]
+
+
+class _Queue:
+    """What is still to be given out. What may have taken an actor along is given out by itself."""
+
+    def __init__(self, indices: Sequence[int]) -> None:
+        self.upcoming: Iterator[int] = iter(indices)
+        self.left = len(indices)
+        self.returned, self.alone = deque[int](), deque[int]()
+        self.tries = Counter[int]()
+
+    def take(self, workers: int) -> list[int]:
+        """The next few; fewer towards the end, so that all actors end at about the same time."""
+        if self.alone:
+            self.left -= 1
+            return [self.alone.popleft()]
+        most = max(1, min(JOBS_AT_ONCE, self.left // (2 * workers)))
+        chunk = [self.returned.popleft() for _ in range(min(most, len(self.returned)))]
+        chunk += islice(self.upcoming, most - len(chunk))
+        self.left -= len(chunk)
+        return chunk
+
+    def again(self, chunk: list[int]) -> None:
+        """Take back what was not worked on."""
+        self.left += len(chunk)
+        self.returned.extend(chunk)
+
+    def blame(self, chunk: list[int]) -> list[int]:
+        """Take back what its actor died on; returns what is to be given up."""
+        if len(chunk) == 1:
+            self.tries[chunk[0]] += 1
+            if self.tries[chunk[0]] == TRIES:
+                return chunk
+        self.left += len(chunk)
+        self.alone.extend(chunk)
+        return []

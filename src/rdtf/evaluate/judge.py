@@ -1,0 +1,426 @@
+"""The judge: a small network that looks at sticker clips, for metrics that need no download.
+
+It gives a clip a feature of few numbers, in which sets of clips are compared (FD-sticker), and says what the clip
+shows in terms of the built-in world: body, colour, action, expression, what is worn and held. It was trained on that
+world (``rdtf train-judge``), on clips of 1 to 16 frames, whole and damaged. It is no model of everyday videos: figures
+in its feature compare with each other only, and only with the same judge, which :attr:`Judge.digest` names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rdtf.device import best_device
+from rdtf.evaluate.sets import Estimate, frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
+from rdtf.pixels import fit, premultiply
+from rdtf.world import is_held_out
+
+FORMAT = "rdtf-judge/1"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MAX_FEATURES = 64
+"""The Frechet distance of more dimensions needs more clips than anybody generates."""
+MAX_FRAMES = 16
+DEPTH = 2  # residual layers at each of the two coarse levels
+_SAMPLES_PER_FEATURE = 10  # of each set, for a covariance that means something
+_CLIPS_AT_ONCE = 32
+
+
+class JudgeConfig(BaseModel):
+    """What a judge is made of.
+
+    Attributes:
+        size: clips are scaled to so many pixels.
+        features: numbers in a feature.
+        widths: channels of the three levels.
+        hidden: width of the layers before and after the feature.
+        names: for each attribute the names it is told by, in the order of the outputs.
+        damages: kinds of damage whose level it was trained to tell.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str = Field(FORMAT, pattern=re.escape(FORMAT))
+    size: int = Field(32, ge=16, multiple_of=8)
+    features: int = Field(32, ge=2, le=MAX_FEATURES)
+    widths: tuple[int, int, int] = (24, 48, 96)
+    hidden: int = Field(128, ge=8)
+    names: dict[str, tuple[str, ...]]
+    damages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a judge says of ``n`` clips.
+
+    Attributes:
+        features: ``(n, d)`` float64; about zero mean and unit deviation over whole stickers of the built-in world.
+        attributes: for each attribute the probabilities ``(n, names)`` float64.
+        damages: for each kind of damage the level ``(n,)`` in [0, 1].
+    """
+
+    features: np.ndarray
+    attributes: dict[str, np.ndarray]
+    damages: dict[str, np.ndarray]
+
+
+class _Layer(nn.Sequential):
+    """A 3x3 convolution with batch normalisation."""
+
+    def __init__(self, width_in: int, width_out: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(width_in, width_out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width_out), nn.ReLU()
+        )
+
+
+class _OverTime(nn.Module):
+    """A residual layer that sees a quarter of the channels a frame late and a quarter a frame early (arXiv 1811.08383).
+
+    Nothing comes from before a clip's first frame or after its last.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = _Layer(width, width)
+
+    def forward(self, x: Tensor, later: Tensor) -> Tensor:
+        """``n c h w``, shape kept; ``later`` ``(n 1 1 1)`` is 0 at first frames and 1 elsewhere."""
+        quarter = x.shape[1] // 4
+        late = _before(x[:, :quarter]) * later
+        early = torch.cat([(x[:, quarter : 2 * quarter] * later)[1:], torch.zeros_like(x[:1, :quarter])])
+        out: Tensor = x + self.layer(torch.cat([late, early, x[:, 2 * quarter :]], dim=1))
+        return out
+
+
+def _before(x: Tensor) -> Tensor:
+    """The frame before each; zeros before all."""
+    return torch.cat([torch.zeros_like(x[:1]), x[:-1]])
+
+
+class Judge(nn.Module):
+    """The network. Every frame is seen beside its difference to the one before, so that motion is seen from the start.
+
+    Args:
+        config: see :class:`JudgeConfig`.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: JudgeConfig) -> None:
+        super().__init__()
+        self.config = config
+        low, middle, high = config.widths
+        self.low = _Layer(32, low)
+        self.to_middle = _Layer(low, middle, stride=2)
+        self.middle = nn.ModuleList(_OverTime(middle) for _ in range(DEPTH))
+        self.to_high = _Layer(middle, high, stride=2)
+        self.high = nn.ModuleList(_OverTime(high) for _ in range(DEPTH))
+        pooled = 6 * sum(config.widths) + high * (config.size // 8) ** 2
+        self.pooled = nn.Sequential(nn.BatchNorm1d(pooled), nn.Linear(pooled, config.hidden), nn.ReLU())
+        self.to_feature = nn.Linear(config.hidden, config.features)
+        self.told = nn.Sequential(nn.BatchNorm1d(config.features), nn.Linear(config.features, config.hidden), nn.ReLU())
+        self.heads = nn.ModuleDict({key: nn.Linear(config.hidden, len(names)) for key, names in config.names.items()})
+        self.damage = nn.Linear(config.hidden, len(config.damages))
+        self.register_buffer("mean", torch.zeros(config.features))
+        self.register_buffer("deviation", torch.ones(config.features))
+
+    def pool(self, frames: Float[Tensor, "n 4 s s"], lengths: Sequence[int]) -> Float[Tensor, "b p"]:
+        """Mean, deviation and mean change over time of what is seen anywhere; mean over time of what is seen where."""
+        later = torch.ones(len(frames), 1, 1, 1, device=frames.device)
+        later[np.cumsum([0, *lengths[:-1]])] = 0
+        steps = (frames - _before(frames)) * later
+        # Steps are small beside the frames; what is empty should be 0.
+        x = F.pixel_unshuffle(torch.cat([frames, 3 * steps], dim=1), 2).contiguous(memory_format=torch.channels_last)
+        levels = [self.low(x)]
+        for down, layers in ((self.to_middle, self.middle), (self.to_high, self.high)):
+            x = down(levels[-1])
+            for layer in layers:
+                x = layer(x, later)
+            levels.append(x)
+        each = torch.cat([part for x in levels for part in (x.mean((2, 3)), x.amax((2, 3)))], dim=1)
+        changes = (each - _before(each)).abs() * later[..., 0, 0]
+        where = levels[-1].flatten(1)
+        return torch.stack(
+            [
+                torch.cat([c.mean(0), c.std(0, correction=0), change.sum(0) / max(1, len(c) - 1), place.mean(0)])
+                for c, change, place in zip(*(x.split(list(lengths)) for x in (each, changes, where)), strict=True)
+            ]
+        )
+
+    def forward(
+        self, frames: Float[Tensor, "n 4 s s"], lengths: Sequence[int]
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Look at clips, their frames one after the other: premultiplied RGBA in [0, 1]; ``lengths`` adds up to ``n``.
+
+        Returns:
+            Feature ``(b, d)``, not yet normalised, logits of each attribute, and logits of damage ``(b, kinds)``.
+        """
+        feature = self.to_feature(self.pooled(self.pool(frames, lengths)))
+        hidden = self.told(feature)
+        return feature, {key: head(hidden) for key, head in self.heads.items()}, self.damage(hidden)
+
+    @torch.no_grad()
+    def examine(self, clips: Sequence[np.ndarray]) -> Verdicts:
+        """Look at clips: straight RGBA ``(f, h, w, 4)`` uint8 of 1 to 16 frames, sizes and lengths as they come.
+
+        Raises:
+            ValueError: no clips, or one that is no such clip.
+        """
+        if not len(clips):
+            raise ValueError("no clips to judge")
+        for i, clip in enumerate(clips):
+            if clip.ndim != 4 or clip.shape[-1] != 4 or clip.dtype != np.uint8 or not 1 <= len(clip) <= MAX_FRAMES:
+                raise ValueError(
+                    f"clip {i}: a judge takes 1 to {MAX_FRAMES} RGBA frames (f, h, w, 4) of uint8, "
+                    f"got {clip.dtype} {clip.shape}"
+                )
+        features = np.zeros((len(clips), self.config.features))
+        attributes = {key: np.zeros((len(clips), len(names))) for key, names in self.config.names.items()}
+        damages = {kind: np.zeros(len(clips)) for kind in self.config.damages}
+        for start in range(0, len(clips), _CLIPS_AT_ONCE):
+            some = slice(start, start + _CLIPS_AT_ONCE)
+            frames = to_frames(clips[some], self.config.size).to(self.mean.device)
+            feature, logits, damage = self(frames, [len(clip) for clip in clips[some]])
+            features[some] = ((feature - self.mean) / self.deviation).cpu()
+            for key, values in logits.items():
+                attributes[key][some] = values.double().softmax(-1).cpu()
+            for kind, levels in zip(damages.values(), damage.sigmoid().cpu().T, strict=True):
+                kind[some] = levels
+        return Verdicts(features, attributes, damages)
+
+    def features(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        """The features ``(n, d)`` float64 of clips; see :meth:`examine`."""
+        return self.examine(clips).features
+
+    def attributes(self, clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """The probabilities ``(n, names)`` of each attribute in the order of ``config.names``; see :meth:`examine`."""
+        return self.examine(clips).attributes
+
+    @property
+    def fewest_clips(self) -> int:
+        """How many clips a set must have for FD-sticker."""
+        return _SAMPLES_PER_FEATURE * self.config.features
+
+    @property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of SHA-256 over configuration and weights (read as float32)."""
+        digest = hashlib.sha256(json.dumps(self.config.model_dump(mode="json"), sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` (float16) into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        weights = {name: tensor.detach().half().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(weights, folder / WEIGHTS)
+
+
+def to_frames(clips: Sequence[np.ndarray], size: int) -> Float[Tensor, "n 4 s s"]:
+    """All frames of clips as a judge sees them: scaled to ``size`` pixels, premultiplied, in [0, 1].
+
+    Premultiplied colour is the sticker over black, and alpha stands beside it: what shows over any background is a
+    sum of the two.
+    """
+    frames = np.concatenate([premultiply(fit(clip, size)) for clip in clips])
+    return torch.from_numpy(frames.astype(np.float32) / 255).movedim(-1, -3).contiguous()
+
+
+def load_judge(spec: str | Path = "builtin") -> Judge:
+    """The judge of that name or folder, frozen, in float32, on the GPU if there is one.
+
+    Args:
+        spec: ``"builtin"``, or a folder that ``rdtf train-judge`` wrote.
+
+    Raises:
+        ValueError: there is no such judge, or its files are not what they should be.
+    """
+    if str(spec) == "builtin":
+        with resources.as_file(resources.files("rdtf") / "assets" / "judge") as folder:
+            if not (folder / CONFIG).is_file():
+                raise ValueError("no judge is built in here; give a folder that rdtf train-judge wrote")
+            return _load_folder(folder)
+    if not (Path(spec) / CONFIG).is_file():
+        raise ValueError(f"no judge {str(spec)!r}; choose 'builtin' or a folder that rdtf train-judge wrote")
+    return _load_folder(Path(spec))
+
+
+def _load_folder(folder: Path) -> Judge:
+    try:
+        judge = Judge(JudgeConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8")))
+        weights = load_file(folder / WEIGHTS)
+        judge.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    except (ValidationError, UnicodeDecodeError, OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{folder}: no judge that this version can read ({error}); train one anew") from error
+    return judge.eval().requires_grad_(False).to(best_device())
+
+
+# ------------------------------------------------------------------------------------------------------- distance
+
+
+@dataclass(frozen=True)
+class StickerDistance:
+    """FD-sticker and its conditions: how far made clips are from real ones in the feature of a judge; 0 is best.
+
+    Attributes:
+        judge: digest of the judge.
+        features: dimensions ``d``.
+        real, made: clips in each set.
+        frechet: plain Frechet distance of these sets; biased upwards, the more the fewer clips.
+        floor: the same between real clips and as many others, mean over draws.
+        floor_clips: how many: of the smaller set, or half of the real ones.
+        frechet_inf: extrapolated to infinitely many clips.
+        mmd: unbiased squared maximum mean discrepancy, kernel of degree 3.
+    """
+
+    judge: str
+    features: int
+    real: int
+    made: int
+    frechet: float
+    floor: float
+    floor_clips: int
+    frechet_inf: Estimate
+    mmd: Estimate
+
+
+def fd_sticker(judge: Judge, real: np.ndarray, made: np.ndarray, seed: int = 0) -> StickerDistance:
+    """FD-sticker of made clips to real ones. It is no FVD and compares with nothing but itself under the same judge.
+
+    Give both sets the same size and lengths of clips: the judge sees the length.
+
+    Args:
+        judge: whose features these are.
+        real, made: ``(n, d)`` from :meth:`Judge.features`, one row a clip.
+        seed: of the draws for floor, extrapolation and intervals.
+
+    Raises:
+        ValueError: fewer than ``10 d`` clips in a set, or features of another width than the judge's.
+    """
+    width = judge.config.features
+    for name, features in (("real", real), ("made", made)):
+        if features.ndim != 2 or features.shape[1] != width:
+            raise ValueError(f"{name}: features must be (n, {width}) for this judge, got {features.shape}")
+        if len(features) < judge.fewest_clips:
+            raise ValueError(
+                f"{len(features)} {name} clips are too few for FD-sticker: with {width} features it needs "
+                f"{judge.fewest_clips}; give more"
+            )
+    count = min(len(made), len(real) // 2)
+    return StickerDistance(
+        judge=judge.digest,
+        features=width,
+        real=len(real),
+        made=len(made),
+        frechet=frechet_distance(real, made),
+        floor=frechet_floor(real, count, seed),
+        floor_clips=count,
+        frechet_inf=frechet_extrapolated(real, made, seed),
+        mmd=unbiased_mmd(real, made, seed=seed),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- agreement
+
+
+def share(right: np.ndarray) -> Estimate:
+    """The share of ``(n,)`` marks that are true, n at least 1, with Wilson's interval of 95 %."""
+    n, z = len(right), 1.959964
+    value = float(np.mean(right))
+    middle, reach = value + z * z / (2 * n), z * np.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return Estimate(value, float((middle - reach) / scale), float((middle + reach) / scale), n)
+
+
+def agreement(
+    judge: Judge, clips: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
+) -> dict[str, Estimate]:
+    """How often the judge sees in a clip what was asked for, for each attribute and for all of what is asked at once.
+
+    Args:
+        judge: who looks.
+        clips: see :meth:`Judge.examine`.
+        attributes: what each clip should show, as in the metadata of the built-in world. What it says that the judge
+            has no name for (``frames``, ``held_out``, ...) is passed over; what it does not say is not asked.
+
+    Returns:
+        By attribute, those never asked left out; ``all`` counts clips in which every attribute that was asked is
+        right.
+
+    Raises:
+        ValueError: another number of attributes than clips, a name that the judge does not know, or nothing asked.
+    """
+    if len(attributes) != len(clips):
+        raise ValueError(f"{len(clips)} clips, but attributes of {len(attributes)}")
+    names = judge.config.names
+    for asked in attributes:
+        for key in names:
+            if key in asked and asked[key] not in names[key]:
+                raise ValueError(f"the judge knows no {key} {asked[key]!r}; it knows {', '.join(names[key])}")
+    if not all(any(key in asked for key in names) for asked in attributes):
+        raise ValueError(f"a clip without any of the attributes {', '.join(names)}; the judge cannot be asked about it")
+    seen = {key: chances.argmax(1) for key, chances in judge.attributes(clips).items()}
+    right: dict[str, list[bool]] = {key: [] for key in (*names, "all")}
+    for i, asked in enumerate(attributes):
+        marks = {key: names[key][seen[key][i]] == asked[key] for key in names if key in asked}
+        for key, mark in marks.items():
+            right[key].append(mark)
+        right["all"].append(all(marks.values()))
+    return {key: share(np.array(marks)) for key, marks in right.items() if marks}
+
+
+def text_agreement(
+    judge: Judge, made: Sequence[np.ndarray], real: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, dict[str, Estimate]]]:
+    """Agreement of made clips with what was asked for, beside that of real ones, which is its ceiling.
+
+    Args:
+        judge: who looks.
+        made: clips made for captions that say ``attributes``.
+        real: the stickers that have them, as clips of the same lengths.
+        attributes: of prepared stickers of the built-in world they stand in ``record.attributes``. Other stickers
+            have none, and text agreement cannot be had of them.
+
+    Returns:
+        For ``seen`` and ``held_out`` (combinations that ``world.is_held_out`` keeps from training), those that occur,
+        what :func:`agreement` says of ``made`` and of ``real``.
+
+    Raises:
+        ValueError: as :func:`agreement`, or other numbers of clips.
+    """
+    if not len(made) == len(real) == len(attributes):
+        raise ValueError(f"{len(made)} made and {len(real)} real clips, but attributes of {len(attributes)}")
+    for asked in attributes:
+        if missing := [key for key in ("body", "colour", "action") if key not in asked]:
+            raise ValueError(
+                f"no {', '.join(missing)} among a sticker's attributes: text agreement can be had of stickers of the "
+                "built-in world only"
+            )
+    novel = np.array([is_held_out(asked) for asked in attributes])
+    found = {}
+    for name, places in (("seen", np.flatnonzero(~novel)), ("held_out", np.flatnonzero(novel))):
+        if len(places):
+            told = [attributes[i] for i in places.tolist()]
+            found[name] = {
+                kind: agreement(judge, [clips[i] for i in places.tolist()], told)
+                for kind, clips in (("made", made), ("real", real))
+            }
+    return found

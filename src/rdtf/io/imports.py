@@ -1,0 +1,157 @@
+"""What messengers know about the stickers that they export: Telegram chats, WhatsApp packs."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from rdtf.io.archives import Tree
+from rdtf.sticker import StickerError
+
+TELEGRAM = "result.json"
+WHATSAPP = ("contents.json", "sticker_packs.wasticker")
+PACK_TEXTS = {"title.txt": "pack", "author.txt": "author"}
+"""Files of a ``.wastickers`` pack (and of sticker-convert), and the attributes that they become."""
+PACK_EMOJI = "emoji.txt"
+_NOT_EXPORTED = "(File not included"
+_MAX_NAME = 1024
+
+
+@dataclass
+class Exported:
+    """What is known from exports.
+
+    Attributes:
+        entries: fields by sticker, as metadata files have them.
+        others: files that belong to an export and are no stickers: thumbnails, photos, tray pictures.
+        problems: what is damaged, or was left out by the exporting program.
+    """
+
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
+    problems: list[StickerError] = field(default_factory=list)
+
+
+def read_exports(tree: Tree) -> Exported:
+    """Everything that exports in this tree say about its files.
+
+    - Telegram's machine-readable chat export: ``result.json`` with messages whose ``media_type`` is ``sticker``. Of
+      everything below its folder only those files are stickers. Of a message nothing but the emoji is kept.
+    - WhatsApp's sample projects: ``contents.json`` or ``sticker_packs.wasticker`` with emoji and texts.
+    - A pack with ``title.txt`` and ``author.txt`` (``.wastickers``), whose one PNG is the tray picture; with
+      ``emoji.txt`` beside (sticker-convert), an emoji for each file.
+    """
+    exported = Exported()
+    names = set(tree.names)
+    for name in tree.names:
+        folder, last = posixpath.split(name)
+        if last == TELEGRAM:
+            _telegram(tree, name, names, exported)
+        elif last in WHATSAPP:
+            _whatsapp(tree, name, names, exported)
+        elif last == "title.txt" and posixpath.join(folder, "author.txt") in names:
+            _pack(tree, folder, names, exported)
+    return exported
+
+
+def _json(tree: Tree, name: str, exported: Exported) -> Any:
+    try:
+        with tree.open(name) as stream:
+            return json.load(stream)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.reason if isinstance(error, StickerError) else str(error)
+        exported.problems.append(StickerError(name, f"is no JSON that can be read ({reason})"))
+        return None
+
+
+# Telegram
+
+
+def _telegram(tree: Tree, name: str, names: set[str], exported: Exported) -> None:
+    content = _json(tree, name, exported)
+    if not isinstance(content, dict) or not ("messages" in content or "chats" in content):
+        return
+    folder = posixpath.dirname(name)
+    stickers: dict[str, dict[str, Any]] = {}
+    missing = 0
+    for message in _messages(content):
+        file = message.get("file")
+        if message.get("media_type") != "sticker" or not isinstance(file, str):
+            continue
+        place = posixpath.normpath(posixpath.join(folder, file[:_MAX_NAME]))
+        if place in names:
+            stickers.setdefault(place, {"emoji": str(message.get("sticker_emoji") or "")})
+        else:
+            missing += 1
+    if missing:
+        reason = f"{missing:,} stickers are not in the export; export the chat again with its stickers ticked"
+        exported.problems.append(StickerError(name, reason))
+    exported.entries |= stickers
+    below = f"{folder}/" if folder else ""
+    exported.others |= {other for other in names if other.startswith(below) and other not in stickers}
+
+
+def _messages(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    chats = content.get("chats")
+    chats = chats.get("list") if isinstance(chats, dict) else None
+    for chat in [content, *(chats if isinstance(chats, list) else [])]:
+        messages = chat.get("messages") if isinstance(chat, dict) else None
+        yield from (
+            message for message in (messages if isinstance(messages, list) else []) if isinstance(message, dict)
+        )
+
+
+# WhatsApp
+
+
+def _whatsapp(tree: Tree, name: str, names: set[str], exported: Exported) -> None:
+    content = _json(tree, name, exported)
+    packs = content.get("sticker_packs") if isinstance(content, dict) else None
+    if not isinstance(packs, list):
+        return
+    exported.others.add(name)
+    for pack in packs:
+        if not isinstance(pack, dict):
+            continue
+        folders = [posixpath.join(posixpath.dirname(name), str(pack.get("identifier"))), posixpath.dirname(name)]
+
+        def place(file: Any, folders: list[str] = folders) -> str | None:
+            paths = [posixpath.normpath(posixpath.join(folder, str(file)[:_MAX_NAME])) for folder in folders]
+            return next((path for path in paths if path in names), None)
+
+        tray = place(pack.get("tray_image_file"))
+        if tray is not None:
+            exported.others.add(tray)
+        stickers = pack.get("stickers")
+        about = {"pack": str(pack.get("name") or ""), "author": str(pack.get("publisher") or "")}
+        for sticker in stickers if isinstance(stickers, list) else []:
+            file = sticker.get("image_file") if isinstance(sticker, dict) else None
+            where = place(file)
+            if where is None:
+                exported.problems.append(StickerError(name, f"{str(file)[:80]!r} is not among the stickers here"))
+                continue
+            emojis = sticker.get("emojis")
+            entry = {"emojis": [str(e) for e in emojis] if isinstance(emojis, list) else []}
+            words = sticker.get("accessibility_text")
+            exported.entries[where] = {**about, **entry} | ({"caption": words} if isinstance(words, str) else {})
+
+
+def _pack(tree: Tree, folder: str, names: set[str], exported: Exported) -> None:
+    below = f"{folder}/" if folder else ""
+    here = [name for name in names if name.startswith(below) and "/" not in name[len(below) :]]
+    pictures = [name for name in here if name.lower().endswith(".png")]
+    if len(pictures) == 1 and any(name.lower().endswith(".webp") for name in here):
+        exported.others |= set(pictures)
+    about = {}
+    for file, key in PACK_TEXTS.items():
+        with tree.open(below + file) as stream:
+            about[key] = " ".join(stream.read(4096).decode("utf-8", "replace").split())
+    emoji = _json(tree, below + PACK_EMOJI, exported) if below + PACK_EMOJI in names else None
+    exported.others |= {below + file for file in (*PACK_TEXTS, PACK_EMOJI)} & names
+    for name in here:
+        stem = posixpath.basename(name).rpartition(".")[0]
+        known = emoji.get(stem) if isinstance(emoji, dict) else None
+        exported.entries.setdefault(name, {**about, **({"emoji": known} if isinstance(known, str) else {})})

@@ -1,0 +1,1 @@
+"""Research apparatus: tuning methods, comparisons, proofs. The product never imports it."""

@@ -1,0 +1,108 @@
+"""Customize-A-Video (arXiv 2402.14780): temporal LoRA, taught after an absorber has taken in appearance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rdtf.research.adapters.lora import add_lora, fold_lora, lora_layers
+from rdtf.research.adapters.networks import attention_projections, places, temporal_layers
+from rdtf.research.adapters.tuning import Tuning
+
+
+class CustomizeAVideo(Tuning):
+    """Temporal LoRA with an appearance absorber (S-LoRA, LoRA on attention within frames and to the text).
+
+    Stage 1 of training: the temporal layers are bypassed, single frames are shown, the absorber learns. Stage 2: the
+    temporal layers are back, the absorber stays as it is, the temporal LoRA learns. In evaluation mode the absorber is
+    out.
+
+    Args:
+        rank: of both LoRAs (4 in the paper's comparisons).
+        absorb: share of the training that stage 1 takes.
+
+    Raises:
+        ValueError: peft is not installed, an option out of range, or a network without temporal attention.
+    """
+
+    name = "customize-a-video"
+
+    def __init__(self, network: nn.Module, rank: int = 4, absorb: float = 0.3) -> None:
+        if rank < 1 or not 0 < absorb < 1:
+            raise ValueError(f"customize-a-video: rank is 1 or more, absorb in 0..1, not {rank} and {absorb}")
+        self.rank, self.absorb = rank, absorb
+        self._absorbing: bool | None = None  # None: not in training under a schedule yet, all parts are in
+        super().__init__(network)
+
+    def _build(self) -> None:
+        next(places(self.network))  # raises for a network of another kind
+        targets = attention_projections(self.network)
+        if not any(targets.values()):
+            raise ValueError(f"{type(self.network).__name__} has no temporal attention, which customize-a-video tunes")
+        bypasses = [Bypass(layer, self) for layer in temporal_layers(self.network).values()]
+        add_lora(self.network, list(targets), self.rank)
+        layers = lora_layers(self.network)
+        self._absorber = [layers[name] for name, temporal in targets.items() if not temporal]
+        self._temporal = [layers[name] for name, temporal in targets.items() if temporal]
+        assert bypasses
+        for layer in self._absorber:  # not the network: a caption's keys and values are made before its pass
+            layer.register_forward_pre_hook(self._switch)
+
+    @property
+    def stills_only(self) -> bool:
+        """Stage 1 shows single frames."""
+        return self._absorbing is True
+
+    @property
+    def bypassed(self) -> bool:
+        """Whether the temporal layers hand on what they get."""
+        return self._absorbing is True and self.network.training
+
+    def advance(self, progress: float) -> None:
+        """Choose the stage; the parameters of the other one want no gradient."""
+        self._absorbing = progress < self.absorb
+        self._mark()
+
+    def _mark(self) -> None:
+        for layers, trained in ((self._absorber, self._absorbing is not False), (self._temporal, not self._absorbing)):
+            for layer in layers:
+                for parameter in adapter_parameters(layer):
+                    parameter.requires_grad_(trained)
+
+    def _switch(self, layer: Any, _args: Any) -> None:
+        """A forward hook of the absorber's layers: they are part of training and of nothing else."""
+        if layer.disable_adapters == self.network.training:
+            layer.enable_adapters(self.network.training)
+            self._mark()
+
+    def merge(self) -> nn.Module:
+        """The temporal LoRA becomes part of the weights; the absorber is dropped, and so are the stages."""
+        kept = set(map(id, self._temporal))
+        for layer in temporal_layers(self.network).values():
+            del layer.forward
+        fold_lora(self.network, lambda layer: id(layer) in kept)
+        self.clips.forget()
+        return self.network
+
+
+class Bypass:
+    """Stands in for a temporal layer's forward pass: in stage 1 its input is its output."""
+
+    def __init__(self, layer: nn.Module, tuning: CustomizeAVideo) -> None:
+        self.forward, self.tuning = layer.forward, tuning
+        layer.forward = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor]:
+        """As the layer, or its first argument; where a tuple is asked for, in one."""
+        if not self.tuning.bypassed:
+            return self.forward(*args, **kwargs)
+        x = args[0] if args else kwargs["hidden_states"]
+        return x if kwargs.get("return_dict", True) else (x,)
+
+
+def adapter_parameters(layer: Any) -> list[torch.nn.Parameter]:
+    """A LoRA layer's own."""
+    base = set(map(id, layer.get_base_layer().parameters()))
+    return [parameter for parameter in layer.parameters() if id(parameter) not in base]

@@ -1,0 +1,90 @@
+"""LoRA (arXiv 2106.09685) by way of peft, on the linear layers of attentions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from torch import nn
+
+from rdtf.research.adapters.networks import attention_projections, places
+from rdtf.research.adapters.tuning import Tuning
+
+Where = Literal["all", "spatial", "temporal"]
+
+
+class LoRA(Tuning):
+    """Low-rank residuals ``W = W0 + B A`` on queries, keys, values and output of attentions; B starts at zero.
+
+    Our networks make queries, keys and values with one linear layer: there the three share A, and B has its rows for
+    each. ``where="temporal"`` on a ``UNetMotionModel`` is AnimateDiff's MotionLoRA.
+
+    Args:
+        rank: of the residuals.
+        where: all attentions (MotionDirector's choice too, arXiv 2310.08465), those within a frame and to the text, or
+            those in which frames see each other.
+
+    Raises:
+        ValueError: peft is not installed, rank below 1, or the network has no such attention.
+    """
+
+    name = "lora"
+
+    def __init__(self, network: nn.Module, rank: int = 16, where: Where = "all") -> None:
+        if rank < 1 or where not in ("all", "spatial", "temporal"):
+            raise ValueError(f"lora: rank must be 1 or more and where all, spatial or temporal, not {rank} and {where}")
+        self.rank, self.where = rank, where
+        super().__init__(network)
+
+    def _build(self) -> None:
+        next(places(self.network))  # raises for a network of another kind
+        names = [
+            name
+            for name, temporal in attention_projections(self.network).items()
+            if self.where == "all" or temporal == (self.where == "temporal")
+        ]
+        if not names:
+            raise ValueError(f"{type(self.network).__name__} has no {self.where} attention for LoRA")
+        add_lora(self.network, names, self.rank)
+
+    def merge(self) -> nn.Module:
+        """``W0 + B A`` becomes the weight."""
+        fold_lora(self.network, lambda layer: True)
+        self.clips.forget()
+        return self.network
+
+
+def add_lora(network: nn.Module, names: Sequence[str], rank: int) -> None:
+    """Put peft's LoRA layers round the linear layers of these names; alpha is the rank, so that the factor is 1.
+
+    Raises:
+        ValueError: peft is not installed.
+    """
+    peft = _peft()
+    config = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=list(names))
+    peft.inject_adapter_in_model(config, network)
+
+
+def lora_layers(network: nn.Module) -> dict[str, Any]:
+    """peft's LoRA layers by name."""
+    kind = _peft().tuners.lora.LoraLayer
+    return {name: module for name, module in network.named_modules() if isinstance(module, kind)}
+
+
+def fold_lora(network: nn.Module, keep: Callable[[Any], bool]) -> None:
+    """Put the plain layers back: with the residual added where ``keep`` says so of the LoRA layer, without it in the
+    other places.
+    """
+    for name, layer in lora_layers(network).items():
+        if keep(layer):
+            layer.merge()
+        network.set_submodule(name, layer.get_base_layer())
+    del network.peft_config
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise ValueError("LoRA needs peft; install it with pip install rdtf[baselines]") from error
+    return peft

@@ -1,0 +1,6 @@
+"""Comparing ways of training a sticker generator at equal compute: suites, runs, tables, a page."""
+
+from rdtf.research.compare.run import ComparisonStopped, compare
+from rdtf.research.compare.suites import SUITES
+
+__all__ = ["SUITES", "ComparisonStopped", "compare"]

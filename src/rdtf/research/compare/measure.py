@@ -1,0 +1,134 @@
+"""The measures of one run: everything is drawn with the run's seed and read by the same judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rdtf.evaluate.evaluate import FRAMES, held_out_clips, make_clips, pipeline_fill
+from rdtf.evaluate.frames import check_given, frame_scores
+from rdtf.evaluate.interpolation_baselines import simple_fills
+from rdtf.evaluate.judge import Judge, agreement, fd_sticker, load_judge
+from rdtf.evaluate.motion import motion_energy
+from rdtf.evaluate.sets import unbiased_mmd
+from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.research.compare.paths import Place
+from rdtf.research.compare.suites import Suite
+
+SHOWN = 12  # inputs of the page
+FEWEST = 20  # clips for a distance of sets
+_SPLITS = ("val", "test")
+_GIVEN = {
+    "interpolation": ("10101010", "10010010"),
+    "forward": ("11111000",),
+    "backward": ("00011111",),
+}
+
+
+def measure(run: Path, place: Place, suite: Suite, seed: int) -> dict[str, float]:
+    """Measures by name; those that the data does not allow (too few clips, no attributes) are left out.
+
+    What the page shows goes into the run's ``samples.npz``.
+
+    Args:
+        run: of a finished training.
+        place: whose clips are drawn and judged: all of a dataset that was drawn for it, the val and test splits of one
+            that is trained on.
+    """
+    pipe = load_pipeline(run)
+    clips, captions, attributes, _ = held_out_clips(place.judged, _SPLITS if place.judged == place.target else (None,))
+    if not clips:
+        raise ValueError(f"{place.judged}: no held-out sticker has {FRAMES} frames; prepare more stickers")
+    order = np.random.default_rng(0).permutation(len(clips))
+    clips, captions, attributes = ([kept[i] for i in order] for kept in (clips, captions, attributes))
+    judge = load_judge(place.judge)
+    count = min(suite.clips, len(clips))
+    measures: dict[str, float] = {"clips": count}
+
+    steps, first = suite.sampling_steps, 1000 * seed
+    real, words = clips[:count], captions[:count]
+    animated = make_clips(pipe, words, [clip[0] for clip in real], steps=steps, seed=first)
+    written = make_clips(pipe, words[: max(SHOWN, suite.clips // 2)], steps=steps, seed=first)
+    np.savez_compressed(
+        run / "samples.npz",
+        captions=np.array(words[:SHOWN]),
+        real=np.stack(real[:SHOWN]),
+        it2v=np.stack(animated[:SHOWN]),
+        t2v=np.stack(written[:SHOWN]),
+    )
+    for name, made in (("it2v", animated), ("t2v", written)):
+        measures |= {f"{name}.{key}": value for key, value in _judged(judge, clips, made, attributes).items()}
+    measures["it2v.psnr"] = _frames(real, animated, np.arange(FRAMES) == 0)["psnr"]
+    measures["it2v.motion"] = _energy(animated) / _energy(real)
+    if "it2v.floor" in measures:
+        measures["floor"] = measures.pop("it2v.floor")
+        measures.pop("t2v.floor", None)
+    measures["text_clips"] = len(written)
+
+    few = clips[: max(1, suite.clips // 8)]
+    measures["given_clips"] = len(few)
+    fill = pipeline_fill(pipe, steps=steps, seed=first)
+    for task, patterns in _GIVEN.items():
+        scores, faded = [], []
+        for pattern in patterns:
+            known = np.array([mark == "1" for mark in pattern])
+            scores.append(_frames(few, [sample for (sample,) in fill(few, known, 0)], known))
+            faded.append(_frames(few, [simple_fills(clip, known)["crossfade"] for clip in few], known)["psnr"])
+        measures |= {f"{task}.{key}": float(np.mean([score[key] for score in scores])) for key in scores[0]}
+        measures[f"{task}.crossfade"] = float(np.mean(faded))
+    measures["cost.forward_ms"] = _forward_ms(pipe)
+    return measures
+
+
+def _judged(
+    judge: Judge, real: Sequence[np.ndarray], made: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    found: dict[str, float] = {}
+    if len(made) >= FEWEST:
+        features = judge.features(real), judge.features(made)
+        if len(made) >= judge.fewest_clips:
+            distance = fd_sticker(judge, *features)
+            found |= {"fd": distance.frechet, "floor": distance.floor, "mmd": 1000 * distance.mmd.value}
+        else:
+            found["mmd"] = 1000 * unbiased_mmd(*features).value
+    asked = attributes[: len(made)]
+    if all("body" in each for each in asked):  # drawn stickers know what they show
+        shares = agreement(judge, made, asked)
+        found |= {name: 100 * shares[name].value for name in ("body", "colour", "action")}
+    return found
+
+
+def _frames(real: Sequence[np.ndarray], made: Sequence[np.ndarray], known: np.ndarray) -> dict[str, float]:
+    """Over white, of the unknown frames: means over the clips. What was given must have come back."""
+    scores = []
+    for truth, clip in zip(real, made, strict=True):
+        check_given(clip, truth, known)
+        scores.append(frame_scores(clip, truth, known))
+    return {key: float(np.mean([score[f"{key}_white"] for score in scores])) for key in ("psnr", "ssim")}
+
+
+def _energy(clips: Sequence[np.ndarray]) -> float:
+    return float(np.mean([motion_energy(clip) for clip in clips]))
+
+
+@torch.no_grad()
+def _forward_ms(pipe: StickerPipeline, repeats: int = 15) -> float:
+    """Median time of a pass of the network for one clip."""
+    side = pipe.config.sample_size // pipe.codec.downscale
+    clip = torch.zeros(1, pipe.codec.latent_channels, FRAMES, side, side, device=pipe.device)
+    known = torch.arange(FRAMES, device=pipe.device)[None] == 0
+    text = pipe.dfgn.text_context(*pipe.text_encoder(pipe.text_encoder.prepare(["a red cat"])))
+    level, loop = torch.tensor([500.0], device=pipe.device), torch.zeros(1, dtype=torch.bool, device=pipe.device)
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        pipe.dfgn(clip, level, clip, known, torch.ones_like(known), loop, text)
+        if pipe.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return 1000 * float(np.median(times))

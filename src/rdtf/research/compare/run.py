@@ -1,0 +1,273 @@
+"""``rdtf compare``: draws or takes stickers, pretrains the base, runs every variant with every seed, writes tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from rdtf.codec import load_codec
+from rdtf.data.dataset import StickerDataset, read_manifest
+from rdtf.data.prepare import prepare
+from rdtf.data.settings import PrepareSettings
+from rdtf.evaluate.judge import load_judge
+from rdtf.files import folder_lock, write_text
+from rdtf.progress import bars, console
+from rdtf.research.compare.paths import BASE, Place
+from rdtf.research.compare.results import write_results
+from rdtf.research.compare.run_variant import count, settings_of, work
+from rdtf.research.compare.suites import Suite, World, suite_named
+from rdtf.train.latents import LatentCache, cache_folder
+from rdtf.train.run import stop_signals
+from rdtf.world import write_world
+
+_POLL_SECONDS = 2.0
+_STATUS_SECONDS = 60.0
+_LOG_LINES = 12
+_STOPPED = 3  # exit code of a run that was asked to stop, has saved and can go on
+
+
+class ComparisonStopped(Exception):
+    """The comparison was asked to stop; the same command goes on."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    variant: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return self.variant if self.variant == BASE else f"{self.variant}, seed {self.seed}"
+
+
+def compare(
+    suite: Suite | str, out: Path, data: Path | None = None, *, jobs: int | None = None, judge: str = "builtin"
+) -> Path:
+    """Run a suite to its end, or go on with one.
+
+    ``out`` gets the datasets, the runs, ``results.json``, ``tables.md`` and ``index.html``, a page with the stickers of
+    all variants side by side.
+
+    Args:
+        suite: one of :data:`~rdtf.research.compare.suites.SUITES`, or its name.
+        data: a prepared dataset to train on and, in its val and test splits, to measure on; default: stickers drawn as
+            the suite says.
+        judge: of :func:`rdtf.evaluate.judge.load_judge`: the built-in one, or a folder.
+        jobs: runs at a time; default: as many as there are cores on a processor, one with a GPU.
+
+    Returns:
+        the page.
+
+    Raises:
+        ValueError: an unknown suite, settings that no training can have, or ``out`` holds another comparison or
+            something else.
+        ComparisonStopped: Ctrl-C or SIGTERM; what was done is kept, and the seeds that all variants have had are in
+            the tables.
+        RuntimeError: a run failed; the text names its log.
+    """
+    if isinstance(suite, str):
+        suite = suite_named(suite)
+    place = Place(out, data or out / "target", data or out / "judged", judge)
+    for name, variant in suite.variants.items():
+        if variant.tune is None:  # tuned ones need their base first, which has the same settings
+            settings_of(suite, place, name, suite.seeds[0])
+    _check_folder(out, suite, data, judge)
+    with folder_lock(out, "this comparison"):
+        _fill_datasets(suite, place, data)
+        reference = _reference(suite, place)
+        todo = [_Job(BASE, 0)] if any(variant.tune for variant in suite.variants.values()) else []
+        # All variants with the first seed, then with the next: whoever stops early has a whole table of fewer seeds.
+        todo += [_Job(variant, seed) for seed in suite.seeds for variant in suite.variants]
+        try:
+            _run_all(suite, place, todo, reference, jobs or _cores())
+        except ComparisonStopped as stopped:
+            if seeds := _finished_seeds(suite, place):
+                page = write_results(replace(suite, seeds=seeds), place)
+                done = ", ".join(map(str, seeds))
+                raise ComparisonStopped(f"{stopped}; {page} shows the finished seeds: {done}") from None
+            raise
+        return write_results(suite, place)
+
+
+def _cores() -> int:
+    import torch
+
+    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+
+
+def _check_folder(out: Path, suite: Suite, data: Path | None, judge: str) -> None:
+    """Each folder holds one comparison: of this suite as it now is, on this data, by this judge.
+
+    Seeds, variants and tables may come to it later: they change nothing in the runs that are there.
+    """
+    settings = _digest(asdict(replace(suite, tables=(), seeds=(), variants={})))
+    about: dict[str, Any] = {"suite": suite.name, "settings": settings, "data": None}
+    about["judge"] = load_judge(judge).digest
+    if data is not None:
+        about["data"] = {"folder": str(data.resolve()), "fingerprint": read_manifest(data).fingerprint}
+    variants = {name: _digest(asdict(variant)) for name, variant in suite.variants.items()}
+    facts = out / "compare.json"
+    if facts.is_file():
+        before = json.loads(facts.read_text(encoding="utf-8"))
+        there = before.pop("variants", {})
+        different = [name for name in about if about[name] != before.get(name)]
+        different += [f"variant {name}" for name in variants if variants[name] != there.get(name, variants[name])]
+        if different:
+            raise ValueError(
+                f"{out} holds a comparison with other {', '.join(different)}; choose another folder, or delete it"
+            )
+        variants = {**there, **variants}
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is not empty and holds no comparison; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(facts, json.dumps({**about, "variants": variants}, indent=1))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _fill_datasets(suite: Suite, place: Place, data: Path | None) -> None:
+    """Draw what there is to be drawn, and encode it."""
+    drawn = {} if data is not None else {place.target: suite.target, place.judged: suite.judged}
+    pixels = suite.pixels if data is None else StickerDataset(data, "train").size
+    if any(variant.tune for variant in suite.variants.values()):
+        drawn[place.source] = suite.source
+    for folder, world in drawn.items():
+        if not (folder / "manifest.json").is_file():
+            _draw(folder, world, pixels)
+    # Filled here and not in each of the runs that begin side by side.
+    trained_on = {suite.reference: place.target}
+    if not _is_done(_Job(BASE, 0), place):
+        trained_on[BASE] = place.source
+    for variant, folder in trained_on.items():
+        if folder.is_dir():
+            settings = settings_of(suite, place, variant, 0)
+            dataset = StickerDataset(folder, "train")
+            LatentCache(dataset, load_codec(settings.codec), cache_folder(folder, place.out), settings.copies)
+
+
+def _draw(folder: Path, world: World, pixels: int) -> None:
+    files = folder.with_name(f"{folder.name}-files")
+    write_world(
+        files,
+        world.count,
+        world.seed,
+        size=pixels,
+        vocabulary=world.vocabulary,
+        style=world.style,
+        workers=min(len(os.sched_getaffinity(0)), 1 + world.count // 500),
+    )
+    prepare([files], folder, PrepareSettings(size=pixels))
+    shutil.rmtree(files)
+
+
+def _reference(suite: Suite, place: Place) -> float:
+    """Operations of a step of the suite's reference variant."""
+    file = place.out / "reference.json"
+    if not file.is_file():
+        console.print(f"Counting the operations of a step of {suite.variants[suite.reference].title}")
+        found = count(place.target, settings_of(suite, place, suite.reference, suite.seeds[0]))
+        write_text(file, json.dumps(vars(found)))
+    return float(json.loads(file.read_text(encoding="utf-8"))["flop"])
+
+
+# --------------------------------------------------------------------------------------------------------- jobs
+
+
+def _is_done(job: _Job, place: Place) -> bool:
+    return (place.run(job.variant, job.seed) / ("trained.json" if job.variant == BASE else "result.json")).is_file()
+
+
+def _finished_seeds(suite: Suite, place: Place) -> tuple[int, ...]:
+    """Seeds that every variant was run with."""
+    return tuple(seed for seed in suite.seeds if all(_is_done(_Job(name, seed), place) for name in suite.variants))
+
+
+def _run_all(suite: Suite, place: Place, todo: Sequence[_Job], reference: float, at_once: int) -> None:
+    waiting = [job for job in todo if not _is_done(job, place)]
+    running: dict[_Job, BaseProcess] = {}
+    spawn = multiprocessing.get_context("spawn")
+    told = time.monotonic()
+    with bars() as progress, _ended(running), stop_signals() as stop:
+        task = progress.add_task("Comparing", total=len(todo), completed=len(todo) - len(waiting), note="")
+        while waiting or running:
+            base_stands = _is_done(_Job(BASE, 0), place)
+            for job in list(waiting):
+                needs_base = job.variant != BASE and suite.variants[job.variant].tune is not None
+                if len(running) < at_once and (base_stands or not needs_base):
+                    waiting.remove(job)
+                    running[job] = spawn.Process(target=_child, args=(suite, place, job.variant, job.seed, reference))
+                    running[job].start()
+            # Before the runs are looked at: the terminal's Ctrl-C has reached them, too, and they may have ended of it.
+            if stop.wait(_POLL_SECONDS):
+                raise ComparisonStopped("stopped; the same command goes on")
+            for job, process in list(running.items()):
+                if process.exitcode is None:
+                    continue
+                del running[job]
+                if process.exitcode == _STOPPED:
+                    raise ComparisonStopped(f"stopped after saving; the same command goes on in {place.out}")
+                if process.exitcode:
+                    raise RuntimeError(_failure(job, place, process.exitcode))
+                progress.advance(task)
+            note = "; ".join(f"{job.name}: {_state(job, place)}" for job in running)
+            progress.update(task, note=note)
+            if not console.is_terminal and time.monotonic() - told > _STATUS_SECONDS:
+                told = time.monotonic()
+                done = len(todo) - len(waiting) - len(running)
+                console.print(f"{done} of {len(todo)} runs; {note}", soft_wrap=True)
+
+
+def _child(suite: Suite, place: Place, variant: str, seed: int, reference: float) -> None:
+    """In the process of a run: what it prints goes into a file of its folder."""
+    folder = place.run(variant, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = (folder / "output.txt").open("a", encoding="utf-8", buffering=1)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    sys.exit(0 if work(suite, place, variant, seed, reference) else _STOPPED)
+
+
+@contextmanager
+def _ended(running: dict[_Job, BaseProcess]) -> Iterator[None]:
+    """When the comparison ends early, its runs are asked to save and stop, and are waited for."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise ComparisonStopped("stopped; the same command goes on") from None
+    finally:
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.join()
+
+
+def _state(job: _Job, place: Place) -> str:
+    """How far a run is, read off its files."""
+    run = place.run(job.variant, job.seed)
+    if (run / "trained.json").is_file():
+        return "measuring"
+    log, cost = run / "log.jsonl", run / "cost.json"
+    if not (log.is_file() and cost.is_file()):
+        return "beginning"
+    with log.open("rb") as lines:
+        done = sum(1 for _ in lines)
+    return f"step {done}/{json.loads(cost.read_text(encoding='utf-8'))['steps']}"
+
+
+def _failure(job: _Job, place: Place, code: int) -> str:
+    output = place.run(job.variant, job.seed) / "output.txt"
+    last = output.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+    return f"{job.name} ended with code {code}; its output is in {output}. It ends with:\n" + "\n".join(last)

@@ -1,0 +1,121 @@
+"""One run of a comparison, in a process of its own: count its compute, train it, measure it.
+
+Every part leaves a file behind it and is not done again where that file stands, so that a comparison that was stopped
+or killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rdtf.files import write_text
+from rdtf.flops import flop_counter
+from rdtf.research.compare.measure import measure
+from rdtf.research.compare.paths import BASE, Place
+from rdtf.research.compare.suites import Suite
+from rdtf.train.run import resume, train
+from rdtf.train.settings import BROUGHT, TrainSettings, changed_settings, recipe_settings
+from rdtf.train.step import Learner
+
+COUNTED_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a training costs.
+
+    Attributes:
+        flop: floating-point operations of a step: of the model forward and backward, and of the optimiser's matrix
+            products (Muon's); a mean over steps.
+        parameters, trained: of the generating network with its text encoder, and how many of them are trained.
+    """
+
+    flop: float
+    parameters: int
+    trained: int
+
+
+def settings_of(suite: Suite, place: Place, variant: str, seed: int, steps: int | None = None) -> TrainSettings:
+    """The settings of a run."""
+    if variant == BASE:
+        return recipe_settings("fast", **{**suite.training, **suite.base, "seed": seed})
+    chosen = suite.variants[variant]
+    values: dict[str, Any] = {**suite.training, "seed": seed, "steps": steps or suite.steps}
+    if chosen.tune is None:
+        return changed_settings(recipe_settings("fast", **values).model_dump(exclude_unset=True), chosen.settings)
+    own = {name: value for name, value in values.items() if name not in BROUGHT}
+    return recipe_settings("tune", **own, start_from=str(place.run(BASE, 0)), tune=chosen.tune, **chosen.settings)
+
+
+def count(data: Path, settings: TrainSettings) -> Compute:
+    """Count the operations of some steps spread over the whole training; nothing is kept of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        learner = Learner(data, Path(folder), settings)
+        with flop_counter() as counter:
+            for step in range(COUNTED_STEPS):
+                learner.train_step((step + 0.5) / COUNTED_STEPS)
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in learner.net.parameters()]
+    return Compute(
+        counter.get_total_flops() / COUNTED_STEPS,
+        sum(size for size, _ in sizes),
+        sum(size for size, trained in sizes if trained),
+    )
+
+
+def base_teraflop(place: Place) -> float:
+    """What pretraining the base has cost, in 10^12 operations."""
+    cost = json.loads((place.run(BASE, 0) / "cost.json").read_text(encoding="utf-8"))
+    return float(cost["flop"] * cost["steps"] / 1e12)
+
+
+def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) -> bool:
+    """Do what is missing of a run.
+
+    Args:
+        reference: operations of a step of the suite's reference, which times its steps is every run's budget.
+
+    Returns:
+        False if it was asked to stop, and can go on.
+    """
+    run = place.run(variant, seed)
+    run.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(suite.training.get("threads") or torch.get_num_threads())
+    data = place.source if variant == BASE else place.target
+    cost, first = run / "cost.json", place.run(variant, suite.seeds[0]) / "cost.json"
+    if not cost.is_file() and first.is_file():  # all seeds have as many steps
+        write_text(cost, first.read_text(encoding="utf-8"))
+    if not cost.is_file():
+        found = count(data, settings_of(suite, place, variant, seed))
+        steps = suite.base["steps"] if variant == BASE else max(1, round(reference * suite.steps / found.flop))
+        write_text(cost, json.dumps({**vars(found), "steps": steps}))
+    costs = json.loads(cost.read_text(encoding="utf-8"))
+    trained = run / "trained.json"
+    if not trained.is_file():
+        if (run / "config.json").is_file():
+            report = resume(data, run)
+        else:
+            report = train(data, run, settings_of(suite, place, variant, seed, costs["steps"]))
+        if not report.finished:
+            return False
+        write_text(trained, json.dumps({"steps": report.steps, "seconds": report.seconds}))
+    result = run / "result.json"
+    if variant != BASE and not result.is_file():
+        measures = measure(run, place, suite, seed)
+        spent = json.loads(trained.read_text(encoding="utf-8"))
+        own = costs["flop"] * spent["steps"] / 1e12
+        measures |= {
+            "cost.parameters": costs["parameters"] / 1e6,
+            "cost.trained": costs["trained"] / 1e6,
+            "cost.steps": spent["steps"],
+            "cost.teraflop": own,
+            "cost.with_base": own + (base_teraflop(place) if suite.variants[variant].tune else 0.0),
+            "cost.seconds": spent["seconds"],
+        }
+        write_text(result, json.dumps(measures, indent=1))
+    return True

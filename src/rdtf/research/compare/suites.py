@@ -1,0 +1,393 @@
+"""What is compared: suites of variants of one training at equal compute, and the tables made of them.
+
+A variant is a change of the suite's settings, from random weights or from a larger base that was pretrained on another
+domain. Every variant may spend the floating-point operations that the suite's reference spends in its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: how a model is trained.
+
+    Attributes:
+        title: in tables and pages. settings: changes to the suite's training settings.
+        tune: how the pretrained base is tuned (a name of :mod:`rdtf.research.adapters`); None = from random weights.
+    """
+
+    title: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tune: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An ordering to test: ``better`` against ``worse`` in a measure.
+
+    Attributes:
+        measures: the measure, and what stands in for it, in this order, where the data does not allow it.
+        source: whose claim it is.
+    """
+
+    better: str
+    worse: str
+    measures: tuple[str, ...]
+    source: str = "the paper's"
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table: which variants in which measures, and the orderings read off it."""
+
+    title: str
+    rows: tuple[str, ...]
+    measures: tuple[str, ...]
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True)
+class World:
+    """A part of the built-in world that is drawn for a suite."""
+
+    count: int
+    seed: int
+    vocabulary: str = "small"
+    style: str = "outlined"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A comparison.
+
+    Attributes:
+        pixels: height and width of the drawn stickers; of a dataset that is given, its own counts.
+        target: what models are trained for. judged: stickers that no training sees, to measure on.
+        source: what the base is pretrained on: stills, and clips in another style.
+        base: settings of the base's training. training: settings that all variants share.
+        reference: the variant whose ``steps`` set the compute of all.
+        seeds: of weights, batches and samples, one run each.
+        clips: how many clips are made from images and captions to be measured; from captions alone half as many, and
+            tasks with given frames are measured on an eighth.
+        sampling_steps: denoising steps when measuring.
+    """
+
+    name: str
+    pixels: int
+    target: World
+    judged: World
+    source: World
+    base: Mapping[str, Any]
+    training: Mapping[str, Any]
+    variants: Mapping[str, Variant]
+    reference: str
+    steps: int
+    seeds: tuple[int, ...]
+    tables: tuple[TableSpec, ...]
+    clips: int
+    sampling_steps: int
+
+    def part(
+        self,
+        variants: Sequence[str] | None = None,
+        *,
+        steps: int | None = None,
+        seeds: int | None = None,
+        pixels: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Suite:
+        """The same with fewer variants, other steps of the reference (and with them compute of all), or other seeds.
+
+        Tables keep the rows and the orderings that are left of them.
+
+        Args:
+            variants: their names; the reference is always among them. None = all.
+            seeds: how many, counted from 0.
+            settings: of the trainings of all variants, and of the base's where the suite has none for it.
+
+        Raises:
+            ValueError: a variant that the suite has not, or a setting that is not the same for all.
+        """
+        names = set(self.variants if variants is None else [self.reference, *variants])
+        if unknown := sorted(names - set(self.variants)):
+            raise ValueError(
+                f"the suite {self.name} has no variant {', '.join(unknown)}; choose of {', '.join(self.variants)}"
+            )
+        tables = [
+            replace(
+                table,
+                rows=tuple(row for row in table.rows if row in names),
+                claims=tuple(claim for claim in table.claims if {claim.better, claim.worse} <= names),
+            )
+            for table in self.tables
+        ]
+        settings = dict(settings or {})
+        if own := [name for name in _OF_A_RUN if name in settings]:
+            raise ValueError(
+                f"{', '.join(own)} cannot be set for all runs of a comparison; seeds, compute and what a variant "
+                "starts from are the comparison's (--seeds, --steps, --variant)"
+            )
+        return replace(
+            self,
+            pixels=self.pixels if pixels is None else pixels,
+            training={**self.training, **settings},
+            variants={name: variant for name, variant in self.variants.items() if name in names},
+            tables=tuple(table for table in tables if len(table.rows) >= min(2, len(names))),
+            steps=self.steps if steps is None else steps,
+            seeds=self.seeds if seeds is None else tuple(range(seeds)),
+        )
+
+
+_OF_A_RUN = ("seed", "steps", "minutes", "tune", "start_from")
+
+GENERATION = ("it2v.fd", "it2v.mmd", "it2v.body", "it2v.action", "it2v.psnr", "it2v.motion")
+GIVEN = ("interpolation.psnr", "interpolation.ssim", "forward.psnr", "forward.ssim", "backward.psnr", "backward.ssim")
+COST = (
+    "cost.parameters",
+    "cost.trained",
+    "cost.steps",
+    "cost.teraflop",
+    "cost.with_base",
+    "cost.seconds",
+    "cost.forward_ms",
+)
+MEASURES = {
+    "it2v.fd": "FD-sticker",
+    "it2v.mmd": "MMD x 1000",
+    "it2v.body": "body named %",
+    "it2v.action": "action named %",
+    "it2v.psnr": "PSNR dB",
+    "it2v.motion": "motion / real",
+    "t2v.mmd": "MMD x 1000, text",
+    "t2v.body": "body, text %",
+    "t2v.colour": "colour, text %",
+    "t2v.action": "action, text %",
+    "interpolation.psnr": "in-between PSNR dB",
+    "interpolation.ssim": "in-between SSIM",
+    "forward.psnr": "forward PSNR dB",
+    "forward.ssim": "forward SSIM",
+    "backward.psnr": "backward PSNR dB",
+    "backward.ssim": "backward SSIM",
+    "cost.parameters": "parameters M",
+    "cost.trained": "trained M",
+    "cost.steps": "steps",
+    "cost.teraflop": "TFLOP",
+    "cost.with_base": "TFLOP with the base's",
+    "cost.seconds": "training s",
+    "cost.forward_ms": "one pass ms",
+}
+"""Titles of the measures."""
+LOWER_IS_BETTER = {"it2v.fd", "it2v.mmd", "t2v.mmd"}
+NEAREST_ONE_IS_BEST = {"it2v.motion"}
+_NEAREST = ("it2v.fd", "it2v.mmd")
+
+_ONE_TASK = {
+    "task_weights": {
+        "text_to_video": 0.0,
+        "image_to_video": 0.0,
+        "image_text_to_video": 1.0,
+        "interpolation": 0.0,
+        "forward_prediction": 0.0,
+        "backward_prediction": 0.0,
+    },
+    "curriculum": "none",
+    "still_share": 0.0,
+    "cluster_share": 0.0,
+    "short_clips": False,
+}
+_METHODS = {
+    "lora": Variant("LoRA", tune="lora"),
+    "customize-a-video": Variant("Customize-A-Video", tune="customize-a-video"),
+    "i2v-adapter": Variant("I2V-Adapter", tune="i2v-adapter"),
+    "simda": Variant("SimDA", tune="simda"),
+    "motion-modules": Variant("motion modules", tune="motion-modules"),
+    "full": Variant("full fine-tuning", tune="full"),
+    "rdtf": Variant("RDTF, from scratch"),
+}
+_ABLATION = {
+    "conv3d": Variant("DFGN, 3-D convolution", {**_ONE_TASK, "model": {"temporal_layer": "conv3d"}}),
+    "sti": Variant("DFGN, STI", _ONE_TASK),
+    "masks": Variant("+ dual masks", {"curriculum": "none"}),
+}
+_CURRICULA = {
+    "linear": Variant("linear", {"curriculum": "linear"}),
+    "adaptive": Variant("adaptive", {"curriculum": "adaptive"}),
+}
+_TUNED = tuple(name for name in _METHODS if name != "rdtf")
+_PAPER_METHODS = ("customize-a-video", "i2v-adapter", "simda")
+
+_PAPER_TABLES = (
+    TableSpec(
+        "Image and text to video",
+        tuple(_METHODS),
+        (*GENERATION, "t2v.mmd", "t2v.body", "t2v.colour", "t2v.action"),
+        tuple(
+            Claim("rdtf", name, measure, "the paper's" if name in _PAPER_METHODS else "beyond the paper")
+            for name in _TUNED
+            for measure in (_NEAREST, ("it2v.action",), ("t2v.mmd",), ("t2v.body",))
+        ),
+    ),
+    TableSpec(
+        "In-between and prediction",
+        tuple(name for name in _METHODS if name != "customize-a-video"),
+        GIVEN,
+        tuple(
+            Claim("rdtf", name, (measure,))
+            for name in ("i2v-adapter", "simda")
+            for measure in ("interpolation.psnr", "forward.psnr")
+        ),
+    ),
+    TableSpec(
+        "Modules",
+        ("conv3d", "sti", "masks", "rdtf"),
+        GENERATION,
+        tuple(
+            Claim(better, worse, _NEAREST) for better, worse in (("sti", "conv3d"), ("masks", "sti"), ("rdtf", "masks"))
+        ),
+    ),
+    TableSpec(
+        "Curricula",
+        ("masks", "linear", "adaptive", "rdtf"),
+        (*GENERATION[:2], "t2v.mmd", "t2v.action", "interpolation.psnr", "forward.psnr"),
+        (
+            Claim("linear", "masks", _NEAREST),
+            Claim("adaptive", "linear", _NEAREST),
+            Claim("rdtf", "adaptive", _NEAREST, "ours"),
+        ),
+    ),
+    TableSpec("Size and time", tuple({**_METHODS, **_ABLATION}), COST),
+)
+TITLES_IN = {"Curricula": {"masks": "none", "rdtf": "adaptive-normalised"}, "Modules": {"rdtf": "+ curriculum"}}
+"""What a variant is called in a table where its title would not say what it differs in."""
+
+# The recipe as it is, and one thing changed at a time.
+_RECIPES = {
+    "fast": Variant("the recipe `fast`"),
+    "predict-clip": Variant(
+        "the clip predicted, weights up to those at t = 0.6", {"objective": {"prediction": "sample", "min_t": 0.6}}
+    ),
+    "predict-clip-even": Variant(
+        "the clip predicted, all noise levels weigh alike", {"objective": {"prediction": "sample", "min_t": 1.0}}
+    ),
+    "weights-0.3": Variant("weights up to those at t = 0.3", {"objective": {"min_t": 0.3}}),
+    "weights-0.6": Variant("weights up to those at t = 0.6", {"objective": {"min_t": 0.6}}),
+    "ddpm-v": Variant(
+        "DDPM, v, min-SNR 5",
+        {"objective": {"path": "ddpm", "prediction": "v_prediction", "min_snr": 5.0}, "residual_to_known": False},
+    ),
+    "ddpm-v-plain": Variant(
+        "DDPM, v, no weighting",
+        {"objective": {"path": "ddpm", "prediction": "v_prediction"}, "residual_to_known": False},
+    ),
+    "ddpm-epsilon": Variant(
+        "DDPM, epsilon", {"objective": {"path": "ddpm", "prediction": "epsilon"}, "residual_to_known": False}
+    ),
+    "no-residual": Variant("no residual to given frames", {"residual_to_known": False}),
+    "logit-mean-0": Variant("logit-normal mean 0", {"objective": {"logit_mean": 0.0}}),
+    "uniform-t": Variant("uniform noise levels", {"objective": {"uniform_share": 1.0}}),
+    "adamw": Variant("AdamW alone", {"muon": False}),
+    "muon-3": Variant("three iterations of Muon", {"muon_iterations": 3}),
+    "muon-4": Variant("four iterations of Muon", {"muon_iterations": 4}),
+    "batch-8": Variant("batch 8", {"batch_size": 8}),
+    "batch-32": Variant("batch 32", {"batch_size": 32}),
+    "lr-half": Variant("half the learning rates", {"lr": 1e-3, "muon_lr": 0.01}),
+    "lr-double": Variant("twice the learning rates", {"lr": 4e-3, "muon_lr": 0.04}),
+    "constant-lr": Variant("no decay at the end", {"decay": False}),
+    "ema-099": Variant("averages of 0.99", {"ema_decay": 0.99}),
+    "ema-09999": Variant("averages of 0.9999", {"ema_decay": 0.9999}),
+    "text-often": Variant("text to video three times as often", {"task_weights": {"text_to_video": 3.0}}),
+    "stills-as-any": Variant("stills drawn like other stickers", {"still_share": 0.0}),
+    "stills-half": Variant("half of each step stills", {"still_share": 0.5}),
+    "even-spacing": Variant("evenly spaced frames alone", {"cluster_share": 0.0}),
+    "curriculum-none": Variant("no curriculum", {"curriculum": "none"}),
+}
+_RECIPE_TABLE = TableSpec(
+    "One thing changed",
+    tuple(_RECIPES),
+    (
+        "it2v.fd",
+        "it2v.mmd",
+        "it2v.psnr",
+        "t2v.mmd",
+        "t2v.body",
+        "t2v.action",
+        "interpolation.psnr",
+        "forward.psnr",
+        "cost.steps",
+    ),
+    tuple(Claim("fast", name, _NEAREST, "ours") for name in _RECIPES if name != "fast"),
+)
+
+_PAPER: dict[str, Any] = {
+    "variants": {**_METHODS, **_ABLATION, **_CURRICULA},
+    "reference": "rdtf",
+    "seeds": (0, 1, 2),
+    "tables": _PAPER_TABLES,
+}
+_LITTLE: dict[str, Any] = {
+    "pixels": 32,
+    "target": World(2000, seed=0),
+    "judged": World(1200, seed=1),
+    "source": World(3000, seed=2, vocabulary="full", style="flat"),
+    # As deep as `tiny` and half as wide; the base is two thirds as wide.
+    "training": {
+        "size": "tiny",
+        "model": {"widths": (24, 48, 72), "head_dim": 24, "sti_heads": 2, "text_width": 96},
+        "copies": 0,
+        "checkpoint_every": 250,
+        "previews": 0,
+        "precision": "fp32",
+        "threads": 1,
+    },
+    "base": {
+        "model": {"widths": (32, 64, 96), "head_dim": 32, "sti_heads": 2, "text_width": 128},
+        "steps": 1000,
+    },
+    "clips": 320,
+    "sampling_steps": 5,
+}
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite("small", **_LITTLE, **_PAPER, steps=200),
+        Suite(
+            "medium",
+            pixels=64,
+            target=World(20_000, seed=0, vocabulary="full"),
+            judged=World(4000, seed=1, vocabulary="full"),
+            source=World(40_000, seed=2, vocabulary="full", style="flat"),
+            training={"size": "small", "copies": 0, "batch_size": 64, "checkpoint_every": 1000, "previews": 0},
+            base={"size": "base", "steps": 40_000},
+            clips=2000,
+            sampling_steps=20,
+            steps=20_000,
+            **_PAPER,
+        ),
+        Suite(
+            "recipes",
+            **_LITTLE,
+            variants=_RECIPES,
+            reference="fast",
+            seeds=(0, 1),
+            tables=(_RECIPE_TABLE,),
+            steps=200,
+        ),
+    )
+}
+"""The suites by name: ``small`` for two processor cores, ``medium`` for a GPU, ``recipes`` for the recipe's choices."""
+
+
+def suite_named(name: str) -> Suite:
+    """One of :data:`SUITES`.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in SUITES:
+        raise ValueError(f"unknown suite {name!r}; choose one of {', '.join(SUITES)}")
+    return SUITES[name]

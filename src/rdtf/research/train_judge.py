@@ -1,0 +1,319 @@
+"""Training of the judge on stickers of the built-in world that nothing else ever sees."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from rdtf.device import best_device
+from rdtf.evaluate.judge import MAX_FRAMES, Judge, JudgeConfig, agreement, load_judge, to_frames
+from rdtf.pixels import fit
+from rdtf.research.corruptions import DAMAGES
+from rdtf.rng import numpy_rng
+from rdtf.sheets import contact_sheet
+from rdtf.sticker import Sticker
+from rdtf.train.hardware import keep_freed_memory
+from rdtf.train.small_loop import train_shortly
+from rdtf.world import FULL, RESERVED_SEED, STILL, draw_sticker
+
+TOLD = ("blur", "noise", "shuffle", "freeze")
+"""Damages whose level the judge is trained to tell; the others of ``DAMAGES`` stay unseen, for its proof."""
+HELD_OUT_SEED = RESERVED_SEED + 2**62
+"""World that reports are measured on. Trainings use the seeds from ``RESERVED_SEED`` up to here."""
+STATISTICS_SEED = HELD_OUT_SEED + 1
+"""World that features are normalised over."""
+WEIGHTS = {"body": 1.0, "colour": 1.0, "action": 1.0, "expression": 0.5, "accessory": 0.5, "prop": 0.5}
+DAMAGE_WEIGHT = 10.0
+SIZES = (48, 32)  # that stickers are drawn in
+USUAL_FRAMES = 8  # half of the clips have so many
+READABLE = 0.5  # up to this level of shuffle and freeze, what a clip does can be asked
+EMA_DECAY = 0.99
+SLIGHT = 0.15
+SHEET_ROWS = 12
+
+
+class JudgeTrainSettings(BaseModel):
+    """What ``train_judge`` does.
+
+    Attributes:
+        minutes: length of the training by the clock; the learning rate follows it.
+        steps: length in steps instead, if given.
+        batch: clips per step.
+        stickers: how many are drawn before the training; each is shown often, seldom twice alike.
+        features: numbers in a feature.
+        learning_rate: peak rate of AdamW.
+        seed: of weights, of the world drawn from (seeds from ``world.RESERVED_SEED`` on), and of damages.
+        held_out: stickers that the report measures; of a world that no training sees.
+        threads: of torch; its own default if not given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    minutes: float = Field(20.0, gt=0)
+    steps: int | None = Field(None, ge=1)
+    batch: int = Field(32, ge=2)
+    stickers: int = Field(4000, ge=1)
+    features: int = Field(32, ge=2, le=64)
+    learning_rate: float = Field(3e-3, gt=0)
+    seed: int = Field(0, ge=0, lt=2**62)
+    held_out: int = Field(500, ge=2)
+    threads: int | None = Field(None, ge=1)
+
+
+class JudgeReport(BaseModel):
+    """What was trained and how good it is; ``report.json`` beside the weights.
+
+    Attributes:
+        digest: of the saved judge, see ``Judge.digest``.
+        seconds: by the clock; ``processor_seconds``: of all threads together. Both up to the report.
+        accuracy: share of held-out stickers whose attribute is told, 8 frames each.
+        accuracy_blurred: the same under a slight blur (level 0.15).
+        damage_error: mean absolute error of the level, at levels drawn evenly from [0, 1].
+    """
+
+    command: str
+    settings: JudgeTrainSettings
+    parameters: int
+    digest: str
+    steps: int
+    clips_seen: int
+    seconds: float
+    processor_seconds: float
+    stopped_early: bool
+    final_loss: float
+    accuracy: dict[str, float]
+    accuracy_blurred: dict[str, float]
+    damage_error: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A batch and what is true of it.
+
+    Attributes:
+        frames, lengths: of all clips, one after the other, as from ``judge.to_frames``; frames of each clip.
+        labels: for each attribute ``(b,)`` indices of names, -1 where it cannot be told.
+        levels: ``(b, kinds)`` of damage in [0, 1].
+    """
+
+    frames: Tensor
+    lengths: list[int]
+    labels: dict[str, Tensor]
+    levels: Tensor
+
+    def to(self, device: torch.device) -> Lesson:
+        """Tensors on ``device``."""
+        labels = {key: values.to(device) for key, values in self.labels.items()}
+        return Lesson(self.frames.to(device), self.lengths, labels, self.levels.to(device))
+
+
+def attribute_names() -> dict[str, tuple[str, ...]]:
+    """The attributes of the built-in world with all their names; ``still`` is an action."""
+    return {
+        "body": FULL.bodies,
+        "colour": FULL.colours,
+        "action": (*FULL.actions, STILL),
+        "expression": FULL.expressions,
+        "accessory": FULL.accessories,
+        "prop": FULL.props,
+    }
+
+
+def draw_lesson(settings: JudgeTrainSettings, config: JudgeConfig, stickers: Sequence[Sticker], step: int) -> Lesson:
+    """The batch of a step: clips from stickers, moved and scaled a little, most of them damaged in one or two ways."""
+    rng = numpy_rng(settings.seed, step, "judge/data")
+    clips, labels, levels = [], [], []
+    for index in rng.integers(len(stickers), size=settings.batch):
+        sticker = stickers[index]
+        count = USUAL_FRAMES if rng.random() < 0.5 else int(rng.integers(1, MAX_FRAMES + 1))
+        clip = sticker.frames[_pick_frames(len(sticker), min(count, len(sticker)), rng)]
+        clip, damage = _damage(clip, config.damages, rng)
+        level = dict(zip(config.damages, damage, strict=True))
+        told = {key: config.names[key].index(str(sticker.attributes[key])) for key in config.names}
+        if len(clip) == 1:
+            told["action"] = config.names["action"].index(STILL)
+        elif max(level.get("shuffle", 0), level.get("freeze", 0)) > READABLE:
+            told["action"] = -1
+        clips.append(_place(clip, config.size, rng))
+        labels.append(told)
+        levels.append(damage)
+    return Lesson(
+        to_frames(clips, config.size),
+        [len(clip) for clip in clips],
+        {key: torch.tensor([told[key] for told in labels]) for key in config.names},
+        torch.from_numpy(np.array(levels, np.float32)),
+    )
+
+
+def _pick_frames(total: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """``count`` frames in order, evenly spaced over the whole of a sticker or over a part."""
+    if count == 1:
+        return rng.integers(total, size=1)
+    span = total if rng.random() < 0.5 else int(rng.integers(count, total + 1))
+    return rng.integers(total - span + 1) + np.arange(count) * span // count
+
+
+def _place(clip: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """The clip in a square of ``size`` pixels, half of the time shrunk to no less than 70 % and put anywhere in it."""
+    room = int(rng.integers(round(0.3 * size) + 1)) if rng.random() < 0.5 else 0
+    top, left = rng.integers(room + 1, size=2)
+    return np.pad(fit(clip, size - room), ((0, 0), (top, room - top), (left, room - left), (0, 0)))
+
+
+def _damage(clip: np.ndarray, kinds: tuple[str, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A quarter of the clips as they are, half with one kind of damage, a quarter with two."""
+    levels = np.zeros(len(kinds))
+    for which in rng.permutation(len(kinds))[: rng.choice(3, p=(0.25, 0.5, 0.25))]:
+        kind = kinds[which]
+        if len(clip) == 1 and kind in ("shuffle", "freeze"):
+            continue
+        level = float(rng.random())
+        clip = DAMAGES[kind](clip, level, rng)
+        if kind == "shuffle":  # frames move in whole numbers, and one alone does not
+            moved = round(level * len(clip))
+            level = moved / len(clip) if moved > 1 else 0.0
+        elif kind == "freeze":
+            level = round(level * (len(clip) - 1)) / (len(clip) - 1)
+        levels[which] = level
+    return clip, levels
+
+
+def lesson_loss(judge: Judge, lesson: Lesson) -> Tensor:
+    """Cross-entropy of the attributes and of the levels, weighted; each clip counts the same."""
+    _, logits, damage = judge(lesson.frames, lesson.lengths)
+    loss = DAMAGE_WEIGHT * F.binary_cross_entropy_with_logits(damage.float(), lesson.levels)
+    for key, values in logits.items():
+        told = lesson.labels[key] >= 0
+        each = F.cross_entropy(values.float(), lesson.labels[key].clamp(min=0), reduction="none", label_smoothing=0.02)
+        loss = loss + WEIGHTS[key] * (each * told).sum() / max(1, int(told.sum()))
+    return loss
+
+
+def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
+    """Train a judge on the built-in world and measure it on stickers of a world of its own.
+
+    Writes into ``out``: ``config.json``, ``model.safetensors`` (float16), ``report.json``, ``right.png`` and
+    ``wrong.png`` with stickers that it told right and wrong. Ctrl-C ends the training early; what there is by then is
+    measured and saved.
+
+    Raises:
+        ValueError: a loss that is not finite (nothing is written then).
+    """
+    started = time.monotonic()
+    keep_freed_memory()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    config = JudgeConfig(features=settings.features, names=attribute_names(), damages=TOLD)
+    device = best_device()
+    judge = Judge(config).to(device)
+    average = deepcopy(judge)
+    optimizer = torch.optim.AdamW(judge.parameters(), lr=settings.learning_rate, weight_decay=0.02)
+    stickers = [
+        draw_sticker(RESERVED_SEED + settings.seed, i, size=SIZES[i % len(SIZES)]) for i in range(settings.stickers)
+    ]
+
+    def loss_of(step: int) -> Tensor:
+        return lesson_loss(judge, draw_lesson(settings, config, stickers, step).to(device))
+
+    trained = train_shortly(
+        "judge",
+        judge,
+        average,
+        [optimizer],
+        loss_of,
+        minutes=settings.minutes,
+        steps=settings.steps,
+        ema_decay=EMA_DECAY,
+    )
+
+    average.eval()
+    features = average.features(drawn_clips(settings.held_out, STATISTICS_SEED)[0])
+    average.mean.copy_(torch.from_numpy(features.mean(0)))
+    average.deviation.copy_(torch.from_numpy(features.std(0) + 1e-3))
+    average.save(out)
+    saved = load_judge(out)
+
+    clips, attributes = drawn_clips(settings.held_out, HELD_OUT_SEED)
+    blurred = damaged(clips, "blur", SLIGHT)
+    report = JudgeReport(
+        command=shlex.join(["rdtf", *sys.argv[1:]]),
+        settings=settings,
+        parameters=sum(parameter.numel() for parameter in saved.parameters()),
+        digest=saved.digest,
+        steps=trained.steps,
+        clips_seen=trained.steps * settings.batch,
+        seconds=round(time.monotonic() - started, 1),
+        processor_seconds=round(time.process_time(), 1),
+        stopped_early=trained.stopped_early,
+        final_loss=trained.loss,
+        accuracy={key: round(found.value, 4) for key, found in agreement(saved, clips, attributes).items()},
+        accuracy_blurred={key: round(found.value, 4) for key, found in agreement(saved, blurred, attributes).items()},
+        damage_error=_damage_errors(saved, clips),
+    )
+    (out / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for name, sheet in sheets(saved, clips, attributes).items():
+        sheet.save(out / f"{name}.png")
+    return report
+
+
+def drawn_clips(
+    count: int, seed: int, *, size: int = 64, frames: int = USUAL_FRAMES
+) -> tuple[list[np.ndarray], list[dict[str, Any]]]:
+    """Stickers 0 to ``count - 1`` of a world as clips of ``frames`` evenly spaced frames, and their attributes."""
+    clips, attributes = [], []
+    for index in range(count):
+        sticker = draw_sticker(seed, index, size=size, min_frames=frames)
+        clips.append(sticker.frames[np.arange(frames) * len(sticker) // frames])
+        attributes.append(sticker.attributes)
+    return clips, attributes
+
+
+def damaged(clips: Sequence[np.ndarray], kind: str, level: float, seed: int = 0) -> list[np.ndarray]:
+    """Clips with a damage of one level, each drawn from a stream of its own, the same at every level."""
+    return [DAMAGES[kind](clip, level, numpy_rng(seed, i, f"judge/{kind}")) for i, clip in enumerate(clips)]
+
+
+def _damage_errors(judge: Judge, clips: Sequence[np.ndarray]) -> dict[str, float]:
+    """Mean absolute error of each kind's level over clips damaged in this way alone."""
+    errors = {}
+    for kind in judge.config.damages:
+        levels = [(i + 0.5) / len(clips) for i in range(len(clips))]
+        hurt = [
+            DAMAGES[kind](clip, level, numpy_rng(0, i, f"judge/{kind}"))
+            for i, (clip, level) in enumerate(zip(clips, levels, strict=True))
+        ]
+        errors[kind] = round(float(np.abs(judge.examine(hurt).damages[kind] - levels).mean()), 4)
+    return errors
+
+
+def sheets(
+    judge: Judge, clips: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
+) -> dict[str, Image.Image]:
+    """Contact sheets ``right`` and ``wrong`` of the first stickers whose body, colour and action are (not all) told."""
+    names = judge.config.names
+    seen = {key: chances.argmax(1) for key, chances in judge.attributes(clips).items()}
+    rows: dict[str, list[tuple[np.ndarray, str]]] = {"right": [], "wrong": []}
+    for i, asked in enumerate(attributes):
+        told = {key: names[key][seen[key][i]] for key in ("body", "colour", "action")}
+        missed = [f"{value}, is {asked[key]}" for key, value in told.items() if value != asked[key]]
+        label = "; ".join(missed) if missed else " ".join(told.values())
+        rows["wrong" if missed else "right"].append((clips[i], label))
+    return {
+        name: contact_sheet([clip for clip, _ in kept], labels=[label for _, label in kept], frames=USUAL_FRAMES)
+        for name, found in rows.items()
+        if (kept := found[:SHEET_ROWS])
+    }

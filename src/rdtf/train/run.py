@@ -1,0 +1,405 @@
+"""A run of the generator's training: its folder, checkpoints, log, previews and signals.
+
+The optimiser step is :mod:`rdtf.train.step`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rdtf.data.dataset import read_manifest
+from rdtf.faults import reach
+from rdtf.files import check_space, check_writable, disk_errors, folder_lock, mend, publish, write_text
+from rdtf.io.write import save_sticker
+from rdtf.progress import bars, console
+from rdtf.sheets import preview_grid
+from rdtf.train.checkpoint import Checkpoint, checkpoints, load_checkpoint, load_latest, save_checkpoint, step_of
+from rdtf.train.devices import is_first, watched
+from rdtf.train.hardware import threads_in_the_way
+from rdtf.train.heldout import HELD_OUT_LOG, HeldOut, cut_evaluations
+from rdtf.train.network import Network
+from rdtf.train.reproducibility import changed_data, conditions, cut_log, data_facts, exactness_doubt, last_step
+from rdtf.train.settings import TrainSettings, changed_settings
+from rdtf.train.step import Learner, NotFiniteError
+from rdtf.train.trackers import Trackers, check_trackers
+
+PREVIEW_COLUMNS = 4
+"""Stickers in a row of a preview."""
+_STATUS_SECONDS = 60.0  # between lines in a log file, where there is no bar
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the text says why and what to do."""
+
+
+class OutOfMemoryError(TrainingError):
+    """A step does not fit into memory."""
+
+
+class _Interrupted(Exception):
+    """A preview is given up, for the run was asked to stop."""
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How a run ended.
+
+    Attributes:
+        steps: optimiser steps done in total. seconds: time of this call's steps, previews and saves left out.
+        finished: False if it was stopped by a signal before its end; ``resume`` goes on from there.
+    """
+
+    run: Path
+    steps: int
+    seconds: float
+    finished: bool
+
+
+def train(data: Path, run: Path, settings: TrainSettings) -> TrainReport:
+    """Train a generator on a prepared dataset.
+
+    The run's folder gets ``config.json`` (the resolved settings), ``log.jsonl`` (a line a step), ``eval.jsonl`` (a line
+    a held-out loss), ``checkpoints/``, ``previews/`` and ``pipeline/``, the saved
+    :class:`~rdtf.pipeline.StickerPipeline` of the averaged weights. Ctrl-C or SIGTERM finishes the step, saves and
+    returns; a second one acts at once.
+
+    Raises:
+        ValueError: the folder already holds a run, or is in use by one, or data and codec do not fit.
+        DiskError: the folder cannot be written to, or a checkpoint does not fit on the disk.
+        TrainingError: the loss is not finite, or a step does not fit into memory.
+        LostProcessError: of several processes, another one has ended.
+    """
+    if (run / "config.json").exists():
+        raise ValueError(f"{run} already holds a run; go on with --resume or choose another folder")
+    with _held(run), watched():
+        return Trainer(data, run, settings).fit()
+
+
+def resume(data: Path, run: Path, *, start: str | None = None, **changed: Any) -> TrainReport:
+    """Go on from a run's newest checkpoint that verifies, with the settings saved in the run, in any number of
+    processes. A run that has no checkpoint yet begins again. What differs from an unbroken run is told in a line.
+
+    Args:
+        start: this checkpoint and no other: its step, or its folder. Newer ones of the run are put aside.
+        changed: other values of settings, for example ``steps``; None stands for "as it was".
+
+    Raises:
+        ValueError: no run or no usable checkpoint there, a setting that must not change, or other data.
+        DiskError, TrainingError, LostProcessError: as :func:`train`.
+    """
+    config = run / "config.json"
+    if not config.is_file():
+        raise ValueError(f"{run} holds no run to resume (no config.json); start one without --resume")
+    with _held(run), watched():
+        saved = json.loads(config.read_text(encoding="utf-8"))
+        if other := changed_data(saved.get("dataset", saved), data_facts(read_manifest(data))):
+            raise ValueError(
+                f"{data} is not the data that {run} was trained on ({saved['data']}): {other}. "
+                "Resume it on that, or start a new run"
+            )
+        trainer = Trainer(data, run, changed_settings(saved["settings"], changed))
+        trainer.restore(start)
+        return trainer.fit()
+
+
+@contextmanager
+def _held(run: Path) -> Iterator[None]:
+    """The run's folder: writable, for this run alone, and without what a crash left in it."""
+    if not is_first():
+        yield
+        return
+    check_writable(run)
+    with folder_lock(run, "this run"):
+        mend(run, "config.json")
+        mend(run, "pipeline")
+        mend(run / "checkpoints", "step-*")
+        yield
+
+
+class Trainer:
+    """One run: its folder, its loop, and what is kept of it; the steps are its learner's."""
+
+    def __init__(self, data: Path, run: Path, settings: TrainSettings) -> None:
+        check_trackers(settings.trackers)
+        self.data, self.run = data, run
+        self.learner = Learner(data, run, settings)
+        self.devices, self.settings = self.learner.devices, self.learner.settings
+        latents = self.learner.source.latents
+        some = range(0, len(latents), max(1, len(latents) // 97))
+        self.preview_captions = sorted({latents.record(i).caption for i in some})
+        with self.devices.first_goes_ahead():
+            self.held_out = HeldOut(self.learner, data, run)
+        self.seconds = 0.0
+        self.evaluated = -1  # the last step whose held-out loss is known
+        self.saved = -1  # the last step that this process has saved
+        self.told = 0  # the last step that was logged before the run was stopped
+        self.trackers: Trackers | None = None
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.learner.step
+
+    def fit(self) -> TrainReport:
+        """Train to the end, or until a signal."""
+        learner, settings = self.learner, self.settings
+        facts = {"settings": settings.model_dump(), "data": str(self.data.resolve())}
+        facts["dataset"] = data_facts(learner.manifest)
+        facts["previews"] = self.preview_captions[: settings.previews]
+        if self.devices.first:
+            check_space(self.run, learner.bytes())
+            write_text(self.run / "config.json", json.dumps(facts, indent=1))
+        limit = settings.minutes * 60 if settings.minutes else math.inf
+        count = sum(p.numel() for p in learner.named.values()) / 1e6
+        trained = f"{count:.{3 if settings.by_adapter else 1}f} M parameters"
+        if settings.by_adapter:
+            whole = sum(p.numel() for p in learner.net.dfgn.parameters()) / 1e6
+            trained += f" ({settings.tune}, in a network of {whole:.1f} M)"
+        console.print(
+            f"Training {trained} on {len(learner.source.latents)} stickers, "
+            f"{'bf16' if learner.bf16 else 'fp32'}, {torch.get_num_threads()} threads, {learner.device}"
+            + (f", {self.devices.count} processes" if self.devices.count > 1 else "")
+        )
+        if self.devices.count == 1 and (hint := threads_in_the_way(learner.device)):
+            _note(hint)
+        if settings.eval_clips and not self.held_out.clips:
+            _note("No held-out loss: the dataset's val split is empty (rdtf prepare makes one of enough stickers)")
+        preview, told = self.run / "previews", -math.inf
+        with (
+            bars() as progress,
+            (self.run / "log.jsonl" if self.devices.first else Path(os.devnull)).open("a", encoding="utf-8") as log,
+            self._tracked() as self.trackers,
+            stop_signals() as stop,
+        ):
+            task = progress.add_task("Training", total=settings.steps, completed=self.step, note="")
+            stopped = False
+            while self.step < settings.steps and not stopped:
+                began = time.monotonic()
+                share = max(self.step / settings.steps, self.seconds / limit)
+                if share >= 1:
+                    break
+                line = self._guarded_step(share)
+                self.seconds = self.devices.from_first(self.seconds + time.monotonic() - began)
+                line["seconds"] = round(self.seconds, 3)
+                with disk_errors(self.run):
+                    log.write(json.dumps(line) + "\n")
+                    log.flush()
+                reach("log.append")
+                if self.trackers:
+                    self.trackers.log(line, "training")
+                done = max(self.step / settings.steps, self.seconds / limit)
+                progress.update(task, completed=round(done * settings.steps), note=f"loss {line['loss']:.3f}")
+                if not console.is_terminal and time.monotonic() - told > _STATUS_SECONDS:
+                    told = time.monotonic()
+                    console.print(f"step {self.step}, {done:.0%}, loss {line['loss']:.3f}, {self.seconds:.0f} s")
+                if self.step % settings.eval_every == 0 and done < 1:
+                    self.evaluate()
+                if self.step % settings.checkpoint_every == 0 and done < 1:
+                    self.save()
+                if settings.previews and self.step % settings.preview_every == 0 and done < 1:
+                    self._preview(preview / f"step-{self.step:08d}.webp", stop)
+                stopped = self.devices.any(stop.is_set())
+            finished = not stopped
+            if finished:
+                self.evaluate()
+            if self.saved != self.step:
+                self.save()
+            if settings.previews and finished:
+                self._preview(preview / f"step-{self.step:08d}.webp", stop)
+        return TrainReport(self.run, self.step, self.seconds, finished)
+
+    @contextmanager
+    def _tracked(self) -> Iterator[Trackers | None]:
+        if not (self.settings.trackers and self.devices.first):
+            yield None
+            return
+        trackers = Trackers(self.settings.trackers, self.run, self.settings.model_dump(), self.step, self.told)
+        try:
+            yield trackers
+        finally:
+            trackers.close()
+
+    def _guarded_step(self, progress: float) -> dict[str, Any]:
+        """One optimiser step; what it can fail of is told in words, with what is left."""
+        try:
+            return self.learner.train_step(progress)
+        except NotFiniteError as error:
+            report = self.run / f"not-finite-step-{self.step:08d}.json"
+            if self.devices.first:
+                write_text(report, json.dumps(error.facts, indent=1))
+            raise TrainingError(
+                f"{error}. The step was not applied. {self._last_good()}. "
+                f"Lower lr or muon_lr, or look at the stickers of this step, listed in {report}"
+            ) from None
+        except (MemoryError, RuntimeError) as error:
+            if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)):
+                raise
+            settings = self.settings
+            more = "" if settings.gradient_checkpointing else ", or set gradient_checkpointing=true"
+            raise OutOfMemoryError(
+                f"step {self.step}: out of memory. {self._last_good()}. Lower frames (now {settings.frames}), raise "
+                f"accumulate (now {settings.accumulate}) or lower batch_size (now {settings.batch_size}){more}"
+            ) from error
+
+    def _last_good(self) -> str:
+        folder = self.run / "checkpoints"
+        found = checkpoints(folder)
+        return f"The last checkpoint, {found[-1]}, is good" if found else f"There is no checkpoint in {folder} yet"
+
+    def _preview(self, path: Path, stop: threading.Event) -> None:
+        """Same captions, same seeds each time; from streams of its own, so that training is the same without it."""
+
+        def watch(_done: int, _total: int) -> None:
+            if stop.is_set():
+                raise _Interrupted
+
+        captions, frames = self.preview_captions[: self.settings.previews], min(8, self.settings.frames)
+        with self.learner.averaged() as net, suppress(_Interrupted):
+            if self.devices.first:
+                pipeline = self.learner.pipeline(net)
+                stickers = pipeline(captions, seed=0, num_frames=frames, callback_on_step_end=watch).stickers
+                save_sticker(preview_grid(stickers, columns=PREVIEW_COLUMNS), path)
+                if self.trackers:
+                    self.trackers.show(path, self.step)
+
+    def evaluate(self) -> None:
+        """Note the averaged weights' held-out loss, once a step; the first process computes it.
+
+        It comes before the checkpoint of the same step, so that no checkpoint knows of a line that is lost.
+        """
+        if not self.held_out.clips or self.evaluated == self.step:
+            return
+        with self.learner.averaged() as net:
+            if self.devices.first:
+                line = {"step": self.step, **self.held_out.evaluate(net)}
+                with disk_errors(self.run), (self.run / HELD_OUT_LOG).open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(line) + "\n")
+                    log.flush()
+                    os.fsync(log.fileno())
+                if self.trackers:
+                    self.trackers.log(line, "held_out")
+        self.evaluated = self.step
+
+    def save(self) -> None:
+        """Write a checkpoint, and the pipeline of the averaged weights.
+
+        Raises:
+            DiskError: they do not fit, or cannot be written; the earlier ones are untouched.
+            TrainingError: a weight is not finite, so that going on from it would be of no use.
+        """
+        tensors = self.learner.tensors()
+        if self.devices.first:
+            state = {"seconds": self.seconds, **self.learner.state(), **self._frame()}
+            with (self.run / "log.jsonl").open("ab") as log:
+                os.fsync(log.fileno())  # no checkpoint may know steps that the log does not
+            try:
+                save_checkpoint(self.run / "checkpoints", Checkpoint(self.step, tensors, state))
+            except ValueError as error:
+                raise TrainingError(f"{error}. {self._last_good()}. Lower lr or muon_lr") from error
+        with self.learner.averaged() as net:
+            if self.devices.first:
+                self._save_pipeline(net)
+        self.saved = self.step
+
+    def _frame(self) -> dict[str, dict[str, Any]]:
+        """What a checkpoint is made under, to tell when it is taken up under something else."""
+        learner = self.learner
+        frozen = {"codec": learner.codec.fingerprint, "text": learner.net.text.fingerprint}
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "conditions": conditions(learner.device, learner.bf16, self.devices.count),
+            "frozen": frozen | ({"network": learner.base} if learner.base else {}),
+        }
+
+    def _save_pipeline(self, net: Network) -> None:
+        mend(self.run, "pipeline")
+        with disk_errors(self.run):
+            self.learner.pipeline(net).save_pretrained(self.run / "pipeline.partial")
+            reach("pipeline.before_rename")
+            publish(self.run / "pipeline.partial", self.run / "pipeline")
+
+    def restore(self, start: str | None = None) -> None:
+        """Take up the newest whole checkpoint, or the one named by ``start``; without any, begin again.
+
+        Raises:
+            ValueError: the one asked for, or all there are, are damaged; or they are not of this run's settings.
+        """
+        checkpoint = self._find(start)
+        if checkpoint is None:
+            _note("There is no checkpoint yet; the run begins again.")
+        else:
+            if doubt := exactness_doubt(checkpoint.state, self._frame()):
+                _note(doubt)
+            try:
+                self.learner.take(checkpoint)
+                self.seconds = checkpoint.state["seconds"]
+            except (KeyError, RuntimeError) as error:
+                raise ValueError(
+                    f"the checkpoint of step {checkpoint.step} does not fit this version or these settings ({error})"
+                ) from error
+        if self.devices.first:
+            if start is not None:
+                self._put_newer_aside()
+            self.told = last_step(self.run / "log.jsonl")
+            if gap := cut_log(self.run / "log.jsonl", self.step):
+                _note(gap)
+            self.evaluated = cut_evaluations(self.run / HELD_OUT_LOG, self.step)
+        self.evaluated = int(self.devices.from_first(self.evaluated))
+
+    def _find(self, start: str | None) -> Checkpoint | None:
+        folder = self.run / "checkpoints"
+        if start is None:
+            found = load_latest(folder)
+            for line in found[1] if found else ():
+                _note(f"Skipped a damaged checkpoint: {line}")
+            return found[0] if found else None
+        return load_checkpoint(folder / f"step-{int(start):08d}" if start.isdecimal() else Path(start))
+
+    def _put_newer_aside(self) -> None:
+        """Checkpoints of a future that is given up; the next start would take them for the newest."""
+        folder = self.run / "checkpoints"
+        for newer in [path for path in checkpoints(folder) if step_of(path) > self.step]:
+            aside = next(a for n in count(1) if not (a := newer.with_name(f"{newer.name}.aside-{n}")).exists())
+            newer.rename(aside)
+            _note(f"Put aside a newer checkpoint: {aside}; delete it if you do not want it")
+
+
+def _note(text: str) -> None:
+    console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second signal acts at once. Outside the main thread it is never set."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _frame: Any) -> None:
+        console.print("Stopping after this step and saving; press again to stop at once.")
+        stop.set()
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+    for number in previous:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

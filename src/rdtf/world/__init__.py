@@ -1,0 +1,395 @@
+"""The built-in sticker world: endless captioned animated stickers, each a pure function of (seed, index).
+
+A sticker is composed of a body, its colour, an expression, something worn, something held, and an action.
+These attributes stand beside the caption, so that what a model draws can be measured against what was asked
+for. Some pairs (body with action, body with colour) are held out by a fixed rule: ``write_world`` marks them for
+the test split, and a model that draws them well has learnt to combine.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rdtf.io.write import save_sticker
+from rdtf.progress import bars
+from rdtf.sticker import Sticker
+from rdtf.world.artwork import ACCESSORIES, BODIES, COLOURS, EXPRESSIONS, PROPS, palette
+from rdtf.world.drawing import Look, figure, render
+from rdtf.world.motion import ACTIONS, Pose
+
+NONE = "none"
+STILL = "still"  # the action of single frames
+STYLES = ("outlined", "flat")  # dark outlines and full colours; or no outlines, no blush, pastel colours
+MAX_FRAMES = 40
+RESERVED_SEED = 2**63
+"""From here on, seeds of worlds belong to the judge: what trains or measures a generator is drawn below."""
+SOURCE = "built-in world"
+LICENSE = "CC0-1.0"
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "body": tuple(BODIES),
+    "colour": tuple(COLOURS),
+    "expression": tuple(EXPRESSIONS),
+    "accessory": (NONE, *ACCESSORIES),
+    "prop": (NONE, *PROPS),
+    "action": tuple(ACTIONS),
+}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The names that stickers are composed of. ``none`` among accessories and props stands for having none.
+
+    Raises:
+        ValueError: a name that the world cannot draw, or a field without names.
+    """
+
+    bodies: tuple[str, ...] = _NAMES["body"]
+    colours: tuple[str, ...] = _NAMES["colour"]
+    expressions: tuple[str, ...] = _NAMES["expression"]
+    accessories: tuple[str, ...] = _NAMES["accessory"]
+    props: tuple[str, ...] = _NAMES["prop"]
+    actions: tuple[str, ...] = _NAMES["action"]
+
+    def __post_init__(self) -> None:
+        for field, names in zip(self.__dataclass_fields__, _NAMES.values(), strict=True):
+            chosen = getattr(self, field)
+            unknown = sorted(set(chosen) - set(names))
+            if unknown or not chosen:
+                raise ValueError(f"{field}: {', '.join(unknown) or 'nothing'} given; choose from {', '.join(names)}")
+
+
+FULL = Vocabulary()
+SMALL = Vocabulary(
+    bodies=("cat", "ghost", "star", "robot"),
+    colours=("red", "yellow", "green", "blue"),
+    expressions=("happy",),
+    accessories=(NONE,),
+    props=(NONE,),
+    actions=("jump", "peek", "grow", "dance"),
+)
+VOCABULARIES = {"full": FULL, "small": SMALL}
+
+
+def vocabulary_named(name: str) -> Vocabulary:
+    """The vocabulary of that name.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+    """
+    if name not in VOCABULARIES:
+        raise ValueError(f"unknown vocabulary {name!r}; choose from {', '.join(VOCABULARIES)}")
+    return VOCABULARIES[name]
+
+
+def is_held_out(attributes: Mapping[str, Any]) -> bool:
+    """Whether a sticker with these attributes (``body``, ``colour``, ``action``) belongs to the test split.
+
+    The rule runs diagonally through the tables of bodies x actions and bodies x colours: every body, colour
+    and action is seen in training, in most of its combinations; about one combination in ten never is. Stills
+    are held out by their colour only.
+
+    Raises:
+        ValueError: a name that the world does not have.
+    """
+    body = _index("body", attributes["body"], _NAMES["body"])
+    colour = _index("colour", attributes["colour"], _NAMES["colour"])
+    if (colour - 3 * body) % 20 == 0:
+        return True
+    if attributes["action"] == STILL:
+        return False
+    return (_index("action", attributes["action"], _NAMES["action"]) - 7 * body) % 20 == 0
+
+
+def _index(field: str, name: str, names: tuple[str, ...]) -> int:
+    if name not in names:
+        raise ValueError(f"unknown {field} {name!r}; choose from {', '.join(names)}")
+    return names.index(name)
+
+
+# -------------------------------------------------------------------------------------------------- a sticker
+
+
+def draw_sticker(
+    seed: int,
+    index: int,
+    *,
+    size: int = 64,
+    vocabulary: Vocabulary = FULL,
+    style: str = "outlined",
+    min_frames: int = 1,
+) -> Sticker:
+    """Sticker ``index`` of the world ``seed``: ``size`` x ``size`` pixels, 1 to 40 frames, with durations.
+
+    A pure function: the same arguments give the same pixels and words. ``attributes`` holds ``body``,
+    ``colour``, ``expression``, ``accessory``, ``prop``, ``action`` (``still`` for a single frame), ``frames``,
+    ``loops`` (the last frame leads back to the first) and ``held_out``. In another of :data:`STYLES` it has the same
+    attributes, words and motion. What would be shorter is drawn with ``min_frames`` frames.
+
+    Raises:
+        ValueError: a seed or index outside 0 to 2**64 - 1, a size below 16, or an unknown style.
+    """
+    if not (0 <= seed < 2**64 and 0 <= index < 2**64):
+        raise ValueError(f"seed and index must lie between 0 and 2**64 - 1, got {seed} and {index}")
+    rng = np.random.Generator(np.random.Philox(key=[seed, index]))
+    body = _pick(rng, vocabulary.bodies)
+    colour = _pick(rng, vocabulary.colours)
+    frames = max(_frame_count(rng), min_frames)
+    action = _pick(rng, vocabulary.actions)
+    fitting = ACTIONS[action].expressions if frames > 1 else None
+    expressions = [e for e in vocabulary.expressions if fitting is None or e in fitting]
+    return compose(
+        rng,
+        body=body,
+        colour=colour,
+        expression=_pick(rng, expressions or fitting or ()),
+        accessory=_pick_extra(rng, vocabulary.accessories),
+        prop=_pick_extra(rng, vocabulary.props),
+        action=action if frames > 1 else STILL,
+        frames=frames,
+        size=size,
+        style=style,
+    )
+
+
+def compose(
+    rng: np.random.Generator,
+    *,
+    body: str,
+    colour: str,
+    expression: str = "happy",
+    accessory: str = NONE,
+    prop: str = NONE,
+    action: str = STILL,
+    frames: int = 1,
+    size: int = 64,
+    style: str = "outlined",
+) -> Sticker:
+    """The sticker with the given attributes; ``rng`` decides place, proportions, tints, pace and words.
+
+    Raises:
+        ValueError: an unknown name or style, a size below 16, or a frame count that the action cannot have.
+    """
+    if style not in STYLES:
+        raise ValueError(f"unknown style {style!r}; choose from {', '.join(STYLES)}")
+    flat = style == "flat"
+    if size < 16:
+        raise ValueError(f"size must be at least 16 pixels, got {size}")
+    attributes: dict[str, Any] = {
+        "body": body,
+        "colour": colour,
+        "expression": expression,
+        "accessory": accessory,
+        "prop": prop,
+        "action": action,
+    }
+    for field, names in _NAMES.items():
+        _index(field, attributes[field], (*names, STILL) if field == "action" else names)
+    if not 1 <= frames <= MAX_FRAMES or (frames == 1) != (action == STILL):
+        raise ValueError(f"{frames} frames of {action!r}: a still has 1 frame, an action 2 to {MAX_FRAMES}")
+    attributes["frames"] = frames
+    attributes["loops"] = action != STILL and ACTIONS[action].loops
+    attributes["held_out"] = is_held_out(attributes)
+    look = Look(
+        width=rng.uniform(0.94, 1.06),
+        height=rng.uniform(0.95, 1.05),
+        head=rng.uniform(0.97, 1.05),
+        features=rng.uniform(0.95, 1.15),
+        arm=rng.uniform(0.95, 1.15),
+        hat_angle=rng.uniform(-9, 9),
+        fill=rng.uniform(0.86, 0.96),
+        place=(rng.uniform(0.35, 0.65), rng.uniform(0.35, 0.65)),
+        mirror=bool(rng.random() < 0.5),
+        blush=bool(rng.random() < 0.7) and not flat,
+        edges=not flat,
+    )
+    pose = Pose()
+    durations = _animate(rng, pose, action, frames, body)
+    if prop != NONE:  # a calmer arm, held out, so that what it holds stays in sight
+        pose.arm_r = rng.uniform(8, 20) + 0.25 * np.asarray(pose.arm_r)
+    parts = figure(BODIES[body], EXPRESSIONS[expression], ACCESSORIES.get(accessory), PROPS.get(prop), pose, look)
+    colours = palette(colour, rng.uniform(-0.012, 0.012), rng.uniform(-0.03, 0.03), 0.4 if flat else 0.0)
+    pixels = render(parts, pose, look, colours, frames, size)
+    return Sticker(pixels, durations, _caption(rng, attributes), attributes)
+
+
+def _pick(rng: np.random.Generator, names: Iterable[str]) -> str:
+    ordered = tuple(names)
+    return ordered[int(rng.integers(len(ordered)))]
+
+
+def _pick_extra(rng: np.random.Generator, names: tuple[str, ...]) -> str:
+    """Half of the stickers wear (hold) nothing, where the vocabulary knows that."""
+    nothing = rng.random() < 0.5
+    name = _pick(rng, [n for n in names if n != NONE] or names)
+    return NONE if nothing and NONE in names else name
+
+
+def _frame_count(rng: np.random.Generator) -> int:
+    """7 % stills, 10 % of 2 to 4 frames, else log-normal about 10: most 6 to 20, a few up to 40."""
+    kind, short, bulk = rng.random(), int(rng.integers(2, 5)), rng.lognormal(np.log(9.5), 0.45)
+    if kind < 0.07:
+        return 1
+    return short if kind < 0.17 else int(np.clip(round(bulk), 5, MAX_FRAMES))
+
+
+def _animate(rng: np.random.Generator, pose: Pose, action: str, frames: int, body: str) -> np.ndarray:
+    """Fill ``pose`` for ``frames`` frames of the action; returns the durations ``(frames,)`` in ms."""
+    strength, pace, phase = rng.uniform(0.85, 1.15), rng.uniform(0.75, 1.35), rng.random()
+    step_ms = rng.uniform(60, 120)
+    hold = rng.random() < 0.12, rng.uniform(3, 6)
+    if action == STILL:
+        return np.array([1000.0])
+    what = ACTIONS[action]
+    cycle_ms = 1000 * what.seconds * pace
+    if what.loops:
+        # Whole cycles, of at least two frames each, at about the action's pace.
+        cycles = int(np.clip(round(frames * step_ms / cycle_ms), 1, frames // 2))
+        t = np.arange(frames) * cycles / frames + (phase if frames / cycles > 4 else 0.0)
+    else:
+        cycles = 1
+        t = np.arange(frames) / (frames - 1)
+    what.motion(pose, t, strength, BODIES[body])
+    duration = np.clip(10 * round(cycles * cycle_ms / frames / 10), 30, 500)  # files count in 10 ms
+    durations = np.full(frames, float(duration))
+    if hold[0] or not what.loops:
+        durations[-1] = 10 * round(duration * hold[1] / 10)
+    return durations
+
+
+# -------------------------------------------------------------------------------------------------- captions
+
+
+def _article(text: str) -> str:
+    return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
+
+
+def _caption(rng: np.random.Generator, attributes: Mapping[str, Any]) -> str:
+    """A sentence that names every attribute; one of several templates."""
+    mood = EXPRESSIONS[attributes["expression"]]
+    who = f"{attributes['colour']} {attributes['body']}"
+    extras = [ACCESSORIES[attributes["accessory"]].phrase] if attributes["accessory"] != NONE else []
+    extras += [PROPS[attributes["prop"]].phrase] if attributes["prop"] != NONE else []
+    near, apart = (f" {' and '.join(extras)}", f", {' and '.join(extras)}") if extras else ("", "")
+    moody = f"{mood.adjective} {who}"
+    template, phrase = int(rng.integers(5)), int(rng.integers(2))
+    if attributes["action"] == STILL:
+        return (
+            f"{_article(who)}, {mood.predicate}{apart}",
+            f"{_article(moody)}{near}",
+            f"sticker of {_article(moody)}{near}",
+            f"{moody}{near}",
+            f"{_article(who)}{near}, {mood.predicate}",
+        )[template]
+    action = ACTIONS[attributes["action"]]
+    doing = action.doing[phrase]
+    return (
+        f"{_article(who)} {doing}, {mood.predicate}{apart}",
+        f"{_article(moody)}{near}, {doing}",
+        f"sticker of {_article(moody)} {doing}{apart}",
+        f"{moody} {doing}{apart}",
+        f"{_article(who)}{near} {action.does}, {mood.predicate}",
+    )[template]
+
+
+# ----------------------------------------------------------------------------------------------------- files
+
+_MARK = ".rdtf-world"  # a folder with this file is a world, finished or not
+_ENDINGS = {"webp": ".webp", "apng": ".png", "gif": ".gif"}
+
+
+def write_world(
+    out: Path,
+    count: int,
+    seed: int = 0,
+    *,
+    size: int = 64,
+    format: str = "webp",
+    vocabulary: str = "full",
+    style: str = "outlined",
+    workers: int = 1,
+) -> Path:
+    """Write stickers 0 to ``count - 1`` of the world ``seed`` as files, with ``metadata.jsonl``.
+
+    Each line of ``metadata.jsonl`` holds ``file_name``, ``caption``, ``attributes``, ``source``, ``license``,
+    and ``"split": "test"`` where the combination is held out. It is written last and at once: where it exists,
+    it is right. A world already in ``out`` (finished or not) is replaced.
+
+    Args:
+        out: the folder; new, empty, or an earlier world.
+        count: how many stickers. ``seed``: of which world, below :data:`RESERVED_SEED`.
+        size: width and height in pixels.
+        format: ``webp`` (lossless), ``apng`` or ``gif`` (hard edges).
+        vocabulary: ``full`` or ``small``.
+        style: ``outlined`` or ``flat``.
+        workers: how many processes draw; the files do not depend on it.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ValueError: a bad setting, or ``out`` holds something else than a world.
+    """
+    out = Path(out)
+    if count < 1 or workers < 1:
+        raise ValueError(f"count and workers must be at least 1, got {count} and {workers}")
+    if format not in _ENDINGS:
+        raise ValueError(f"unknown format {format!r}; choose from {', '.join(_ENDINGS)}")
+    if seed >= RESERVED_SEED:
+        raise ValueError(f"seeds from {RESERVED_SEED} on are the judge's own; choose a smaller one than {seed}")
+    names = vocabulary_named(vocabulary)
+    if style not in STYLES:
+        raise ValueError(f"unknown style {style!r}; choose from {', '.join(STYLES)}")
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / _MARK).exists())):
+        raise ValueError(f"{out} is not empty and holds no sticker world; choose another folder or empty it")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARK).touch()
+    metadata = out / "metadata.jsonl"
+    metadata.unlink(missing_ok=True)
+    for stale in (*out.glob("sticker-*"), *out.glob(".sticker-*")):
+        stale.unlink()
+
+    write = partial(_write_one, out, seed, size, _ENDINGS[format], names, style)
+    rows: list[dict[str, Any]] = []
+    with bars() as progress:
+        task = progress.add_task("drawing stickers", total=count, note="")
+        if workers == 1:
+            for index in range(count):
+                rows.append(write(index))
+                progress.advance(task)
+        else:
+            # "spawn": a forked child would inherit the locks of torch's threads.
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+                for row in pool.map(write, range(count), chunksize=32):
+                    rows.append(row)
+                    progress.advance(task)
+    unfinished = out / ".metadata.tmp"
+    unfinished.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    unfinished.replace(metadata)
+    return out
+
+
+def _write_one(
+    out: Path, seed: int, size: int, ending: str, vocabulary: Vocabulary, style: str, index: int
+) -> dict[str, Any]:
+    sticker = draw_sticker(seed, index, size=size, vocabulary=vocabulary, style=style)
+    name = f"sticker-{index:07d}{ending}"
+    save_sticker(sticker, out / name)
+    row = {
+        "file_name": name,
+        "caption": sticker.caption,
+        "attributes": sticker.attributes,
+        "source": SOURCE,
+        "license": LICENSE,
+    }
+    return row | ({"split": "test"} if sticker.attributes["held_out"] else {})

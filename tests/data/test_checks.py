@@ -1,0 +1,180 @@
+"""Findings and cures, on frames made by hand and on captions people write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rdtf.data.checks import describe, examine_captions, script_of
+from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS
+from rdtf.data.fixes import clear_background, content_box, crop_to_content, treat
+from rdtf.pixels import composite
+from rdtf.world import draw_sticker
+
+
+def square(count: int = 4, size: int = 40, at: int = 8, side: int = 24, step: int = 1) -> np.ndarray:
+    """A square on transparency that moves to the right and back."""
+    frames = np.zeros((count, size, size, 4), np.uint8)
+    for i, frame in enumerate(frames):
+        x = at + step * min(i, count - i)
+        frame[at : at + side, x : x + side] = (200, 60, 20, 255)
+    return frames
+
+
+def findings(frames: np.ndarray) -> list[str]:
+    found = describe(frames, np.full(len(frames), 100.0))["findings"]
+    assert set(found) <= set(FRAME_FINDINGS)
+    return found
+
+
+def with_ground(frames: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    return np.concatenate([composite(frames, colour), np.full_like(frames[..., 3:], 255)], axis=-1)
+
+
+def noise(*shape: int) -> np.ndarray:
+    frames = np.random.default_rng(0).integers(0, 256, (*shape, 4), np.uint8)
+    frames[..., 3] = 255
+    return frames
+
+
+def letterboxed() -> np.ndarray:
+    frames = noise(2, 40, 40)
+    frames[:, :6] = frames[:, -6:] = (10, 12, 10, 255)
+    return frames
+
+
+def test_findings_about_frames() -> None:
+    assert findings(square()) == []
+    assert findings(square(count=1)) == []
+    still = square(step=0)
+    still[1::2, 10, 10, 0] += 2  # as recompression does
+    assert findings(still) == ["still_animation"]
+    hollow = square(count=6)
+    hollow[3] = 0
+    assert findings(hollow) == ["empty_frames"]
+    assert findings(square(side=12, at=14)) == ["margins"]
+    assert findings(noise(2, 40, 40)) == ["opaque"]
+    assert findings(with_ground(square(), (250, 250, 250))) == ["flat_background"]
+    assert findings(letterboxed()) == ["letterbox"]
+    assert findings(letterboxed().swapaxes(1, 2)) == ["letterbox"]
+
+
+def test_a_jump() -> None:
+    frames = np.zeros((10, 40, 40, 4), np.uint8)
+    for i, frame in enumerate(frames):
+        frame[8:32, 1 + i : 25 + i] = 255
+    assert findings(frames) == ["jump"]
+    assert findings(np.concatenate([frames, frames[-2:0:-1]])) == []  # and back
+
+
+def test_the_content_has_no_bars() -> None:
+    assert content_box(letterboxed()) == (6, 0, 34, 40)
+    assert content_box(square(at=8, side=24, step=0)) == (8, 8, 32, 32)
+    on_white = with_ground(square(), (255, 255, 255))
+    assert content_box(on_white) == (0, 0, 40, 40)  # a background, no bars
+    assert crop_to_content(letterboxed()).shape == (2, 28, 40, 4)
+    one_bar = letterboxed()
+    one_bar[:, :6] = noise(2, 6, 40)
+    assert content_box(one_bar) == (0, 0, 40, 40)
+
+
+def test_a_cleared_background_gives_back_the_sticker() -> None:
+    sticker = draw_sticker(0, 5, size=96)
+    ground = (90, 200, 120)
+    cleared = clear_background(with_ground(sticker.frames, ground))
+    assert cleared is not None
+    alpha, before = cleared[..., 3].astype(int), sticker.frames[..., 3].astype(int)
+    assert np.abs(alpha - before).mean() < 3
+    assert ((alpha > 0) & (alpha < 255)).sum() > 0.25 * ((before > 0) & (before < 255)).sum()  # a soft edge, not a cut
+    for other in ((255, 0, 255), (20, 20, 20)):  # on another ground no trace of the old one is left
+        assert np.abs(composite(cleared, other).astype(int) - composite(sticker.frames, other)).mean() < 4
+
+
+def test_what_is_enclosed_stays() -> None:
+    ring = np.zeros((1, 40, 40, 4), np.uint8)
+    ring[:, 8:32, 8:32] = (200, 60, 20, 255)
+    ring[:, 16:24, 16:24] = 0
+    cleared = clear_background(with_ground(ring, (255, 255, 255)))
+    assert cleared is not None
+    assert (cleared[0, 18:22, 18:22] == 255).all() and not cleared[0, :8].any()
+
+
+@pytest.mark.parametrize("frames", [noise(2, 40, 40), square(), np.full((1, 20, 20, 4), 255, np.uint8)])
+def test_backgrounds_that_are_not_flat_stay(frames: np.ndarray) -> None:
+    assert clear_background(frames) is None
+    same, given = treat(frames, crop=False, clear=True)
+    assert given == [] and same is frames
+
+
+def test_cures_say_what_they_did() -> None:
+    frames, given = treat(with_ground(square(step=0), (0, 0, 255)), crop=True, clear=True)
+    assert given == ["background_cleared", "cropped"] and frames.shape[1:3] == (24, 24)
+    assert (frames == (200, 60, 20, 255)).all()
+
+
+def clean(text: str) -> tuple[str, tuple[str, ...]]:
+    result = examine_captions([text])
+    assert set(result.findings) <= set(CAPTION_FINDINGS)
+    return result.texts[0], result.findings
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned", "found"),
+    [
+        ("a cat <3 you", "a cat <3 you", ()),
+        ("5 < 6 and 7 > 2", "5 < 6 and 7 > 2", ()),
+        ("keycap #", "keycap #", ()),
+        ("#1 dad", "#1 dad", ()),
+        ("a_b and 2*3*4", "a_b and 2*3*4", ()),
+        ("meet me @ noon", "meet me @ noon", ()),
+        ("rock & roll; AT&T", "rock & roll; AT&T", ()),
+        ("<b>a cat</b><br/> waves", "a cat waves", ("markup",)),
+        ('<a href="x">cat</a> &amp; dog &#128077;', "cat & dog 👍", ("markup",)),
+        ("a **happy** [cat](http://x.y)", "a happy cat", ("markup",)),
+        ("cat https://example.com/a?b=c waving", "cat waving", ("link",)),
+        ("cat t.me/stickers by me@mail.example", "cat by", ("link",)),
+        ("by @artist_1: a dog", "by : a dog", ("mention",)),
+        ("#HappyBirthday #blue_cat #生日", "Happy Birthday blue cat 生日", ("hashtag",)),
+        ("IMG_20210304", "IMG_20210304", ("file_name",)),
+        ("sticker", "sticker", ("file_name",)),
+        ("1f600", "1f600", ()),
+        ("3fa85f64-5717-4562-b3fc-2c963f66afa6", "3fa85f64-5717-4562-b3fc-2c963f66afa6", ("file_name",)),
+        ("funny.cat.GIF", "funny.cat.GIF", ("file_name",)),
+        ("facade", "facade", ()),
+        ("🐶🐶", "🐶🐶", ()),
+        ("@someone", "", ("no_caption", "mention")),
+        ("", "", ("no_caption",)),
+        ("la " * 61, ("la " * 61).strip(), ("long_caption",)),
+    ],
+)
+def test_captions(text: str, cleaned: str, found: tuple[str, ...]) -> None:
+    assert clean(text) == (cleaned, found)
+
+
+def test_several_captions() -> None:
+    result = examine_captions(["<i>a cat</i>", "a cat", "@x1", "猫が歩く", "кошка", "猫"])
+    assert result.texts == ("a cat", "猫が歩く", "кошка", "猫")
+    assert result.findings == ("markup", "mention") and result.scripts == ("Latin", "Kana", "Cyrillic", "Han")
+
+
+@pytest.mark.parametrize(
+    ("text", "script"),
+    [
+        ("le chat", "Latin"),
+        ("قطة", "Arabic"),
+        ("고양이 cat", "Hangul"),
+        ("猫 cat", "Latin"),
+        ("बिल्ली", "Devanagari"),
+        ("123 🐱", ""),
+    ],
+)
+def test_scripts(text: str, script: str) -> None:
+    assert script_of(text) == script
+
+
+def test_description_has_its_columns() -> None:
+    facts: dict[str, Any] = describe(square(), np.full(4, 50.0))
+    assert facts["loops"] and facts["seam"] == pytest.approx(1) and facts["motion"] > 0
+    assert len(facts["coverage"]) == 4 and len(facts["signature"]) == 4096 and 0.5 < facts["extent"] < 1

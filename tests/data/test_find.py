@@ -1,0 +1,62 @@
+"""What is found in folders and archives, before anything is decoded."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rdtf.data.find import find_items, source_labels
+from rdtf.io.write import save_sticker
+from rdtf.sticker import Sticker, StickerError
+
+
+def blob(seed: int = 0, count: int = 3, size: int = 16) -> Sticker:
+    """A square of a random colour that moves right."""
+    rng = np.random.default_rng(seed)
+    frames = np.zeros((count, size, size, 4), np.uint8)
+    for index in range(count):
+        frames[index, 4:12, index : index + 8] = (*rng.integers(0, 256, 3), 255)
+    return Sticker(frames, np.arange(count) * 10.0 + 40)
+
+
+def test_items_are_sorted_and_read_themselves(tmp_path: Path) -> None:
+    for i, name in enumerate(["b/x.webp", "b-2/x.webp", "a.png"]):
+        save_sticker(blob(i), tmp_path / name)
+    (tmp_path / "a.txt").write_text("a square", "utf-8")
+    found = find_items(tmp_path, "set")
+    assert [item.name for item in found.items] == ["set/a.png", "set/b-2/x.webp", "set/b/x.webp"]
+    assert (found.problems, found.passed_over) == ([], 1)
+    assert found.items[0].caption.texts == ("a square",)
+    item = pickle.loads(pickle.dumps(found.items[2]))
+    assert item == found.items[2] and item.path == tmp_path / "b" / "x.webp"
+    assert np.array_equal(item.read().frames, blob(0).frames)
+    assert item.read(size=8, max_frames=2).frames.shape == (2, 8, 8, 4)
+
+
+def test_a_stamp_changes_with_the_bytes_and_not_with_the_caption(tmp_path: Path) -> None:
+    save_sticker(blob(), tmp_path / "a.png")
+    before = find_items(tmp_path, "set").items[0].stamp()
+    (tmp_path / "a.txt").write_text("a square", "utf-8")
+    item = find_items(tmp_path, "other").items[0]
+    assert item.stamp() == before
+    os.utime(tmp_path / "a.png", ns=(1, 1))
+    assert item.stamp() != before
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(StickerError, match="No such file"):
+        item.stamp()
+
+
+def test_equal_names_get_numbers(tmp_path: Path) -> None:
+    assert source_labels([tmp_path / "a" / "x", tmp_path / "b" / "x", tmp_path / "y"]) == ["x", "x-2", "y"]
+
+
+@pytest.mark.stickers
+def test_all_real_files_are_found_with_their_captions(real_stickers: Path) -> None:
+    for name, count in (("animated", 398), ("gif", 48), ("static", 1286)):
+        found = find_items(real_stickers / name, name)
+        assert not found.problems
+        assert len(found.items) == count and all(item.caption.texts[0] for item in found.items)

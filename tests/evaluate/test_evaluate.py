@@ -1,0 +1,138 @@
+"""Scoring of fills and of made stickers: what wins when it must, what is refused, and what the JSON states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from rdtf.evaluate.copying import clip_vectors
+from rdtf.evaluate.estimates import Estimate
+from rdtf.evaluate.evaluate import pipeline_fill, score_frames, score_generation
+from rdtf.evaluate.interpolation_baselines import simple_fills
+from rdtf.evaluate.judge import Judge, JudgeConfig, fd_sticker
+from rdtf.world import is_held_out
+
+
+def moving(count: int, seed: int = 0) -> list[np.ndarray]:
+    """Clips of 8 frames of 16 px: a soft square of some colour that walks."""
+    rng = np.random.default_rng(seed)
+    clips = []
+    for _ in range(count):
+        clip = np.zeros((8, 16, 16, 4), np.uint8)
+        row, colour = rng.integers(1, 9), rng.integers(0, 256, 3)
+        for i, frame in enumerate(clip):
+            frame[row : row + 6, i : i + 6] = (*colour, 128)
+            frame[row + 1 : row + 5, i + 1 : i + 5, 3] = 255
+        clips.append(clip)
+    return clips
+
+
+def truthful(clips: Sequence[np.ndarray], known: np.ndarray, first: int) -> list[list[np.ndarray]]:
+    return [[clip, clip] for clip in clips]
+
+
+def test_the_truth_wins_and_a_crossfade_is_even_with_itself() -> None:
+    clips = moving(6)
+    best = score_frames(truthful, clips, patterns={"wide": "10010010"})["wide"]
+    model = best.methods["model"]
+    assert model["psnr_white"].value == 99 and model["ssim_black"].value == pytest.approx(1)
+    assert model["alpha_error"].value == model["fringe"].value == model["temporal_error"].value == 0
+    assert best.clips == 6 and best.over_crossfade.low > 0 and set(best.by_gap["model"]) == {1}
+    assert {"crossfade", "nearest"} <= set(best.methods)
+
+    fade = score_frames(
+        lambda part, known, first: [[simple_fills(clip, known)["crossfade"]] for clip in part],
+        clips,
+        patterns={"forward": "11111000"},
+    )["forward"]
+    assert fade.over_crossfade == Estimate(0, 0, 0, 6)
+    assert fade.methods["model"] == fade.methods["crossfade"] == fade.methods["mean of samples"]
+    far = fade.by_gap["nearest"]
+    assert far[1].value > far[2].value > far[3].value
+
+
+def test_clips_are_numbered_through_all_parts() -> None:
+    clips, seen = moving(18), []
+
+    def fill(part: Sequence[np.ndarray], known: np.ndarray, first: int) -> list[list[np.ndarray]]:
+        seen.extend(range(first, first + len(part)))
+        return truthful(part, known, first)
+
+    score_frames(fill, clips, patterns={"last": "11111110"})
+    assert seen == list(range(18))
+
+
+def test_a_given_frame_that_came_back_changed_ends_it() -> None:
+    def spoilt(part: Sequence[np.ndarray], known: np.ndarray, first: int) -> list[list[np.ndarray]]:
+        return [[255 - clip] for clip in part]
+
+    with pytest.raises(ValueError, match=r"in-between, clip 0: given frames \[0, 2, 4, 6\]"):
+        score_frames(spoilt, moving(3), patterns={"in-between": "10101010"})
+
+
+class Counting:
+    """A pipeline that notes its seeds and gives back clips of nothing but the given frames."""
+
+    def __init__(self) -> None:
+        self.seeds: list[int] = []
+
+    def __call__(self, prompts, *, frames, num_frames, num_inference_steps, num_stickers_per_prompt, seed):
+        from types import SimpleNamespace
+
+        from rdtf.sticker import Sticker
+
+        stickers = []
+        for i, given in enumerate(given for given in frames for _ in range(num_stickers_per_prompt)):
+            clip = np.zeros((num_frames, 16, 16, 4), np.uint8)
+            for place, frame in given.items():
+                clip[place] = frame
+            self.seeds.append(seed + i)
+            stickers.append(Sticker.at_fps(clip))
+        return SimpleNamespace(stickers=stickers)
+
+
+def test_every_sample_of_every_clip_has_a_seed_of_its_own(unchecked: None) -> None:
+    pipe = Counting()
+    clips = moving(9)
+    filled = pipeline_fill(pipe, samples=4, seed=100)(clips, np.eye(8, dtype=bool)[0], 3)
+    assert pipe.seeds == list(range(100 + 12, 100 + 12 + 36))
+    assert [len(samples) for samples in filled] == [4] * 9
+    assert all(np.array_equal(samples[0][0], clip[0]) for samples, clip in zip(filled, clips, strict=True))
+
+
+def test_real_clips_score_as_real_ones_and_copies_are_caught() -> None:
+    real, training = moving(40), moving(60, seed=1)
+    same = score_generation(real, real, training=clip_vectors(training))
+    assert same["motion energy"] == same["real motion energy"] and same["motion energy, made / real"].value == 1
+    assert same["frozen clips"].value == 0 and same["loop seam"] == same["real loop seam"]
+    assert same["uncommonly close to training"].value <= 0.05 and same["training clips"] == 60
+    copied = score_generation(training[:40], real, training=clip_vectors(training))
+    assert copied["distance to training"].value < 1e-6 and copied["uncommonly close to training"].value > 0.9
+    frozen = score_generation([clip[[0] * 8] for clip in real], real)
+    assert frozen["frozen clips"].value == 1 and frozen["motion energy, made / real"].value == 0
+    with pytest.raises(ValueError, match="40 real"):
+        score_generation(real[:3], real)
+
+
+def test_a_judge_adds_its_distance_and_what_it_sees() -> None:
+    names = {"body": ("cat", "dog"), "colour": ("red", "blue"), "action": ("jump", "still")}
+    judge = Judge(JudgeConfig(size=16, features=2, hidden=8, widths=(8, 8, 8), names=names, damages=("blur",))).eval()
+    real, made = moving(40), moving(40, seed=1)
+    novel = {"body": "cat", "colour": "red", "action": "jump"}
+    other = {"body": "dog", "colour": "red", "action": "still"}
+    assert is_held_out(novel) and not is_held_out(other)
+    attributes = [novel] * 30 + [other] * 10
+    scores = score_generation(made, real, judge=judge, attributes=attributes)
+    expected = fd_sticker(judge, judge.features(real), judge.features(made))
+    assert scores["FD-sticker"] == expected.frechet and scores["FD-sticker (unbiased MMD)"] == expected.mmd
+    assert scores["FD-sticker floor, 20 against 20 real"] == expected.floor
+    for prefix, clips in (("", made), ("real ", real)):
+        seen = judge.attributes(clips)["body"].argmax(1)
+        assert scores[f"{prefix}body as asked, held-out combinations"].value == np.mean(seen[:30] == 0)
+        assert scores[f"{prefix}body as asked, seen combinations"].value == np.mean(seen[30:] == 1)
+    alone = score_generation(made, real, judge=judge)
+    assert "FD-sticker" in alone and not any("as asked" in name for name in alone)
+    few = score_generation(made[:10], real[:10], judge=judge)
+    assert {name for name in few if name.startswith("FD")} == {"FD-sticker (unbiased MMD)"}

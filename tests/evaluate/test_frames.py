@@ -1,0 +1,198 @@
+"""Measures of frames and the fills without a model: hand-made numbers, and the definitions written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rdtf.evaluate.frames import (
+    HIGHER_IS_BETTER,
+    alpha_error,
+    check_given,
+    frame_scores,
+    fringe,
+    psnr,
+    ssim,
+    temporal_error,
+)
+from rdtf.evaluate.interpolation_baselines import distance_to_known, flow_fill, has_flow, simple_fills
+from rdtf.evaluate.motion import is_frozen, loop_seam, motion_energy
+from rdtf.model.time_axis import known_neighbours
+from rdtf.pixels import premultiply
+
+needs_opencv = pytest.mark.skipif(not has_flow(), reason="needs OpenCV")
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def grey(*levels: int, alpha: int = 255) -> np.ndarray:
+    """A clip of plain 12 px frames."""
+    clip = np.full((len(levels), 12, 12, 4), alpha, np.uint8)
+    clip[..., :3] = np.array(levels, np.uint8)[:, None, None, None]
+    return clip
+
+
+def disc(*centres: tuple[float, float], size: int = 48) -> np.ndarray:
+    """A soft-edged blue disc with a light spot, at each of the places ``(x, y)``."""
+    y, x = np.mgrid[:size, :size]
+    clip = np.zeros((len(centres), size, size, 4), np.uint8)
+    for frame, (cx, cy) in zip(clip, centres, strict=True):
+        away = np.hypot(x - cx, y - cy)
+        spot = np.clip(6 - np.hypot(x - cx + 3, y - cy + 3), 0, 1)[..., None]
+        frame[..., 3] = np.rint(255 * np.clip(11 - away, 0, 1))
+        frame[..., :3] = np.rint(np.array([30, 60, 200]) * (1 - spot) + 230 * spot)
+    return clip
+
+
+def ssim_written_out(a: np.ndarray, b: np.ndarray) -> float:
+    window = np.exp(-np.square(np.arange(-5, 6)) / (2 * 1.5**2))
+    weights = np.outer(window, window) / window.sum() ** 2
+    values = []
+    for row in range(5, a.shape[0] - 5):
+        for column in range(5, a.shape[1] - 5):
+            x, y = (p[row - 5 : row + 6, column - 5 : column + 6].astype(float) for p in (a, b))
+            mx, my = (weights * x).sum(), (weights * y).sum()
+            vx, vy = (weights * (x - mx) ** 2).sum(), (weights * (y - my) ** 2).sum()
+            cov = (weights * (x - mx) * (y - my)).sum()
+            c1, c2 = 2.55**2, 7.65**2
+            values.append((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2)))
+    return float(np.mean(values))
+
+
+def test_ssim_is_its_definition() -> None:
+    a, b = noise(2, 14, 17, 1), noise(2, 14, 17, 1, seed=1)
+    b[0] = a[0] // 2 + 40
+    found = ssim(a, b)
+    assert found == pytest.approx([ssim_written_out(a[i, ..., 0], b[i, ..., 0]) for i in range(2)], rel=1e-6)
+    assert ssim(a, a) == pytest.approx([1, 1]) and found[0] > found[1]
+
+
+def test_ssim_of_plain_pictures_is_the_luminance_term() -> None:
+    a, b = np.full((1, 12, 12, 3), 100, np.uint8), np.full((1, 12, 12, 3), 150, np.uint8)
+    assert ssim(a, b)[0] == pytest.approx((2 * 100 * 150 + 2.55**2) / (100**2 + 150**2 + 2.55**2))
+    with pytest.raises(ValueError, match="11 px"):
+        ssim(a[:, :10], b[:, :10])
+
+
+def test_psnr_of_a_known_error() -> None:
+    a = np.zeros((2, 3), np.uint8)
+    assert psnr(a, a + 16) == pytest.approx(20 * np.log10(255 / 16)) and psnr(a, a) == 99.0
+
+
+def test_alpha_error_counts_alpha_alone() -> None:
+    a, b = grey(10, alpha=255), grey(200, alpha=204)
+    assert alpha_error(a, b) == pytest.approx(0.2)
+
+
+def test_fringe_is_the_wrong_colour_of_the_edge_alone() -> None:
+    truth = np.full((1, 2, 2, 4), (100, 100, 100, 255), np.uint8)
+    truth[0, 0, 0, 3] = 128
+    assert fringe(truth, truth) == 0
+    wrong_inside = truth.copy()
+    wrong_inside[0, 1, 1, :3] = 0
+    wrong_alpha = truth.copy()
+    wrong_alpha[0, 0, 0, 3] = 60
+    assert fringe(wrong_inside, truth) == 0 and fringe(wrong_alpha, truth) == 0
+    dark = truth.copy()
+    dark[0, 0, 0, :3] = 49  # 51 of 255 levels too dark
+    assert fringe(dark, truth) == pytest.approx(0.2)
+    two = np.full((1, 1, 2, 4), (100, 100, 100, 64), np.uint8)
+    off = two.copy()
+    off[0, 0, 0] = (151, 151, 151, 192)  # weighs three times as much as the right one beside it
+    assert fringe(off, two) == pytest.approx(0.2 * 192 / (192 + 64))
+    assert np.isnan(fringe(grey(1), grey(2)))
+
+
+def test_what_lies_under_full_transparency_is_no_error() -> None:
+    truth, made = disc((20, 20), (24, 24)), disc((20, 20), (24, 24))
+    made[..., :3] = np.where(made[..., 3:] == 0, 77, made[..., :3])
+    scores = frame_scores(made, truth, np.array([True, False]))
+    errors = {name: value for name, value in scores.items() if "psnr" not in name and "ssim" not in name}
+    assert set(errors.values()) == {0.0}
+    assert {value for name, value in scores.items() if "psnr" in name} == {99.0}
+    check_given(made, truth, np.array([True, True]))
+
+
+def test_temporal_error_sees_jitter_and_no_constant_shift() -> None:
+    truth = grey(50, 60, 70, 80)
+    assert temporal_error(grey(60, 70, 80, 90), truth) == 0
+    # Colour channels 3 of 4; frame 1 is off by 51, so that two of three differences are.
+    assert temporal_error(grey(50, 111, 70, 80), truth) == pytest.approx(0.75 * 2 / 3 * 0.2)
+    assert temporal_error(grey(50, 111, 70, 80), truth, np.array([False, False, True])) == 0
+
+
+def test_scores_are_of_unknown_frames_and_each_ground_sees_its_errors() -> None:
+    truth = grey(255, 255, 255)
+    known = np.array([True, False, True])
+    made = grey(0, 255, 0)
+    assert frame_scores(made, truth, known)["psnr_white"] == 99
+    gone = truth.copy()
+    gone[1] = 0  # white on white
+    scores = frame_scores(gone, truth, known)
+    assert scores["psnr_white"] == 99 and scores["psnr_black"] == 0 and scores["psnr_rgba"] == 0
+    assert scores["alpha_error"] == 1 and scores["temporal_error"] == 1 and np.isnan(scores["fringe"])
+    assert set(scores) == set(HIGHER_IS_BETTER) - {"lpips"}
+
+
+def test_changed_given_frames_are_an_error() -> None:
+    truth, known = grey(1, 2, 3), np.array([True, False, True])
+    check_given(grey(1, 9, 3), truth, known)
+    with pytest.raises(ValueError, match=r"\[2\] came back changed"):
+        check_given(grey(1, 2, 4), truth, known)
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_fills_agree_with_the_networks_view_of_known_neighbours(loop: bool) -> None:
+    clip = noise(7, 3, 3, 4)
+    clip[..., 3] = 255
+    for marks in ("1000000", "0100100", "1010101", "0011100", "1111111"):
+        known = np.array([mark == "1" for mark in marks])
+        bools = torch.from_numpy(known)[None]
+        blend = known_neighbours(bools, torch.ones_like(bools), torch.tensor([loop])).blend[0].double().numpy()
+        expected = np.rint(np.einsum("ij,j...->i...", blend, clip.astype(float)))
+        assert np.abs(simple_fills(clip, known, loop)["crossfade"] - expected).max() <= 1
+
+
+def test_distance_to_the_nearest_known_frame() -> None:
+    assert distance_to_known(np.array([1, 0, 0, 0, 1, 0], bool)).tolist() == [0, 1, 2, 1, 0, 1]
+
+
+@needs_opencv
+def test_flow_follows_a_disc_that_a_crossfade_doubles() -> None:
+    clip = disc((18, 20), (20.5, 21), (23, 22), (25.5, 23), (28, 24))
+    known = np.array([1, 0, 0, 0, 1], bool)
+    flow, fade = flow_fill(clip, known), simple_fills(clip, known)["crossfade"]
+    check_given(flow, clip, known)
+    for i in (1, 2, 3):
+        better = psnr(premultiply(flow[i]), premultiply(clip[i])) - psnr(premultiply(fade[i]), premultiply(clip[i]))
+        assert better > 3
+        # The middle of what is shown lies where the disc is.
+        alpha = flow[i, ..., 3].astype(float)
+        at = [(alpha.sum(axis) * np.arange(48)).sum() / alpha.sum() for axis in (0, 1)]
+        assert at == pytest.approx([18 + 2.5 * i, 20 + i], abs=0.7)
+
+
+@needs_opencv
+def test_flow_repeats_the_nearest_frame_beyond_the_known_ones_and_leaves_stillness_alone() -> None:
+    clip = disc((18, 20), (22, 20), (26, 20), (30, 20))
+    known = np.array([0, 1, 1, 0], bool)
+    filled = flow_fill(clip, known)
+    assert np.array_equal(premultiply(filled), premultiply(clip[[1, 1, 2, 2]]))
+    still = disc(*[(20, 20)] * 3)
+    middle = flow_fill(still, np.array([1, 0, 1], bool))[1]
+    assert np.abs(premultiply(middle).astype(int) - premultiply(still[1])).max() <= 1
+
+
+def test_motion_by_hand() -> None:
+    clip = grey(0, 51, 102, 51)
+    assert motion_energy(clip) == pytest.approx(0.75 * 0.2) and not is_frozen(clip)
+    assert loop_seam(clip) == pytest.approx(1.0)
+    assert loop_seam(grey(0, 51, 102, 153)) == pytest.approx(3.0)
+    assert loop_seam(grey(0, 51, 0)) == 0
+    still = grey(9, 9, 9)
+    assert is_frozen(still) and np.isnan(loop_seam(still))
+    with pytest.raises(ValueError, match="2 frames"):
+        motion_energy(grey(1))

@@ -1,0 +1,151 @@
+"""The contract, for every baseline on every network that it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rdtf.model import DFGN
+from rdtf.research.adapters import BASELINES, TunedDFGN, Tuning, attach
+from tests.conftest import awaken
+from tests.research.adapters.conftest import Bench
+
+OPTIONS: dict[str, dict[str, Any]] = {"lora": {"rank": 2}}
+MERGEABLE = {"full", "lora", "customize-a-video"}
+NETWORKS = ("dfgn", "dfgn paper", "still", "motion", "video")
+every_pair = pytest.mark.parametrize(
+    ("network", "name"), [pair for pair in product(NETWORKS, BASELINES) if pair != ("still", "customize-a-video")]
+)
+
+MakeBench = Callable[[str], Bench]
+
+
+def tuned(bench: Bench, name: str, awake: bool = True) -> Tuning:
+    tuning = attach(bench.network, name, **OPTIONS.get(name, {}))
+    bench.network.train()
+    if awake and name != "full":
+        awaken_own(tuning)
+    return tuning
+
+
+def awaken_own(tuning: Tuning, seed: int = 5) -> None:
+    own = nn.ParameterDict({str(i): parameter for i, parameter in enumerate(tuning.parameters())})
+    awaken(own, seed)
+
+
+def gradients(bench: Bench, tuning: Tuning) -> dict[str, Tensor]:
+    bench.network.zero_grad()
+    bench.run().square().mean().backward()
+    return {name: p.grad.clone() for name, p in bench.network.named_parameters() if p.grad is not None}
+
+
+@every_pair
+def test_the_contract(make_bench: MakeBench, tmp_path: Path, network: str, name: str):
+    bench, other = make_bench(network), make_bench(network)
+    base = {key: value.shape for key, value in bench.network.state_dict().items()}
+    before = bench.run()
+    # Shifted attention is another attention from the start, but of a single frame.
+    start = {key: value[:, :, :1] if value.ndim == 5 else value for key, value in bench.inputs().items()}
+    start |= {key: start[key][:, :1] for key in ("valid", "known")} if name == "simda" else bench.inputs()
+    at_start = bench.run(**start)
+    tuning = tuned(bench, name, awake=False)
+    torch.testing.assert_close(bench.run(**start), at_start, rtol=1e-5, atol=1e-6)
+
+    if name != "full":
+        awaken_own(tuning)
+    found = gradients(bench, tuning)
+    assert found.keys() == tuning.own.keys()
+    assert name == "full" or not base.keys() & found.keys()
+    assert all(bool(gradient.any()) for gradient in found.values())
+
+    inner = getattr(bench.network, "unet", bench.network)
+    if inner._supports_gradient_checkpointing:
+        inner.enable_gradient_checkpointing()
+        again = gradients(bench, tuning)
+        assert again.keys() == found.keys()
+        for key, gradient in found.items():
+            torch.testing.assert_close(again[key], gradient, rtol=1e-4, atol=1e-7, msg=key)
+
+    after = bench.run()
+    assert name == "full" or not torch.allclose(after, before, atol=1e-3)
+    tuning.save(tmp_path / "own.safetensors")
+    fresh = tuned(other, name, awake=False)
+    fresh.load(tmp_path / "own.safetensors")
+    assert torch.equal(other.run(), after)
+
+    bench.network.eval()
+    after = bench.run()
+    if name in MERGEABLE:
+        assert tuning.merge() is bench.network
+        assert {key: value.shape for key, value in bench.network.state_dict().items()} == base
+        torch.testing.assert_close(bench.run(), after, rtol=1e-4, atol=1e-5)
+    else:
+        with pytest.raises(ValueError, match=f"{name} adds layers"):
+            tuning.merge()
+
+
+@pytest.mark.parametrize("network", ["dfgn", "dfgn paper", "still"])
+@pytest.mark.parametrize("name", BASELINES)
+def test_padding_stays_invisible(make_bench: MakeBench, network: str, name: str):
+    bench = make_bench(network)
+    if (network, name) == ("still", "customize-a-video"):
+        pytest.skip("no temporal layers")
+    tuned(bench, name)
+    inputs = bench.inputs()
+    exists = inputs["valid"][:, None, :, None, None]
+    noise = torch.randn(inputs["video"].shape)
+    other = bench.run(**{key: torch.where(exists, inputs[key], noise) for key in ("video", "clean")})
+    torch.testing.assert_close(other, bench.run(), rtol=1e-5, atol=1e-6)
+    short = {key: inputs[key][:1, :, :2] for key in ("video", "clean")}
+    short |= {key: inputs[key][:1, :2] for key in ("valid", "known")} | {
+        key: inputs[key][:1] for key in ("text", "level")
+    }
+    torch.testing.assert_close(bench.run(**short), other[:1, :, :2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_tuned_network_is_saved_and_loaded_whole(make_bench: MakeBench, tmp_path: Path, name: str):
+    bench = make_bench("dfgn")
+    assert isinstance(bench.network, DFGN)
+    model = TunedDFGN.around(bench.network, name, OPTIONS.get(name, {}))
+    awaken_own(model.tuning)
+    model.eval().save_pretrained(tmp_path)
+    loaded = TunedDFGN.from_pretrained(tmp_path)
+    assert loaded.tuning.name == name
+    assert torch.equal(Bench(loaded.dfgn).run(), bench.run())
+    for key, parameter in model.tuning.own.items():
+        assert torch.equal(loaded.tuning.own[key], parameter) and loaded.tuning.own[key].requires_grad
+
+
+def test_what_is_wrong_is_named(make_bench: MakeBench, tmp_path: Path, unchecked: None):
+    bench = make_bench("dfgn")
+    with pytest.raises(ValueError, match=r"unknown baseline 'dora'; choose one of .*lora"):
+        attach(bench.network, "dora")
+    with pytest.raises(ValueError, match="lora has no option ranks; it has rank, where"):
+        attach(bench.network, "lora", ranks=3)
+    with pytest.raises(ValueError, match="rank must be 1 or more"):
+        attach(bench.network, "lora", rank=0)
+    with pytest.raises(ValueError, match="has no temporal attention"):
+        attach(make_bench("still").network, "lora", where="temporal")
+    with pytest.raises(ValueError, match="has no temporal attention, which customize-a-video tunes"):
+        attach(make_bench("still").network, "customize-a-video")
+    with pytest.raises(ValueError, match="absorb in 0..1"):
+        attach(bench.network, "customize-a-video", absorb=1)
+    with pytest.raises(ValueError, match="blur is odd"):
+        attach(bench.network, "i2v-adapter", blur=4)
+    with pytest.raises(ValueError, match="Linear is no network that can be tuned"):
+        attach(nn.Linear(2, 2), "full")
+    with pytest.raises(ValueError, match="wrap it in FrameWise"):
+        attach(make_bench("still").network.unet, "full")
+    small, large = attach(bench.network, "lora", rank=2), attach(make_bench("dfgn").network, "lora", rank=3)
+    with pytest.raises(ValueError, match=r"do not fit lora on this network: 0 are missing, 0 unknown, \d+ of another"):
+        large.load_state_dict(small.state_dict())
+    (tmp_path / "no").write_text("no")
+    with pytest.raises(ValueError, match="no cannot be read as safetensors"):
+        small.load(tmp_path / "no")

@@ -1,0 +1,274 @@
+"""A whole comparison, tiny: every file it promises, stopped and gone on with, refused where it does not fit."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import rdtf.research.compare.run as comparison
+import rdtf.research.compare.run_variant
+from rdtf.evaluate.judge import Judge, JudgeConfig
+from rdtf.flops import flop_counter
+from rdtf.research.compare.paths import BASE, Place
+from rdtf.research.compare.results import write_results
+from rdtf.research.compare.run_variant import count, settings_of, work
+from rdtf.research.compare.suites import SUITES, Claim, Suite, TableSpec, Variant, World
+from rdtf.train.run import TrainReport
+from rdtf.train.settings import TrainSettings
+from rdtf.world import FULL, STILL
+from tests.conftest import TINY_NETWORK
+
+BODIES, COLOURS, ACTIONS = FULL.bodies, FULL.colours, (*FULL.actions, STILL)
+
+TINY_TRAINING = {
+    "model": TINY_NETWORK,
+    "codec": "pixel2",
+    "batch_size": 4,
+    "frames": 4,
+    "copies": 0,
+    "muon": False,
+    "eval_clips": 0,
+}
+
+TINY = Suite(
+    "tiny",
+    pixels=16,
+    target=World(24, seed=0),
+    judged=World(16, seed=1),
+    source=World(24, seed=2, style="flat"),
+    training={**TINY_TRAINING, "previews": 0, "precision": "fp32", "threads": 1},
+    base={"model": {**TINY_NETWORK, "widths": (32, 64)}, "steps": 2},
+    variants={
+        "rdtf": Variant("RDTF"),
+        "lora": Variant("LoRA", tune="lora"),
+        "none": Variant("no <b>curriculum</b>", {"curriculum": "none", "batch_size": 2}),
+    },
+    reference="rdtf",
+    steps=3,
+    seeds=(0,),
+    tables=(
+        TableSpec(
+            "Methods", ("rdtf", "lora"), ("it2v.fd", "it2v.psnr", "t2v.body"), (Claim("rdtf", "lora", ("it2v.psnr",)),)
+        ),
+        TableSpec("Cost", ("rdtf", "lora", "none"), ("cost.parameters", "cost.trained", "cost.teraflop")),
+    ),
+    clips=4,
+    sampling_steps=1,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("comparison")
+    Judge(JudgeConfig(names={"body": BODIES, "colour": COLOURS, "action": ACTIONS}, damages=("blur",))).save(
+        folder / "judge"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "_run_all", _one_after_the_other)  # a process for each would cost more than its run
+        patch.setattr(rdtf.research.compare.run_variant, "COUNTED_STEPS", 2)
+        comparison.compare(TINY, folder / "out", judge=str(folder / "judge"))
+    return folder / "out"
+
+
+def again(out: Path, suite: Suite | str = TINY, **options) -> Path:
+    return comparison.compare(suite, out, judge=str(out.parent / "judge"), **options)
+
+
+def place_of(out: Path) -> Place:
+    return Place(out, out / "target", out / "judged", str(out.parent / "judge"))
+
+
+def _one_after_the_other(suite: Suite, place: Place, todo: list, reference: float, at_once: int) -> None:
+    for job in todo:
+        assert work(suite, place, job.variant, job.seed, reference)
+
+
+def test_a_comparison_leaves_tables_results_and_a_page(finished: Path):
+    results = json.loads((finished / "results.json").read_text())["results"]
+    assert {variant: set(seeds) for variant, seeds in results.items()} == {name: {"0"} for name in TINY.variants}
+    tables = (finished / "tables.md").read_text()
+    assert "## Methods" in tables and "RDTF better than LoRA (the paper's): open in PSNR dB (by " in tables
+    assert "FD-sticker" not in tables.split("## Methods")[1]  # four clips are too few for it
+    page = (finished / "index.html").read_text()
+    assert "no &lt;b&gt;curriculum&lt;/b&gt;" in page and "<b>curriculum" not in page
+    assert page.count("data:image/webp") == 4 * (1 + len(TINY.variants))  # the real sticker and each variant's
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+
+
+def test_every_run_has_the_compute_of_the_reference(finished: Path):
+    results = json.loads((finished / "results.json").read_text())["results"]
+    budget = results["rdtf"]["0"]["cost.teraflop"]
+    for variant, seeds in results.items():
+        for measures in seeds.values():
+            # Steps are whole: half a step more or less.
+            assert abs(measures["cost.teraflop"] / budget - 1) <= 0.5 / measures["cost.steps"] + 0.02, variant
+    assert results["none"]["0"]["cost.steps"] > results["rdtf"]["0"]["cost.steps"]  # smaller batches, more steps
+    lora = results["lora"]["0"]
+    assert 0 < lora["cost.trained"] < lora["cost.parameters"] / 2
+    base = json.loads((finished / "base" / "cost.json").read_text())
+    assert lora["cost.with_base"] == pytest.approx(lora["cost.teraflop"] + base["flop"] * base["steps"] / 1e12)
+    assert results["rdtf"]["0"]["cost.with_base"] == budget
+    assert results["rdtf"]["0"]["cost.trained"] == results["rdtf"]["0"]["cost.parameters"]
+
+
+def test_what_is_done_is_not_done_again(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    place = place_of(finished)
+    result = place.run("none", 0) / "result.json"
+    before, kept = result.read_text(), (place.run("rdtf", 0) / "result.json").stat().st_mtime_ns
+    result.unlink()
+    done = []
+    monkeypatch.setattr(comparison, "_run_all", lambda suite, place, todo, *rest: done.extend(todo))
+    with pytest.raises(FileNotFoundError):
+        again(finished)
+    assert [job for job in done if not comparison._is_done(job, place)] == [comparison._Job("none", 0)]
+    assert work(TINY, place, "none", 0, reference=1e9)  # measured anew; trained it was
+    now, was = json.loads(result.read_text()), json.loads(before)
+    for measures in (now, was):
+        measures.pop("cost.forward_ms")
+    assert now == was
+    assert (place.run("rdtf", 0) / "result.json").stat().st_mtime_ns == kept
+
+
+def test_stopped_it_shows_the_seeds_that_are_whole(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(*_: object) -> None:
+        raise comparison.ComparisonStopped("stopped")
+
+    monkeypatch.setattr(comparison, "_run_all", stop)
+    two = replace(TINY, seeds=(0, 1))  # more seeds of what is there: no other comparison
+    with pytest.raises(comparison.ComparisonStopped, match="index.html shows the finished seeds: 0$"):
+        again(finished, two)
+    assert json.loads((finished / "results.json").read_text())["results"]["rdtf"].keys() == {"0"}
+    result = place_of(finished).run("lora", 0) / "result.json"
+    figures = result.read_text()
+    result.unlink()
+    with pytest.raises(comparison.ComparisonStopped, match="stopped$"):
+        again(finished, two)
+    result.write_text(figures)
+
+
+def test_runs_are_processes_that_go_on(finished: Path):
+    """One run, really in a process of its own, after its training was stopped before the end."""
+    place = place_of(finished)
+    folder = place.run("lora", 0)
+    (folder / "trained.json").unlink()
+    (folder / "result.json").unlink()
+    assert again(finished, jobs=1) == finished / "index.html"
+    assert (folder / "result.json").is_file() and (folder / "output.txt").is_file()
+
+
+def test_a_signal_ends_the_runs_too(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    result = place_of(finished).run("none", 0) / "result.json"
+    kept = result.read_text()
+    result.unlink()
+    # Asked for while a run is under way.
+    monkeypatch.setattr(comparison, "_state", lambda job, place: str(os.kill(os.getpid(), signal.SIGTERM)))
+    try:
+        with pytest.raises(comparison.ComparisonStopped, match="the same command goes on"):
+            again(finished, jobs=1)
+        assert not multiprocessing.active_children()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        result.write_text(kept)
+
+
+def test_a_run_that_fails_ends_the_comparison_with_its_output(finished: Path):
+    place = place_of(finished)
+    result = place.run("none", 0) / "result.json"
+    kept = result.read_text()
+    result.unlink()
+    samples = place.run("none", 0) / "pipeline" / "model_index.json"
+    index = samples.read_text()
+    samples.unlink()
+    try:
+        with pytest.raises(
+            RuntimeError, match=r"none, seed 0 ended with code 1.*output\.txt(.|\n)*holds no trained model"
+        ):
+            again(finished, jobs=1)
+    finally:
+        samples.write_text(index)
+        result.write_text(kept)
+
+
+def test_another_comparison_is_refused(finished: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="a comparison with other settings; choose another folder"):
+        again(finished, replace(TINY, steps=4))
+    changed = {**TINY.variants, "none": Variant("none", {"curriculum": "linear"})}
+    with pytest.raises(ValueError, match="with other variant none; choose another folder"):
+        again(finished, replace(TINY, variants=changed))
+    with pytest.raises(ValueError, match="other suite, settings"):
+        again(finished, "small")
+    with pytest.raises(ValueError, match="unknown suite 'huge'; choose one of small, medium, recipes"):
+        comparison.compare("huge", tmp_path / "new")
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(ValueError, match="is not empty and holds no comparison"):
+        comparison.compare(TINY, tmp_path, judge=str(finished.parent / "judge"))
+
+
+def test_settings_of_runs(tmp_path: Path):
+    place = Place(tmp_path, tmp_path / "target", tmp_path / "judged")
+    assert settings_of(TINY, place, "none", 1).curriculum == "none"
+    tuned, base = settings_of(TINY, place, "lora", 1), settings_of(TINY, place, BASE, 0)
+    assert tuned.tune == "lora" and tuned.seed == 1 and tuned.steps == TINY.steps
+    assert tuned.start_from == str(place.run(BASE, 0)) and base.model["widths"] == (32, 64)
+    assert settings_of(TINY, place, "rdtf", 0).tune is None
+
+
+def test_settings_that_no_training_can_have_end_it_before_anything_is_drawn(tmp_path: Path):
+    for name, value, told in (("learning_rate", 1e-3, "learning_rate"), ("size", "huge", "unknown size 'huge'")):
+        with pytest.raises(ValueError, match=told):
+            comparison.compare(TINY.part(settings={name: value}), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_set_otherwise_for_all_is_told(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    usual = {**TINY.training, "batch_size": 8, "threads": 2}
+    monkeypatch.setitem(SUITES, "tiny", replace(TINY, training=usual))
+    write_results(TINY, place_of(finished))
+    assert (
+        "- Set otherwise than in the suite, for all: batch_size=4, threads=1." in (finished / "tables.md").read_text()
+    )
+
+
+def test_counted_operations_scale_with_the_batch(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rdtf.research.compare.run_variant, "COUNTED_STEPS", 2)
+    data, place = finished / "target", place_of(finished)
+    one, two = (
+        count(data, settings_of(replace(TINY, training={**TINY.training, "batch_size": n}), place, "rdtf", 0))
+        for n in (4, 8)
+    )
+    assert 1.5 < two.flop / one.flop < 2.5 and one.parameters == two.parameters
+
+
+def test_attention_on_a_processor_is_counted():
+    q = torch.zeros(2, 4, 16, 8, requires_grad=True)
+    with flop_counter() as counter:
+        torch.nn.functional.scaled_dot_product_attention(q, q, q).sum().backward()
+    product = 2 * (2 * 4) * 16 * 16 * 8  # of one of two in a pass forward; backward has five
+    assert counter.get_total_flops() == 7 * product
+
+
+def test_all_seeds_have_as_many_steps(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    """A variant's operations are counted with the first seed and not again."""
+    place = place_of(finished)
+    steps = []
+
+    def stopped(data: Path, run: Path, settings: TrainSettings) -> TrainReport:
+        steps.append(settings.steps)
+        return TrainReport(run, 0, 0.0, False)
+
+    monkeypatch.setattr(rdtf.research.compare.run_variant, "train", stopped)
+    monkeypatch.setattr(rdtf.research.compare.run_variant, "count", lambda *_: pytest.fail("counted again"))
+    try:
+        assert not work(replace(TINY, seeds=(0, 1)), place, "none", 1, reference=1.0)
+        assert steps == [json.loads((place.run("none", 0) / "cost.json").read_text())["steps"]]
+    finally:
+        shutil.rmtree(place.run("none", 1))
