@@ -226,10 +226,9 @@ def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:
         return digest.hexdigest()[:16]
 
     libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "pyarrow")}
-    reading = [f"rdtf.data.{name}" for name in ("read", "pieces", "tables", "trees", "sources", "cures")]
-    describing = [
-        f"rdtf.data.{name}" for name in ("onefile", "keyframes", "signatures", "cures", "doctor", "lettering")
-    ]
+    reading = ["rdtf.io.read", "rdtf.io.multifile", "rdtf.io.tables", "rdtf.io.archives"]
+    reading += ["rdtf.data.find", "rdtf.data.fixes"]
+    describing = [f"rdtf.data.{name}" for name in ("process_file", "keyframes", "signatures", "fixes", "checks")]
     computing = ["numpy"]
     if features != "builtin":
         describing.append("rdtf.data.vgg")
