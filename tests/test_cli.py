@@ -97,8 +97,9 @@ def refused(*words: object) -> str:
 @pytest.mark.parametrize("command", ["generate", "animate", "inbetween", "extend"])
 def test_a_missing_model(command: str, pictures: list[Path], animation: Path, tmp_path: Path):
     inputs = {"generate": ["a cat"], "animate": pictures[:1], "inbetween": pictures, "extend": [animation]}[command]
-    line = refused(command, tmp_path / "nowhere", *inputs, "-o", tmp_path / "x.webp")
+    line = refused(command, *inputs, "-m", tmp_path / "nowhere", "-o", tmp_path / "x.webp")
     assert f"{tmp_path / 'nowhere'} holds no trained model" in line
+    assert "rdtf train" in refused(command, *inputs, "-o", tmp_path / "x.webp")  # no model named
     assert not (tmp_path / "x.webp").exists()
 
 
@@ -106,7 +107,7 @@ def test_a_missing_dataset(model: Path, tmp_path: Path):
     missing = tmp_path / "nowhere"
     assert str(missing) in refused("train", missing, tmp_path / "run")
     assert str(missing) in refused("inspect", missing, tmp_path / "page")
-    assert str(missing) in refused("evaluate", model, missing, "-o", tmp_path / "evaluation.json")
+    assert str(missing) in refused("evaluate", missing, "-m", model, "-o", tmp_path / "evaluation.json")
     assert str(missing) in refused("train-codec", missing, tmp_path / "codec")
     assert str(missing) in refused("prepare", missing, tmp_path / "data")
     assert "no run to resume" in refused("train", missing, tmp_path / "other", "--resume")
@@ -154,27 +155,27 @@ def test_wrong_requests(model: Path, pictures: list[Path], animation: Path, tmp_
     def out(name: str = "x.webp") -> list[object]:
         return ["-o", tmp_path / name]
 
-    assert "at least two images" in refused("inbetween", model, pictures[0], *out())
-    assert "17 frames; at most 16" in refused("inbetween", model, *pictures, "--between", 7, *out())
-    assert "18 frames; at most 16" in refused("inbetween", model, *pictures, "--between", 5, "--loop", *out())
-    assert "nothing to add" in refused("extend", model, animation, "--after", 0, *out())
-    long = refused("extend", model, animation, "--after", 13, "--context", 4, *out())
+    assert "at least two images" in refused("inbetween", "-m", model, pictures[0], *out())
+    assert "17 frames; at most 16" in refused("inbetween", "-m", model, *pictures, "--between", 7, *out())
+    assert "18 frames; at most 16" in refused("inbetween", "-m", model, *pictures, "--between", 5, "--loop", *out())
+    assert "nothing to add" in refused("extend", "-m", model, animation, "--after", 0, *out())
+    long = refused("extend", "-m", model, animation, "--after", 13, "--context", 4, *out())
     assert "make 17; at most 16" in long
     for ending in ("x.bmp", "x.mp4", "x.v2"):
-        assert "unknown ending" in refused("generate", model, "a cat", *out(ending))
-        assert "unknown ending" in refused("extend", model, animation, *out(ending))
+        assert "unknown ending" in refused("generate", "-m", model, "a cat", *out(ending))
+        assert "unknown ending" in refused("extend", "-m", model, animation, *out(ending))
     assert not list(tmp_path.iterdir())
 
 
 def test_an_image_outside_the_sticker(model: Path, pictures: list[Path]):
-    assert "[9] lie outside a clip of 8" in refused("animate", model, pictures[0], "--at", 9, "--frames", 8)
+    assert "[9] lie outside a clip of 8" in refused("animate", "-m", model, pictures[0], "--at", 9, "--frames", 8)
 
 
 @pytest.mark.parametrize("command", ["generate", "animate"])
 def test_numbers_out_of_range(command: str, model: Path, pictures: list[Path], tmp_path: Path):
     first = {"generate": "a cat", "animate": pictures[0]}[command]
     for option, value in (("--frames", 17), ("--frames", 0), ("--count", 0), ("--steps", 0), ("--fps", 0)):
-        result = rdtf(command, model, first, option, value, "-o", tmp_path / "x.webp")
+        result = rdtf(command, "-m", model, first, option, value, "-o", tmp_path / "x.webp")
         assert result.exit_code == 2
         assert option in result.output
 
@@ -183,12 +184,12 @@ def test_numbers_out_of_range(command: str, model: Path, pictures: list[Path], t
 @pytest.mark.parametrize("name", ["note.png", "[red]x.png", "[bold]x.png"])
 def test_an_image_that_is_none(model: Path, tmp_path: Path, name: str):
     path = tmp_path / ("long" * 30) / name  # wider than any line: the path must stay in one piece
-    assert f"{path}: " in refused("animate", model, path)
+    assert f"{path}: " in refused("animate", "-m", model, path)
     path.parent.mkdir()
     path.write_text("no picture")
-    assert f"{path}: " in refused("animate", model, path)
-    assert f"{path}: " in refused("inbetween", model, path, path)
-    assert f"{path}: " in refused("extend", model, path)
+    assert f"{path}: " in refused("animate", "-m", model, path)
+    assert f"{path}: " in refused("inbetween", "-m", model, path, path)
+    assert f"{path}: " in refused("extend", "-m", model, path)
 
 
 # ---------------------------------------------------------------------------------------------------------- results
@@ -210,7 +211,7 @@ def test_an_image_that_is_none(model: Path, tmp_path: Path, name: str):
 def test_frames_made_and_given(model, pictures, tmp_path: Path, command, options, frames, given, size):
     out = tmp_path / "new" / "folder" / "x.webp"  # which does not exist yet
     words = [pictures[0].parent / word if str(word).endswith(".png") else word for word in options]
-    result = made(command, model, *words, "-o", out, *(["--size", size] if size else []))
+    result = made(command, "-m", model, *words, "-o", out, *(["--size", size] if size else []))
     assert str(out) in result.output
     sticker = read_sticker(out)
     side = size or SIZE
@@ -233,14 +234,14 @@ def test_frames_made_and_given(model, pictures, tmp_path: Path, command, options
 @pytest.mark.parametrize("size", [None, 24])
 def test_extending(model: Path, animation: Path, tmp_path: Path, options: list, total: int, first: int, size):
     options = [word for option in options for word in (["--caption", option] if option == "a caption" else [option])]
-    made("extend", model, animation, *options, "-o", tmp_path / "x.webp", *(["--size", size] if size else []))
+    made("extend", "-m", model, animation, *options, "-o", tmp_path / "x.webp", *(["--size", size] if size else []))
     sticker, source = read_sticker(tmp_path / "x.webp"), read_sticker(animation)
     assert np.array_equal(sticker.frames[first : first + 4], fit(source.frames, size or SIZE))
     assert sticker.durations.tolist() == [100.0] * total  # at its own pace
 
 
 def test_extending_keeps_some_of_a_long_sticker(model: Path, animation: Path, tmp_path: Path):
-    made("extend", model, animation, "--context", 2, "--after", 1, "-o", tmp_path / "x.webp")
+    made("extend", "-m", model, animation, "--context", 2, "--after", 1, "-o", tmp_path / "x.webp")
     sticker, source = read_sticker(tmp_path / "x.webp"), read_sticker(animation)
     assert len(sticker) == 3
     assert np.array_equal(sticker.frames[:2], source.frames[[0, 2]])
@@ -249,15 +250,17 @@ def test_extending_keeps_some_of_a_long_sticker(model: Path, animation: Path, tm
 
 def test_looping_makes_another_sticker(model: Path, tmp_path: Path):
     for name, options in (("open", []), ("loop", ["--loop"]), ("again", ["--loop"])):
-        made("generate", model, "a cat", *options, "-o", tmp_path / f"{name}.webp")
+        made("generate", "-m", model, "a cat", *options, "-o", tmp_path / f"{name}.webp")
     open_, loop, again = (read_sticker(tmp_path / f"{name}.webp").frames for name in ("open", "loop", "again"))
     assert np.array_equal(loop, again)
     assert not np.array_equal(loop, open_)
 
 
 def test_several_get_numbers_and_seeds_that_count_up(model: Path, tmp_path: Path):
-    made("generate", model, "a cat", "--seed", 5, "--frames", 2, "-o", tmp_path / "alone.webp")
-    result = made("generate", model, "a cat", "--seed", 4, "--count", 2, "--frames", 2, "-o", tmp_path / "v1.0.webp")
+    made("generate", "-m", model, "a cat", "--seed", 5, "--frames", 2, "-o", tmp_path / "alone.webp")
+    result = made(
+        "generate", "-m", model, "a cat", "--seed", 4, "--count", 2, "--frames", 2, "-o", tmp_path / "v1.0.webp"
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.webp", "v1.0-1.webp", "v1.0-2.webp"]
     assert f"Wrote {tmp_path / 'v1.0-1.webp'}" in result.output
     alone, first, second = (read_sticker(path).frames.astype(int) for path in sorted(tmp_path.iterdir()))
@@ -279,7 +282,7 @@ def test_several_get_numbers_and_seeds_that_count_up(model: Path, tmp_path: Path
     ],
 )
 def test_every_kind_of_output(model: Path, tmp_path: Path, name: str, files: set[str]):
-    result = made("generate", model, "a cat", "--frames", 3, "--count", 2, "-o", f"{tmp_path}/{name}")
+    result = made("generate", "-m", model, "a cat", "--frames", 3, "--count", 2, "-o", f"{tmp_path}/{name}")
     assert {path.name for path in tmp_path.iterdir()} == files
     for path in tmp_path.iterdir():
         assert f"Wrote {path}" in result.output
@@ -297,7 +300,7 @@ def test_every_kind_of_output(model: Path, tmp_path: Path, name: str, files: set
 def test_a_folder_of_other_things_is_not_replaced(model: Path, tmp_path: Path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").touch()
-    assert "no folder of frames" in refused("generate", model, "a cat", "-o", tmp_path / "thesis")
+    assert "no folder of frames" in refused("generate", "-m", model, "a cat", "-o", tmp_path / "thesis")
     assert (tmp_path / "thesis" / "thesis.txt").exists()
 
 

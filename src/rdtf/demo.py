@@ -329,7 +329,7 @@ def _generate(pipe: StickerPipeline, out: Path, requests: Sequence[_Request]) ->
                     outlined=[request.call["frames"], ()],
                 ).save(out / strip)
             task_name, *arguments = request.command
-            command = ["rdtf", task_name, str(out / "run"), *arguments, "-o", str(out / file)]
+            command = ["rdtf", task_name, *arguments, "--model", str(out / "run"), "-o", str(out / file)]
             card = Card(request.title, file, strip, request.badge, command=shlex.join(command))
             cards[request.name] = card, sticker
             progress.advance(task)

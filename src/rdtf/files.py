@@ -25,6 +25,8 @@ _SLACK = 1 << 20  # bytes that folders and small files take beside what was coun
 class DiskError(OSError):
     """The disk is full, or does not let itself be written on; the text says where and what to do."""
 
+    exit_code = 74
+
 
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""

@@ -31,6 +31,8 @@ _LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe",
 class LostProcessError(RuntimeError):
     """Another process of the run has ended or does not answer."""
 
+    exit_code = 2
+
 
 def is_first() -> bool:
     """Whether this is the process that writes and prints, as its launcher tells; before they have met."""

@@ -44,9 +44,13 @@ _STATUS_SECONDS = 60.0  # between lines in a log file, where there is no bar
 class TrainingError(RuntimeError):
     """Training cannot go on; the text says why and what to do."""
 
+    exit_code = 70
+
 
 class OutOfMemoryError(TrainingError):
     """A step does not fit into memory."""
+
+    exit_code = 71
 
 
 class _Interrupted(Exception):

@@ -1,0 +1,45 @@
+"""The ``rdtf`` command: parse, call, print. Each group of commands has a file of its own.
+
+Heavy modules are imported inside the commands, so that help and wrong arguments are answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from rdtf.cli import data, make, research, train
+from rdtf.cli.common import plain_errors
+
+app = typer.Typer(
+    help="Train your own animated-sticker generator from scratch, and use it.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+_COMMANDS: list[Callable[..., None]] = [
+    train.demo,
+    data.world,
+    data.prepare,
+    data.caption,
+    data.inspect,
+    train.train,
+    train.plan,
+    train.report,
+    train.train_codec,
+    make.generate,
+    make.animate,
+    make.inbetween,
+    make.extend,
+    research.evaluate,
+    research.compare,
+    research.train_judge,
+    research.verify_resume,
+]
+for _command in _COMMANDS:
+    app.command()(plain_errors(_command))
+
+_data = typer.Typer(help="Give a prepared dataset to others.", no_args_is_help=True)
+app.add_typer(_data, name="data")
+_data.command("export")(plain_errors(data.export))
+_data.command("push")(plain_errors(data.push))

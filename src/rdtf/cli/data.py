@@ -1,0 +1,136 @@
+"""Commands about data: draw, prepare, caption, inspect, export and push."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rdtf.cli.common import option, say, takes
+
+
+def world(
+    out: Annotated[Path, typer.Argument(help="New folder for the sticker files.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of stickers.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Each sticker is a function of seed and index.")] = 0,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Height and width in pixels.")] = 64,
+    vocabulary: Annotated[str, typer.Option(help="full or small.")] = "full",
+    style: Annotated[str, typer.Option(help="outlined, or flat: pastel colours without outlines.")] = "outlined",
+    file_format: Annotated[str, typer.Option("--format", help="webp or apng.")] = "webp",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Draw captioned stickers with the built-in world."""
+    from rdtf.world import write_world
+
+    write_world(out, count, seed, size=size, format=file_format, vocabulary=vocabulary, style=style, workers=workers)
+    say(f"Wrote {count} stickers to {out}")
+
+
+PREPARE: dict[str, Any] = {
+    "size": option(int, "Height and width of the frames.", 64),
+    "max_frames": option(int, "Longer stickers are thinned out evenly.", 40),
+    "split_by": option(str, "content, or caption: equal captions share a split.", "content"),
+    "splits": option(tuple[float, float, float], "Fractions of train, val and test, which sum to 1.", "0.9 0.05 0.05"),
+    "seed": option(int, "Seed of the splits.", 0),
+    "captions": option(list[str], "Metadata field or column that is a caption; repeatable.", None, "--caption-column"),
+    "licenses": option(
+        list[str], "Licence where metadata names none: NAME for all, or SOURCE=NAME; repeatable.", None, "--licence"
+    ),
+    "duplicates": option(str, "keep, or drop: leave out all but the first of near-duplicates.", "keep"),
+    "crop": option(str, "none, or content: crop to what is drawn.", "none"),
+    "background": option(str, "keep, or transparent: clear backgrounds of one colour.", "keep"),
+    "cluster_seed": option(int, "Seed of the clusterings of frames.", 0),
+    "features": option(str, "What frames are clustered by: builtin, or vgg16:FILE (torchvision's weights).", "builtin"),
+    "time_limit": option(float, "Seconds of processor time a file may take.", 30),
+    "memory_limit": option(int, "MiB that decoding a file may take.", 1024),
+    "workers": option(int, "Processes.", "one a core"),
+    "engine": option(str, "local, or ray: the cores of a Ray cluster.", "local"),
+}
+"""Settings of ``PrepareSettings`` by their options."""
+
+
+@takes(PREPARE)
+def prepare(
+    sources: Annotated[list[Path], typer.Argument(help="Folders, archives, tables or files; last the dataset folder.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Let a dataset become one of other settings or sources.")
+    ] = False,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Read stickers out of folders, archives (ZIP, TAR) and Parquet tables into a dataset.
+
+    Stopped, or killed? The same command goes on. Over a finished dataset it does only what has changed.
+    """
+    from rdtf.data.prepare import prepare as run
+    from rdtf.data.settings import PrepareSettings, choose_features
+
+    if len(sources) < 2:
+        raise ValueError("give at least one folder or archive of stickers and then the dataset folder to make")
+    if "licenses" in given:
+        parted = [text.rpartition("=") for text in given["licenses"]]
+        given["licenses"] = {label: name.strip() for label, _, name in parted}
+    given |= choose_features(given.get("features", "builtin"))
+    say(run(sources[:-1], sources[-1], PrepareSettings.model_validate(given), overwrite=overwrite).summary())
+
+
+def export(
+    data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
+    out: Annotated[Path, typer.Argument(help="New folder, or an earlier export.")],
+    title: Annotated[str | None, typer.Option(help="For the card; default: the dataset's name.")] = None,
+) -> None:
+    """Write a dataset as files with a metadata.jsonl and a card, as `datasets` and `rdtf prepare` read them.
+
+    Stopped? The same command goes on. Over an earlier export it writes what differs.
+    """
+    from rdtf.data.publish import export as run
+
+    say(run(data, out, title=title).summary())
+
+
+def push(
+    data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
+    repo: Annotated[str, typer.Argument(help="Dataset repository of the Hugging Face Hub, as NAME/REPOSITORY.")],
+    folder: Annotated[Path | None, typer.Option(help="For the export; default: in the dataset's cache.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
+    title: Annotated[str | None, typer.Option(help="For the card; default: the repository's name.")] = None,
+) -> None:
+    """Export a dataset and send it to the Hugging Face Hub, as whoever `hf auth login` has logged in.
+
+    A new repository is private without --public. Stopped? The same command sends what is missing.
+    """
+    from rdtf.data.publish import push as run
+
+    say(f"Sent to {run(data, repo, folder=folder, public=public, title=title)}")
+
+
+def caption(
+    folder: Annotated[Path, typer.Argument(help="Folder of sticker files.")],
+    model: Annotated[
+        Path, typer.Option("--model", "-m", help="Local folder of an image captioning or vision-language model.")
+    ],
+    prompt: Annotated[str | None, typer.Option(help="The question to a model that takes a text.")] = None,
+) -> None:
+    """Caption the stickers that have no caption, in the metadata.jsonl beside them.
+
+    Works with every image-text-to-text model of transformers in a local folder; nothing is downloaded.
+    """
+    from rdtf.data.captioner import PROMPT, ModelCaptioner, caption_folder
+
+    report = caption_folder(folder, ModelCaptioner(model, prompt or PROMPT), model.resolve().name)
+    for name, reason in list(report.left.items())[:20]:
+        say(f"{name}: {reason}")
+    say(f"{folder}: {report.captioned:,} captioned, {len(report.left):,} left without")
+
+
+def inspect(
+    data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the page and the lists beside it.")],
+    count: Annotated[int, typer.Option(min=1, help="Clips shown as training draws them.")] = 24,
+    seed: Annotated[int, typer.Option(help="Which stickers.")] = 0,
+) -> None:
+    """Write a page about a dataset: numbers, findings, near-duplicates, rejected files, what training will see."""
+    from rdtf.data.inspect import inspect_dataset
+
+    say(f"Open {inspect_dataset(data, out, count=count, seed=seed)}")

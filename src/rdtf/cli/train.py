@@ -1,0 +1,138 @@
+"""Commands about training: demo, train, plan, report, train-codec."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rdtf.cli.common import OTHERS, STOPPED, option, say, takes
+from rdtf.progress import console
+
+SETTINGS: dict[str, Any] = {
+    "size": option(str, "tiny, small, base or paper.", "tiny"),
+    "start_from": option(str, "A run's or saved pipeline's folder whose weights to begin with.", None, "--from"),
+    "tune": option(str, "Train only the layers that this method adds (docs/baselines.md).", "all weights"),
+    "steps": option(int, "Optimiser steps.", 2000),
+    "minutes": option(float, "End earlier, at this time, with the schedule complete.", None, "--minutes"),
+    "batch_size": option(int, "Stickers a step.", 16),
+    "frames": option(int, "Most frames of a clip, up to 16.", 8),
+    "codec": option(str, "f4, f8, pixel, pixel2, or a folder or hub id.", "f4"),
+    "text": option(list[str], "builtin, or one or two folders or hub ids.", "builtin"),
+    "curriculum": option(str, "none, linear, adaptive or adaptive-normalised.", "adaptive-normalised"),
+    "seed": option(int, "Seed of everything drawn.", 0),
+    "threads": option(int, "CPU threads."),
+    "checkpoint_every": option(int, "Steps between checkpoints.", 500),
+    "preview_every": option(int, "Steps between previews.", 500),
+    "eval_every": option(int, "Steps between held-out losses.", 500),
+    "settings": OTHERS,
+}
+"""Settings of ``TrainSettings`` that have an option of their own. The defaults are those of the recipe fast."""
+
+Recipe = Annotated[str | None, typer.Option(help="fast, paper or tune; default: fast, or tune with --tune.")]
+
+
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder for everything the demo makes.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of stickers, training and generation.")] = 0,
+) -> None:
+    """Draw stickers, train a small model on them, generate with it, and write a page with the pictures."""
+    from rdtf.demo import run_demo
+
+    say(f"Open {run_demo(out, seed=seed)}")
+
+
+def _recipe_for(given: dict[str, Any]) -> str:
+    return "fast" if given.get("tune") in (None, "full") else "tune"
+
+
+@takes(SETTINGS)
+def train(
+    data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
+    run: Annotated[Path, typer.Argument(help="New folder for the run (an existing one with --resume).")],
+    recipe: Recipe = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest whole checkpoint; other options change settings.")
+    ] = False,
+    resume_from: Annotated[
+        str | None, typer.Option(help="Go on from this checkpoint and no other: a step, or a checkpoint's folder.")
+    ] = None,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Train a generator from scratch, or with --from go on from a trained one.
+
+    Exit codes: 0 finished; 75 stopped by Ctrl-C or SIGTERM after saving, start again with --resume; 70 loss not
+    finite; 71 out of memory; 74 disk full or not writable; 2 anything else that is wrong; 130 stopped at once.
+    """
+    from rdtf.train.run import resume as resume_training
+    from rdtf.train.run import train as run_training
+    from rdtf.train.settings import recipe_settings
+
+    if resume or resume_from is not None:
+        if recipe is not None:
+            raise ValueError("--recipe cannot change when a run is resumed; its settings are saved in the run")
+        report = resume_training(data, run, start=resume_from, **given)
+    else:
+        report = run_training(data, run, recipe_settings(recipe or _recipe_for(given), **given))
+    state = "finished" if report.finished else "stopped; go on with --resume"
+    say(f"{report.run}: {report.steps} steps in {report.seconds / 60:.1f} min, {state}")
+    if not report.finished:
+        raise typer.Exit(STOPPED)
+
+
+@takes(SETTINGS)
+def plan(
+    data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
+    recipe: Recipe = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the numbers.")] = None,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Measure what a training with the same options will cost: memory, time, disk.
+
+    Takes a minute or so. Exit code 2: it does not fit; the text says what would.
+    """
+    from rdtf.train.plan import announce, make_plan
+    from rdtf.train.settings import recipe_settings
+
+    result = make_plan(data, recipe_settings(recipe or _recipe_for(given), **given))
+    if out is not None:
+        out.write_text(json.dumps(result.facts(), indent=1), encoding="utf-8")
+    announce(result)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="A run's folder, or several to compare.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page; default: report.html in the run.")] = None,
+) -> None:
+    """Show what became of a training on one page; it may be running, stopped or broken."""
+    from rdtf.train.report import write_report
+
+    say(f"Open {write_report(runs, out or runs[0] / 'report.html')}")
+
+
+CODEC: dict[str, Any] = {
+    "downscale": option(int, "4 or 8.", 4),
+    "minutes": option(float, "Training time.", 15),
+    "seed": option(int, "Seed of weights and batches.", 0),
+    "threads": option(int, "CPU threads."),
+}
+"""Settings of ``CodecTrainSettings`` by their options."""
+
+
+@takes(CODEC)
+def train_codec(
+    data: Annotated[list[Path], typer.Argument(help="Prepared datasets, and last the new codec folder.")],
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Train an RGBA autoencoder on the frames of prepared datasets."""
+    from rdtf.train.codec import CodecTrainSettings
+    from rdtf.train.codec import train_codec as run
+
+    if len(data) < 2:
+        raise ValueError("give at least one prepared dataset and then the codec folder to make")
+    console.print(run(data[:-1], data[-1], CodecTrainSettings.model_validate(given)))
