@@ -46,7 +46,7 @@ class UnfilledLatents(LatentCache):
         np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape).flush()
         nothing = zlib.crc32(np.zeros((FRAMES, *shape[1:]), np.float16).data)
         with path.open("ab") as file:
-            np.save(file, np.full((len(self), FIRST_CHANGED + self.copies), nothing, np.uint32))
+            np.save(file, np.full((len(self), FIRST_CHANGED + self.num_augmented), nothing, np.uint32))
 
 
 def write_dataset(folder: Path, count: int) -> None:
@@ -111,7 +111,7 @@ def measure(data: Path, steps: int, batch_size: int) -> dict[str, float]:
     text, codec = BuiltinTextEncoder(width=16, buckets=64, table_width=8), load_codec("pixel2")
 
     def open_source() -> ClipSource:
-        latents = UnfilledLatents(StickerDataset(data, "train"), codec, data, settings.copies)
+        latents = UnfilledLatents(StickerDataset(data, "train"), codec, data, settings.num_augmented)
         return ClipSource(latents, text, Curriculum("none"), settings)
 
     open_source()  # makes the file of latents

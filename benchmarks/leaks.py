@@ -59,7 +59,7 @@ def main() -> None:
                     continue
 
         def save(count: int) -> None:
-            few: dict[str, Any] = {"batch_size": 2, "frames": 3, "copies": 0, "previews": 0, "eval_clips": 0}
+            few: dict[str, Any] = {"batch_size": 2, "frames": 3, "num_augmented": 0, "previews": 0, "eval_clips": 0}
             asked = {"model": TINY, "codec": "pixel2", "threads": 1, "precision": "fp32", "checkpoint_every": 1, **few}
             train(folder / "data", folder / f"run-{next(runs)}", recipe_settings("fast", steps=count, **asked))
 

@@ -64,7 +64,11 @@ def main() -> None:
         size = PrepareSettings(size=options.pixels, splits=(1.0, 0.0, 0.0), workers=1)
         prepare([folder / "world"], folder / "data", size)
         settings = recipe_settings(
-            "paper", batch_size=options.clips, accumulate=options.clips, ema_on_disk=True, threads=options.threads
+            "paper",
+            batch_size=options.clips,
+            gradient_accumulation_steps=options.clips,
+            ema_on_disk=True,
+            threads=options.threads,
         )
         peaks, began = Peaks(), time.perf_counter()
         learner = Learner(folder / "data", folder / "run", settings)

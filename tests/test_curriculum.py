@@ -31,14 +31,15 @@ def test_static_weights(progress: float, generation: float, interpolation: float
         assert weights[task] == pytest.approx(prediction / total)
 
 
-@pytest.mark.parametrize("row", range(5))
-def test_rows_from_easy_to_hard(row: int):
+@pytest.mark.parametrize("difficulty", range(5))
+def test_difficulties_from_easy_to_hard(difficulty: int):
     curriculum = Curriculum("adaptive")
-    # Eleven signals of which the newest stands at a chosen rank: high ones are the easy row, low ones the hard.
-    rank = 9 - 2 * row
-    curriculum.signals.extend([float(i) for i in range(11) if i != rank] + [float(rank)])
-    assert curriculum.row == row
-    generation, interpolation = (0.1, 0.3, 0.5, 0.7, 0.9)[row], (0.9, 0.7, 0.5, 0.3, 0.1)[row]
+    # The newest of eleven signals has a chosen rank: a high signal is easy, a low one is hard.
+    rank = 9 - 2 * difficulty
+    signals = [float(i) for i in range(11) if i != rank] + [float(rank)]
+    curriculum.load_state_dict({**curriculum.state_dict(), "signals": signals})
+    assert curriculum.difficulty == difficulty
+    generation, interpolation = (0.1, 0.3, 0.5, 0.7, 0.9)[difficulty], (0.9, 0.7, 0.5, 0.3, 0.1)[difficulty]
     total = 3 * (0.5 + generation) + (0.5 + interpolation) + 2 * (0.5 + 0.5)
     weights = curriculum.weights(0.5)
     assert weights[Task.TEXT_TO_VIDEO] == pytest.approx((0.5 + generation) / total)
@@ -54,18 +55,18 @@ def test_signal_is_the_papers_formula():
 
 @pytest.mark.parametrize("kind", ADAPTIVE)
 def test_a_struggling_network_gets_easy_tasks_and_a_learning_one_hard_tasks(kind: str):
-    assert Curriculum(kind).row == 0
-    assert feed(Curriculum(kind), np.linspace(5, 1, 9)).row == 0  # too few values for a rank
+    assert Curriculum(kind).difficulty == 0
+    assert feed(Curriculum(kind), np.linspace(5, 1, 9)).difficulty == 0  # too few values for a rank
     falling = feed(Curriculum(kind), np.geomspace(5, 1, 40))
     rising = feed(Curriculum(kind), np.geomspace(1, 5, 40))
-    assert (rising.row, falling.row) == (0, 4)
+    assert (rising.difficulty, falling.difficulty) == (0, 4)
     assert rising.weights(0.5)[Task.INTERPOLATION] > falling.weights(0.5)[Task.INTERPOLATION]
     assert rising.weights(0.5)[Task.TEXT_TO_VIDEO] < falling.weights(0.5)[Task.TEXT_TO_VIDEO]
 
 
 @pytest.mark.parametrize("kind", ADAPTIVE)
 def test_a_loss_that_has_come_to_rest_is_not_read_as_struggling(kind: str):
-    curriculum, rng, rows = Curriculum(kind), np.random.default_rng(0), []
+    curriculum, rng, difficulties = Curriculum(kind), np.random.default_rng(0), []
     for step in range(900):
         level = 0.3 + 1.2 * np.exp(-step / 100)
         samples = []
@@ -73,9 +74,9 @@ def test_a_loss_that_has_come_to_rest_is_not_read_as_struggling(kind: str):
             noise, luck = rng.random(), np.exp(rng.normal(0, 0.2))
             samples.append(SampleLoss(task, 4, noise, float(level * (2.5 - 2 * noise) * luck)))
         curriculum.observe(samples)
-        rows.append(curriculum.row)
-    assert np.mean(rows[100:400]) > 3  # it falls
-    assert np.mean(rows[400:]) > 2  # it stays low
+        difficulties.append(curriculum.difficulty)
+    assert np.mean(difficulties[100:400]) > 3  # it falls
+    assert np.mean(difficulties[400:]) > 2  # it stays low
 
 
 @pytest.mark.parametrize("kind", ["none", "linear"])
@@ -105,10 +106,10 @@ def test_normalised_variant_reacts_to_real_change_only():
     assert np.ptp(signals["adaptive-normalised"]) < 1e-6
     better = _mixed(normalised, *mixes[0], scale=0.5, steps=1)[0]
     assert better < min(signals["adaptive-normalised"]) - 1
-    assert normalised.row == 4
+    assert normalised.difficulty == 4
     worse = _mixed(normalised, *mixes[1], scale=2.0, steps=1)[0]
     assert worse > max(signals["adaptive-normalised"]) + 1
-    assert normalised.row == 0
+    assert normalised.difficulty == 0
 
 
 @pytest.mark.parametrize("kind", CURRICULA)

@@ -27,7 +27,7 @@ SETTINGS = DemoSettings(
         "batch_size": 4,
         "threads": 1,
         "previews": 0,
-        "copies": 0,
+        "num_augmented": 0,
         "sampling": {"steps": 1},
     },
     prompts=(("cat", "green", "dance"), ("cat", "red", "spin")),
@@ -141,7 +141,7 @@ def test_training_takes_what_the_clock_leaves(tmp_path: Path, monkeypatch: pytes
         now[0] += 120
 
     def train(_data: Path, _run: Path, settings: object) -> None:
-        limits.append(settings.minutes)  # type: ignore[attr-defined]
+        limits.append(settings.max_minutes)  # type: ignore[attr-defined]
         raise KeyboardInterrupt
 
     monkeypatch.setattr(rdtf.demo.time, "monotonic", lambda: now[0])

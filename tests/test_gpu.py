@@ -105,7 +105,13 @@ def test_the_same_stickers_come_out(run: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"precision": "bf16"}, {"cuda_graphs": False}, {"gradient_checkpointing": True}, {"accumulate": 2}]
+    "changed",
+    [
+        {"precision": "bf16"},
+        {"cuda_graphs": False},
+        {"gradient_checkpointing": True},
+        {"gradient_accumulation_steps": 2},
+    ],
 )
 def test_settings_that_change_little(run: Path, tiny_data: Path, tmp_path: Path, changed: dict[str, Any]):
     train(tiny_data, tmp_path / "run", settings(loss_on_known=True, **changed))

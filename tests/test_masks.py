@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections import Counter
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 
 from rdtf.masks import (
     GENERATION,
+    PATTERNS,
     PREDICTION,
     Task,
     draw_known,
@@ -19,27 +23,33 @@ from rdtf.masks import (
 POSABLE = [(task, n) for n in range(1, 17) for task in possible_tasks(n)]
 
 
-def drawn(task: Task, n: int, times: int = 200, **kwargs) -> set[str]:
+def drawn(task: Task, n: int, times: int = 200, **kwargs) -> Counter[str]:
     rng = np.random.default_rng(0)
-    return {"".join("01"[int(k)] for k in draw_known(task, n, rng, **kwargs)) for _ in range(times)}
+    return Counter("".join("01"[int(k)] for k in draw_known(task, n, rng, **kwargs)) for _ in range(times))
 
 
+def is_of_task(pattern: str, task: Task, loop: bool) -> bool:
+    known = pattern.count("1")
+    if task in GENERATION:
+        return known == (task is not Task.TEXT_TO_VIDEO)
+    one_run = "0" not in pattern.strip("0")
+    if task is Task.INTERPOLATION:
+        return known >= 2 and "0" in pattern and (loop or not one_run)
+    before, after = len(pattern) - len(pattern.lstrip("0")), len(pattern) - len(pattern.rstrip("0"))
+    return (
+        one_run and known >= min(2, len(pattern) - 1) and (after >= before if task is Task.FORWARD else before >= after)
+    )
+
+
+@pytest.mark.parametrize("loop", [False, True])
 @pytest.mark.parametrize(("task", "n"), POSABLE, ids=lambda value: getattr(value, "value", value))
-def test_patterns_are_of_their_task(task: Task, n: int):
-    for pattern in drawn(task, n, 60):
-        assert len(pattern) == n
-        assert pattern.count("0") in unknown_counts(task, n)
-        if task is Task.TEXT_TO_VIDEO:
-            assert "1" not in pattern
-        elif task in GENERATION:
-            assert pattern.count("1") == 1
-        elif task is Task.FORWARD:
-            assert pattern == "1" * pattern.count("1") + "0" * pattern.count("0")
-        elif task is Task.BACKWARD:
-            assert pattern == "0" * pattern.count("0") + "1" * pattern.count("1")
-        else:
-            first, last = pattern.index("1"), pattern.rindex("1")
-            assert "0" in pattern[first:last]  # something lies in between
+def test_every_mask_is_of_its_task_and_has_the_count_that_was_asked_for(task: Task, n: int, loop: bool):
+    for pattern in drawn(task, n, 30, loop=loop):
+        assert is_of_task(pattern, task, loop)
+    for unknown in unknown_counts(task, n):
+        for pattern in drawn(task, n, 10, loop=loop, unknown=unknown):
+            assert pattern.count("0") == unknown
+            assert is_of_task(pattern, task, loop)
 
 
 @pytest.mark.parametrize(
@@ -51,23 +61,52 @@ def test_patterns_are_of_their_task(task: Task, n: int):
         (Task.IMAGE_TEXT_TO_VIDEO, {"10000000", "00010000", "00000001"}),
     ],
 )
-def test_examples_of_the_paper_are_drawn(task: Task, patterns: set[str]):
-    assert patterns <= drawn(task, 8, 500)
+def test_without_a_count_masks_are_the_papers(task: Task, patterns: set[str]):
+    found = drawn(task, 8, 500)
+    assert patterns <= set(found)
+    if task in PREDICTION:  # at least half of the clip is known
+        assert {pattern.count("0") for pattern in found} == {1, 2, 3, 4}
+    if task is Task.INTERPOLATION:  # periodic
+        assert all(len({len(gap) for gap in pattern.strip("0").split("1")[1:-1]}) == 1 for pattern in found)
 
 
-@pytest.mark.parametrize(("task", "n"), POSABLE, ids=lambda value: getattr(value, "value", value))
-def test_every_number_of_unknown_frames_can_be_asked_for(task: Task, n: int):
-    rng = np.random.default_rng(0)
-    for unknown in unknown_counts(task, n):
-        assert (~draw_known(task, n, rng, unknown=unknown)).sum() == unknown
+@pytest.mark.parametrize(("n", "loop"), [(3, False), (3, True), (5, False), (6, True)])
+def test_with_a_count_every_in_between_mask_can_be_drawn(n: int, loop: bool):
+    masks = ("".join(marks) for marks in product("01", repeat=n))
+    expected = {mask for mask in masks if is_of_task(mask, Task.INTERPOLATION, loop)}
+    counts = unknown_counts(Task.INTERPOLATION, n)
+    assert set().union(*(drawn(Task.INTERPOLATION, n, 600, unknown=u, loop=loop) for u in counts)) == expected
+
+
+def test_with_a_count_periodic_masks_keep_half_of_the_draws():
+    found = drawn(Task.INTERPOLATION, 8, 2000, unknown=4)
+    assert (found["10101010"] + found["01010101"]) / 2000 == pytest.approx(0.5 + 0.5 * 2 / 65, abs=0.04)
+
+
+def test_with_a_count_prediction_keeps_two_frames_and_may_add_on_both_sides():
+    forward, backward = (drawn(task, 8, 800, unknown=6) for task in PREDICTION)
+    assert set(forward) == {"11000000", "01100000", "00110000", "00011000"}
+    assert {mask[::-1] for mask in backward} == set(forward)
+    assert forward["11000000"] / 800 == pytest.approx(0.75, abs=0.05)
+
+
+def test_measured_patterns_for_any_length():
+    assert [pattern.marks(8) for pattern in PATTERNS.values()] == [
+        "10101010",
+        "10010010",
+        "11111000",
+        "00011111",
+        "10000000",
+    ]
+    for n in range(4, 17):
+        for pattern in PATTERNS.values():
+            assert is_of_task(pattern.marks(n), pattern.task, loop=False)
 
 
 def test_a_still_only_has_the_text_task():
     assert possible_tasks(1) == [Task.TEXT_TO_VIDEO]
     assert Task.INTERPOLATION not in possible_tasks(2)
     assert set(possible_tasks(3)) == set(Task)
-    for task in PREDICTION:  # at least half of the clip stays known
-        assert list(unknown_counts(task, 8)) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +115,7 @@ def test_a_still_only_has_the_text_task():
         (Task.IMAGE_TO_VIDEO, 1, None),
         (Task.INTERPOLATION, 2, None),
         (Task.FORWARD, 1, None),
-        (Task.FORWARD, 8, 5),
+        (Task.FORWARD, 8, 7),
         (Task.BACKWARD, 8, 0),
         (Task.INTERPOLATION, 8, 7),
         (Task.TEXT_TO_VIDEO, 8, 7),
@@ -89,7 +128,7 @@ def test_impossible_masks_are_refused(task: Task, n: int, unknown: int | None):
 
 def test_the_given_image_is_a_showable_frame():
     showable = np.array([0, 0, 1, 0, 1, 0, 0, 0], bool)
-    assert drawn(Task.IMAGE_TO_VIDEO, 8, showable=showable) == {"00100000", "00001000"}
+    assert drawn(Task.IMAGE_TO_VIDEO, 8, showable=showable).keys() == {"00100000", "00001000"}
     assert len(drawn(Task.IMAGE_TO_VIDEO, 8, showable=np.zeros(8, bool))) == 8  # nothing fits: any will do
 
 

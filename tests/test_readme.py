@@ -24,7 +24,7 @@ PICTURES = (".png", ".apng", ".webp", ".gif", ".jpg", ".json", ".tgs", ".webm", 
 LONG = ("demo", "train-codec")  # minutes each; tested elsewhere
 TRAINING = [
     *("--size", "tiny", "--steps", "2", "--batch-size", "4", "--threads", "1", "--codec", "pixel2"),
-    *("--set", f"model={json.dumps(TINY_NETWORK)}", "--set", "copies=0", "--set", "previews=0"),
+    *("--set", f"model={json.dumps(TINY_NETWORK)}", "--set", "num_augmented=0", "--set", "previews=0"),
 ]
 SMALLER = {
     "world": ["--count", "12", "--size", "16"],

@@ -1,8 +1,8 @@
 """Difficulty-adaptive curriculum: which task (and how many unknown frames) the next sample poses.
 
-The paper splits the entropy of a sample into a static part, a schedule over training, and an adaptive part, a
-PID-like controller on the loss; a task's sampling weight is their sum. Everything here is plain arithmetic on
-numbers handed in; the state is a dictionary of lists.
+The paper splits the difficulty of a sample into a static part (a schedule over training) and an adaptive part (a
+PID-like controller on the loss). The sampling weight of a task is their sum. This module only computes with the numbers
+it is given; its state is a dictionary of lists.
 """
 
 from __future__ import annotations
@@ -25,27 +25,32 @@ _STATIC = {
     Task.INTERPOLATION: (0.9, 0.5, 0.1),
     **dict.fromkeys(PREDICTION, (0.7, 0.5, 0.3)),
 }
-# Adaptive weights, one column a row of the controller, easy to hard.
+# Adaptive weights, one for each difficulty, easy to hard.
 _ADAPTIVE = {
     **dict.fromkeys(GENERATION, (0.1, 0.3, 0.5, 0.7, 0.9)),
     Task.INTERPOLATION: (0.9, 0.7, 0.5, 0.3, 0.1),
     **dict.fromkeys(PREDICTION, (0.5,) * 5),
 }
-_ROWS = 5
+_DIFFICULTIES = 5
 _K_P, _K_I, _K_D = 5.0, 3.0, 1.3  # paper, Table 6
 _WINDOW = 1000  # "recent", in steps
-_WARM_UP = 10  # steps before a rank among recent values means anything
+_MIN_SIGNALS = 10  # steps before a rank among recent values means anything
+_ANY_COUNT_FRACTION = 0.25  # of the drawn counts are uniform, so that no count is ever forgotten
 _TIMESTEP_BINS = 5
-_MEAN_RATE, _LEVEL_RATE = 0.02, 0.05
+_MEAN_RATE, _SCALE_RATE = 0.02, 0.05
 
 
 @dataclass(frozen=True)
 class SampleLoss:
-    """What one sample of a step showed: its task, its number of unknown frames, its noise level, its mean loss."""
+    """The loss of one sample of a step.
+
+    Attributes:
+        unknown: number of unknown frames. noise: t, from 0 (clean) to 1 (pure noise). loss: its mean.
+    """
 
     task: Task
     unknown: int
-    noise: float  # 0 (clean) to 1 (pure noise)
+    noise: float
     loss: float
 
 
@@ -53,11 +58,15 @@ class Curriculum:
     """Draws tasks; learns from losses.
 
     Args:
-        kind: ``none`` (all tasks alike), ``linear`` (the static schedule), ``adaptive`` (static + the paper's
-            controller, with its rank read correctly), ``adaptive-normalised`` (ours: the controller reads each loss
-            relative to the running mean for the same task, number of unknown frames and noise level, so that it does
-            not react to its own dice, and it chooses the number of unknown frames too).
-        task_weights: multiplies the weights of single tasks (1 where unnamed).
+        kind: ``none`` (equal weights), ``linear`` (the static schedule), ``adaptive`` (static + the paper's controller,
+            with its rank read correctly), ``adaptive-normalised`` (ours). Ours divides each loss by the running mean
+            for the same task, number of unknown frames and noise, so that the controller does not react to what it
+            drew itself. It also chooses the number of unknown frames.
+        task_weights: factors on the weights of tasks (1 if not named).
+
+    Attributes:
+        difficulty: of the next draws, 0 (easy) to 4 (hard); :meth:`observe` computes it once a step.
+        loss_scale: the loss that all kinds of samples have in common, relative to the start.
 
     Raises:
         ValueError: unknown kind or task name, or weights that are negative or all zero.
@@ -77,20 +86,19 @@ class Curriculum:
         self.losses: deque[float] = deque(maxlen=_WINDOW)
         self.signals: deque[float] = deque(maxlen=_WINDOW)
         self.means: dict[str, float] = {}
-        self.level = 1.0
+        self.loss_scale = 1.0
+        self.difficulty = 0
 
-    @property
-    def row(self) -> int:
-        """The controller's row, 0 (easy) to 4 (hard).
+    def _rank_difficulty(self) -> int:
+        """0 (easy) to 4 (hard), from the rank of the newest signal among the recent ones, in five equal parts.
 
-        The newest signal's rank among the recent ones, in five equal parts: a high one (struggling) gives an easy
-        row, a low one a hard row. It starts at the easy row.
+        A high signal (the network struggles) gives an easy difficulty, a low signal a hard one. The start is easy.
         """
-        if not self.kind.startswith("adaptive") or len(self.signals) < _WARM_UP:
+        if not self.kind.startswith("adaptive") or len(self.signals) < _MIN_SIGNALS:
             return 0
         below = sum(signal < self.signals[-1] for signal in self.signals)
         percentile = below / (len(self.signals) - 1)
-        return _ROWS - 1 - min(int(percentile * _ROWS), _ROWS - 1)
+        return _DIFFICULTIES - 1 - min(int(percentile * _DIFFICULTIES), _DIFFICULTIES - 1)
 
     def weights(self, progress: float) -> dict[Task, float]:
         """Sampling weights (sum 1) at ``progress`` in 0..1 of the training."""
@@ -100,50 +108,53 @@ class Curriculum:
             if self.kind != "none":
                 weight = float(np.interp(progress, (0.0, 0.5, 1.0), _STATIC[task]))
             if self.kind.startswith("adaptive"):
-                weight += _ADAPTIVE[task][self.row]
+                weight += _ADAPTIVE[task][self.difficulty]
             raw[task] = weight * self.task_weights[task]
         total = sum(raw.values())
         return {task: weight / total for task, weight in raw.items()}
 
     def draw(self, progress: float, num_frames: int, rng: np.random.Generator) -> tuple[Task, int | None]:
-        """A task that can be posed on ``num_frames`` and, if this curriculum chooses it, the number of unknown ones."""
+        """A task that ``num_frames`` allow and, if this kind chooses it, the number of unknown frames."""
         weights = self.weights(progress)
         tasks = [task for task in Task if len(unknown_counts(task, num_frames))]
-        shares = np.array([weights[task] for task in tasks])
-        if not shares.sum():  # only tasks that the user switched off fit so short a clip
-            shares = np.ones(len(tasks))
-        task = tasks[rng.choice(len(tasks), p=shares / shares.sum())]
+        chances = np.array([weights[task] for task in tasks])
+        if not chances.sum():  # the user switched off all tasks that a clip this short allows
+            chances = np.ones(len(tasks))
+        task = tasks[rng.choice(len(tasks), p=chances / chances.sum())]
         counts = unknown_counts(task, num_frames)
-        if self.kind != "adaptive-normalised" or len(counts) == 1:
+        if self.kind != "adaptive-normalised":
             return task, None
-        # The row's fifth of the range, softened so that every count keeps a chance.
-        centre = (self.row + rng.uniform(-1, 2)) / _ROWS
-        return task, counts[int(np.clip(centre, 0, 0.999) * len(counts))]
+        if rng.random() < _ANY_COUNT_FRACTION:
+            return task, counts[int(rng.integers(len(counts)))]
+        # The fifth of the counts that the difficulty names, and its neighbours.
+        place = (self.difficulty + rng.uniform(-1, 2)) / _DIFFICULTIES
+        return task, counts[int(np.clip(place, 0, 0.999) * len(counts))]
 
     def observe(self, samples: Sequence[SampleLoss]) -> None:
-        """Feed one step's losses: P = K_p L_t + K_i mean(L) + K_d (L_t - L_{t-1}), K from the paper's Table 6."""
+        """Take in the losses of a step: P = K_p L_t + K_i mean(L) + K_d (L_t - L_{t-1}), K from Table 6 (paper)."""
         if not samples:
             return
         if self.kind == "adaptive-normalised":
             ratio = fmean(self._normalised(sample) for sample in samples)
-            loss = ratio * self.level
-            self.level *= 1 + _LEVEL_RATE * (ratio - 1)
+            loss = ratio * self.loss_scale
+            self.loss_scale *= 1 + _SCALE_RATE * (ratio - 1)
         else:
             loss = fmean(sample.loss for sample in samples)
         previous = self.losses[-1] if self.losses else loss
         self.losses.append(loss)
         self.signals.append(_K_P * loss + _K_I * fmean(self.losses) + _K_D * (loss - previous))
+        self.difficulty = self._rank_difficulty()
 
     def _normalised(self, sample: SampleLoss) -> float:
-        """The loss relative to what is usual for its kind at the level reached so far.
+        """The loss divided by the mean of its kind times ``loss_scale``.
 
-        What all kinds have in common goes into the level. Relative to lagging means alone, a loss that has fallen
-        and come to rest would seem to rise while the means catch up.
+        ``loss_scale`` follows what all kinds have in common. Without it, a loss that has fallen and come to rest would
+        seem to rise while the slower means catch up.
         """
         noise_bin = min(int(sample.noise * _TIMESTEP_BINS), _TIMESTEP_BINS - 1)
         key = f"{sample.task.value}/{sample.unknown}/{noise_bin}"
-        mean = self.means.setdefault(key, sample.loss / self.level)
-        ratio = sample.loss / max(mean * self.level, 1e-12)
+        mean = self.means.setdefault(key, sample.loss / self.loss_scale)
+        ratio = sample.loss / max(mean * self.loss_scale, 1e-12)
         self.means[key] = mean * (1 + _MEAN_RATE * (ratio - 1))
         return ratio
 
@@ -153,7 +164,7 @@ class Curriculum:
             "losses": list(self.losses),
             "signals": list(self.signals),
             "means": dict(self.means),
-            "level": self.level,
+            "loss_scale": self.loss_scale,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -161,4 +172,5 @@ class Curriculum:
         self.losses = deque(state["losses"], maxlen=_WINDOW)
         self.signals = deque(state["signals"], maxlen=_WINDOW)
         self.means = dict(state["means"])
-        self.level = state["level"]
+        self.loss_scale = state["loss_scale"]
+        self.difficulty = self._rank_difficulty()

@@ -63,7 +63,7 @@ class DemoSettings:
             "checkpoint_every": 20_000,
             "previews": 0,
             "eval_clips": 0,
-            "copies": 0,
+            "num_augmented": 0,
             "model": {"widths": [32, 64, 96], "head_dim": 32, "sti_heads": 2, "text_width": 128},
         }
     )
@@ -127,8 +127,8 @@ def run_demo(out: Path, *, minutes: float = 7.5, seed: int = 0, settings: DemoSe
     training: dict[str, Any] = {**settings.training, "seed": seed}
     _encode(data, run, recipe_settings("fast", **training))
     left = minutes - (time.monotonic() - began) / 60 - settings.generating_minutes
-    training["minutes"] = round(max(0.25, left), 2)
-    _heading(3, f"Training for {training['minutes']:.1f} minutes")
+    training["max_minutes"] = round(max(0.25, left), 2)
+    _heading(3, f"Training for {training['max_minutes']:.1f} minutes")
     report = train(data, run, recipe_settings("fast", **training))
     if not report.finished:
         raise KeyboardInterrupt
@@ -191,7 +191,9 @@ def _clear(out: Path) -> None:
 
 def _encode(data: Path, run: Path, training: TrainSettings) -> None:
     """Fill the cache that the training will find, so that the clock is read after it."""
-    LatentCache(StickerDataset(data, "train"), load_codec(training.codec), cache_folder(data, run), training.copies)
+    LatentCache(
+        StickerDataset(data, "train"), load_codec(training.codec), cache_folder(data, run), training.num_augmented
+    )
 
 
 def _heading(number: int, text: str) -> None:
@@ -204,7 +206,7 @@ def _options(values: Mapping[str, Any]) -> list[str]:
 
 def _train_options(training: Mapping[str, Any]) -> list[str]:
     """Settings as options of ``rdtf train``, which has options of their own for some of them."""
-    named = ("size", "steps", "minutes", "batch_size", "frames", "codec", "curriculum", "seed", "threads")
+    named = ("size", "steps", "max_minutes", "batch_size", "frames", "codec", "curriculum", "seed", "threads")
     others = [("--set", f"{name}={json.dumps(value)}") for name, value in training.items() if name not in named]
     return [
         *_options({name: value for name, value in training.items() if name in named}),

@@ -1,18 +1,23 @@
-"""The dual masks: which frames are given (condition mask) and which exist (loss mask).
+"""The two masks of a clip: which frames are given (condition mask) and which frames the loss counts (loss mask).
 
-One network learns six tasks; each is a pattern of the condition mask and of the text gate (paper, Table 7). Masks
-are drawn for every sample on its own and for any number of frames. The loss mask makes short clips and still
-stickers usable: they are padded to the batch's length and the padding counts in nothing.
+One network learns six tasks. A task is a pattern of the condition mask and whether the caption is shown (paper,
+Table 7). Every sample draws its own mask, for any number of frames. The loss mask makes short clips and stills usable:
+they are padded to the length of the batch, and padding counts in nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+_PERIODIC_FRACTION = 0.5  # of the in-between masks with a chosen count, where a periodic mask has that count
+_BOTH_SIDES_FRACTION = 0.25  # of the prediction masks with a chosen count: new frames on both sides
 
 
 class Task(str, Enum):
@@ -27,7 +32,7 @@ class Task(str, Enum):
 
     @property
     def uses_text(self) -> bool:
-        """Whether the caption is shown to the network (image to video is the one task without it)."""
+        """Whether the network sees the caption (only image to video hides it)."""
         return self is not Task.IMAGE_TO_VIDEO
 
 
@@ -35,24 +40,52 @@ GENERATION = (Task.TEXT_TO_VIDEO, Task.IMAGE_TO_VIDEO, Task.IMAGE_TEXT_TO_VIDEO)
 PREDICTION = (Task.FORWARD, Task.BACKWARD)
 
 
-def unknown_counts(task: Task, num_frames: int) -> range:
-    """The numbers of unknown frames that ``task`` can have in a clip of ``num_frames``; empty if it cannot be posed.
+@dataclass(frozen=True)
+class Pattern:
+    """A condition mask with a name: training draws it, evaluation and comparison measure it.
 
-    A still has only the text task. In-betweening needs two known frames around an unknown one; prediction keeps at
-    least half of the clip known, as in the paper's masks (11111000, 00111111).
+    Attributes:
+        task: the task that draws it. known: the mask for a number of frames, ``(n,)`` bool, True = given.
+    """
+
+    task: Task
+    known: Callable[[int], np.ndarray]
+
+    def marks(self, num_frames: int) -> str:
+        """The mask as text, 1 = given: ``10101010``."""
+        return "".join("1" if given else "0" for given in self.known(num_frames))
+
+
+def _kept(num_frames: int) -> int:
+    return -(-5 * num_frames // 8)
+
+
+PATTERNS = {
+    "in-between": Pattern(Task.INTERPOLATION, lambda n: np.arange(n) % 2 == 0),  # 10101010
+    "in-between, wide": Pattern(Task.INTERPOLATION, lambda n: np.arange(n) % 3 == 0),  # 10010010
+    "extend forward": Pattern(Task.FORWARD, lambda n: np.arange(n) < _kept(n)),  # 11111000
+    "extend backward": Pattern(Task.BACKWARD, lambda n: np.arange(n) >= n - _kept(n)),  # 00011111
+    "from one image": Pattern(Task.IMAGE_TO_VIDEO, lambda n: np.arange(n) == 0),  # 10000000
+}
+"""The measured patterns by name, in the order of the tables."""
+
+
+def unknown_counts(task: Task, num_frames: int) -> range:
+    """The numbers of unknown frames that ``task`` can have in a clip of ``num_frames``; empty if there are none.
+
+    A still has only the text task. In-betweening and prediction keep at least two known frames (in a clip of two,
+    prediction keeps one).
     """
     n = num_frames
     if task is Task.TEXT_TO_VIDEO:
         return range(n, n + 1)
     if task in GENERATION:
         return range(n - 1, n) if n > 1 else range(0)
-    if task is Task.INTERPOLATION:
-        return range(1, n - 1)
-    return range(1, n - max(1, n // 2) + 1)
+    return range(1, n - 1) if task is Task.INTERPOLATION or n > 2 else range(1, n)
 
 
 def possible_tasks(num_frames: int) -> list[Task]:
-    """The tasks that can be posed on a clip of ``num_frames``."""
+    """The tasks that a clip of ``num_frames`` allows."""
     return [task for task in Task if len(unknown_counts(task, num_frames))]
 
 
@@ -62,66 +95,84 @@ def draw_known(
     rng: np.random.Generator,
     *,
     unknown: int | None = None,
+    loop: bool = False,
     showable: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw which frames of one clip are given.
 
     Args:
-        unknown: the number of unknown frames wanted; by default drawn as the paper does: for in-betweening a
-            periodic pattern (10101010, 01010101, 10010010, ...), for prediction uniform.
-        showable: ``(num_frames,)`` bool, frames fit to be the one given image (an empty frame says nothing).
+        unknown: the number of unknown frames. In-betweening then draws any mask that is not one run of known frames,
+            or (half of the time, where one has this number) a periodic mask. Prediction then puts the new frames on
+            one side, or (a quarter of the time) on both sides with the smaller part on the other side. By default the
+            mask is the paper's: in-betweening draws a periodic mask (10101010, 01010101, 10010010, ...), prediction
+            keeps at least half of the clip known.
+        loop: time is circular, so a gap around the end of the clip lies between known frames too.
+        showable: ``(num_frames,)`` bool, frames that may be the one given image (an empty frame says nothing).
 
     Returns:
         ``(num_frames,)`` bool, True = known.
 
     Raises:
-        ValueError: the task cannot be posed on so few frames, or not with that many unknown ones.
+        ValueError: the clip is too short for the task, or for that number of unknown frames.
     """
     counts = unknown_counts(task, num_frames)
     if not counts or (unknown is not None and unknown not in counts):
         wanted = "any" if unknown is None else unknown
         raise ValueError(f"{task.value} cannot have {wanted} unknown frames in a clip of {num_frames}")
     known = np.zeros(num_frames, bool)
+    if task is Task.TEXT_TO_VIDEO:
+        return known
     if task in GENERATION:
-        if task is not Task.TEXT_TO_VIDEO:
-            fit = np.flatnonzero(showable) if showable is not None and showable.any() else np.arange(num_frames)
-            known[rng.choice(fit)] = True
-    elif task is Task.INTERPOLATION:
-        if unknown is None:
-            known = _periodic(num_frames, rng)
-        else:
-            known[:] = True
-            known[1 + rng.choice(num_frames - 2, unknown, replace=False)] = False
-    else:
-        missing = unknown if unknown is not None else int(rng.integers(counts.start, counts.stop))
-        known[: num_frames - missing] = True
-        if task is Task.BACKWARD:
-            known = known[::-1].copy()
-    return known
+        fit = np.flatnonzero(showable) if showable is not None and showable.any() else np.arange(num_frames)
+        known[rng.choice(fit)] = True
+        return known
+    if task is Task.INTERPOLATION:
+        return _draw_between(num_frames, rng, unknown, loop)
+    other = 0  # new frames on the other side
+    if unknown is None:
+        unknown = int(rng.integers(1, num_frames - max(1, num_frames // 2) + 1))
+    elif unknown > 1 and rng.random() < _BOTH_SIDES_FRACTION:
+        other = int(rng.integers(1, unknown // 2 + 1))
+    known[other : num_frames - unknown + other] = True
+    return known if task is Task.FORWARD else known[::-1].copy()
 
 
-def _periodic(num_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Every (gap + 1)-th frame known from a random phase, at least two of them; small gaps are likelier."""
+def _draw_between(num_frames: int, rng: np.random.Generator, unknown: int | None, loop: bool) -> np.ndarray:
+    patterns, weights = _periodic(num_frames)
+    if unknown is not None:
+        wanted = (~patterns).sum(1) == unknown
+        patterns, weights = patterns[wanted], weights[wanted]
+    if unknown is None or (len(patterns) and rng.random() < _PERIODIC_FRACTION):
+        return patterns[rng.choice(len(patterns), p=weights / weights.sum())]
+    while True:
+        known = np.ones(num_frames, bool)
+        known[rng.choice(num_frames, unknown, replace=False)] = False
+        first, last = np.flatnonzero(known)[[0, -1]]
+        if loop or not known[first : last + 1].all():
+            return known
+
+
+def _periodic(num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """All masks with every (gap + 1)-th frame known, at least two of them; small gaps have larger weights."""
     patterns, weights = [], []
     for gap in range(1, num_frames - 1):
         for phase in range(gap + 1):
-            pattern = np.zeros(num_frames, bool)
-            pattern[phase :: gap + 1] = True
+            pattern = np.arange(num_frames) % (gap + 1) == phase
             if pattern.sum() >= 2:
                 patterns.append(pattern)
                 weights.append(1.0 / (gap * (gap + 1)))
-    return patterns[rng.choice(len(patterns), p=np.array(weights) / sum(weights))]
+    return np.array(patterns), np.array(weights)
 
 
 def loss_mask(valid: Bool[Tensor, "b f"], known: Bool[Tensor, "b f"], on_known: bool) -> Bool[Tensor, "b f"]:
-    """Frames that the loss counts: those that exist and, unless ``on_known`` (as in the paper), are not given."""
+    """Frames that the loss counts: existing frames, without the given ones unless ``on_known`` (as in the paper)."""
     return valid if on_known else valid & ~known
 
 
 def masked_mean(error: Float[Tensor, "b c f h w"], mask: Bool[Tensor, "b f"]) -> Float[Tensor, " b"]:
-    """Each clip's mean error over counted elements; 0 where nothing counts.
+    """The mean error of each clip over counted elements; 0 where nothing counts.
 
-    Uncounted errors are replaced, not multiplied by 0: a NaN in the padding stays out too.
+    Uncounted errors are replaced by 0, not multiplied by 0: a NaN in the padding must not spread.
     """
     counted = torch.where(mask[:, None, :, None, None], error, torch.zeros((), dtype=error.dtype, device=error.device))
     elements = mask.sum(1).to(error.dtype) * (error.shape[1] * error.shape[3] * error.shape[4])
@@ -129,12 +180,12 @@ def masked_mean(error: Float[Tensor, "b c f h w"], mask: Bool[Tensor, "b f"]) ->
 
 
 def weighted_loss(losses: Float[Tensor, " b"], valid: Bool[Tensor, "b f"], frames: int) -> Float[Tensor, ""]:
-    """The clips' part in a step's loss: each clip weighs as much as it has frames, however many of them are unknown.
+    """The loss of some clips of a step. A clip weighs as much as it has frames, known or unknown.
 
-    A mean over all unknown frames of a step would give a clip with one of them an eighth of the weight of one from text
-    alone. Where given frames count too (the paper's loss) both are the same.
+    A mean over all unknown frames of a step would weigh a clip with one unknown frame an eighth of a clip with eight.
+    If given frames count too (the paper's loss), both means are the same.
 
     Args:
-        losses: of each clip, its :func:`masked_mean`. frames: how many the clips of the whole step have.
+        losses: :func:`masked_mean` of each clip. frames: the number of frames of all clips of the step.
     """
     return (losses * valid.sum(1)).sum() / frames

@@ -36,7 +36,7 @@ def record(frames: int, **changes) -> StickerRecord:
 
 def plans(sticker: StickerRecord, max_frames: int = 8, times: int = 300, **kwargs):
     rng = np.random.default_rng(0)
-    kwargs = {"cluster_share": 0.5, **kwargs}
+    kwargs = {"cluster_fraction": 0.5, **kwargs}
     return [plan_clip(sticker, max_frames, rng, **kwargs) for _ in range(times)]
 
 
@@ -44,7 +44,7 @@ def plans(sticker: StickerRecord, max_frames: int = 8, times: int = 300, **kwarg
 @pytest.mark.parametrize("max_frames", [1, 2, 3, 8, 16])
 @pytest.mark.parametrize("frames", [1, 2, 3, 5, 8, 20, 40])
 def test_clips_are_frames_of_the_sticker_in_order(frames: int, max_frames: int, share: float):
-    for plan in plans(record(frames), max_frames, 40, cluster_share=share):
+    for plan in plans(record(frames), max_frames, 40, cluster_fraction=share):
         assert 1 <= len(plan.frames) <= min(frames, max_frames)
         assert len(set(plan.frames)) == len(plan.frames)
         assert all(0 <= i < frames for i in plan.frames)
@@ -55,15 +55,15 @@ def test_clips_are_frames_of_the_sticker_in_order(frames: int, max_frames: int, 
 
 @pytest.mark.parametrize("frames", [8, 9, 40])
 def test_without_shorter_clips_every_clip_is_full(frames: int):
-    for plan in plans(record(frames), 8, 60, cluster_share=0.0, shorter=False):
+    for plan in plans(record(frames), 8, 60, cluster_fraction=0.0, shorter=False):
         assert len(plan.frames) == 8
 
 
 def test_clusters_give_one_frame_each_and_every_count():
-    seen = {len(plan.frames) for plan in plans(record(40), 8, cluster_share=1.0)}
+    seen = {len(plan.frames) for plan in plans(record(40), 8, cluster_fraction=1.0)}
     assert seen == set(CLUSTER_COUNTS)
-    assert {len(plan.frames) for plan in plans(record(40), 5, cluster_share=1.0)} == {3, 4, 5}
-    for plan in plans(record(40), 8, cluster_share=1.0):
+    assert {len(plan.frames) for plan in plans(record(40), 5, cluster_fraction=1.0)} == {3, 4, 5}
+    for plan in plans(record(40), 8, cluster_fraction=1.0):
         k = len(plan.frames)
         assert sorted(i * k // 40 for i in plan.frames) == list(range(k))
 
@@ -71,10 +71,10 @@ def test_clusters_give_one_frame_each_and_every_count():
 def test_no_clustering_of_more_clusters_than_frames_is_used():
     """Merged clusters would break the rhythm; with too few frames for any clustering, clips are spaced evenly."""
     for most in (3, 5):
-        for plan in plans(record(40, loops=False), most, cluster_share=1.0):
+        for plan in plans(record(40, loops=False), most, cluster_fraction=1.0):
             k = len(plan.frames)
             assert sorted(i * k // 40 for i in plan.frames) == list(range(k))
-    for plan in plans(record(40, loops=False), 2, cluster_share=1.0):
+    for plan in plans(record(40, loops=False), 2, cluster_fraction=1.0):
         assert len(plan.frames) == 2
 
 
@@ -83,7 +83,7 @@ def test_informative_frames_are_chosen_as_asked_for():
     jumps = line + 50 * (line >= 12) + 100 * (line >= 30)
 
     def seen(extraction: Extraction, looks: np.ndarray = line) -> dict[int, set[tuple[int, ...]]]:
-        found = plans(record(41, loops=False), cluster_share=1.0, extraction=extraction, looks=lambda: looks)
+        found = plans(record(41, loops=False), cluster_fraction=1.0, extraction=extraction, looks=lambda: looks)
         return {k: {plan.frames for plan in found if len(plan.frames) == k} for k in CLUSTER_COUNTS}
 
     for k, frames in seen("cluster-first").items():
@@ -107,7 +107,7 @@ def test_the_same_sticker_gives_many_clips():
 
 def test_even_clips_keep_the_rhythm():
     lengths = set()
-    for plan in plans(record(24, loops=False), cluster_share=0.0):
+    for plan in plans(record(24, loops=False), cluster_fraction=0.0):
         steps = np.diff(plan.frames)
         assert steps.max() - steps.min() <= 1
         lengths.add(len(plan.frames))
@@ -117,7 +117,9 @@ def test_even_clips_keep_the_rhythm():
 def test_only_whole_looping_stickers_become_circular():
     assert not any(plan.loop for plan in plans(record(12, loops=False)))
     assert not any(plan.loop for plan in plans(record(1)))
-    looping = [plan for plan in plans(record(12), cluster_share=0.0) if plan.loop]
+    looping = [plan for plan in plans(record(12), cluster_fraction=0.0) if plan.loop]
+    whole = [plan for plan in plans(record(12), cluster_fraction=1.0)]
+    assert sum(plan.loop for plan in whole) / len(whole) == pytest.approx(0.9, abs=0.06)
     assert 20 < len(looping) < 280
     for plan in looping:
         steps = np.diff([*sorted(plan.frames), min(plan.frames) + 12])
@@ -130,11 +132,11 @@ def test_versions(frames: int):
     free, bound = record(frames), record(frames, flippable=False)
     copies = {FIRST_CHANGED, FIRST_CHANGED + 1}
     assert {plan.version for plan in plans(free)} == {PLAIN, MIRRORED}
-    assert {plan.version for plan in plans(free, copies=2)} == {PLAIN, MIRRORED, *copies}
+    assert {plan.version for plan in plans(free, num_augmented=2)} == {PLAIN, MIRRORED, *copies}
     assert {plan.version for plan in plans(bound)} == {PLAIN}
-    assert {plan.version for plan in plans(bound, copies=2)} == {PLAIN, *copies}
+    assert {plan.version for plan in plans(bound, num_augmented=2)} == {PLAIN, *copies}
 
 
 def test_a_plan_is_a_function_of_its_generator():
-    a, b = (plan_clip(record(30), 8, np.random.default_rng(4), cluster_share=0.5) for _ in range(2))
+    a, b = (plan_clip(record(30), 8, np.random.default_rng(4), cluster_fraction=0.5) for _ in range(2))
     assert a == b

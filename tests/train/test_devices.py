@@ -153,7 +153,7 @@ def test_a_tuned_run_and_its_held_out_losses_are_the_same_in_two_processes(
 
 
 def test_a_batch_in_parts_is_the_same_step(alone: Path, tiny_data: Path, tmp_path: Path):
-    train(tiny_data, tmp_path / "run", steady(accumulate=3))
+    train(tiny_data, tmp_path / "run", steady(gradient_accumulation_steps=3))
     assert_same_trace(tmp_path / "run", alone)
 
 
@@ -182,12 +182,13 @@ def test_a_process_that_dies_ends_the_run_and_the_next_start_goes_on(alone: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("muon", "extra"), [(True, {}), (False, {"gradient_checkpointing": True, "accumulate": 2, "previews": 2})]
+    ("muon", "extra"),
+    [(True, {}), (False, {"gradient_checkpointing": True, "gradient_accumulation_steps": 2, "previews": 2})],
 )
 def test_sharded_parameters_make_the_same_steps(tiny_data: Path, tmp_path: Path, muon: bool, extra: dict[str, Any]):
     train(tiny_data, tmp_path / "alone", steady(muon=muon))
     run = tmp_path / "run"
-    job = stopped_at(1, terminate, lambda: train(tiny_data, run, steady(muon=muon, shard=True, **extra)).steps)
+    job = stopped_at(1, terminate, lambda: train(tiny_data, run, steady(muon=muon, fsdp=True, **extra)).steps)
     assert launch(2, job, tmp_path / "a") == ["1", "1"]
     assert launch(2, stopped_at(3, terminate, lambda: resume(tiny_data, run).steps), tmp_path / "b") == ["3", "3"]
     assert resume(tiny_data, run).steps == 4  # and one process takes up what two had in parts

@@ -36,7 +36,7 @@ class Counting:
 
 def test_latents_are_the_codecs(dataset: StickerDataset, tmp_path: Path):
     codec = load_codec("pixel2")
-    cache = LatentCache(dataset, codec, tmp_path, copies=1)
+    cache = LatentCache(dataset, codec, tmp_path, num_augmented=1)
     for i in (0, 7, len(dataset) - 1):
         frames = dataset.frames(i)
         order = list(range(len(frames)))[::-1]
@@ -50,7 +50,7 @@ def test_latents_are_the_codecs(dataset: StickerDataset, tmp_path: Path):
 
 
 def test_looks_are_the_plain_versions_latents_in_time_order(dataset: StickerDataset, tmp_path: Path):
-    cache = LatentCache(dataset, load_codec("pixel2"), tmp_path, copies=2)
+    cache = LatentCache(dataset, load_codec("pixel2"), tmp_path, num_augmented=2)
     for i in range(len(dataset)):
         looks = cache.looks(i)
         clip = cache.clip(i, range(dataset.record(i).num_frames), 0)
@@ -69,7 +69,7 @@ def test_they_are_computed_once(dataset: StickerDataset, tmp_path: Path):
 
 def test_a_line_says_what_is_computed_and_only_then(dataset: StickerDataset, tmp_path: Path, capsys):
     for expected in (True, False):
-        LatentCache(dataset, load_codec("pixel2"), tmp_path, copies=1)
+        LatentCache(dataset, load_codec("pixel2"), tmp_path, num_augmented=1)
         frames = 3 * sum(dataset.column("num_frames"))
         assert (f"Encoding {frames} frames of 20 stickers" in capsys.readouterr().err) == expected
 
@@ -90,7 +90,7 @@ def test_the_cache_is_beside_the_data_unless_that_cannot_be_written(tmp_path: Pa
 def test_every_codec_and_number_of_copies_has_its_own_file(dataset: StickerDataset, tmp_path: Path):
     LatentCache(dataset, load_codec("pixel2"), tmp_path)
     LatentCache(dataset, load_codec("pixel"), tmp_path)
-    LatentCache(dataset, load_codec("pixel"), tmp_path, copies=1)
+    LatentCache(dataset, load_codec("pixel"), tmp_path, num_augmented=1)
     assert len(list(tmp_path.iterdir())) == 3
 
 

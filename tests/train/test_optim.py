@@ -156,12 +156,12 @@ def test_without_muon_adamw_gets_everything_that_is_trained(make_network):
 
 def test_step_sizes_over_a_run():
     def factor(step: int, progress: float, decay: bool = True) -> float:
-        return lr_factor(step, progress, warm_up=10, decay=decay)
+        return lr_factor(step, progress, warmup_steps=10, decay=decay)
 
     assert [factor(step, 0.0) for step in (0, 4, 9, 50)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
     assert [factor(99, p) for p in (0.5, 0.75, 1.0, 1.2)] == pytest.approx([1.0, 0.51, 0.02, 0.02])
     assert factor(99, 1.0, decay=False) == 1.0
-    assert lr_factor(0, 0.0, warm_up=0, decay=True) == 1.0
+    assert lr_factor(0, 0.0, warmup_steps=0, decay=True) == 1.0
 
 
 def test_averages_in_a_file_are_like_those_in_memory(tmp_path: Path):

@@ -63,9 +63,9 @@ def test_a_plan_counts_steps_saves_previews_and_leaves_nothing(tiny_data: Path, 
 
 
 def test_minutes_end_it_where_they_come_first(tiny_data: Path, tmp_path: Path):
-    made = plan(tiny_data, tmp_path, steps=100_000, minutes=1.0)
+    made = plan(tiny_data, tmp_path, steps=100_000, max_minutes=1.0)
     assert made.steps == math.ceil(60 / made.step) < 100_000
-    assert plan(tiny_data, tmp_path, steps=3, minutes=1000.0).steps == 3
+    assert plan(tiny_data, tmp_path, steps=3, max_minutes=1000.0).steps == 3
 
 
 def test_memory_is_read_off_one_and_two_clips(tiny_data: Path, tmp_path: Path, monkeypatch):
@@ -80,10 +80,12 @@ def test_memory_is_read_off_one_and_two_clips(tiny_data: Path, tmp_path: Path, m
 
 def test_a_pass_that_does_not_fit_is_refused_before_it_is_made(tiny_data: Path, tmp_path: Path, monkeypatch):
     memory = Memory(monkeypatch, free=320 * MIB)
-    with pytest.raises(ValueError, match=r"pass of 6 clips of 4 frames needs about 400 MiB.*--set accumulate=2 does"):
+    with pytest.raises(
+        ValueError, match=r"pass of 6 clips of 4 frames needs about 400 MiB.*--set gradient_accumulation_steps=2 does"
+    ):
         plan(tiny_data, tmp_path)
     assert memory.clips == 2
-    assert plan(tiny_data, tmp_path, accumulate=2).largest[0] == 3  # and what was advised does fit
+    assert plan(tiny_data, tmp_path, gradient_accumulation_steps=2).largest[0] == 3  # and what was advised does fit
 
     Memory(monkeypatch, free=140 * MIB)
     with pytest.raises(ValueError, match=r"one clip is too much: try --set gradient_checkpointing=true, or --frames 2"):

@@ -23,7 +23,7 @@ def make_run(run: Path, steps: int = 40) -> Path:
     (run / "config.json").write_text(json.dumps({**facts, "previews": ["a <b>cat</b>", "a dog"]}))
     with (run / "log.jsonl").open("w") as log:
         for step in range(1, steps + 1):
-            line = {"step": step, "loss": 2 / step, "loss_by_task": {"text_to_video": 1 / step}, "row": step % 5}
+            line = {"step": step, "loss": 2 / step, "loss_by_task": {"text_to_video": 1 / step}, "difficulty": step % 5}
             line |= {"weights": {"text_to_video": 0.7, "interpolation": 0.3}, "lr_factor": 1.0, "grad_norm": 0.5}
             log.write(json.dumps({**line, "stickers": 4, "seconds": 2.0 * step}) + "\n")
     held = {

@@ -49,7 +49,7 @@ def test_exactness_is_promised_or_doubted_in_a_line():
         other = frame()
         other["conditions"][name] = value
         assert f"{name} " in exactness_doubt(frame(), other)
-    assert "clock" in exactness_doubt(frame(minutes=5), frame(minutes=5))
+    assert "clock" in exactness_doubt(frame(max_minutes=5), frame(max_minutes=5))
     assert "does not say" in exactness_doubt({}, frame())
 
 

@@ -27,8 +27,8 @@ FEW: dict[str, Any] = {
     "steps": 4,
     "batch_size": 4,
     "frames": 4,
-    "copies": 1,
-    "warm_up": 2,
+    "num_augmented": 1,
+    "warmup_steps": 2,
     "precision": "fp32",
     "threads": 1,
     "checkpoint_every": 2,
@@ -242,7 +242,7 @@ def test_it_learns(tiny_data: Path, tmp_path: Path):
             steps=60,
             batch_size=6,
             curriculum="none",
-            copies=0,
+            num_augmented=0,
         ),
     )
 
@@ -320,7 +320,7 @@ def test_time_can_end_a_run(tiny_data: Path, tmp_path: Path, monkeypatch):
             return cls.now
 
     monkeypatch.setattr(loop, "time", Clock)
-    report = train(tiny_data, tmp_path / "run", settings(steps=1000, minutes=0.25))
+    report = train(tiny_data, tmp_path / "run", settings(steps=1000, max_minutes=0.25))
     assert report.finished
     assert report.steps == 3  # of five seconds each
     assert log(tmp_path / "run")[-1]["lr_factor"] < 1

@@ -58,8 +58,8 @@ TABLE_6: list[tuple[str, Any, Callable[[TrainSettings, DFGN], Any]]] = [
     ("STI: temporal convolutions", 2, lambda s, n: sum(isinstance(m, TemporalConv) for m in sti(n).children())),
     ("STI: their kernel in time", 3, lambda s, n: sti(n).detail1.linear.in_features // sti(n).norm_in.num_channels),
     ("clusters of frames, k", (3, 8), lambda s, n: (min(CLUSTER_COUNTS), max(CLUSTER_COUNTS))),
-    ("share of clips from clusters", 1.0, lambda s, n: s.cluster_share),
-    ("caption words dropped", 0.2, lambda s, n: s.word_drop),
+    ("share of clips from clusters", 1.0, lambda s, n: s.cluster_fraction),
+    ("caption words dropped", 0.2, lambda s, n: s.word_dropout),
     ("curriculum", "adaptive", lambda s, n: s.curriculum),
     ("weights of the tasks beside it", {}, lambda s, n: s.task_weights),
     ("K_p, K_i, K_d", (5.0, 3.0, 1.3), lambda s, n: gains(s.curriculum)),
@@ -78,11 +78,15 @@ TABLE_6: list[tuple[str, Any, Callable[[TrainSettings, DFGN], Any]]] = [
     ("learning rate", 1e-5, lambda s, n: optimizers(s, n)[0].param_groups[0]["lr"]),
     ("it stays", [1.0, 1.0, 1.0], lambda s, n: [factor(s, share) for share in (0.0, 0.5, 1.0)]),
     ("steps", 50_000, lambda s, n: s.steps),
-    ("clips a step: 1 on each of 16 devices", (16, 1), lambda s, n: (s.batch_size, s.batch_size // s.accumulate)),
+    (
+        "clips a step: 1 on each of 16 devices",
+        (16, 1),
+        lambda s, n: (s.batch_size, s.batch_size // s.gradient_accumulation_steps),
+    ),
     ("what is trained", "all", lambda s, n: "all" if all(p.requires_grad for p in n.parameters()) else "a part"),
     ("given frames count in the loss", True, lambda s, n: s.loss_on_known),
     ("mask channel, neighbours, residual (ours)", (False, False, 0.0), lambda s, n: extras(n)),
-    ("changed copies, stills apart (ours)", (0, 0.0), lambda s, n: (s.copies, s.still_share)),
+    ("changed copies, stills apart (ours)", (0, 0.0), lambda s, n: (s.num_augmented, s.still_fraction)),
 ]
 
 
@@ -111,7 +115,7 @@ def optimizers(settings: TrainSettings, network: DFGN) -> list[torch.optim.Optim
 
 def factor(settings: TrainSettings, share: float) -> float:
     step = int(share * settings.steps)
-    return lr_factor(step, share, warm_up=settings.warm_up, decay=settings.decay)
+    return lr_factor(step, share, warmup_steps=settings.warmup_steps, decay=settings.decay)
 
 
 def extras(network: DFGN) -> tuple[bool, bool, float]:
@@ -145,8 +149,8 @@ def test_overrides_replace_and_nested_ones_merge():
 def test_settings_survive_json():
     for settings in (
         TrainSettings(),
-        recipe_settings("paper", size="tiny", steps=7, sampling={"steps": 3}, minutes=1.5, text=["a", "b"]),
-        TrainSettings(model={"widths": (16, 32, 32)}, objective={"path": "flow", "uniform_share": 0.3}),
+        recipe_settings("paper", size="tiny", steps=7, sampling={"steps": 3}, max_minutes=1.5, text=["a", "b"]),
+        TrainSettings(model={"widths": (16, 32, 32)}, objective={"path": "flow", "uniform_fraction": 0.3}),
     ):
         again = TrainSettings.model_validate(json.loads(json.dumps(settings.model_dump())))
         assert json.dumps(again.model_dump()) == json.dumps(settings.model_dump())
@@ -164,8 +168,8 @@ def test_settings_survive_json():
         ({"batchsize": 4}, "batchsize"),
         ({"objective": {"path": "ddpm"}, "model": {}, "sampling": {"step": 3}}, "sampling.step"),
         ({"objective": {"path": "ddpm", "prediction": "epsilon"}}, "residual_to_known"),
-        ({"text_drop": 1.5}, "text_drop"),
-        ({"ema_on_disk": True, "shard": True}, "ema_on_disk"),
+        ({"caption_dropout": 1.5}, "caption_dropout"),
+        ({"ema_on_disk": True, "fsdp": True}, "ema_on_disk"),
         ({"sampling": {"eta": 0.5}}, "eta"),  # the flow path's sampler adds no noise
     ],
 )

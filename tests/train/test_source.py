@@ -17,7 +17,7 @@ from rdtf.curriculum import Curriculum, SampleLoss
 from rdtf.data.augment import FIRST_CHANGED, Change
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.keyframes import CLUSTER_COUNTS, EXTRACTIONS, Extraction, extract_frames
-from rdtf.masks import Task, unknown_counts
+from rdtf.masks import PATTERNS, Task, unknown_counts
 from rdtf.text import BuiltinTextEncoder, caption_words
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import recipe_settings
@@ -29,13 +29,13 @@ TEXT = BuiltinTextEncoder(width=16, buckets=64, table_width=8)
 @pytest.fixture(scope="module")
 def latents(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> LatentCache:
     dataset = StickerDataset(tiny_data, "train")
-    return LatentCache(dataset, load_codec("pixel2"), tmp_path_factory.mktemp("latents"), copies=1)
+    return LatentCache(dataset, load_codec("pixel2"), tmp_path_factory.mktemp("latents"), num_augmented=1)
 
 
 @pytest.fixture
 def make_source(latents: LatentCache) -> Callable[..., ClipSource]:
     def make(curriculum: str = "none", task_weights: dict[str, float] | None = None, **overrides) -> ClipSource:
-        settings = recipe_settings("fast", **{"batch_size": 8, "frames": 6, "copies": 1, **overrides})
+        settings = recipe_settings("fast", **{"batch_size": 8, "frames": 6, "num_augmented": 1, **overrides})
         return ClipSource(latents, TEXT, Curriculum(curriculum, task_weights), settings)
 
     return make
@@ -53,7 +53,7 @@ def assert_same(a: list[ClipBatch], b: list[ClipBatch]) -> None:
 
 @pytest.mark.parametrize(("frames", "stickers", "groups"), [(6, 8, 1), (16, 8, 1), (16, 16, 2)])
 def test_batches_are_what_they_promise(make_source: Callable[..., ClipSource], frames: int, stickers: int, groups: int):
-    source = make_source(still_share=0.25, frames=frames, batch_size=stickers)
+    source = make_source(still_fraction=0.25, frames=frames, batch_size=stickers)
     moving, stills = _ids(source, source.moving), _ids(source, source.stills)
     for step in range(20):
         batches = source.batches(step, 0.5)
@@ -81,7 +81,7 @@ def test_batches_are_what_they_promise(make_source: Callable[..., ClipSource], f
 
 
 def test_without_short_clips_all_clips_are_whole(make_source: Callable[..., ClipSource]):
-    source = make_source(frames=6, batch_size=8, short_clips=False, still_share=0.0, cluster_share=0.0)
+    source = make_source(frames=6, batch_size=8, short_clips=False, still_fraction=0.0, cluster_fraction=0.0)
     seen = set()
     for step in range(20):
         for batch in source.batches(step, 0.5):
@@ -89,7 +89,7 @@ def test_without_short_clips_all_clips_are_whole(make_source: Callable[..., Clip
             seen.update(batch.ids)
     long_enough = {source.latents.record(i).id for i in range(len(source.latents)) if source.latents.num_frames[i] >= 6}
     assert seen == long_enough
-    with pytest.raises(ValueError, match="set still_share=0 and cluster_share=0"):
+    with pytest.raises(ValueError, match="set still_fraction=0 and cluster_fraction=0"):
         make_source(short_clips=False)
     short = copy.copy(source.latents)
     short.num_frames = np.minimum(short.num_frames, 5)
@@ -101,7 +101,7 @@ def test_without_short_clips_all_clips_are_whole(make_source: Callable[..., Clip
 def test_clips_are_extracted_as_the_settings_say(
     make_source: Callable[..., ClipSource], latents: LatentCache, extraction: Extraction
 ):
-    source = make_source(extraction=extraction, cluster_share=1.0, still_share=0.0, frames=8, batch_size=4)
+    source = make_source(extraction=extraction, cluster_fraction=1.0, still_fraction=0.0, frames=8, batch_size=4)
     numbers = {latents.record(i).id: i for i in range(len(latents))}
     for batch in (batch for step in range(5) for batch in source.batches(step, 0.5)):
         for i, name in enumerate(batch.ids):
@@ -111,7 +111,7 @@ def test_clips_are_extracted_as_the_settings_say(
             for k, labels in zip(CLUSTER_COUNTS, map(np.asarray, latents.record(sticker).clusters), strict=True):
                 possible.add(tuple(extract_frames(extraction, k, labels, np.random.default_rng(0), looks).tolist()))
             drawn = batch.video[i, :, :count]
-            versions = range(2 + latents.copies)
+            versions = range(2 + latents.num_augmented)
             clips = [(latents.clip(sticker, frames, v), len(frames)) for frames in possible for v in versions]
             turned = [clip.roll(by, 1) for clip, length in clips if length == count for by in range(length)]
             assert any(torch.equal(drawn, clip) for clip in turned)
@@ -129,7 +129,7 @@ def test_kept_captions_are_bounded_and_batches_the_same(
 
 
 def test_padding_is_of_use(make_source: Callable[..., ClipSource]):
-    source = make_source(frames=16, batch_size=14, still_share=0.0)
+    source = make_source(frames=16, batch_size=14, still_fraction=0.0)
     assert any(not batch.valid.all() for step in range(5) for batch in source.batches(step, 0.5))
 
 
@@ -169,7 +169,7 @@ def _drawn(source: ClipSource, step: int, single: bool | None = None) -> list[st
 @pytest.mark.parametrize("batch_size", [4, 7, 8])
 @pytest.mark.parametrize("share", [0.0, 0.25])
 def test_every_sticker_comes_once_an_epoch(make_source: Callable[..., ClipSource], batch_size: int, share: float):
-    source = make_source(batch_size=batch_size, still_share=share)
+    source = make_source(batch_size=batch_size, still_fraction=share)
     singles = round(batch_size * share)
     kinds = [(True, 6, singles), (False, 14, batch_size - singles)] if share else [(None, 20, batch_size)]
     for single, count, a_step in kinds:
@@ -185,7 +185,7 @@ def test_every_sticker_comes_once_an_epoch(make_source: Callable[..., ClipSource
 
 
 def test_each_pass_has_its_own_order(make_source: Callable[..., ClipSource]):
-    source = make_source(batch_size=20, still_share=0.0, frames=1)  # one pass a step, in one batch
+    source = make_source(batch_size=20, still_fraction=0.0, frames=1)  # one pass a step, in one batch
     passes = [source.batches(step, 0.5)[0].ids for step in range(3)]
     assert len(set(passes)) == 3
     assert {frozenset(ids) for ids in passes} == {frozenset(_ids(source, source.everything))}
@@ -193,13 +193,13 @@ def test_each_pass_has_its_own_order(make_source: Callable[..., ClipSource]):
 
 @pytest.mark.parametrize(("share", "singles"), [(0.25, 2), (0.5, 4), (1.0, 8)])
 def test_the_share_of_stills(make_source: Callable[..., ClipSource], share: float, singles: int):
-    source = make_source(still_share=share)
+    source = make_source(still_fraction=share)
     for step in range(10):
         assert (len(_drawn(source, step, True)), len(_drawn(source, step, False))) == (singles, 8 - singles)
 
 
 def test_without_a_share_every_sticker_is_shown_as_it_is(make_source: Callable[..., ClipSource]):
-    source = make_source(still_share=0.0)
+    source = make_source(still_fraction=0.0)
     moving = _ids(source, source.moving)
     for step in range(10):
         assert set(_drawn(source, step, False)) <= moving
@@ -207,7 +207,7 @@ def test_without_a_share_every_sticker_is_shown_as_it_is(make_source: Callable[.
 
 
 def test_as_stills_all_stickers_show_any_of_their_frames(make_source: Callable[..., ClipSource], monkeypatch):
-    source = make_source(still_share=0.5)
+    source = make_source(still_fraction=0.5)
     seen: dict[int, set[int]] = defaultdict(set)
     clip = source.latents.clip
 
@@ -226,7 +226,7 @@ def test_as_stills_all_stickers_show_any_of_their_frames(make_source: Callable[.
 
 @pytest.mark.parametrize("left", ["moving", "stills"])
 def test_data_of_one_kind_fill_the_batch(make_source: Callable[..., ClipSource], left: str):
-    source = make_source(still_share=0.25)
+    source = make_source(still_fraction=0.25)
     source.everything = getattr(source, left)
     setattr(source, {"moving": "stills", "stills": "moving"}[left], source.moving[:0])
     assert len(_drawn(source, 0, left == "stills")) == 8
@@ -241,7 +241,7 @@ def _words(source: ClipSource, steps: int = 40):
 
 
 def test_image_to_video_hides_the_text_and_others_show_it(make_source: Callable[..., ClipSource], monkeypatch):
-    source = make_source(text_drop=0.0, word_drop=0.0)
+    source = make_source(caption_dropout=0.0, fill_caption_dropout=0.0, word_dropout=0.0)
     kept_colours = Change(angle=0.0, scale=1.0, shift=(0.0, 0.0), hue=0.0, mirror=False)
     monkeypatch.setattr(source.latents, "change", lambda record, version: kept_colours)
     counts = {
@@ -253,7 +253,7 @@ def test_image_to_video_hides_the_text_and_others_show_it(make_source: Callable[
 
 
 def test_recoloured_copies_do_not_show_a_caption_that_may_name_the_old_colour(make_source, monkeypatch):
-    source = make_source(text_drop=0.0, word_drop=0.0)
+    source = make_source(caption_dropout=0.0, fill_caption_dropout=0.0, word_dropout=0.0)
     versions: dict[str, set[int]] = defaultdict(set)
     clip = source.latents.clip
 
@@ -279,8 +279,8 @@ def test_recoloured_copies_do_not_show_a_caption_that_may_name_the_old_colour(ma
 
 
 def test_captions_and_words_are_dropped(make_source: Callable[..., ClipSource]):
-    assert {words for _, _, words in _words(make_source(text_drop=1.0), 5)} == {0}
-    source = make_source(text_drop=0.0, word_drop=0.3, copies=0)
+    assert {words for _, _, words in _words(make_source(caption_dropout=1.0, fill_caption_dropout=1.0), 5)} == {0}
+    source = make_source(caption_dropout=0.0, fill_caption_dropout=0.0, word_dropout=0.3, num_augmented=0)
     counts = {
         record.id: len(caption_words(record.caption))
         for record in map(source.latents.record, source.everything.tolist())
@@ -305,6 +305,36 @@ def test_only_stickers_that_may_be_mirrored_are(make_source: Callable[..., ClipS
     assert seen[False, 0] > 10
     assert seen[True, 1] > 10
     assert seen[False, 1] == 0
+
+
+def test_default_settings_draw_every_measured_pattern_and_what_the_commands_ask_for(latents: LatentCache):
+    settings = recipe_settings("fast", batch_size=32, still_fraction=0.0, cluster_fraction=0.0)
+    source = ClipSource(latents, TEXT, Curriculum(settings.curriculum), settings)
+    seen = set()
+    for step in range(150):
+        for batch in source.batches(step, 0.5):
+            for i, task in enumerate(batch.tasks):
+                marks = "".join("01"[int(given)] for given in batch.known[i, batch.valid[i]])
+                seen.add((marks, task, len(batch.text[i].arrays[1]) > 0))
+                if batch.loop[i] and task is Task.INTERPOLATION:
+                    seen.add((marks, "loop"))
+    for pattern in PATTERNS.values():  # as they are measured: without a caption
+        assert (pattern.marks(8), pattern.task, False) in seen
+    sides = {
+        (marks.strip("0"), marks[0] + marks[-1]) for marks, task, *_ in seen if task in (Task.FORWARD, Task.BACKWARD)
+    }
+    assert any(ends == "00" for _, ends in sides)  # new frames on both sides
+    assert any(task is Task.FORWARD and marks.count("0") > marks.count("1") for marks, task, *_ in seen)
+    assert any("0" not in marks.strip("0") for marks, kind, *_ in seen if kind == "loop")  # a gap around the loop
+
+
+def test_captions_are_hidden_more_often_where_frames_are_given(make_source: Callable[..., ClipSource]):
+    shown: dict[Task, list[bool]] = defaultdict(list)
+    for task, _, words in _words(make_source(num_augmented=0, word_dropout=0.0), 120):
+        shown[task].append(words > 0)
+    fill = (Task.INTERPOLATION, Task.FORWARD, Task.BACKWARD)
+    assert np.mean(shown[Task.TEXT_TO_VIDEO]) == pytest.approx(0.9, abs=0.05)
+    assert np.mean([each for task in fill for each in shown[task]]) == pytest.approx(0.5, abs=0.08)
 
 
 def test_all_tasks_are_drawn(make_source: Callable[..., ClipSource]):

@@ -267,7 +267,7 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_first_step(
 
 def test_memory_that_ends_in_a_step_costs_nothing_saved(tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Learner, "train_step", lambda self, progress: torch.empty(1 << 60))  # what torch itself says
-    with pytest.raises(OutOfMemoryError, match="raise accumulate"):
+    with pytest.raises(OutOfMemoryError, match="raise gradient_accumulation_steps"):
         resume(tiny_data, copy)
     assert newest_step(copy) == 4
 

@@ -53,7 +53,7 @@ def _recorders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(**changes: Any) -> TrainSettings:
-    return tiny_settings(**{"copies": 0, "eval_clips": 0, "trackers": ["trackio"], **changes})
+    return tiny_settings(**{"num_augmented": 0, "eval_clips": 0, "trackers": ["trackio"], **changes})
 
 
 def steps(kind: str = "log") -> list[int]:

@@ -15,6 +15,8 @@ from rdtf.data.augment import FIRST_CHANGED, MIRRORED, PLAIN
 from rdtf.data.dataset import StickerRecord
 from rdtf.data.keyframes import CLUSTER_COUNTS, Extraction, extract_frames
 
+_LOOP_FRACTION = 0.9  # of the whole looping clips; the others teach that a looping sticker may also be continued
+
 
 @dataclass(frozen=True)
 class ClipPlan:
@@ -36,8 +38,8 @@ def plan_clip(
     max_frames: int,
     rng: np.random.Generator,
     *,
-    cluster_share: float,
-    copies: int = 0,
+    cluster_fraction: float,
+    num_augmented: int = 0,
     shorter: bool = True,
     extraction: Extraction = "cluster-random",
     looks: Callable[[], np.ndarray] | None = None,
@@ -45,19 +47,19 @@ def plan_clip(
     """Draw a clip of at most ``max_frames`` frames.
 
     Args:
-        copies: how many changed copies there are to choose from, beside the sticker and, where its caption allows,
-            its mirror image.
-        cluster_share: probability of informative frames; otherwise evenly spaced ones of the whole or a part.
+        num_augmented: number of changed copies to choose from, beside the sticker and (if its caption allows it) its
+            mirror image.
+        cluster_fraction: probability of informative frames; otherwise evenly spaced ones of the whole or a part.
         extraction, looks: how the informative frames are chosen, see :func:`~rdtf.data.keyframes.extract_frames`.
         shorter: whether evenly spaced frames may be fewer than there could be.
     """
     total = record.num_frames
-    versions = [PLAIN, *([MIRRORED] if record.flippable else []), *range(FIRST_CHANGED, FIRST_CHANGED + copies)]
+    versions = [PLAIN, *([MIRRORED] if record.flippable else []), *range(FIRST_CHANGED, FIRST_CHANGED + num_augmented)]
     version = versions[rng.integers(len(versions))]
     if total == 1 or max_frames == 1:
         return ClipPlan((int(rng.integers(total)),), False, version)
     whole = True
-    if max_frames >= CLUSTER_COUNTS[0] and rng.random() < cluster_share:
+    if max_frames >= CLUSTER_COUNTS[0] and rng.random() < cluster_fraction:
         k = int(rng.choice([k for k in CLUSTER_COUNTS if k <= max_frames]))
         labels = np.asarray(record.clusters[CLUSTER_COUNTS.index(k)])
         frames = extract_frames(extraction, k, labels, rng, looks)
@@ -70,7 +72,7 @@ def plan_clip(
             whole = span == total
         start = int(rng.integers(0, total - span + 1))
         frames = start + np.arange(count) * span // count
-    loop = whole and record.loops and bool(rng.random() < 0.5)
+    loop = whole and record.loops and bool(rng.random() < _LOOP_FRACTION)
     if loop:
         frames = np.roll(frames, int(rng.integers(len(frames))))
     return ClipPlan(tuple(int(i) for i in frames), loop, version)

@@ -535,7 +535,7 @@ def _clips(dataset: StickerDataset, count: int, seed: int) -> list[tuple[Picture
     shown = []
     for index in chosen:
         record = dataset.record(int(index))
-        plan = plan_clip(record, FRAMES, rng, cluster_share=CLUSTER_SHARE)
+        plan = plan_clip(record, FRAMES, rng, cluster_fraction=CLUSTER_SHARE)
         clip = _small(dataset.frames(int(index))[list(plan.frames)])
         if plan.version == MIRRORED:
             clip = clip[:, :, ::-1]

@@ -28,7 +28,7 @@ class Objective(BaseModel):
         prediction: what the network puts out. ``sample`` = x0, ``epsilon`` = eps, ``v_prediction`` = the velocity of
             the path (eps - x0 on the flow path).
         logit_mean, logit_std: of t on the flow path; a mean above 0 leans towards noise.
-        uniform_share: share of t drawn uniformly instead, so that both ends are seen.
+        uniform_fraction: share of t drawn uniformly instead, so that both ends are seen.
         min_t: on the flow path the error of the clean clip weighs 1 / t^2, which makes it the error of the velocity,
             but below this t no more than at it. Short trainings of ``sample`` want more of it, 0.6: what the weakest
             noise hides would be most of their gradient.
@@ -41,7 +41,7 @@ class Objective(BaseModel):
     prediction: Literal["sample", "epsilon", "v_prediction"] = "v_prediction"
     logit_mean: float = 0.5
     logit_std: float = 1.0
-    uniform_share: float = 0.1
+    uniform_fraction: float = 0.1
     min_t: float = Field(0.05, gt=0, le=1)
     min_snr: float | None = None
 
@@ -67,7 +67,7 @@ class Objective(BaseModel):
             return (steps + 1) / TRAIN_TIMESTEPS
         normal = torch.randn(count, generator=generator) * self.logit_std + self.logit_mean
         t = torch.where(
-            torch.rand(count, generator=generator) < self.uniform_share,
+            torch.rand(count, generator=generator) < self.uniform_fraction,
             torch.rand(count, generator=generator),
             normal.sigmoid(),
         )

@@ -32,18 +32,14 @@ from rdtf.evaluate.motion import is_frozen, loop_seam, motion_energy
 from rdtf.evaluate.sets import frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
 from rdtf.evaluate.video_quality import VideoQuality, load_quality
 from rdtf.files import write_text
+from rdtf.masks import PATTERNS
 from rdtf.pipeline import StickerPipeline, load_pipeline
 from rdtf.pixels import composite, premultiply, unpremultiply
 from rdtf.progress import bars
 
-PATTERNS = {
-    "in-between": "10101010",
-    "in-between, wide": "10010010",
-    "extend forward": "11111000",
-    "extend backward": "00011111",
-    "from one image": "10000000",
-}
 FRAMES = 8
+MARKS = {name: pattern.marks(FRAMES) for name, pattern in PATTERNS.items()}
+"""The measured patterns of :mod:`rdtf.masks` for clips of :data:`FRAMES`; 1 = given."""
 MIN_CLIPS = 5
 MAX_TRAINING = 20_000
 """Training stickers that made ones are compared with, spread evenly over the split."""
@@ -178,7 +174,7 @@ def evaluate(
     if len(named) < MIN_CLIPS:
         left_out["generation"] = f"{len(named)} held-out stickers have captions and 8 frames; {MIN_CLIPS} are needed"
     with bars() as progress:
-        total = len(PATTERNS) * len(clips) + 2 * len(named) * ("generation" not in left_out)
+        total = len(MARKS) * len(clips) + 2 * len(named) * ("generation" not in left_out)
         task = progress.add_task("Evaluating", total=total, note="")
 
         def advance(count: int) -> None:
@@ -284,7 +280,7 @@ def score_frames(
     fill: Fill,
     clips: Sequence[np.ndarray],
     *,
-    patterns: Mapping[str, str] = PATTERNS,
+    patterns: Mapping[str, str] = MARKS,
     lpips: Lpips | None = None,
     seed: int = 0,
     advance: Callable[[int], None] = lambda count: None,

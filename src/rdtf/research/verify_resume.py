@@ -191,7 +191,7 @@ def _source(source: Path, steps: int) -> tuple[Path, TrainSettings, Path | None]
             raise ValueError(f"{source} is neither a run (config.json) nor a prepared dataset ({MANIFEST})")
         return source, recipe_settings("fast", previews=0), None
     saved = json.loads(config.read_text(encoding="utf-8"))
-    settings = TrainSettings.model_validate({**saved["settings"], "previews": 0, "minutes": None})
+    settings = TrainSettings.model_validate({**saved["settings"], "previews": 0, "max_minutes": None})
     whole = [path for path in checkpoints(source / "checkpoints") if step_of(path) + steps <= settings.steps]
     return Path(saved["data"]), settings, whole[-1] if whole else None
 

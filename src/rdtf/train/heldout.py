@@ -30,7 +30,7 @@ _NOISE_BINS = 5
 class HeldOut:
     """A fixed sample of the ``val`` split.
 
-    Tasks are drawn alike often, captions are whole, stickers unchanged but for mirroring; ``still_share`` and
+    Tasks are drawn alike often, captions are whole, stickers unchanged but for mirroring; ``still_fraction`` and
     ``frames`` are those of the training.
 
     Args:
@@ -50,7 +50,8 @@ class HeldOut:
         if not self.clips:
             return
         latents = LatentCache(dataset, learner.codec, cache_folder(data, run))
-        fixed = settings.model_copy(update={"text_drop": 0.0, "word_drop": 0.0, "copies": 0})
+        whole = {"caption_dropout": 0.0, "fill_caption_dropout": 0.0, "word_dropout": 0.0, "num_augmented": 0}
+        fixed = settings.model_copy(update=whole)
         self._source = ClipSource(latents, learner.net.text, Curriculum("none"), fixed)
 
     @torch.no_grad()
@@ -65,7 +66,7 @@ class HeldOut:
         table: list[tuple[float, float, str, int, float]] = []
         for number in range(self.rounds if rounds is None else rounds):
             step = -1 - number  # no training step has such a number, so the streams are others
-            for batch in self._source.batches(step, 0.0, Share(parts=settings.accumulate)):
+            for batch in self._source.batches(step, 0.0, Share(parts=settings.gradient_accumulation_steps)):
                 t, eps = learner.noise(batch, step)
                 batch = batch.to(learner.device)
                 losses = learner.losses(batch, t.to(learner.device), eps.to(learner.device), net)

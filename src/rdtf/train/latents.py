@@ -42,22 +42,24 @@ class LatentCache:
     sticker nothing but a few numbers is held; its record is read from the dataset's memory map when it is asked for.
 
     Args:
-        copies: changed copies of each sticker (:mod:`rdtf.data.augment`).
+        num_augmented: changed copies of each sticker (:mod:`rdtf.data.augment`).
 
     Attributes:
         record: called with a sticker's number, what is known about it.
         num_frames: of each sticker.
     """
 
-    def __init__(self, dataset: StickerDataset, codec: Codec, folder: Path, copies: int = 0) -> None:
-        self.copies = copies
+    def __init__(self, dataset: StickerDataset, codec: Codec, folder: Path, num_augmented: int = 0) -> None:
+        self.num_augmented = num_augmented
         self.record = lru_cache(maxsize=_RECORDS_KEPT)(dataset.record)
         self.num_frames = np.asarray(dataset.column("num_frames"), np.int64)
-        rows_each = self.num_frames * (FIRST_CHANGED + copies)
+        rows_each = self.num_frames * (FIRST_CHANGED + num_augmented)
         rows, self._starts = int(rows_each.sum()), np.cumsum(rows_each) - rows_each
         side = dataset.size // codec.downscale
         shape = (rows, codec.latent_channels, side, side)
-        path = folder / f"latents-{codec.fingerprint}-{dataset.fingerprint}-{dataset.split or 'all'}-{copies}.npy"
+        path = (
+            folder / f"latents-{codec.fingerprint}-{dataset.fingerprint}-{dataset.split or 'all'}-{num_augmented}.npy"
+        )
         if not self._open(path, shape):
             self._fill(path, shape, dataset, codec)
             if not self._open(path, shape):
@@ -73,7 +75,7 @@ class LatentCache:
             with path.open("rb") as file:
                 file.seek(self._latents.offset + self._latents.nbytes)
                 self._sums = np.load(file)
-            if self._latents.shape != shape or self._sums.shape != (len(self), FIRST_CHANGED + self.copies):
+            if self._latents.shape != shape or self._sums.shape != (len(self), FIRST_CHANGED + self.num_augmented):
                 raise ValueError(f"its shape is {self._latents.shape}, not {shape}")
         except FileNotFoundError:
             return False
@@ -87,7 +89,7 @@ class LatentCache:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-        sums = np.zeros((len(self), FIRST_CHANGED + self.copies), np.uint32)
+        sums = np.zeros((len(self), FIRST_CHANGED + self.num_augmented), np.uint32)
         console.print(f"Encoding {shape[0]} frames of {len(self)} stickers (their changed versions too)")
         try:
             with bars() as progress:
@@ -112,7 +114,7 @@ class LatentCache:
     def _versions(self, record: StickerRecord, frames: np.ndarray) -> Iterator[np.ndarray]:
         yield frames
         yield frames[:, :, ::-1]  # kept for unflippable ones too: a fixed number of rows a frame, and few of them
-        for version in range(FIRST_CHANGED, FIRST_CHANGED + self.copies):
+        for version in range(FIRST_CHANGED, FIRST_CHANGED + self.num_augmented):
             yield self.change(record, version).apply(frames)
 
     def change(self, record: StickerRecord, version: int) -> Change:

@@ -168,9 +168,9 @@ def averages(parameters: Iterable[Tensor], file: Path | None = None) -> list[Ten
     return copies
 
 
-def lr_factor(step: int, progress: float, *, warm_up: int, decay: bool) -> float:
+def lr_factor(step: int, progress: float, *, warmup_steps: int, decay: bool) -> float:
     """Linear warm-up over steps; then 1, or with ``decay`` 1 until half of the training and a cosine to 2 %."""
-    factor = min(1.0, (step + 1) / max(1, warm_up))
+    factor = min(1.0, (step + 1) / max(1, warmup_steps))
     if decay and progress > 0.5:
         factor *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - 0.5) * 2)))
     return factor

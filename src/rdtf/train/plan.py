@@ -41,7 +41,7 @@ class Plan:
     Attributes:
         free: memory that training can have on this device. held: by weights, gradients, moments and averages.
         peak: at most, in steps, saves and previews.
-        step: an average step. steps: until ``steps`` or ``minutes`` end the run. training: all steps.
+        step: an average step. steps: until ``steps`` or ``max_minutes`` end the run. training: all steps.
         save, save_disk: a checkpoint with its pipeline. saves: how many. preview, previews, evaluation (held-out
             loss), evaluations: likewise.
         largest: clips and frames of the largest pass. room: most clips of that many frames that fit into a pass.
@@ -195,7 +195,7 @@ class _Measurement:
 
     def _update(self) -> float:
         began = time.perf_counter()
-        torch.nn.utils.clip_grad_norm_(self.learner.named.values(), self.settings.clip_norm)
+        torch.nn.utils.clip_grad_norm_(self.learner.named.values(), self.settings.max_grad_norm)
         self.learner.update()
         self._finish()
         return time.perf_counter() - began
@@ -300,8 +300,8 @@ class _Measurement:
     ) -> Plan:
         settings, step = self.settings, self._step_seconds()
         steps = settings.steps
-        if settings.minutes is not None:
-            steps = min(steps, math.ceil(settings.minutes * 60 / step))
+        if settings.max_minutes is not None:
+            steps = min(steps, math.ceil(settings.max_minutes * 60 / step))
         plan = Plan(
             device=f"{self.device}, {torch.get_num_threads()} threads, {'bf16' if self.learner.bf16 else 'fp32'}",
             parameters=self.parameters,
@@ -329,9 +329,11 @@ class _Measurement:
         advice = []
         if plan.room >= 2 * clips:
             larger = self.settings.batch_size * (plan.room // clips)
-            if self.settings.accumulate > 1:
-                fewer = max(1, math.ceil(self.settings.accumulate * clips / plan.room))
-                advice.append(f"memory is left: --set accumulate={fewer} does the same in fewer passes")
+            if self.settings.gradient_accumulation_steps > 1:
+                fewer = max(1, math.ceil(self.settings.gradient_accumulation_steps * clips / plan.room))
+                advice.append(
+                    f"memory is left: --set gradient_accumulation_steps={fewer} does the same in fewer passes"
+                )
             else:
                 network = "" if self.settings.start_from else ", or for a larger --size"
                 advice.append(f"memory is left for batches of up to about {larger}{network}")
@@ -345,8 +347,8 @@ class _Measurement:
 
     def _refuse(self, needed: float, clips: int, frames: int, room: int) -> None:
         if room >= 1:
-            parts = self.settings.accumulate * math.ceil(clips / room)
-            mend = f"--set accumulate={parts} does the same step in smaller passes"
+            parts = self.settings.gradient_accumulation_steps * math.ceil(clips / room)
+            mend = f"--set gradient_accumulation_steps={parts} does the same step in smaller passes"
         else:
             mends = [] if self.settings.gradient_checkpointing else ["--set gradient_checkpointing=true"]
             mends += [f"--frames {frames // 2}"] if frames > 1 else []

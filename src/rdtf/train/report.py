@@ -217,7 +217,7 @@ def _groups(run: _Run) -> list[tuple[str, str, list[Markup]]]:
             "Curriculum",
             "How often each task is posed, and the controller's row: 0 is easy, 4 is hard.",
             _plot("Weight of each task (smoothed)", "share", _by_task(run, "weights"))
-            + _with_raw("Row of the controller", "row", "row", run.line("row"), log=False),
+            + _with_raw("Difficulty (0 easy, 4 hard)", "difficulty", "difficulty", run.line("difficulty"), log=False),
         ),
         (
             "Optimiser and pace",

@@ -100,8 +100,8 @@ def exactness_doubt(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         )
     shown = {name: text for name, text in changed.items() if name not in HARMLESS}
     reasons = [listed(found)] if (found := shown | differences(before["conditions"], now["conditions"])) else []
-    if now["settings"]["minutes"] is not None:
-        reasons.append("the schedule follows the clock (minutes)")
+    if now["settings"]["max_minutes"] is not None:
+        reasons.append("the schedule follows the clock (max_minutes)")
     return f"Not promised to be bit-equal to an unbroken run: {'; '.join(reasons)}" if reasons else ""
 
 

@@ -166,7 +166,7 @@ class Trainer:
         if self.devices.first:
             check_space(self.run, learner.bytes())
             write_text(self.run / "config.json", json.dumps(facts, indent=1))
-        limit = settings.minutes * 60 if settings.minutes else math.inf
+        limit = settings.max_minutes * 60 if settings.max_minutes else math.inf
         count = sum(p.numel() for p in learner.named.values()) / 1e6
         trained = f"{count:.{3 if settings.by_adapter else 1}f} M parameters"
         if settings.by_adapter:
@@ -255,7 +255,8 @@ class Trainer:
             more = "" if settings.gradient_checkpointing else ", or set gradient_checkpointing=true"
             raise OutOfMemoryError(
                 f"step {self.step}: out of memory. {self._last_good()}. Lower frames (now {settings.frames}), raise "
-                f"accumulate (now {settings.accumulate}) or lower batch_size (now {settings.batch_size}){more}"
+                f"gradient_accumulation_steps (now {settings.gradient_accumulation_steps}) or lower batch_size "
+                f"(now {settings.batch_size}){more}"
             ) from error
 
     def _last_good(self) -> str:

@@ -45,16 +45,18 @@ class TrainSettings(BaseModel):
         tune: the method of :mod:`rdtf.research.adapters` that tunes it, with ``tune_options``; by default, and with
             ``full``,
             all weights are trained. Otherwise the text encoder stays as it is too.
-        steps: optimiser steps. minutes: stop earlier, at this wall-clock time, with the schedule run to its end.
-        batch_size: stickers a step. still_share: share of stills among them, where the data has stills and moving
+        steps: optimiser steps. max_minutes: stop earlier, at this wall-clock time, with the schedule run to its end.
+        batch_size: stickers a step. still_fraction: share of stills among them, where the data has stills and moving
             stickers; with 0, every sticker is drawn alike often.
         frames: most frames of a clip.
         short_clips: train on stills and on stickers with fewer than ``frames`` frames too, which the loss mask makes
             usable. Without, as in the paper's ablation without masks, every sticker gives ``frames`` frames.
-        cluster_share: share of clips made of informative frames; the others take evenly spaced ones.
+        cluster_fraction: share of clips made of informative frames; the others take evenly spaced ones.
         extraction: how informative frames are chosen, see :func:`rdtf.data.keyframes.extract_frames`.
-        copies: changed copies of each sticker to train on beside it: moved, turned, scaled, some recoloured.
-        text_drop: probability of hiding the caption. word_drop: probability of dropping each of its words.
+        num_augmented: changed copies of each sticker to train on beside it: moved, turned, scaled, some recoloured.
+        caption_dropout: probability of hiding the caption in generation (from text, from an image and text).
+        fill_caption_dropout: the same in in-betweening and prediction, which are mostly used without a caption.
+        word_dropout: probability of dropping each word of a shown caption.
         residual_to_known: let the network predict the difference to the cross-fade of the given frames.
         loss_on_known: count given frames in the loss too, as the paper does.
         muon: Muon for hidden matrices (``muon_lr``), AdamW (``lr``) for the rest; otherwise AdamW alone.
@@ -64,11 +66,12 @@ class TrainSettings(BaseModel):
             weights; for a processor only, for steps that are long beside reading and writing them.
         precision: ``auto`` takes bf16 autocast where it is measured to be faster on this processor.
         gradient_checkpointing: compute each level anew on the way back instead of keeping what it made.
-        accumulate: work the batch off in so many parts, one after the other; the same step with less memory.
-        cuda_graphs: on a single GPU, work off each batch in one pass that is recorded once and replayed, several times
-            as fast for small networks (all clips are padded to ``frames`` then). Training goes without where they do
-            not fit: with ``gradient_checkpointing``, ``accumulate``, or a network that is tuned by added layers.
-        shard: with several processes, each keeps a part of weights, gradients and averages (FSDP) instead of all.
+        gradient_accumulation_steps: compute the batch in this many parts, one after the other: the same step with less
+            memory.
+        cuda_graphs: on a single GPU, record each pass once as a CUDA graph and replay it: several times as fast for
+            small networks. All clips are then padded to ``frames``. Not used with ``gradient_checkpointing``,
+            ``gradient_accumulation_steps`` or added layers (``tune``).
+        fsdp: with several processes, each keeps a part of weights, gradients and averages (FSDP) instead of all.
         threads: CPU threads (default: torch's own choice).
         eval_clips: held-out clips (rounded up to whole batches) whose loss is looked at every ``eval_every`` steps and
             at the end; 0 = never.
@@ -91,16 +94,17 @@ class TrainSettings(BaseModel):
     tune_options: dict[str, Any] = Field(default_factory=dict)
 
     steps: int = Field(2000, ge=1)
-    minutes: float | None = Field(None, gt=0)
+    max_minutes: float | None = Field(None, gt=0)
     batch_size: int = Field(16, ge=1)
-    still_share: float = Field(0.25, ge=0, le=1)
+    still_fraction: float = Field(0.25, ge=0, le=1)
     frames: int = Field(8, ge=1, le=MAX_FRAMES)
     short_clips: bool = True
-    cluster_share: float = Field(0.5, ge=0, le=1)
+    cluster_fraction: float = Field(0.5, ge=0, le=1)
     extraction: Extraction = "cluster-random"
-    copies: int = Field(2, ge=0, le=16)
-    text_drop: float = Field(0.1, ge=0, le=1)
-    word_drop: float = Field(0.2, ge=0, le=1)
+    num_augmented: int = Field(2, ge=0, le=16)
+    caption_dropout: float = Field(0.1, ge=0, le=1)
+    fill_caption_dropout: float = Field(0.5, ge=0, le=1)
+    word_dropout: float = Field(0.2, ge=0, le=1)
     curriculum: str = "adaptive-normalised"
     task_weights: dict[str, float] = Field(default_factory=dict)
     residual_to_known: bool = True
@@ -111,16 +115,16 @@ class TrainSettings(BaseModel):
     muon_lr: float = Field(0.02, gt=0)
     muon_iterations: int = Field(5, ge=1, le=10)
     weight_decay: float = Field(0.01, ge=0)
-    warm_up: int = Field(30, ge=0)
+    warmup_steps: int = Field(30, ge=0)
     decay: bool = True
-    clip_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.9995, ge=0, lt=1)
     ema_on_disk: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     gradient_checkpointing: bool = False
-    accumulate: int = Field(1, ge=1)
+    gradient_accumulation_steps: int = Field(1, ge=1)
     cuda_graphs: bool = True
-    shard: bool = False
+    fsdp: bool = False
     seed: int = 0
     threads: int | None = Field(None, ge=1)
 
@@ -153,10 +157,12 @@ class TrainSettings(BaseModel):
                 "residual_to_known needs an output that holds the clean clip at the same weight at every noise level "
                 "(prediction sample, or v_prediction on the flow path); set residual_to_known=false for this objective"
             )
-        if not self.short_clips and (self.still_share or self.cluster_share):
-            raise ValueError("short_clips=false takes whole clips alone; set still_share=0 and cluster_share=0 with it")
-        if self.ema_on_disk and self.shard:
-            raise ValueError("ema_on_disk is for one process with little memory; leave it out with shard=true")
+        if not self.short_clips and (self.still_fraction or self.cluster_fraction):
+            raise ValueError(
+                "short_clips=false takes whole clips alone; set still_fraction=0 and cluster_fraction=0 with it"
+            )
+        if self.ema_on_disk and self.fsdp:
+            raise ValueError("ema_on_disk is for one process with little memory; leave it out with fsdp=true")
         return self
 
     @property
@@ -182,16 +188,17 @@ RECIPES: dict[str, dict[str, Any]] = {
         "sampling": {"steps": 50, "guidance": 7.5, "image_guidance": 7.5, "eta": 1.0},
         "steps": 50_000,
         "batch_size": 16,
-        "accumulate": 16,
+        "gradient_accumulation_steps": 16,
         "gradient_checkpointing": True,
-        "still_share": 0.0,
-        "cluster_share": 1.0,
-        "copies": 0,
+        "still_fraction": 0.0,
+        "cluster_fraction": 1.0,
+        "num_augmented": 0,
+        "fill_caption_dropout": 0.1,
         "curriculum": "adaptive",
         "loss_on_known": True,
         "muon": False,
         "lr": 1e-5,
-        "warm_up": 0,
+        "warmup_steps": 0,
         "decay": False,
         "codec": "f8",
     },

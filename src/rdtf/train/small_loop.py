@@ -58,7 +58,7 @@ def train_shortly(
             while (part := step / steps if steps else (time.monotonic() - begin) / (60 * minutes)) < 1:
                 for optimizer in optimizers:
                     for group in optimizer.param_groups:
-                        group["lr"] = group["base_lr"] * lr_factor(step, part, warm_up=_WARM_UP, decay=True)
+                        group["lr"] = group["base_lr"] * lr_factor(step, part, warmup_steps=_WARM_UP, decay=True)
                 loss = _step(name, model, optimizers, loss_of(step))
                 step += 1
                 _follow(average, model, min(ema_decay, step / (9 + step)))

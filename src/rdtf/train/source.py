@@ -12,7 +12,7 @@ from rdtf.batch import ClipBatch
 from rdtf.curriculum import Curriculum
 from rdtf.data.augment import FIRST_CHANGED
 from rdtf.data.clips import ClipPlan, plan_clip
-from rdtf.masks import Task, draw_known
+from rdtf.masks import GENERATION, Task, draw_known
 from rdtf.rng import numpy_rng
 from rdtf.text import TextEncoder, TextFeatures, drop_words
 from rdtf.train.latents import LatentCache
@@ -88,7 +88,7 @@ class ClipSource:
         """
         size, frames = self.settings.batch_size, 1 if stills else self.settings.frames
         both = not stills and len(self.moving) > 0 and len(self.stills) > 0
-        apart = round(size * self.settings.still_share) if both else 0
+        apart = round(size * self.settings.still_fraction) if both else 0
         clips = size - apart
         sources = self.moving if apart else self.everything
         slots = [(self._nth(sources, "clips", step * clips + i), frames) for i in range(clips)]
@@ -122,16 +122,17 @@ class ClipSource:
             record,
             most_frames,
             rng,
-            cluster_share=settings.cluster_share,
-            copies=self.latents.copies,
+            cluster_fraction=settings.cluster_fraction,
+            num_augmented=self.latents.num_augmented,
             shorter=settings.short_clips,
             extraction=settings.extraction,
             looks=partial(self.latents.looks, sticker),
         )
         task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
         showable = np.asarray(record.coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
-        known = draw_known(task, len(plan.frames), rng, unknown=unknown, showable=showable)
-        shown = task.uses_text and rng.random() >= settings.text_drop
+        known = draw_known(task, len(plan.frames), rng, unknown=unknown, loop=plan.loop, showable=showable)
+        dropout = settings.caption_dropout if task in GENERATION else settings.fill_caption_dropout
+        shown = task.uses_text and rng.random() >= dropout
         if plan.version >= FIRST_CHANGED and self.latents.change(record, plan.version).hue:
             shown = False  # its caption may name the old colours
         return _Sample(position, sticker, plan, task, known, self._caption(sticker, rng) if shown else "")
@@ -165,7 +166,9 @@ class ClipSource:
         index = 0 if rng.random() < 0.7 else int(rng.integers(len(captions)))
         variant = int(rng.integers(_WORD_DROP_VARIANTS))
         caption = captions[index]
-        return drop_words(caption, numpy_rng(self.settings.seed, variant, f"words/{caption}"), self.settings.word_drop)
+        return drop_words(
+            caption, numpy_rng(self.settings.seed, variant, f"words/{caption}"), self.settings.word_dropout
+        )
 
     def _text_features(self, captions: list[str]) -> list[TextFeatures]:
         new = sorted({caption for caption in captions if caption not in self._features})

@@ -82,7 +82,7 @@ class Learner:
                 f"{self.devices.count} processes have nothing to share in a batch_size of {settings.batch_size}; "
                 "raise it, or start fewer"
             )
-        self.share = Share(self.devices.rank, self.devices.count, settings.accumulate)
+        self.share = Share(self.devices.rank, self.devices.count, settings.gradient_accumulation_steps)
         dataset = StickerDataset(data, "train")
         self.manifest, self.sample_size = dataset.manifest, dataset.size
         start = load_start(settings, run)
@@ -101,12 +101,12 @@ class Learner:
         settings = settings.model_copy(update={"precision": "bf16" if self.bf16 else "fp32"})
         self.settings, self.step = settings, 0
         self.base = self.net.frozen_fingerprint() if settings.by_adapter else ""
-        self.sharded = self.devices.count > 1 and (settings.shard or self.devices.asked_to_shard)
+        self.sharded = self.devices.count > 1 and (settings.fsdp or self.devices.asked_to_shard)
         self.unsharded = copy.deepcopy(self.net) if self.sharded and self.devices.first else self.net
         self.model = self.devices.share(self.net, self.sharded)
         self.curriculum = Curriculum(settings.curriculum, settings.task_weights)
         with self.devices.first_goes_ahead():
-            latents = LatentCache(dataset, self.codec, cache_folder(data, run), settings.copies)
+            latents = LatentCache(dataset, self.codec, cache_folder(data, run), settings.num_augmented)
         self.recorded = RecordedPasses(self.net) if self._records(settings) else None
         self.source = ClipSource(latents, self.net.text, self.curriculum, settings, together=self.recorded is not None)
 
@@ -127,12 +127,12 @@ class Learner:
 
     def _records(self, settings: TrainSettings) -> bool:
         """Whether passes are recorded: they have to be all alike, and to launch them has to be what takes the time."""
-        alike = self.devices.count == settings.accumulate == 1 and self.net.tuning is None
+        alike = self.devices.count == settings.gradient_accumulation_steps == 1 and self.net.tuning is None
         return settings.cuda_graphs and self.device.type == "cuda" and alike and not settings.gradient_checkpointing
 
     def _bf16_pays(self, settings: TrainSettings) -> bool:
         side = self.sample_size // self.codec.downscale
-        clips = settings.batch_size // (self.devices.count * settings.accumulate)
+        clips = settings.batch_size // (self.devices.count * settings.gradient_accumulation_steps)
         clips = max(1, min(clips, _TIMED_PLACES // (settings.frames * side**2)))
         return bf16_is_faster(self.device, typical_work(self.net.plain, clips, settings.frames, side))
 
@@ -148,7 +148,7 @@ class Learner:
             NotFiniteError: the loss or the gradient is not finite.
         """
         settings = self.settings
-        factor = lr_factor(self.step, progress, warm_up=settings.warm_up, decay=settings.decay)
+        factor = lr_factor(self.step, progress, warmup_steps=settings.warmup_steps, decay=settings.decay)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
@@ -181,7 +181,7 @@ class Learner:
             SampleLoss(_TASKS[int(task)], int(unknown), level, loss) for loss, _, level, unknown, task in table.tolist()
         ]
         reach("step.after_backward")
-        norm = float(whole(nn.utils.clip_grad_norm_(self.named.values(), settings.clip_norm)))
+        norm = float(whole(nn.utils.clip_grad_norm_(self.named.values(), settings.max_grad_norm)))
         if not (math.isfinite(total) and math.isfinite(norm)):
             clips = self.devices.gather([(p, i) for b in batches for p, i in zip(b.positions, b.ids, strict=True)])
             raise NotFiniteError(self._failure(total, norm, factor, samples, dict(clips)))
@@ -197,7 +197,7 @@ class Learner:
             "loss": round(total, 6),
             "loss_by_task": {name: round(sum(values) / len(values), 6) for name, values in by_task.items()},
             "weights": {task.value: round(weight, 4) for task, weight in weights.items()},
-            "row": self.curriculum.row,
+            "difficulty": self.curriculum.difficulty,
             "lr_factor": round(factor, 5),
             "grad_norm": round(norm, 4),
             "stickers": len(samples),

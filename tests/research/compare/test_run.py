@@ -34,7 +34,7 @@ TINY_TRAINING = {
     "codec": "pixel2",
     "batch_size": 4,
     "frames": 4,
-    "copies": 0,
+    "num_augmented": 0,
     "muon": False,
     "eval_clips": 0,
 }

@@ -16,6 +16,7 @@ from rdtf.evaluate.interpolation_baselines import simple_fills
 from rdtf.evaluate.judge import Judge, agreement, fd_sticker, load_judge
 from rdtf.evaluate.motion import motion_energy
 from rdtf.evaluate.sets import unbiased_mmd
+from rdtf.masks import PATTERNS
 from rdtf.pipeline import StickerPipeline, load_pipeline
 from rdtf.research.compare.paths import Place
 from rdtf.research.compare.suites import Suite
@@ -23,10 +24,10 @@ from rdtf.research.compare.suites import Suite
 SHOWN = 12  # inputs of the page
 FEWEST = 20  # clips for a distance of sets
 _SPLITS = ("val", "test")
-_GIVEN = {
-    "interpolation": ("10101010", "10010010"),
-    "forward": ("11111000",),
-    "backward": ("00011111",),
+_GIVEN = {  # name of the measure: its patterns
+    "interpolation": ("in-between", "in-between, wide"),
+    "forward": ("extend forward",),
+    "backward": ("extend backward",),
 }
 
 
@@ -76,7 +77,7 @@ def measure(run: Path, place: Place, suite: Suite, seed: int) -> dict[str, float
     for task, patterns in _GIVEN.items():
         scores, faded = [], []
         for pattern in patterns:
-            known = np.array([mark == "1" for mark in pattern])
+            known = PATTERNS[pattern].known(FRAMES)
             scores.append(_frames(few, [sample for (sample,) in fill(few, known, 0)], known))
             faded.append(_frames(few, [simple_fills(clip, known)["crossfade"] for clip in few], known)["psnr"])
         measures |= {f"{task}.{key}": float(np.mean([score[key] for score in scores])) for key in scores[0]}

@@ -155,7 +155,7 @@ def _fill_datasets(suite: Suite, place: Place, data: Path | None) -> None:
         if folder.is_dir():
             settings = settings_of(suite, place, variant, 0)
             dataset = StickerDataset(folder, "train")
-            LatentCache(dataset, load_codec(settings.codec), cache_folder(folder, place.out), settings.copies)
+            LatentCache(dataset, load_codec(settings.codec), cache_folder(folder, place.out), settings.num_augmented)
 
 
 def _draw(folder: Path, world: World, pixels: int) -> None:

@@ -142,7 +142,7 @@ class Suite:
         )
 
 
-_OF_A_RUN = ("seed", "steps", "minutes", "tune", "start_from")
+_OF_A_RUN = ("seed", "steps", "max_minutes", "tune", "start_from")
 
 GENERATION = ("it2v.fd", "it2v.mmd", "it2v.body", "it2v.action", "it2v.psnr", "it2v.motion")
 GIVEN = ("interpolation.psnr", "interpolation.ssim", "forward.psnr", "forward.ssim", "backward.psnr", "backward.ssim")
@@ -195,8 +195,8 @@ _ONE_TASK = {
         "backward_prediction": 0.0,
     },
     "curriculum": "none",
-    "still_share": 0.0,
-    "cluster_share": 0.0,
+    "still_fraction": 0.0,
+    "cluster_fraction": 0.0,
     "short_clips": False,
 }
 _METHODS = {
@@ -288,7 +288,7 @@ _RECIPES = {
     ),
     "no-residual": Variant("no residual to given frames", {"residual_to_known": False}),
     "logit-mean-0": Variant("logit-normal mean 0", {"objective": {"logit_mean": 0.0}}),
-    "uniform-t": Variant("uniform noise levels", {"objective": {"uniform_share": 1.0}}),
+    "uniform-t": Variant("uniform noise levels", {"objective": {"uniform_fraction": 1.0}}),
     "adamw": Variant("AdamW alone", {"muon": False}),
     "muon-3": Variant("three iterations of Muon", {"muon_iterations": 3}),
     "muon-4": Variant("four iterations of Muon", {"muon_iterations": 4}),
@@ -300,9 +300,9 @@ _RECIPES = {
     "ema-099": Variant("averages of 0.99", {"ema_decay": 0.99}),
     "ema-09999": Variant("averages of 0.9999", {"ema_decay": 0.9999}),
     "text-often": Variant("text to video three times as often", {"task_weights": {"text_to_video": 3.0}}),
-    "stills-as-any": Variant("stills drawn like other stickers", {"still_share": 0.0}),
-    "stills-half": Variant("half of each step stills", {"still_share": 0.5}),
-    "even-spacing": Variant("evenly spaced frames alone", {"cluster_share": 0.0}),
+    "stills-as-any": Variant("stills drawn like other stickers", {"still_fraction": 0.0}),
+    "stills-half": Variant("half of each step stills", {"still_fraction": 0.5}),
+    "even-spacing": Variant("evenly spaced frames alone", {"cluster_fraction": 0.0}),
     "curriculum-none": Variant("no curriculum", {"curriculum": "none"}),
 }
 _RECIPE_TABLE = TableSpec(
@@ -337,7 +337,7 @@ _LITTLE: dict[str, Any] = {
     "training": {
         "size": "tiny",
         "model": {"widths": (24, 48, 72), "head_dim": 24, "sti_heads": 2, "text_width": 96},
-        "copies": 0,
+        "num_augmented": 0,
         "checkpoint_every": 250,
         "previews": 0,
         "precision": "fp32",
@@ -361,7 +361,7 @@ SUITES = {
             target=World(20_000, seed=0, vocabulary="full"),
             judged=World(4000, seed=1, vocabulary="full"),
             source=World(40_000, seed=2, vocabulary="full", style="flat"),
-            training={"size": "small", "copies": 0, "batch_size": 64, "checkpoint_every": 1000, "previews": 0},
+            training={"size": "small", "num_augmented": 0, "batch_size": 64, "checkpoint_every": 1000, "previews": 0},
             base={"size": "base", "steps": 40_000},
             clips=2000,
             sampling_steps=20,
