@@ -16,7 +16,7 @@ SETTINGS: dict[str, Any] = {
     "start_from": option(str, "A run's or saved pipeline's folder whose weights to begin with.", None, "--from"),
     "tune": option(str, "Train only the layers that this method adds (docs/baselines.md).", "all weights"),
     "steps": option(int, "Optimiser steps.", 2000),
-    "minutes": option(float, "End earlier, at this time, with the schedule complete.", None, "--minutes"),
+    "max_minutes": option(float, "End earlier, at this time, with the schedule complete.", None, "--minutes"),
     "batch_size": option(int, "Stickers a step.", 16),
     "frames": option(int, "Most frames of a clip, up to 16.", 8),
     "codec": option(str, "f4, f8, pixel, pixel2, or a folder or hub id.", "f4"),
