@@ -11,9 +11,9 @@ from PIL import Image
 
 from rdtf.codec import load_codec
 from rdtf.diffusion.objective import Objective
+from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline, load_pipeline
 from rdtf.pixels import fit, premultiply
-from rdtf.research.adapters import TunedDFGN
 from rdtf.text import BuiltinTextEncoder
 from tests.conftest import awaken
 
@@ -232,11 +232,11 @@ def test_the_network_sees_what_it_was_trained_on(pipeline: StickerPipeline, monk
 def test_with_a_similarity_prior_sampling_begins_at_its_level(make_pipeline, monkeypatch):
     """I2V-Adapter's: every unknown frame begins as the noised prior of the given one, below pure noise."""
     pipe = make_pipeline()
-    tuned = TunedDFGN.around(pipe.dfgn, "i2v-adapter", {"start": 0.5})
+    tuned = AdaptedDFGN.around(pipe.dfgn, "i2v-adapter", {"start": 0.5})
     pipe.register_modules(dfgn=tuned)
     priors, seen = [], []
-    prior, forward = tuned.tuning.prior, tuned.forward
-    monkeypatch.setattr(tuned.tuning, "prior", lambda *args: priors.append(prior(*args)) or priors[-1])
+    prior, forward = tuned.adapter.init_latents, tuned.forward
+    monkeypatch.setattr(tuned.adapter, "init_latents", lambda *args: priors.append(prior(*args)) or priors[-1])
 
     def watched(noisy, timestep, *rest):
         seen.append((noisy, float(timestep[0])))

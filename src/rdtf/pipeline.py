@@ -19,9 +19,9 @@ from rdtf.device import best_device
 from rdtf.diffusion.guidance import GuidancePass, guidance_passes
 from rdtf.diffusion.objective import TRAIN_TIMESTEPS, Scheduler, noised_at, scheduler_output, set_steps
 from rdtf.model import DFGN
+from rdtf.model.adapter import AdaptedDFGN, adapter_of
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.pixels import fit, to_frames, to_tensor
-from rdtf.research.adapters import TunedDFGN
 from rdtf.sticker import Sticker
 from rdtf.text import TextEncoder
 
@@ -48,7 +48,7 @@ class StickerPipeline(DiffusionPipeline):
     """Text, given frames or both to transparent animated stickers.
 
     Args:
-        dfgn: the network, tuned or not.
+        dfgn: the network, with an adapter or without.
         codec: frames to latents and back.
         text_encoder: captions to states.
         scheduler: of diffusers; any that fits the network's prediction can be put in its place.
@@ -59,7 +59,7 @@ class StickerPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        dfgn: DFGN | TunedDFGN,
+        dfgn: DFGN | AdaptedDFGN,
         codec: Codec,
         text_encoder: TextEncoder,
         scheduler: Scheduler,
@@ -226,15 +226,15 @@ class StickerPipeline(DiffusionPipeline):
     ) -> tuple[Tensor, Tensor]:
         """What sampling begins with, and the timesteps that it goes through."""
         latents, timesteps = noise * getattr(self.scheduler, "init_noise_sigma", 1.0), self.scheduler.timesteps
-        tuning = self.dfgn.tuning if isinstance(self.dfgn, TunedDFGN) else None
-        if tuning is None or not known.any(1).all():
+        adapter = adapter_of(self.dfgn)
+        if adapter is None or not known.any(1).all():
             return latents, timesteps
         images = known_video[torch.arange(len(known), device=known.device), :, known.int().argmax(1)]
-        priors = [tuning.prior(image, generator) for image, generator in zip(images, generators, strict=True)]
+        priors = [adapter.init_latents(image, generator) for image, generator in zip(images, generators, strict=True)]
         signals = [prior for prior in priors if prior is not None]
         if not signals:
             return latents, timesteps
-        timesteps = timesteps[timesteps <= max(tuning.start_level * TRAIN_TIMESTEPS, float(timesteps.min()))]
+        timesteps = timesteps[timesteps <= max(adapter.start_level * TRAIN_TIMESTEPS, float(timesteps.min()))]
         frames = torch.stack(signals)[:, :, None].expand_as(noise)
         return noised_at(self.scheduler, frames, noise, timesteps[0]), timesteps
 

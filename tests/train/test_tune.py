@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rdtf.model import DFGN
+from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import load_pipeline
-from rdtf.research.adapters import TunedDFGN
 from rdtf.research.verify_resume import RunState, run_differences
 from rdtf.train.run import Trainer, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
@@ -63,10 +63,12 @@ def test_a_tuned_run_is_exact_after_a_crash_and_generates(
     weights = RunState.of(whole).checkpoint.tensors["weights"]
     first, tuned = load_pipeline(base), pipelines[0].dfgn
     if tune in TUNES:
-        assert isinstance(tuned, TunedDFGN)
-        assert weights.keys() == {f"dfgn.dfgn.{name}" for name in tuned.tuning.own}
+        assert isinstance(tuned, AdaptedDFGN)
+        assert weights.keys() == {f"dfgn.dfgn.{name}" for name in tuned.adapter.trainable_parameters}
         untouched = {
-            name: parameter for name, parameter in tuned.dfgn.named_parameters() if name not in tuned.tuning.own
+            name: parameter
+            for name, parameter in tuned.dfgn.named_parameters()
+            if name not in tuned.adapter.trainable_parameters
         }
         plain = {name.replace(".base_layer", ""): parameter for name, parameter in untouched.items()}
         assert plain.keys() == dict(first.dfgn.named_parameters()).keys()
@@ -101,7 +103,7 @@ def test_a_merged_tuning_is_a_start_again(tiny_data: Path, base: Path, tmp_path:
     train(tiny_data, run, tuning(base, "lora", steps=2))
     trainer = Trainer(tiny_data, tmp_path / "next", tuning(run, None))
     assert isinstance(trainer.learner.net.dfgn, DFGN)
-    assert trainer.learner.net.tuning is None
+    assert trainer.learner.net.adapter is None
 
 
 def test_what_does_not_fit_is_named(tiny_data: Path, base: Path, tmp_path: Path):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from rdtf.batch import ClipBatch
 from rdtf.codec import Codec
 from rdtf.model import DFGN
+from rdtf.model.adapter import AdaptedDFGN, Adapter, adapter_of, without_adapter
 from rdtf.model.dfgn import Level
 from rdtf.model.time_axis import make_time_axis
 from rdtf.pipeline import StickerPipeline, load_pipeline
-from rdtf.research.adapters import TunedDFGN, Tuning
 from rdtf.text import TextEncoder, load_text_encoder
 from rdtf.train.settings import TrainSettings
 
@@ -23,19 +23,19 @@ from rdtf.train.settings import TrainSettings
 class Network(nn.Module):
     """Network and text encoder as one module: what a pass of training calls."""
 
-    def __init__(self, dfgn: DFGN | TunedDFGN, text: TextEncoder) -> None:
+    def __init__(self, dfgn: DFGN | AdaptedDFGN, text: TextEncoder) -> None:
         super().__init__()
         self.dfgn, self.text = dfgn, text
 
     @property
-    def tuning(self) -> Tuning | None:
-        """How the network is tuned, if a method of :mod:`rdtf.research.adapters` does it."""
-        return self.dfgn.tuning if isinstance(self.dfgn, TunedDFGN) else None
+    def adapter(self) -> Adapter | None:
+        """The network's adapter, if it has one."""
+        return adapter_of(self.dfgn)
 
     @property
     def plain(self) -> DFGN:
-        """The network itself, with whatever a tuning has put into it."""
-        return self.dfgn.dfgn if isinstance(self.dfgn, TunedDFGN) else self.dfgn
+        """The network itself, with the layers that an adapter has put into it."""
+        return without_adapter(self.dfgn)
 
     def frozen_fingerprint(self) -> str:
         """First 16 hexadecimal digits of SHA-256 over all weights that are not trained."""
@@ -92,9 +92,9 @@ def load_start(settings: TrainSettings, run: Path) -> StickerPipeline | None:
         return load_pipeline(run)
     except ValueError:
         start = load_pipeline(settings.start_from)
-    if isinstance(start.dfgn, TunedDFGN):
+    if (adapter := adapter_of(start.dfgn)) is not None:
         try:
-            start.register_modules(dfgn=start.dfgn.tuning.merge())
+            start.register_modules(dfgn=adapter.merge())
         except ValueError as error:
             raise ValueError(f"{settings.start_from} is a tuned model, and {error}; start from its base") from error
     expected = settings.objective.make_scheduler()
@@ -117,7 +117,7 @@ def build_network(
     Nothing after it draws from torch's global generator.
 
     Raises:
-        ValueError: the tuning's options are wrong.
+        ValueError: the adapter's options are wrong.
     """
     torch.manual_seed(settings.seed)
     if start is not None:
@@ -125,7 +125,7 @@ def build_network(
         if settings.by_adapter:
             assert settings.tune is not None
             if isinstance(network, DFGN):
-                network = TunedDFGN.around(network, settings.tune, settings.tune_options)
+                network = AdaptedDFGN.around(network, settings.tune, settings.tune_options)
             text.requires_grad_(False)
         if settings.gradient_checkpointing:
             network.enable_gradient_checkpointing()

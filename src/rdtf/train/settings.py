@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rdtf.curriculum import CURRICULA
 from rdtf.data.keyframes import Extraction
 from rdtf.diffusion.objective import Objective
+from rdtf.model.adapter import adapter_class, adapter_names
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.presets import size_config
-from rdtf.research.adapters import BASELINES
 
 BROUGHT = ("size", "model", "codec", "text")
 """Settings that ``start_from`` decides."""
@@ -42,9 +42,8 @@ class TrainSettings(BaseModel):
         size: named size of the network; ``model`` overrides single arguments of :class:`rdtf.model.DFGN`.
         codec, text: specs for ``load_codec`` and ``load_text_encoder``.
         start_from: a run's or a saved pipeline's folder: network, codec and text encoder begin with what is there.
-        tune: the method of :mod:`rdtf.research.adapters` that tunes it, with ``tune_options``; by default, and with
-            ``full``,
-            all weights are trained. Otherwise the text encoder stays as it is too.
+        tune: the name of an adapter (:mod:`rdtf.model.adapter`) whose layers alone are trained, with ``tune_options``.
+            The text encoder is then frozen too. By default, and with ``full``, all weights are trained.
         steps: optimiser steps. max_minutes: stop earlier, at this wall-clock time, with the schedule run to its end.
         batch_size: stickers a step. still_fraction: share of stills among them, where the data has stills and moving
             stickers; with 0, every sticker is drawn alike often.
@@ -138,8 +137,8 @@ class TrainSettings(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> TrainSettings:
         size_config(self.size)  # raises for an unknown name
-        if self.tune is not None and self.tune not in BASELINES:
-            raise ValueError(f"unknown tune {self.tune!r}; choose one of {', '.join(BASELINES)}")
+        if self.by_adapter and self.tune not in adapter_names():
+            raise ValueError(f"unknown tune {self.tune!r}; choose one of full, {', '.join(adapter_names())}")
         if self.tune is not None and self.start_from is None:
             raise ValueError(f"tune={self.tune} tunes a trained model; name it with start_from (--from)")
         if self.tune_options and not self.by_adapter:
@@ -169,6 +168,11 @@ class TrainSettings(BaseModel):
     def by_adapter(self) -> bool:
         """Whether layers that are added are trained and nothing else."""
         return self.tune not in (None, "full")
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether parameters are frozen and freed in the course of the training."""
+        return self.by_adapter and adapter_class(self.tune or "").has_stages
 
     def network(self) -> dict[str, Any]:
         """Arguments of the network but for what codec and text encoder decide."""

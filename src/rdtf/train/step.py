@@ -75,7 +75,7 @@ class Learner:
         keep_freed_memory()
         if settings.threads:
             torch.set_num_threads(settings.threads)
-        self.devices = Devices(stages=settings.tune == "customize-a-video")
+        self.devices = Devices(stages=settings.has_stages)
         self.device = self.devices.device
         if settings.batch_size < self.devices.count:
             raise ValueError(
@@ -127,7 +127,7 @@ class Learner:
 
     def _records(self, settings: TrainSettings) -> bool:
         """Whether passes are recorded: they have to be all alike, and to launch them has to be what takes the time."""
-        alike = self.devices.count == settings.gradient_accumulation_steps == 1 and self.net.tuning is None
+        alike = self.devices.count == settings.gradient_accumulation_steps == 1 and self.net.adapter is None
         return settings.cuda_graphs and self.device.type == "cuda" and alike and not settings.gradient_checkpointing
 
     def _bf16_pays(self, settings: TrainSettings) -> bool:
@@ -153,10 +153,10 @@ class Learner:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
         weights = self.curriculum.weights(progress)
-        tuning = self.net.tuning
-        if tuning is not None:
-            tuning.advance(progress)
-        stills = tuning is not None and tuning.stills_only
+        adapter = self.net.adapter
+        if adapter is not None:
+            adapter.on_step(progress)
+        stills = adapter is not None and adapter.stills_only
         batches = [batch.to(self.device) for batch in self.source.batches(self.step, progress, self.share, stills)]
         reach("data.next")
         frames = int(self.devices.sum(torch.tensor(sum(int(batch.valid.sum()) for batch in batches))))

@@ -12,7 +12,7 @@ from diffusers import UNet2DConditionModel, UNet3DConditionModel, UNetMotionMode
 from torch import Tensor, nn
 
 from rdtf.model import DFGN
-from rdtf.research.adapters import FrameWise
+from rdtf.research.adapters.networks import FrameWise
 from tests.conftest import TINY_NETWORK, awaken
 
 LENGTHS = (2, 4)

@@ -13,13 +13,13 @@ from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
 
+from rdtf.model.adapter import add_adapter
 from rdtf.model.layers import SelfAttention
-from rdtf.research.adapters import FrameWise, attach, load_network
 from rdtf.research.adapters.clip_context import Clips, CurrentClips
 from rdtf.research.adapters.customize_a_video import CustomizeAVideo
 from rdtf.research.adapters.i2v_adapter import FirstFrameAttention, blurred
 from rdtf.research.adapters.motion_modules import MotionModule
-from rdtf.research.adapters.networks import blocks, heads_of, keys_values, output, places, queries
+from rdtf.research.adapters.networks import FrameWise, blocks, heads_of, keys_values, output, places, queries
 from rdtf.research.adapters.simda import LatentShift, shift, tile_offsets
 from tests.conftest import awaken
 from tests.research.adapters.conftest import Bench
@@ -44,23 +44,23 @@ class Now(CurrentClips):
 def test_parameters_on_stable_diffusion_1_as_in_the_papers(name: str, millions: float):
     with torch.device("meta"):
         network = FrameWise(UNet2DConditionModel(cross_attention_dim=768))
-        tuning = attach(network, name)
-    assert sum(p.numel() for p in tuning.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
+        tuning = add_adapter(network, name)
+    assert sum(p.numel() for p in tuning.trainable_parameters.values()) / 1e6 == pytest.approx(millions, abs=0.005)
 
 
 def test_motion_modules_have_the_parameters_of_animatediffs():
     with torch.device("meta"):
         network = FrameWise(UNet2DConditionModel(cross_attention_dim=768))
-        tuning = attach(network, "motion-modules")
+        tuning = add_adapter(network, "motion-modules")
         theirs = MotionAdapter()
     assert len(list(places(network))) == 21
-    assert sum(p.numel() for p in tuning.parameters()) == sum(p.numel() for p in theirs.parameters())
+    assert sum(p.numel() for p in tuning.trainable_parameters.values()) == sum(p.numel() for p in theirs.parameters())
 
 
 def test_lora_of_rank_64_on_temporal_attention_has_the_parameters_of_motion_lora():
     with torch.device("meta"):
-        tuning = attach(UNetMotionModel(), "lora", rank=64, where="temporal")
-    assert sum(p.numel() for p in tuning.parameters()) / 1e6 == pytest.approx(19.33, abs=0.005)
+        tuning = add_adapter(UNetMotionModel(), "lora", rank=64, where="temporal")
+    assert sum(p.numel() for p in tuning.trainable_parameters.values()) / 1e6 == pytest.approx(19.33, abs=0.005)
 
 
 # SimDA
@@ -99,7 +99,7 @@ def test_shifted_attention_sees_the_past_and_leaves_what_stands_still():
 def test_without_shifted_attention_simda_starts_as_the_network(make_bench: MakeBench):
     bench = make_bench("dfgn")
     before = bench.run()
-    attach(bench.network, "simda", latent_shift=False)
+    add_adapter(bench.network, "simda", latent_shift=False)
     torch.testing.assert_close(bench.run(), before)
 
 
@@ -126,7 +126,7 @@ def test_frames_attend_to_the_first_one_with_its_own_keys_and_values():
 
 def test_another_frames_content_stays_its_own_but_the_first_ones_reaches_all(make_bench: MakeBench):
     bench = make_bench("still")
-    awaken_parameters(attach(bench.network, "i2v-adapter"))
+    awaken_parameters(add_adapter(bench.network, "i2v-adapter"))
     inputs = bench.inputs()
     inputs["valid"] = torch.ones_like(inputs["valid"])
     before = bench.run(**inputs)
@@ -141,7 +141,7 @@ def test_a_clip_without_a_given_frame_is_left_as_it_was(make_bench: MakeBench):
     bench = make_bench("dfgn")
     none = torch.zeros_like(bench.inputs()["known"])
     before = bench.run(known=none)
-    awaken_parameters(attach(bench.network, "i2v-adapter"))
+    awaken_parameters(add_adapter(bench.network, "i2v-adapter"))
     assert torch.equal(bench.run(known=none), before)
     assert not torch.allclose(bench.run(), before, atol=1e-3)
 
@@ -151,9 +151,9 @@ def test_the_similarity_prior_mixes_the_picture_with_its_blur(make_bench: MakeBe
     network = make_bench("still").network
     sharp, soft = (copy.deepcopy(network) for _ in range(2))
     generator = torch.Generator().manual_seed(0)
-    assert torch.equal(attach(sharp, "i2v-adapter", keep=1.0).prior(image, generator), image)
-    assert torch.equal(attach(soft, "i2v-adapter", keep=0.0).prior(image, generator), blurred(image, 9))
-    mixed = attach(network, "i2v-adapter", keep=0.25).prior(image, generator)
+    assert torch.equal(add_adapter(sharp, "i2v-adapter", keep=1.0).init_latents(image, generator), image)
+    assert torch.equal(add_adapter(soft, "i2v-adapter", keep=0.0).init_latents(image, generator), blurred(image, 9))
+    mixed = add_adapter(network, "i2v-adapter", keep=0.25).init_latents(image, generator)
     kept = mixed == image
     assert torch.equal(mixed[~kept], blurred(image, 9)[~kept])
     assert 0.2 < float(kept.float().mean()) < 0.3
@@ -206,16 +206,16 @@ def test_a_motion_module_is_diffusers_module():
 
 def test_the_stages_of_customize_a_video(make_bench: MakeBench):
     bench = make_bench("motion")
-    tuning = attach(bench.network, "customize-a-video", rank=2, absorb=0.5)
+    tuning = add_adapter(bench.network, "customize-a-video", rank=2, absorb=0.5)
     assert isinstance(tuning, CustomizeAVideo)
     awaken_parameters(tuning)
-    temporal = {name for name in tuning.own if "motion_modules" in name}
-    assert 0 < len(temporal) < len(tuning.own)
+    temporal = {name for name in tuning.trainable_parameters if "motion_modules" in name}
+    assert 0 < len(temporal) < len(tuning.trainable_parameters)
 
     def trained() -> set[str]:
         bench.network.zero_grad()
         bench.run().square().mean().backward()
-        return {name for name, parameter in tuning.own.items() if parameter.grad is not None}
+        return {name for name, parameter in tuning.trainable_parameters.items() if parameter.grad is not None}
 
     def frames_reached() -> list[bool]:
         video = bench.inputs()["video"].clone()
@@ -223,11 +223,11 @@ def test_the_stages_of_customize_a_video(make_bench: MakeBench):
         return ((bench.run(video=video) - bench.run()).abs().amax((0, 1, 3, 4)) > 1e-5).tolist()
 
     bench.network.train()
-    tuning.advance(0.49)
+    tuning.on_step(0.49)
     assert tuning.stills_only
-    assert trained() == tuning.own.keys() - temporal
+    assert trained() == tuning.trainable_parameters.keys() - temporal
     assert frames_reached() == [False, True, False, False]  # the temporal layers are bypassed
-    tuning.advance(0.5)
+    tuning.on_step(0.5)
     assert not tuning.stills_only
     assert trained() == temporal
     assert frames_reached() == [True] * 4
@@ -237,8 +237,8 @@ def test_the_stages_of_customize_a_video(make_bench: MakeBench):
     without = bench.run()
     assert not torch.allclose(with_absorber, without, atol=1e-3)
     with torch.no_grad():
-        for name in tuning.own.keys() - temporal:
-            tuning.own[name].zero_()
+        for name in tuning.trainable_parameters.keys() - temporal:
+            tuning.trainable_parameters[name].zero_()
     torch.testing.assert_close(without, bench.run())
     bench.network.train()
     assert trained() == temporal  # the stage outlives an evaluation
@@ -248,32 +248,18 @@ def test_in_the_first_stage_an_evaluation_shows_the_whole_network(make_bench: Ma
     bench = make_bench("dfgn")
     bench.network.eval()
     before = bench.run()
-    tuning = attach(bench.network, "customize-a-video")
-    tuning.advance(0.0)
+    tuning = add_adapter(bench.network, "customize-a-video")
+    tuning.on_step(0.0)
     torch.testing.assert_close(bench.run(), before)
 
 
 # Networks
 
 
-def test_networks_of_diffusers_come_from_folders(make_bench: MakeBench, tmp_path: Any):
-    bench = make_bench("still")
-    assert isinstance(bench.network, FrameWise)
-    bench.network.unet.save_pretrained(tmp_path)
-    loaded = load_network(tmp_path)
-    assert isinstance(loaded, FrameWise)
-    torch.testing.assert_close(Bench(loaded).run(), bench.run())
-    with pytest.raises(ValueError, match=r"holds no network \(no config.json\)"):
-        load_network(tmp_path / "none")
-    (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
-    with pytest.raises(ValueError, match="holds a AutoencoderKL; networks to tune are UNet2DConditionModel"):
-        load_network(tmp_path)
-
-
 def test_a_copy_of_a_tuned_network_stands_on_its_own(make_bench: MakeBench):
     for name in ("simda", "motion-modules", "i2v-adapter"):
         bench = make_bench("dfgn")
-        awaken_parameters(attach(bench.network, name))
+        awaken_parameters(add_adapter(bench.network, name))
         other = Bench(copy.deepcopy(bench.network))
         before = bench.run()
         assert torch.equal(other.run(), before)
@@ -295,4 +281,4 @@ def test_attention_without_a_reference_is_torchs(make_bench: MakeBench):
 
 
 def awaken_parameters(tuning: Any) -> None:
-    awaken(nn.ParameterDict({str(i): parameter for i, parameter in enumerate(tuning.parameters())}), 5)
+    awaken(nn.ParameterDict({str(i): parameter for i, parameter in enumerate(tuning.trainable_parameters.values())}), 5)

@@ -12,34 +12,34 @@ import torch
 from torch import Tensor, nn
 
 from rdtf.model import DFGN
-from rdtf.research.adapters import BASELINES, TunedDFGN, Tuning, attach
+from rdtf.model.adapter import AdaptedDFGN, Adapter, adapter_names, add_adapter
 from tests.conftest import awaken
 from tests.research.adapters.conftest import Bench
 
 OPTIONS: dict[str, dict[str, Any]] = {"lora": {"rank": 2}}
-MERGEABLE = {"full", "lora", "customize-a-video"}
+MERGEABLE = {"lora", "customize-a-video"}
 NETWORKS = ("dfgn", "dfgn paper", "still", "motion", "video")
 every_pair = pytest.mark.parametrize(
-    ("network", "name"), [pair for pair in product(NETWORKS, BASELINES) if pair != ("still", "customize-a-video")]
+    ("network", "name"), [pair for pair in product(NETWORKS, adapter_names()) if pair != ("still", "customize-a-video")]
 )
 
 MakeBench = Callable[[str], Bench]
 
 
-def tuned(bench: Bench, name: str, awake: bool = True) -> Tuning:
-    tuning = attach(bench.network, name, **OPTIONS.get(name, {}))
+def tuned(bench: Bench, name: str, awake: bool = True) -> Adapter:
+    tuning = add_adapter(bench.network, name, **OPTIONS.get(name, {}))
     bench.network.train()
-    if awake and name != "full":
+    if awake:
         awaken_own(tuning)
     return tuning
 
 
-def awaken_own(tuning: Tuning, seed: int = 5) -> None:
-    own = nn.ParameterDict({str(i): parameter for i, parameter in enumerate(tuning.parameters())})
+def awaken_own(tuning: Adapter, seed: int = 5) -> None:
+    own = nn.ParameterDict({str(i): parameter for i, parameter in enumerate(tuning.trainable_parameters.values())})
     awaken(own, seed)
 
 
-def gradients(bench: Bench, tuning: Tuning) -> dict[str, Tensor]:
+def gradients(bench: Bench, tuning: Adapter) -> dict[str, Tensor]:
     bench.network.zero_grad()
     bench.run().square().mean().backward()
     return {name: p.grad.clone() for name, p in bench.network.named_parameters() if p.grad is not None}
@@ -57,11 +57,10 @@ def test_the_contract(make_bench: MakeBench, tmp_path: Path, network: str, name:
     tuning = tuned(bench, name, awake=False)
     torch.testing.assert_close(bench.run(**start), at_start, rtol=1e-5, atol=1e-6)
 
-    if name != "full":
-        awaken_own(tuning)
+    awaken_own(tuning)
     found = gradients(bench, tuning)
-    assert found.keys() == tuning.own.keys()
-    assert name == "full" or not base.keys() & found.keys()
+    assert found.keys() == tuning.trainable_parameters.keys()
+    assert not base.keys() & found.keys()
     assert all(bool(gradient.any()) for gradient in found.values())
 
     inner = getattr(bench.network, "unet", bench.network)
@@ -73,7 +72,7 @@ def test_the_contract(make_bench: MakeBench, tmp_path: Path, network: str, name:
             torch.testing.assert_close(again[key], gradient, rtol=1e-4, atol=1e-7, msg=key)
 
     after = bench.run()
-    assert name == "full" or not torch.allclose(after, before, atol=1e-3)
+    assert not torch.allclose(after, before, atol=1e-3)
     tuning.save(tmp_path / "own.safetensors")
     fresh = tuned(other, name, awake=False)
     fresh.load(tmp_path / "own.safetensors")
@@ -91,7 +90,7 @@ def test_the_contract(make_bench: MakeBench, tmp_path: Path, network: str, name:
 
 
 @pytest.mark.parametrize("network", ["dfgn", "dfgn paper", "still"])
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", adapter_names())
 def test_padding_stays_invisible(make_bench: MakeBench, network: str, name: str):
     bench = make_bench(network)
     if (network, name) == ("still", "customize-a-video"):
@@ -109,43 +108,49 @@ def test_padding_stays_invisible(make_bench: MakeBench, network: str, name: str)
     torch.testing.assert_close(bench.run(**short), other[:1, :, :2], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", adapter_names())
 def test_a_tuned_network_is_saved_and_loaded_whole(make_bench: MakeBench, tmp_path: Path, name: str):
     bench = make_bench("dfgn")
     assert isinstance(bench.network, DFGN)
-    model = TunedDFGN.around(bench.network, name, OPTIONS.get(name, {}))
-    awaken_own(model.tuning)
+    model = AdaptedDFGN.around(bench.network, name, OPTIONS.get(name, {}))
+    awaken_own(model.adapter)
     model.eval().save_pretrained(tmp_path)
-    loaded = TunedDFGN.from_pretrained(tmp_path)
-    assert loaded.tuning.name == name
+    loaded = AdaptedDFGN.from_pretrained(tmp_path)
+    assert loaded.adapter.name == name
     assert torch.equal(Bench(loaded.dfgn).run(), bench.run())
-    for key, parameter in model.tuning.own.items():
-        assert torch.equal(loaded.tuning.own[key], parameter) and loaded.tuning.own[key].requires_grad
+    for key, parameter in model.adapter.trainable_parameters.items():
+        assert (
+            torch.equal(loaded.adapter.trainable_parameters[key], parameter)
+            and loaded.adapter.trainable_parameters[key].requires_grad
+        )
 
 
 def test_what_is_wrong_is_named(make_bench: MakeBench, tmp_path: Path, unchecked: None):
     bench = make_bench("dfgn")
-    with pytest.raises(ValueError, match=r"unknown baseline 'dora'; choose one of .*lora"):
-        attach(bench.network, "dora")
+    with pytest.raises(ValueError, match=r"unknown adapter 'dora'; installed are .*lora"):
+        add_adapter(bench.network, "dora")
     with pytest.raises(ValueError, match="lora has no option ranks; it has rank, where"):
-        attach(bench.network, "lora", ranks=3)
+        add_adapter(bench.network, "lora", ranks=3)
     with pytest.raises(ValueError, match="rank must be 1 or more"):
-        attach(bench.network, "lora", rank=0)
+        add_adapter(bench.network, "lora", rank=0)
     with pytest.raises(ValueError, match="has no temporal attention"):
-        attach(make_bench("still").network, "lora", where="temporal")
+        add_adapter(make_bench("still").network, "lora", where="temporal")
     with pytest.raises(ValueError, match="has no temporal attention, which customize-a-video tunes"):
-        attach(make_bench("still").network, "customize-a-video")
+        add_adapter(make_bench("still").network, "customize-a-video")
     with pytest.raises(ValueError, match="absorb in 0..1"):
-        attach(bench.network, "customize-a-video", absorb=1)
+        add_adapter(bench.network, "customize-a-video", absorb=1)
     with pytest.raises(ValueError, match="blur is odd"):
-        attach(bench.network, "i2v-adapter", blur=4)
-    with pytest.raises(ValueError, match="Linear is no network that can be tuned"):
-        attach(nn.Linear(2, 2), "full")
+        add_adapter(bench.network, "i2v-adapter", blur=4)
+    with pytest.raises(ValueError, match="adapters do not fit a Linear"):
+        add_adapter(nn.Linear(2, 2), "lora")
     with pytest.raises(ValueError, match="wrap it in FrameWise"):
-        attach(make_bench("still").network.unet, "full")
-    small, large = attach(bench.network, "lora", rank=2), attach(make_bench("dfgn").network, "lora", rank=3)
-    with pytest.raises(ValueError, match=r"do not fit lora on this network: 0 are missing, 0 unknown, \d+ of another"):
-        large.load_state_dict(small.state_dict())
+        add_adapter(make_bench("still").network.unet, "lora")
+    small, large = add_adapter(bench.network, "lora", rank=2), add_adapter(make_bench("dfgn").network, "lora", rank=3)
+    small.save(tmp_path / "small")
+    with pytest.raises(
+        ValueError, match=r"does not fit lora on this network: \d+ parameters are missing, unknown or of"
+    ):
+        large.load(tmp_path / "small")
     (tmp_path / "no").write_text("no")
     with pytest.raises(ValueError, match="no cannot be read as safetensors"):
         small.load(tmp_path / "no")

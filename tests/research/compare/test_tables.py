@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rdtf.research.adapters import BASELINES
+from rdtf.model.adapter import adapter_names
 from rdtf.research.compare.suites import LOWER_IS_BETTER, MEASURES, SUITES, TITLES_IN, Claim, TableSpec
 from rdtf.research.compare.tables import make_table, outcome
 
@@ -63,7 +63,7 @@ def test_suites_name_what_they_have(name: str):
     suite = SUITES[name]
     assert suite.reference in suite.variants
     assert len(suite.seeds) >= 2
-    assert {variant.tune for variant in suite.variants.values()} - {None} in (set(), set(BASELINES))
+    assert {variant.tune for variant in suite.variants.values()} - {None} in (set(), {*adapter_names(), "full"})
     assert set(MEASURES) >= LOWER_IS_BETTER
     for table in suite.tables:
         assert set(table.rows) <= set(suite.variants)

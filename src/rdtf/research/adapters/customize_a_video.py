@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rdtf.model.adapter import Adapter
 from rdtf.research.adapters.lora import add_lora, fold_lora, lora_layers
 from rdtf.research.adapters.networks import attention_projections, places, temporal_layers
-from rdtf.research.adapters.tuning import Tuning
 
 
-class CustomizeAVideo(Tuning):
+class CustomizeAVideo(Adapter):
     """Temporal LoRA with an appearance absorber (S-LoRA, LoRA on attention within frames and to the text).
 
     Stage 1 of training: the temporal layers are bypassed, single frames are shown, the absorber learns. Stage 2: the
@@ -28,6 +28,7 @@ class CustomizeAVideo(Tuning):
     """
 
     name = "customize-a-video"
+    has_stages = True
 
     def __init__(self, network: nn.Module, rank: int = 4, absorb: float = 0.3) -> None:
         if rank < 1 or not 0 < absorb < 1:
@@ -36,7 +37,8 @@ class CustomizeAVideo(Tuning):
         self._absorbing: bool | None = None  # None: not in training under a schedule yet, all parts are in
         super().__init__(network)
 
-    def _build(self) -> None:
+    def inject(self) -> None:
+        """Both LoRAs, and a bypass at each temporal layer."""
         next(places(self.network))  # raises for a network of another kind
         targets = attention_projections(self.network)
         if not any(targets.values()):
@@ -60,7 +62,7 @@ class CustomizeAVideo(Tuning):
         """Whether the temporal layers hand on what they get."""
         return self._absorbing is True and self.network.training
 
-    def advance(self, progress: float) -> None:
+    def on_step(self, progress: float) -> None:
         """Choose the stage; the parameters of the other one want no gradient."""
         self._absorbing = progress < self.absorb
         self._mark()
@@ -83,7 +85,6 @@ class CustomizeAVideo(Tuning):
         for layer in temporal_layers(self.network).values():
             del layer.forward
         fold_lora(self.network, lambda layer: id(layer) in kept)
-        self.clips.forget()
         return self.network
 
 

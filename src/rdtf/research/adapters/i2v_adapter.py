@@ -10,23 +10,24 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rdtf.model.adapter import Adapter
 from rdtf.model.layers import attend, zero_init
 from rdtf.research.adapters.clip_context import CurrentClips
 from rdtf.research.adapters.networks import blocks, heads_of, inner_width, keys_values, query_weight
-from rdtf.research.adapters.tuning import Tuning
 
 _SIGMA = 18.0  # of the blur, in places of the map; nearly a mean over the kernel
 
 
-class I2VAdapter(Tuning):
+class I2VAdapter(Adapter):
     """Beside every spatial self-attention one to the keys and values of the first frame, which the frozen projections
     make. Its queries begin as a copy of the self-attention's, its output projection at zero; these two are trained.
 
     On our networks the frame that is looked at is the first given one, and a clip without any stays as it is.
 
     Args:
-        keep, blur, start: of the frame similarity prior, see :meth:`prior`: share of the picture that stays sharp,
-            kernel of the blur, and the noise level that sampling starts at (1 = pure noise, as released).
+        keep: fraction of the picture that stays sharp in the frame similarity prior, see :meth:`init_latents`.
+        blur: kernel size of the prior's blur.
+        start: noise level at which sampling starts (1 = pure noise, as released).
 
     Raises:
         ValueError: an option out of range.
@@ -42,9 +43,11 @@ class I2VAdapter(Tuning):
         self.keep, self.blur, self.start = keep, blur, start
         super().__init__(network)
 
-    def _build(self) -> None:
+    def inject(self) -> None:
+        """An attention to the first frame beside each self-attention."""
+        clips = CurrentClips(self.network)
         for block in blocks(self.network):
-            adapter = FirstFrameAttention(block.attention, block.width, self.clips)
+            adapter = FirstFrameAttention(block.attention, block.width, clips)
             block.attention.add_module("first_frame", adapter)
             block.attention.register_forward_hook(adapter.after)
 
@@ -53,7 +56,7 @@ class I2VAdapter(Tuning):
         """``start``."""
         return self.start
 
-    def prior(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
+    def init_latents(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
         """Frame similarity prior (the paper's equation 7): ``M image + (1 - M) blurred(image)``, where each value of M
         is 1 with probability ``keep`` and otherwise 0.
         """

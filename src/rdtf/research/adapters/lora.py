@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from torch import nn
 
+from rdtf.model.adapter import Adapter
 from rdtf.research.adapters.networks import attention_projections, places
-from rdtf.research.adapters.tuning import Tuning
 
 Where = Literal["all", "spatial", "temporal"]
 
 
-class LoRA(Tuning):
+class LoRA(Adapter):
     """Low-rank residuals ``W = W0 + B A`` on queries, keys, values and output of attentions; B starts at zero.
 
     Our networks make queries, keys and values with one linear layer: there the three share A, and B has its rows for
@@ -36,7 +36,8 @@ class LoRA(Tuning):
         self.rank, self.where = rank, where
         super().__init__(network)
 
-    def _build(self) -> None:
+    def inject(self) -> None:
+        """LoRA layers round the chosen projections."""
         next(places(self.network))  # raises for a network of another kind
         names = [
             name
@@ -50,7 +51,6 @@ class LoRA(Tuning):
     def merge(self) -> nn.Module:
         """``W0 + B A`` becomes the weight."""
         fold_lora(self.network, lambda layer: True)
-        self.clips.forget()
         return self.network
 
 
@@ -86,5 +86,5 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise ValueError("LoRA needs peft; install it with pip install rdtf[baselines]") from error
+        raise ValueError("LoRA needs peft; install it with pip install rdtf[adapters]") from error
     return peft

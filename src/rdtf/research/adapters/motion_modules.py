@@ -10,15 +10,15 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rdtf.model.adapter import Adapter
 from rdtf.model.layers import FeedForward, LayerNorm, SelfAttention, zero_init
 from rdtf.research.adapters.clip_context import CurrentClips
 from rdtf.research.adapters.networks import places
-from rdtf.research.adapters.tuning import Tuning
 
 _HEADS = 8
 
 
-class MotionModules(Tuning):
+class MotionModules(Adapter):
     """One module a level, the middle included (21 on a Stable Diffusion 1.x network), each of which starts as nothing.
 
     For networks without temporal layers; ours have their own, to which these are added.
@@ -26,9 +26,11 @@ class MotionModules(Tuning):
 
     name = "motion-modules"
 
-    def _build(self) -> None:
+    def inject(self) -> None:
+        """A module behind each level."""
+        clips = CurrentClips(self.network)
         for place in places(self.network):
-            module = MotionModule(place.width, self.clips)
+            module = MotionModule(place.width, clips)
             place.last.add_module("motion", module)
             place.last.register_forward_hook(module.after)
 

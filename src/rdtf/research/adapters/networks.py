@@ -1,21 +1,15 @@
-"""Networks that can be tuned, ours and those of diffusers' Stable Diffusion class, and where their layers are."""
+"""The networks that adapters fit, ours and those of diffusers' Stable Diffusion class, and where their layers are."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import zip_longest
-from pathlib import Path
-from typing import Any, TypeAlias
+from types import SimpleNamespace
+from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel, UNet3DConditionModel, UNetMotionModel
-from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import TemporalConvLayer
-from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
-from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -25,27 +19,37 @@ from rdtf.model.dfgn import Level
 from rdtf.model.layers import CrossAttention, SelfAttention, SpatialTransformer
 from rdtf.model.temporal import PlainConvolution, SpatialTemporalInteraction, TemporalTransformer
 
-TEMPORAL = (
-    TemporalTransformer,
-    SpatialTemporalInteraction,
-    PlainConvolution,
-    AnimateDiffTransformer3D,
-    TransformerTemporalModel,
-    TemporalConvLayer,
-)
-"""Layers in which frames see each other."""
 
-Attends: TypeAlias = SelfAttention | CrossAttention | Attention
+@cache
+def _diffusers() -> SimpleNamespace:
+    """Classes of diffusers, which take seconds to import: only a network that is no DFGN needs them."""
+    from diffusers import UNet2DConditionModel, UNet3DConditionModel, UNetMotionModel
+    from diffusers.models.attention import BasicTransformerBlock
+    from diffusers.models.attention_processor import Attention
+    from diffusers.models.resnet import TemporalConvLayer
+    from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
+    from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+
+    return SimpleNamespace(
+        stills=UNet2DConditionModel,
+        clips=(UNet3DConditionModel, UNetMotionModel),
+        attention=Attention,
+        transformer_block=BasicTransformerBlock,
+        temporal=(AnimateDiffTransformer3D, TransformerTemporalModel, TemporalConvLayer),
+    )
+
+
+_TEMPORAL = (TemporalTransformer, SpatialTemporalInteraction, PlainConvolution)
 
 
 class FrameWise(nn.Module):
     """A network for still images, applied to each frame of a clip on its own.
 
     Args:
-        unet: it takes frames as ``(b f) c h w``, and the text repeated for each.
+        unet: a ``UNet2DConditionModel`` of diffusers.
     """
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
+    def __init__(self, unet: Any) -> None:
         super().__init__()
         self.unet = unet
 
@@ -62,31 +66,13 @@ class FrameWise(nn.Module):
             sample: noised latents.
             timestep: the noise level, of all or of each clip.
             encoder_hidden_states: text states.
-            valid: frames that exist, the first ones of each clip (default: all); for layers that a tuning adds.
+            valid: frames that exist, the first ones of each clip (default: all); adapters read it.
         """
         b, f = sample.shape[0], sample.shape[2]
         times = torch.as_tensor(timestep, device=sample.device).expand(b).repeat_interleave(f)
         texts = encoder_hidden_states.repeat_interleave(f, 0)
         out = self.unet(rearrange(sample, "b c f h w -> (b f) c h w"), times, texts).sample
         return rearrange(out, "(b f) c h w -> b c f h w", b=b)
-
-
-def load_network(folder: Path | str) -> nn.Module:
-    """A U-Net of diffusers from a local folder (with ``config.json``), ready to be tuned; still-image ones frame by
-    frame. Nothing is downloaded.
-
-    Raises:
-        ValueError: there is none, or of another kind.
-    """
-    config = Path(folder) / "config.json"
-    if not config.is_file():
-        raise ValueError(f"{folder} holds no network (no config.json); give the folder of the U-Net itself")
-    name = json.loads(config.read_text(encoding="utf-8")).get("_class_name")
-    kinds = {kind.__name__: kind for kind in (UNet2DConditionModel, UNet3DConditionModel, UNetMotionModel)}
-    if name not in kinds:
-        raise ValueError(f"{folder} holds a {name}; networks to tune are {', '.join(kinds)}")
-    network = kinds[name].from_pretrained(folder, local_files_only=True)
-    return FrameWise(network) if isinstance(network, UNet2DConditionModel) else network
 
 
 @dataclass(frozen=True)
@@ -114,7 +100,7 @@ class Block:
         width: channels.
     """
 
-    attention: SelfAttention | Attention
+    attention: Any
     norm: nn.Module
     feed_forward: nn.Module
     width: int
@@ -131,10 +117,10 @@ def places(network: nn.Module) -> Iterator[Place]:
             if isinstance(level, Level) and level is not network.middle_out:
                 yield Place(level.residual, level.spatial, level, level.residual.conv1.out_channels)
         return
-    if not isinstance(network, FrameWise | UNet3DConditionModel | UNetMotionModel):
-        hint = "; wrap it in FrameWise" if isinstance(network, UNet2DConditionModel) else ""
-        raise ValueError(f"{type(network).__name__} is no network that can be tuned{hint}")
-    unet = network.unet if isinstance(network, FrameWise) else network
+    if not isinstance(network, (FrameWise, *_diffusers().clips)):
+        hint = "; wrap it in FrameWise" if isinstance(network, _diffusers().stills) else ""
+        raise ValueError(f"adapters do not fit a {type(network).__name__}{hint}")
+    unet: Any = network.unet if isinstance(network, FrameWise) else network
     for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
         transformers = list(getattr(block, "attentions", []))
         residuals: list[Any] = list(block.resnets)[: len(transformers) if block is unet.mid_block else None]
@@ -148,11 +134,11 @@ def blocks(network: nn.Module) -> Iterator[Block]:
         for module in place.transformer.modules() if place.transformer is not None else ():
             if isinstance(module, SpatialTransformer):
                 yield Block(module.self_attention, module.norm3, module.feed_forward, place.width)
-            elif isinstance(module, BasicTransformerBlock):
+            elif not isinstance(network, DFGN) and isinstance(module, _diffusers().transformer_block):
                 yield Block(_plain(module.attn1), module.norm3, module.ff, place.width)
 
 
-def _plain(attention: Attention) -> Attention:
+def _plain(attention: Any) -> Any:
     """An attention that is what its projections are.
 
     Raises:
@@ -166,9 +152,10 @@ def _plain(attention: Attention) -> Attention:
 
 def temporal_layers(network: nn.Module) -> dict[str, nn.Module]:
     """The outermost layers in which frames see each other, by name."""
+    kinds = _TEMPORAL if isinstance(network, DFGN) else _diffusers().temporal
     found: dict[str, nn.Module] = {}
     for name, module in network.named_modules():
-        if isinstance(module, TEMPORAL) and not any(name.startswith(f"{outer}.") for outer in found):
+        if isinstance(module, kinds) and not any(name.startswith(f"{outer}.") for outer in found):
             found[name] = module
     return found
 
@@ -176,10 +163,11 @@ def temporal_layers(network: nn.Module) -> dict[str, nn.Module]:
 def attention_projections(network: nn.Module) -> dict[str, bool]:
     """Names of all linear layers of attentions (queries, keys, values, output), and whether frames see each other."""
     temporal = tuple(f"{name}." for name in temporal_layers(network))
+    attentions = (SelfAttention, CrossAttention) if isinstance(network, DFGN) else _diffusers().attention
     return {
         f"{name}.{inner}": name.startswith(temporal)
         for name, module in network.named_modules()
-        if isinstance(module, SelfAttention | CrossAttention | Attention)
+        if isinstance(module, attentions)
         for inner, layer in module.named_modules()
         if isinstance(layer, nn.Linear)
     }
@@ -190,26 +178,24 @@ def heads_of(tokens: Float[Tensor, "n l c"], heads: int) -> Float[Tensor, "n hea
     return rearrange(tokens, "n l (h d) -> n h l d", h=heads)
 
 
-def inner_width(attention: SelfAttention | Attention) -> int:
+def inner_width(attention: Any) -> int:
     """Channels of the queries."""
     return attention.qkv.out_features // 3 if isinstance(attention, SelfAttention) else attention.to_q.out_features
 
 
-def query_weight(attention: SelfAttention | Attention) -> Tensor:
+def query_weight(attention: Any) -> Tensor:
     """The queries' weight; ours is the first third of one for queries, keys and values."""
     if isinstance(attention, SelfAttention):
         return attention.qkv.weight[: inner_width(attention)]
     return attention.to_q.weight
 
 
-def queries(attention: SelfAttention | Attention, x: Float[Tensor, "n l c"]) -> Float[Tensor, "n l e"]:
+def queries(attention: Any, x: Float[Tensor, "n l c"]) -> Float[Tensor, "n l e"]:
     """Project to queries."""
     return nn.functional.linear(x, query_weight(attention))
 
 
-def keys_values(
-    attention: SelfAttention | Attention, x: Float[Tensor, "n l c"]
-) -> tuple[Float[Tensor, "n l e"], Float[Tensor, "n l e"]]:
+def keys_values(attention: Any, x: Float[Tensor, "n l c"]) -> tuple[Float[Tensor, "n l e"], Float[Tensor, "n l e"]]:
     """Project to keys and values."""
     if isinstance(attention, SelfAttention):
         keys, values = nn.functional.linear(x, attention.qkv.weight[inner_width(attention) :]).chunk(2, -1)
@@ -217,6 +203,6 @@ def keys_values(
     return attention.to_k(x), attention.to_v(x)
 
 
-def output(attention: SelfAttention | Attention, x: Float[Tensor, "n l e"]) -> Float[Tensor, "n l c"]:
+def output(attention: Any, x: Float[Tensor, "n l e"]) -> Float[Tensor, "n l c"]:
     """Project back."""
     return attention.out(x) if isinstance(attention, SelfAttention) else attention.to_out[0](x)

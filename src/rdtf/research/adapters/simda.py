@@ -10,16 +10,16 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from rdtf.model.adapter import Adapter
 from rdtf.model.layers import attend, zero_init
 from rdtf.research.adapters.clip_context import CurrentClips
 from rdtf.research.adapters.networks import Block, blocks, heads_of, keys_values, output, places, queries
-from rdtf.research.adapters.tuning import Tuning
 
 SHIFTS = ((4, 3, 2, 1), (3, 2, 1, 0), (2, 1, 0, 0), (1, 2, 3, 4))
 """How many frames back a place of the map looks, by its row and column modulo 4 (as released)."""
 
 
-class SimDA(Tuning):
+class SimDA(Adapter):
     """A spatial adapter behind each self-attention, one beside each feed-forward layer, a temporal one between residual
     block and transformer, and latent-shift attention. Widths are those of the release: a quarter and a half.
 
@@ -35,20 +35,22 @@ class SimDA(Tuning):
         self.latent_shift = latent_shift
         super().__init__(network)
 
-    def _build(self) -> None:
+    def inject(self) -> None:
+        """Adapters, and shifted attention in place of self-attention."""
+        clips = CurrentClips(self.network)
         for place in places(self.network):
             if place.transformer is not None:
-                adapter = TemporalAdapter(place.width, self.clips)
+                adapter = TemporalAdapter(place.width, clips)
                 place.residual.add_module("temporal_adapter", adapter)
                 place.residual.register_forward_hook(adapter.after)
         for block in blocks(self.network):
             self._adapt(block)
             if self.latent_shift:
-                block.attention.forward = LatentShift(block.attention, self.clips)  # type: ignore[method-assign]
+                block.attention.forward = LatentShift(block.attention, clips)
 
     @staticmethod
     def _adapt(block: Block) -> None:
-        behind, beside = Adapter(block.width), Adapter(block.width)
+        behind, beside = Bottleneck(block.width), Bottleneck(block.width)
         block.attention.add_module("adapter", behind)
         block.attention.register_forward_hook(behind.after)
         block.feed_forward.add_module("adapter", beside)
@@ -56,7 +58,7 @@ class SimDA(Tuning):
         block.feed_forward.register_forward_hook(beside.beside)
 
 
-class Adapter(nn.Module):
+class Bottleneck(nn.Module):
     """``up(GELU(down(x)))`` over tokens, a quarter wide; the exit starts at zero."""
 
     def __init__(self, channels: int) -> None:
