@@ -1,11 +1,18 @@
-"""Self-contained result pages: one HTML file, which runs and loads nothing that it was not written with."""
+"""Result pages and their charts. A page is one HTML file that requests nothing and runs no script but its own.
+
+Pages: :func:`write_page` (sections of texts, charts and cards) and :func:`render_page` (a template of its own).
+Charts: :func:`line_chart` (lines over an axis), :func:`histogram` (how often which value) and :func:`bar_list`
+(counts by name). Each returns a ``<figure>`` with inline SVG, or an empty text if there is nothing to draw. All texts
+are escaped.
+"""
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,24 +21,25 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-# Seven colours that stay apart for colour-blind eyes (Okabe and Ito), without yellow, which drowns on white.
-_LINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#333333")
-_WIDTH, _HEIGHT = 640, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 46
-_TICKS = 5
+from rdtf.files import write_text
+
+LINES = 7
+"""A line chart has colours for this many lines."""
+
+Points = Sequence[tuple[float, float]]
+
+# ---------------------------------------------------------------------------------------------------------- pages
 
 
 @dataclass(frozen=True)
 class Card:
-    """One result.
+    """One result on a page.
 
     Attributes:
         title: what was asked for; badge: a word or two beside it; note: a sentence below.
-        sticker: path of an animated picture, shown on light, dark and checkered ground; empty = none.
-        strip: path of a picture shown over the card's width (its frames side by side); empty = none.
+        sticker: an animated picture as a ``data:`` address, shown on light, dark and checkered ground; empty = none.
+        strip: a picture over the card's width as a ``data:`` address (the frames side by side); empty = none.
         command: the command line that makes the same.
-
-    Paths are relative to the page.
     """
 
     title: str
@@ -44,149 +52,291 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: heading, paragraphs, plots of :func:`line_plot`, commands, cards."""
+    """A part of the page: heading, paragraphs, charts, commands, cards."""
 
     title: str
     text: Sequence[str] = ()
-    plots: Sequence[Markup] = ()
+    charts: Sequence[Markup] = ()
     commands: Sequence[str] = ()
     cards: Sequence[Card] = ()
-    wide: bool = False  # one card a row, for those with long strips
+    wide: bool = False  # one card a row, for cards with long strips
 
 
 def write_page(path: Path, title: str, introduction: Sequence[str], sections: Sequence[Section]) -> Path:
-    """Write the page; every text is escaped, and the browser is told to run and load nothing but the pictures."""
+    """Write a page of sections; returns its path."""
     return render_page(path, "page", title=title, introduction=introduction, sections=sections)
 
 
 def render_page(path: Path, template: str, /, **values: Any) -> Path:
-    """Write a page from the templates ``TEMPLATE.html``, ``.css`` and, if there is one, ``.js``; every text is escaped.
+    """Write the page of the template ``TEMPLATE.html``, which extends ``base.html``; returns its path.
 
-    The page's policy (in ``head.html``) names style sheet and script by their hashes, so that no others are taken.
+    The page's style sheet is ``base.css`` and ``TEMPLATE.css``, its script is ``TEMPLATE.js``; the last two may be
+    absent. The page's policy names both by their hashes, so the browser takes no others.
     """
-    environment = Environment(
+    environment = _environment()
+    names = environment.list_templates()
+    for kind, files in (("style", ("base.css", f"{template}.css")), ("script", (f"{template}.js",))):
+        text = "".join(environment.get_template(file).render() for file in files if file in names)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        values |= {kind: Markup(text), f"{kind}_digest": digest if text else ""}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, environment.get_template(f"{template}.html").render(**values))
+    return path
+
+
+def data_address(data: bytes, kind: str = "webp") -> str:
+    """A picture as an address that holds the picture itself, for the ``src`` of an ``img``."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+@functools.lru_cache(maxsize=1)
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("rdtf"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    there = environment.list_templates()
-    for name, file in (("style", f"{template}.css"), ("script", f"{template}.js")):
-        text = environment.get_template(file).render() if file in there else ""
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        values |= {name: Markup(text), f"{name}_digest": digest if text else ""}
-    html = environment.get_template(f"{template}.html").render(**values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
-    return path
 
 
-def webp_address(data: bytes) -> str:
-    """A WebP picture as an address that holds it, for the ``src`` of a page that stands alone."""
-    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
+# --------------------------------------------------------------------------------------------------------- charts
+
+_WIDTH, _HEIGHT = 400, 220
+_LEFT, _RIGHT, _TOP = 52, 12, 10
+_TICKS = 5  # on an axis, about
+_BARS, _LABELS = 32, 6  # of a histogram, about
+_USUAL = 0.995  # of the values lie before a long tail
 
 
-def line_plot(
-    series: Mapping[str, Sequence[tuple[float, float]]],
+@dataclass(frozen=True)
+class _Axis:
+    """The values from ``low`` to ``high`` on a scale, with labelled ticks."""
+
+    low: float
+    high: float
+    ticks: Sequence[float]
+    scale: Callable[[float], float] = float
+
+    def at(self, value: float) -> float:
+        """Where a value lies: 0 at the low end, 1 at the high end."""
+        low, high, value = map(self.scale, (self.low, self.high, value))
+        return (value - low) / (high - low) if high > low else 0.0
+
+    def x(self, value: float) -> float:
+        return round(_LEFT + self.at(value) * (_WIDTH - _LEFT - _RIGHT), 1)
+
+    def y(self, value: float, bottom: float) -> float:
+        return round(bottom - self.at(value) * (bottom - _TOP), 1)
+
+
+def line_chart(
+    series: Mapping[str, Points],
     *,
     title: str,
-    x_label: str,
     y_label: str,
+    x_label: str = "step",
     log_y: bool = False,
-    raw: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    raw: Mapping[str, Points] | None = None,
+    note: str = "",
 ) -> Markup:
-    """A line plot as inline SVG with its legend, at most seven lines.
+    """Lines with a legend. A note counts the points that cannot be drawn: not finite, or not above 0 if ``log_y``.
 
     Args:
-        series: points (x, y) of each line, in the order of x, by the line's name.
-        raw: points behind a line of the same name, drawn thin in its colour; a line drawn smoothed shows by them what
-            it was made of.
-        log_y: logarithmic y axis; the values must be above 0. Otherwise the axis starts at 0 or below.
+        series: points (x, y) of each line by its name, in the order of x.
+        raw: further points by the same names, drawn thin behind their lines: the values before smoothing.
+        log_y: logarithmic y axis. A linear y axis includes 0.
 
     Raises:
-        ValueError: no points at all, more lines than colours, a value that is not finite, or one that the logarithm
-            does not take.
+        ValueError: more than :data:`LINES` lines.
     """
-    raw = {name: raw[name] for name in series if name in raw} if raw else {}
-    points = [point for line in (*series.values(), *raw.values()) for point in line]
-    if not points or len(series) > len(_LINE_COLOURS):
-        raise ValueError(f"a plot needs points, in 1 to {len(_LINE_COLOURS)} lines; got {len(series)} lines")
-    if not all(math.isfinite(value) for point in points for value in point) or (log_y and min(points, key=_y)[1] <= 0):
-        raise ValueError(f"plot {title!r}: every value must be finite, and above 0 on a logarithmic axis")
-    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
-    y_low, y_high = min(y for _, y in points), max(y for _, y in points)
-    y_ticks = _log_ticks(y_low, y_high) if log_y else _ticks(min(0.0, y_low), y_high)
-    y_low, y_high = min(y_low, y_ticks[0]), max(y_high, y_ticks[-1])
-    if not log_y:
-        y_low = min(0.0, y_low)
+    if len(series) > LINES:
+        raise ValueError(f"chart {title!r}: {len(series)} lines, and there are colours for {LINES}")
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - x_low) / ((x_high - x_low) or 1)
-        low, high, at = (math.log(v) for v in (y_low, y_high, y)) if log_y else (y_low, y_high, y)
-        up = (at - low) / ((high - low) or 1)
-        return _LEFT + across * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM)
+    def drawable(points: Points) -> Points:
+        return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y) and (y > 0 or not log_y)]
 
-    lines = []
-    for (name, line), colour in zip(series.items(), _LINE_COLOURS, strict=False):
-        path, behind = (
-            " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in part))
-            for part in (line, raw.get(name, ()))
-        )
-        lines.append({"name": name, "colour": colour, "path": path, "raw": behind})
-    environment = Environment(loader=PackageLoader("rdtf"), autoescape=True, undefined=StrictUndefined)
-    return Markup(
-        environment.get_template("plot.svg.html").render(
-            title=title,
-            x_label=x_label,
-            y_label=y_label,
-            lines=lines,
-            x_ticks=[(place(x, y_low)[0], _number(x)) for x in _ticks(x_low, x_high)],
-            y_ticks=[(place(x_low, y)[1], _number(y)) for y in y_ticks],
-            width=_WIDTH,
-            height=_HEIGHT,
-            left=_LEFT,
-            right=_WIDTH - _RIGHT,
-            top=_TOP,
-            bottom=_HEIGHT - _BOTTOM,
-        )
+    given = {name: (points, (raw or {}).get(name, ())) for name, points in series.items()}
+    lines = {name: (drawable(line), drawable(behind)) for name, (line, behind) in given.items()}
+    points = [point for pair in lines.values() for line in pair for point in line]
+    left_out = sum(len(line) for pair in given.values() for line in pair) - len(points)
+    if left_out:
+        what = "not finite or not above 0" if log_y else "not finite"
+        note = f"{note} {left_out:,} points are left out: {what}.".strip()
+    if not points:
+        return Markup("")
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    x_axis = _Axis(min(xs), max(xs), _linear_ticks(min(xs), max(xs)))
+    y_axis = _log_axis(min(ys), max(ys)) if log_y else _linear_axis(min(0.0, *ys), max(ys))
+    bottom = _HEIGHT - 40
+
+    def path(line: Points) -> str:
+        return " ".join(f"{x_axis.x(x)},{y_axis.y(y, bottom)}" for x, y in line)
+
+    return _figure(
+        title,
+        y_axis,
+        bottom,
+        x_label=x_label,
+        y_label=y_label,
+        x_ticks=[(x_axis.x(x), _number(x)) for x in x_axis.ticks],
+        lines=[{"name": name, "path": path(line), "raw": path(behind)} for name, (line, behind) in lines.items()],
+        note=note,
     )
 
 
-def smooth(points: Sequence[tuple[float, float]], keep: int) -> list[tuple[float, float]]:
-    """Running means over a twentieth of the line, thinned out to about ``keep`` points."""
+def histogram(
+    values: np.ndarray,
+    *,
+    title: str,
+    unit: str = "",
+    whole: bool = False,
+    note: str = "",
+    marked: Sequence[tuple[float, str]] = (),
+) -> Markup:
+    """Bars of equal width that count every finite value once. The last bar may hold a long tail, and says so.
+
+    The axis is logarithmic where most bars would be too small to see beside the largest bar.
+
+    Args:
+        values: none below 0.
+        unit: text after the numbers, with its space.
+        whole: the values are whole numbers, and each bar begins at one.
+        marked: (value, class) in rising order: the class of the bars that begin there or beyond. ``base.css`` has
+            colours for ``between`` and ``beyond``.
+    """
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return Markup("")
+    low, step, counts, tail = _bins(values, whole)
+    highest, seen = max(counts), sorted(count for count in counts if count)
+    logarithmic = highest > 20 * seen[len(seen) // 2]
+    if logarithmic:
+        powers = [10.0**power for power in range(math.floor(math.log10(highest)) + 1)]
+        axis = _Axis(0, highest, powers, math.log1p)
+    else:
+        axis = _Axis(0, highest, [tick for tick in _linear_ticks(0, highest) if tick == int(tick)])
+    room, bottom = (_WIDTH - _LEFT - _RIGHT) / len(counts), _HEIGHT - 24
+    every = math.ceil(len(counts) / _LABELS)
+    bars, x_ticks = [], []
+    for number, count in enumerate(counts):
+        start, x, last = low + number * step, _LEFT + number * room, tail and number == len(counts) - 1
+        text = f"{_number(start)} to {_number(start + step - whole)}{unit}"
+        if last:
+            text = f"{_number(start)}{unit} and more, up to {_number(float(values.max()))}{unit}"
+        elif whole and step == 1:
+            text = f"{_number(start)}{unit}"
+        kind = next((kind for value, kind in reversed(marked) if start >= value - 1e-9), "")
+        y = axis.y(count, bottom)
+        bars.append(
+            {
+                "x": round(x + min(1.0, 0.1 * room), 1),
+                "y": y,
+                "width": round(room - min(2.0, 0.2 * room), 1),
+                "height": round(bottom - y, 1),
+                "kind": "tail" if last else kind,
+                "title": f"{text}: {count:,}",
+            }
+        )
+        if last or (number % every == 0 and not (tail and number + every > len(counts))):
+            x_ticks.append((round(x + room / 2, 1), f"{_number(start)}{'+' if last else ''}"))
+    if tail:
+        note = f"Last bar: {bars[-1]['title']}. {note}".strip()
+    remark = f"median {np.median(values):,.3g}{unit}{'; logarithmic axis' if logarithmic else ''}"
+    return _figure(title, axis, bottom, x_ticks=x_ticks, bars=bars, note=note, remark=remark)
+
+
+def bar_list(counts: Sequence[tuple[str, int]], *, title: str, remark: str = "", more: int = 0) -> Markup:
+    """Names with their counts, each with a bar in proportion to the largest count.
+
+    Args:
+        counts: in the order of the page. remark: what is counted. more: how many names are not shown.
+    """
+    if not counts:
+        return Markup("")
+    largest = max(count for _, count in counts) or 1
+    rows = [(name, count, round(100 * count / largest, 1)) for name, count in counts]
+    template = _environment().get_template("bar_list.html")
+    return Markup(template.render(title=title, remark=remark, rows=rows, more=more))
+
+
+def smooth(points: Points, keep: int) -> list[tuple[float, float]]:
+    """Running means over a twentieth of the line, at about ``keep`` of its points."""
+    if not points:
+        return []
     x, y = np.array(points, dtype=float).T
     half = len(x) // 40
     sums = np.concatenate([[0.0], np.cumsum(y)])
     at = np.unique(np.linspace(0, len(x) - 1, min(keep, len(x))).round().astype(int))
     low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(x))
-    means = (sums[high] - sums[low]) / (high - low)
-    return [(float(a), float(b)) for a, b in zip(x[at], means, strict=True)]
+    return list(zip(x[at].tolist(), ((sums[high] - sums[low]) / (high - low)).tolist(), strict=True))
 
 
-def _y(point: tuple[float, float]) -> float:
-    return point[1]
+def thin(points: Points, keep: int) -> list[tuple[float, float]]:
+    """The lowest and the highest point of each stretch, at most ``keep`` points; so no outlier is lost."""
+    if len(points) <= keep:
+        return list(points)
+    kept: set[int] = set()
+    for part in np.array_split(np.arange(len(points)), keep // 2):
+        heights = [points[i][1] for i in part]
+        kept |= {int(part[np.argmin(heights)]), int(part[np.argmax(heights)])}
+    return [points[i] for i in sorted(kept)]
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def _figure(title: str, y_axis: _Axis, bottom: int, **values: Any) -> Markup:
+    """The figure of ``chart.html``; what it does not get is not drawn."""
+    values = {"x_label": "", "y_label": "", "lines": (), "bars": (), "remark": "", "note": ""} | values
+    sides = {"width": _WIDTH, "height": _HEIGHT, "left": _LEFT, "right": _WIDTH - _RIGHT, "top": _TOP, "bottom": bottom}
+    y_ticks = [(y_axis.y(tick, bottom), _number(tick)) for tick in y_axis.ticks]
+    return Markup(_environment().get_template("chart.html").render(title=title, y_ticks=y_ticks, **sides, **values))
+
+
+def _linear_ticks(low: float, high: float) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten inside the range, about five of them; at least one."""
     if high <= low:
         return [low]
-    rough = (high - low) / _TICKS
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    step = _nice((high - low) / _TICKS, (1, 2, 5, 10))
     first = math.ceil(low / step - 1e-9)
     return [step * i for i in range(first, math.floor(high / step + 1e-9) + 1)] or [low]
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten, from the last one below the range to the first one above it."""
+def _linear_axis(low: float, high: float) -> _Axis:
+    ticks = _linear_ticks(low, high)
+    return _Axis(min(low, ticks[0]), max(high, ticks[-1]), ticks)
+
+
+def _log_axis(low: float, high: float) -> _Axis:
+    """Ticks at 1, 2 and 5 times powers of ten, from the last one below the range to the first one above it."""
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
     ticks = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     first = max(i for i, tick in enumerate(ticks) if tick <= low * 1.0001)
     last = next((i for i, tick in enumerate(ticks) if tick >= high * 0.9999), len(ticks) - 1)
-    return ticks[first : max(last, first + 1) + 1]
+    ticks = ticks[first : max(last, first + 1) + 1]
+    shown = ticks[:: math.ceil(len(ticks) / 8)]
+    return _Axis(min(low, ticks[0]), max(high, ticks[-1]), shown, math.log)
+
+
+def _bins(values: np.ndarray, whole: bool) -> tuple[float, float, list[int], bool]:
+    """Where the first bar begins, how wide each is, their counts, and whether the last one holds all beyond."""
+    low, high = (float(np.floor(values.min())) if whole else 0.0), float(values.max())
+    usual = float(np.quantile(values, _USUAL))
+    few = whole and high - low < _BARS  # a bar for each value
+    end = usual if high - low > 1.5 * (usual - low) and not few else high
+    width = _nice((end - low) / _BARS or 1.0, (1, 2, 2.5, 5, 10))
+    if whole:
+        width = max(1.0, math.ceil(width))
+    count = max(1, math.floor((end - low) / width + 1e-9) + 1)
+    at = np.minimum(np.floor((values - low) / width + 1e-9).astype(int), count)
+    counts = np.bincount(at, minlength=count + 1).tolist()
+    tail = counts[count] > 0
+    return low, width, counts if tail else counts[:count], tail
+
+
+def _nice(width: float, factors: Sequence[float]) -> float:
+    """The least of some factors times a power of ten that is no less."""
+    power = 10.0 ** math.floor(math.log10(width))
+    return next(factor * power for factor in factors if factor * power >= width * 0.9999)
 
 
 def _number(value: float) -> str:
-    return f"{round(value):,}".replace(",", "\u202f") if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -80,7 +80,7 @@ def contact_sheet(
         top = GAP + row * (cell_h + GAP)
         if labels is not None:
             _write_label(draw, labels[row], (GAP, top), (LABEL_WIDTH, cell_h))
-        for column, index in enumerate(_evenly(len(clip), frames)):
+        for column, index in enumerate(evenly(len(clip), frames)):
             cell = ground.copy()
             frame = clip[index].repeat(scale, 0).repeat(scale, 1)
             y, x = (cell_h - frame.shape[0]) // 2, (cell_w - frame.shape[1]) // 2
@@ -135,7 +135,23 @@ def preview_grid(stickers: Sequence[Sticker], columns: int) -> Sticker:
     return Sticker(out, np.diff(np.append(times, total)))
 
 
-def _evenly(count: int, wanted: int) -> list[int]:
+def grid_cells(grid: Sticker, size: int, columns: int, count: int) -> list[Sticker]:
+    """The first ``count`` stickers of a :func:`preview_grid` of ``size`` x ``size`` pixels, as long as the grid.
+
+    What lies beyond the grid is transparent.
+    """
+    cells = []
+    for row, column in (divmod(number, columns) for number in range(count)):
+        top, left = row * (size + GAP), column * (size + GAP)
+        part = grid.frames[:, top : top + size, left : left + size]
+        if not part.size:
+            part = np.zeros((len(grid), size, size, 4), np.uint8)
+        cells.append(Sticker(part, grid.durations))
+    return cells
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """``wanted`` evenly spaced indices of ``count`` items with the first and the last, or all if there are fewer."""
     if count <= wanted:
         return list(range(count))
     return [round(index) for index in np.linspace(0, count - 1, wanted).tolist()]

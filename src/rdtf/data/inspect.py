@@ -34,7 +34,7 @@ from rdtf.data.survey import (
     shared_captions,
     survey_dataset,
 )
-from rdtf.page import render_page, webp_address
+from rdtf.page import data_address, render_page
 from rdtf.pixels import fit
 from rdtf.progress import console
 from rdtf.rng import numpy_rng
@@ -508,7 +508,7 @@ def _moving(dataset: StickerDataset, row: int) -> str:
         data = _webp(_small(frames[chosen]), durations, quality)
         if len(data) <= PICTURE_BYTES:
             break
-    return webp_address(data)
+    return data_address(data)
 
 
 def _small(frames: np.ndarray) -> np.ndarray:
@@ -542,6 +542,6 @@ def _clips(dataset: StickerDataset, count: int, seed: int) -> list[tuple[Picture
         strip = np.concatenate(np.pad(clip, ((0, 0), (0, 0), (0, GAP), (0, 0))), axis=1)[:, :-GAP]
         notes = [f"{len(plan.frames)} of {record.num_frames} frames" if record.num_frames > 1 else "a still"]
         notes += ["mirrored"] * (plan.version == MIRRORED) + ["loop"] * plan.loop
-        source = webp_address(_webp(strip[None], [], 60))
+        source = data_address(_webp(strip[None], [], 60))
         shown.append((Picture(source, _cut(record.source), _cut(record.caption)), notes, len(plan.frames)))
     return shown

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rdtf.io.write import webp_bytes
-from rdtf.page import render_page, webp_address
+from rdtf.page import data_address, render_page
 from rdtf.research.compare.paths import Place
 from rdtf.research.compare.suites import Suite
 from rdtf.research.compare.tables import Table
@@ -57,4 +57,4 @@ def _inputs(suite: Suite, place: Place) -> list[dict[str, Any]]:
 
 
 def _picture(frames: np.ndarray) -> str:
-    return webp_address(webp_bytes(Sticker.at_fps(frames, _FPS)))
+    return data_address(webp_bytes(Sticker.at_fps(frames, _FPS)))
