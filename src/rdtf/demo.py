@@ -332,4 +332,41 @@ def _generate(pipe: StickerPipeline, out: Path, requests: Sequence[_Request]) ->
                 ).save(out / strip)
             task_name, *arguments = request.command
             command = ["rdtf", task_name, *arguments, "--model", str(out / "run"), "-o", str(out / file)]
-            card = Card(request.title, file, strip, request.badge, command=shlex.join(command))
+            sticker_data = data_address((out / file).read_bytes())
+            strip_data = data_address((out / strip).read_bytes(), "png") if strip else ""
+            card = Card(request.title, sticker_data, strip_data, request.badge, command=shlex.join(command))
+            cards[request.name] = card, sticker
+            progress.advance(task)
+    return cards
+
+
+# ---------------------------------------------------------------------------------------------- what is shown
+
+
+def _introduction(settings: DemoSettings, report: TrainReport, elapsed: float) -> list[str]:
+    names = vocabulary_named(settings.vocabulary)
+    counts = f"{len(names.bodies)} bodies, {len(names.colours)} colours and {len(names.actions)} actions"
+    part = "a small part of the built-in world: " if settings.vocabulary != "full" else "the built-in world: "
+    return [
+        f"{settings.stickers} stickers of {settings.size} px were drawn from {part}{counts}. A model of size "
+        f"{settings.training.get('size', 'tiny')} then trained on them from random weights for "
+        f"{report.seconds / 60:.1f} minutes ({report.steps} steps) on this machine, and generated what is shown here. "
+        f"All of it together took {elapsed / 60:.1f} minutes.",
+        "Every sticker is transparent and plays on a light, a dark and a checkered ground. So short a training gives "
+        "a first impression; a longer one, on more stickers, runs with the same commands.",
+    ]
+
+
+def _plots(log: Sequence[Mapping[str, Any]]) -> list[Any]:
+    losses: dict[str, list[tuple[float, float]]] = {}
+    weights: dict[str, list[tuple[float, float]]] = {}
+    for task in Task:
+        name = task.value.replace("_", " ")
+        seen = [(line["step"], line["loss_by_task"][task.value]) for line in log if task.value in line["loss_by_task"]]
+        if seen:
+            losses[name] = smooth(seen, _PLOT_POINTS)
+        weights[name] = smooth([(line["step"], line["weights"][task.value]) for line in log], _PLOT_POINTS)
+    return [
+        line_chart(losses, title="Loss per task (smoothed)", y_label="loss", log_y=True),
+        line_chart(weights, title="Curriculum: how often each task is posed (smoothed)", y_label="proportion"),
+    ]
