@@ -297,13 +297,6 @@ def test_every_kind_of_output(model: Path, tmp_path: Path, name: str, files: set
             assert sticker.durations == pytest.approx([125.0] * 3, abs=10)
 
 
-def test_a_folder_of_other_things_is_not_replaced(model: Path, tmp_path: Path):
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "thesis.txt").touch()
-    assert "no folder of frames" in refused("generate", "-m", model, "a cat", "-o", tmp_path / "thesis")
-    assert (tmp_path / "thesis" / "thesis.txt").exists()
-
-
 def test_what_of_a_suite_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     seen = []
 

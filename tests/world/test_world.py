@@ -321,10 +321,10 @@ def test_an_interrupted_run_leaves_no_metadata_and_can_be_repeated(
     write_world(tmp_path, 4)
     save = world.save_sticker
 
-    def broken(sticker: Sticker, path: Path) -> None:
+    def broken(sticker: Sticker, path: Path, **options: bool) -> None:
         if "3" in path.name:
             raise KeyboardInterrupt
-        save(sticker, path)
+        save(sticker, path, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(world, "save_sticker", broken)
@@ -340,6 +340,16 @@ def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no sticker world"):
         write_world(tmp_path, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
+
+
+def test_a_world_that_is_drawn_anew_keeps_files_that_it_did_not_write(tmp_path: Path) -> None:
+    write_world(tmp_path, 3, size=16)
+    for name in ("sticker-of-mine.webp", "sticker-0000001.psd", ".sticker-notes"):
+        (tmp_path / name).write_text("mine")
+    write_world(tmp_path, 1, size=16)
+    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith((".rdtf", "metadata"))} == {
+        *("sticker-of-mine.webp", "sticker-0000001.psd", ".sticker-notes", "sticker-0000000.webp")
+    }
 
 
 @pytest.mark.parametrize(

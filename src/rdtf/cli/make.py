@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,12 +48,15 @@ def named(model: str | None) -> str:
     return model
 
 
-def _make(caption: str, frames: dict[int, np.ndarray], given: dict[str, Any]) -> None:
+def _make(caption: str, frames: dict[int, np.ndarray], given: dict[str, Any], inputs: Sequence[Path] = ()) -> None:
     """Run the pipeline and write the files; with more than one sticker, each name gets a number."""
-    from rdtf.io.write import check_ending, save_sticker
+    from rdtf.io.write import check_target, save_sticker
 
     model, out = named(given.pop("model", None)), given.pop("out", "sticker.webp")
-    check_ending(out)
+    count = given.get("num_stickers_per_prompt", 1)
+    paths = [out] if count == 1 else [_numbered(out, number) for number in range(1, count + 1)]
+    for path in paths:
+        check_target(path, [model, *inputs])
     from rdtf.pipeline import load_pipeline
 
     pipe = load_pipeline(model)
@@ -64,8 +68,7 @@ def _make(caption: str, frames: dict[int, np.ndarray], given: dict[str, Any]) ->
             callback_on_step_end=lambda done, total: progress.update(task, completed=done, total=total),
             **given,
         ).stickers
-    for i, sticker in enumerate(stickers):
-        path = out if len(stickers) == 1 else _numbered(out, i + 1)
+    for path, sticker in zip(paths, stickers, strict=True):
         save_sticker(sticker, path)
         say(f"Wrote {path}")
 
@@ -103,7 +106,7 @@ def animate(
     given: dict[str, Any],
 ) -> None:
     """Bring an image to life, with or without a caption."""
-    _make(caption, {at: _first_frame(image)}, given)
+    _make(caption, {at: _first_frame(image)}, given, [image])
 
 
 @takes(COUNTED_FRAMES)
@@ -123,7 +126,7 @@ def inbetween(
             f"{len(images)} images with {between} between make {total} frames; at most {MAX_FRAMES} are possible"
         )
     frames = {i * (between + 1): _first_frame(path) for i, path in enumerate(images)}
-    _make(caption, frames, {"num_frames": total, **given})
+    _make(caption, frames, {"num_frames": total, **given}, images)
 
 
 @takes(COUNTED_FRAMES)
@@ -151,4 +154,4 @@ def extend(
         )
     pace = {"fps": 1000.0 / float(source.durations.mean())}
     frames = {before + i: frame for i, frame in enumerate(source.frames)}
-    _make(caption, frames, {"num_frames": total, **pace, **given})
+    _make(caption, frames, {"num_frames": total, **pace, **given}, [sticker])

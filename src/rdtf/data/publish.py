@@ -214,7 +214,7 @@ def _write_folder(folder: Path, dataset: StickerDataset, start: int, names: list
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for row, name in enumerate(names, start):
-        save_sticker(dataset.sticker(row), partial / name)
+        save_sticker(dataset.sticker(row), partial / name, durable=False)
         done()
     (partial / METADATA).write_text(text, "utf-8")
     for file in (*partial.iterdir(), partial):

@@ -8,14 +8,11 @@ by hand.
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
-import secrets
-import shutil
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,7 +20,7 @@ import numpy as np
 from PIL import GifImagePlugin, Image
 from scipy.spatial import cKDTree
 
-from rdtf.faults import reach
+from rdtf.io.targets import check_file, check_folder, replace_file, replace_folder
 from rdtf.sticker import Sticker, StickerError
 
 SHEET_SUFFIX = ".sheet.png"
@@ -36,7 +33,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 Box = tuple[int, int, int, int]
 
 
-def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0) -> None:
+def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0, durable: bool = True) -> None:
     """Write ``sticker`` to ``path``, in the format that its ending names; the folders above are created.
 
     ========================  ==========================================================================
@@ -46,7 +43,8 @@ def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0) -> None:
     ``.gif``                  at most 255 colours, one palette for all frames; alpha of 128 and above is
                               opaque, below is transparent; durations to 10 ms, at least 20 ms
     ``.sheet.png``            one PNG with the frames in rows of up to 8, on transparency, untimed
-    no ending, or a last "/"  a folder of ``000.png``, ``001.png``, ... and ``durations.json`` (milliseconds)
+    no ending, or a last "/"  a folder of ``000.png``, ``001.png``, ... and ``durations.json``, which holds their
+                              times in milliseconds and their SHA-256
     ========================  ==========================================================================
 
     Rounding never adds up: the total duration stays right to one step. A still WebP, PNG or sheet holds no
@@ -55,25 +53,27 @@ def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0) -> None:
 
     Args:
         sticker: what to write.
-        path: where; an existing file (or an earlier folder of frames) is replaced.
+        path: where. An existing file is replaced. An existing folder is replaced only if it is empty or holds
+            frames that were written here and are unchanged.
         loop: how many times a player shows the whole animation, 0 to 65535; 0 is for ever.
+        durable: wait until the file is on the disk (about 15 ms). Who writes thousands of them waits once.
 
     Raises:
-        ValueError: unknown ending, a loop count out of range, a folder that holds other things.
+        ValueError: unknown ending, a loop count out of range, a folder that holds anything else, a symbolic link.
         StickerError: the format cannot hold the sticker (size, a frame's duration), or the disk refuses it.
     """
     if not 0 <= loop <= 65535:
         raise ValueError(f"loop must be between 0 (for ever) and 65535, got {loop}")
     encode = _encoder(path)
+    check_target(path)
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if encode is None:
-            _replace_folder(sticker, path)
-        else:
-            _replace_file(path, encode(_Clip.of(sticker, path, loop)))
-    except OSError as error:
-        raise StickerError(path, f"cannot be written: {error.strerror or error}") from error
+    if encode is not None:
+        replace_file(path, encode(_Clip.of(sticker, path, loop)), durable=durable)
+        return
+    digits = max(3, len(str(len(sticker) - 1)))
+    names = [f"{index:0{digits}d}.png" for index in range(len(sticker))]
+    pictures = {name: _picture(frame, "PNG") for name, frame in zip(names, sticker.frames, strict=True)}
+    replace_folder(path, pictures, dict(zip(names, sticker.durations.tolist(), strict=True)))
 
 
 def webp_bytes(sticker: Sticker) -> bytes:
@@ -81,9 +81,19 @@ def webp_bytes(sticker: Sticker) -> bytes:
     return _webp(_Clip.of(sticker, Path("sticker.webp"), 0))
 
 
-def check_ending(path: Path | str) -> None:
-    """Raise the ``ValueError`` that :func:`save_sticker` would, if the ending names no format."""
-    _encoder(path)
+def check_target(path: Path | str, inputs: Iterable[Path | str] = ()) -> None:
+    """Make sure that :func:`save_sticker` can write to ``path``. Call it before the sticker is computed.
+
+    Args:
+        path: where a sticker is to be written.
+        inputs: files and folders that are read for it; they are never replaced.
+
+    Raises:
+        ValueError: unknown ending; ``path`` is an input or holds one; it is a folder of other things, or a link.
+        StickerError: the disk does not let it be written.
+    """
+    check = check_folder if _encoder(path) is None else check_file
+    check(Path(path), [Path(source) for source in inputs])
 
 
 class _Clip:
@@ -320,39 +330,3 @@ def _encoder(path: Path | str) -> Callable[[_Clip], bytes] | None:
         known = ", ".join([SHEET_SUFFIX, *_ENCODERS])
         raise ValueError(f"{path}: unknown ending {suffix!r}; use one of {known}, or end with / for a folder")
     return _ENCODERS[suffix]
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-
-
-def _replace_file(path: Path, data: bytes) -> None:
-    temporary = _beside(path)
-    try:
-        temporary.write_bytes(data)
-        reach("export.mid_write")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _replace_folder(sticker: Sticker, path: Path) -> None:
-    ours = path.is_dir() and all(p.name == "durations.json" or p.stem.isdigit() for p in path.iterdir())
-    if path.exists() and not ours:
-        raise ValueError(f"{path}: is there already and is no folder of frames; choose another name")
-    temporary, old = _beside(path), _beside(path)
-    digits = max(3, len(str(len(sticker) - 1)))
-    try:
-        temporary.mkdir()
-        durations = {}
-        for index, frame in enumerate(sticker.frames):
-            name = f"{index:0{digits}d}.png"
-            (temporary / name).write_bytes(_picture(frame, "PNG"))
-            durations[name] = float(sticker.durations[index])
-        (temporary / "durations.json").write_text(json.dumps(durations, indent=1) + "\n", encoding="utf-8")
-        if ours:
-            path.rename(old)
-        temporary.rename(path)
-    finally:
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)

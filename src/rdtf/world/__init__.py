@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -305,6 +306,7 @@ def _caption(rng: np.random.Generator, attributes: Mapping[str, Any]) -> str:
 
 _MARK = ".rdtf-world"  # a folder with this file is a world, finished or not
 _ENDINGS = {"webp": ".webp", "apng": ".png", "gif": ".gif"}
+_OWN_NAME = re.compile(r"sticker-\d{7}\.(webp|png|gif)")  # any other file in the folder is the user's
 
 
 def write_world(
@@ -355,7 +357,7 @@ def write_world(
     (out / _MARK).touch()
     metadata = out / "metadata.jsonl"
     metadata.unlink(missing_ok=True)
-    for stale in (*out.glob("sticker-*"), *out.glob(".sticker-*")):
+    for stale in [path for path in out.iterdir() if _OWN_NAME.fullmatch(path.name)]:
         stale.unlink()
 
     write = partial(_write_one, out, seed, size, _ENDINGS[format], names, style)
@@ -384,7 +386,7 @@ def _write_one(
 ) -> dict[str, Any]:
     sticker = draw_sticker(seed, index, size=size, vocabulary=vocabulary, style=style)
     name = f"sticker-{index:07d}{ending}"
-    save_sticker(sticker, out / name)
+    save_sticker(sticker, out / name, durable=False)
     row = {
         "file_name": name,
         "caption": sticker.caption,
