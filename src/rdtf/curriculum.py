@@ -35,6 +35,7 @@ _DIFFICULTIES = 5
 _K_P, _K_I, _K_D = 5.0, 3.0, 1.3  # paper, Table 6
 _WINDOW = 1000  # "recent", in steps
 _MIN_SIGNALS = 10  # steps before a rank among recent values means anything
+_PERIODIC_FRACTION = 0.5  # of the in-between masks are the paper's periodic ones, which people ask for most
 _ANY_COUNT_FRACTION = 0.25  # of the drawn counts are uniform, so that no count is ever forgotten
 _TIMESTEP_BINS = 5
 _MEAN_RATE, _SCALE_RATE = 0.02, 0.05
@@ -123,6 +124,8 @@ class Curriculum:
         task = tasks[rng.choice(len(tasks), p=chances / chances.sum())]
         counts = unknown_counts(task, num_frames)
         if self.kind != "adaptive-normalised":
+            return task, None
+        if task is Task.INTERPOLATION and rng.random() < _PERIODIC_FRACTION:
             return task, None
         if rng.random() < _ANY_COUNT_FRACTION:
             return task, counts[int(rng.integers(len(counts)))]

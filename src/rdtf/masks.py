@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-_PERIODIC_FRACTION = 0.5  # of the in-between masks with a chosen count, where a periodic mask has that count
 _BOTH_SIDES_FRACTION = 0.25  # of the prediction masks with a chosen count: new frames on both sides
 
 
@@ -73,15 +72,16 @@ PATTERNS = {
 def unknown_counts(task: Task, num_frames: int) -> range:
     """The numbers of unknown frames that ``task`` can have in a clip of ``num_frames``; empty if there are none.
 
-    A still has only the text task. In-betweening and prediction keep at least two known frames (in a clip of two,
-    prediction keeps one).
+    A still has only the text task. In-betweening and prediction keep at least two known frames (in a clip of two or
+    three, prediction keeps one).
     """
     n = num_frames
     if task is Task.TEXT_TO_VIDEO:
         return range(n, n + 1)
     if task in GENERATION:
         return range(n - 1, n) if n > 1 else range(0)
-    return range(1, n - 1) if task is Task.INTERPOLATION or n > 2 else range(1, n)
+    kept = 2 if task is Task.INTERPOLATION or n > 3 else 1
+    return range(1, n - kept + 1)
 
 
 def possible_tasks(num_frames: int) -> list[Task]:
@@ -101,11 +101,10 @@ def draw_known(
     """Draw which frames of one clip are given.
 
     Args:
-        unknown: the number of unknown frames. In-betweening then draws any mask that is not one run of known frames,
-            or (half of the time, where one has this number) a periodic mask. Prediction then puts the new frames on
-            one side, or (a quarter of the time) on both sides with the smaller part on the other side. By default the
-            mask is the paper's: in-betweening draws a periodic mask (10101010, 01010101, 10010010, ...), prediction
-            keeps at least half of the clip known.
+        unknown: the number of unknown frames. In-betweening then draws any mask with a gap between known frames.
+            Prediction puts the new frames on one side, or (a quarter of the time) on both sides, with the smaller part
+            on the other side. By default the mask is the paper's: in-betweening draws a periodic mask (10101010,
+            01010101, 10010010, ...), prediction keeps at least half of the clip known.
         loop: time is circular, so a gap around the end of the clip lies between known frames too.
         showable: ``(num_frames,)`` bool, frames that may be the one given image (an empty frame says nothing).
 
@@ -127,7 +126,7 @@ def draw_known(
         known[rng.choice(fit)] = True
         return known
     if task is Task.INTERPOLATION:
-        return _draw_between(num_frames, rng, unknown, loop)
+        return _draw_periodic(num_frames, rng) if unknown is None else _draw_subset(num_frames, unknown, rng, loop)
     other = 0  # new frames on the other side
     if unknown is None:
         unknown = int(rng.integers(1, num_frames - max(1, num_frames // 2) + 1))
@@ -137,13 +136,7 @@ def draw_known(
     return known if task is Task.FORWARD else known[::-1].copy()
 
 
-def _draw_between(num_frames: int, rng: np.random.Generator, unknown: int | None, loop: bool) -> np.ndarray:
-    patterns, weights = _periodic(num_frames)
-    if unknown is not None:
-        wanted = (~patterns).sum(1) == unknown
-        patterns, weights = patterns[wanted], weights[wanted]
-    if unknown is None or (len(patterns) and rng.random() < _PERIODIC_FRACTION):
-        return patterns[rng.choice(len(patterns), p=weights / weights.sum())]
+def _draw_subset(num_frames: int, unknown: int, rng: np.random.Generator, loop: bool) -> np.ndarray:
     while True:
         known = np.ones(num_frames, bool)
         known[rng.choice(num_frames, unknown, replace=False)] = False
@@ -152,8 +145,8 @@ def _draw_between(num_frames: int, rng: np.random.Generator, unknown: int | None
             return known
 
 
-def _periodic(num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """All masks with every (gap + 1)-th frame known, at least two of them; small gaps have larger weights."""
+def _draw_periodic(num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Every (gap + 1)-th frame known, at least two of them; small gaps are likelier."""
     patterns, weights = [], []
     for gap in range(1, num_frames - 1):
         for phase in range(gap + 1):
@@ -161,7 +154,7 @@ def _periodic(num_frames: int) -> tuple[np.ndarray, np.ndarray]:
             if pattern.sum() >= 2:
                 patterns.append(pattern)
                 weights.append(1.0 / (gap * (gap + 1)))
-    return np.array(patterns), np.array(weights)
+    return patterns[rng.choice(len(patterns), p=np.array(weights) / sum(weights))]
 
 
 def loss_mask(valid: Bool[Tensor, "b f"], known: Bool[Tensor, "b f"], on_known: bool) -> Bool[Tensor, "b f"]:
