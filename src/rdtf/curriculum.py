@@ -17,7 +17,8 @@ import numpy as np
 
 from rdtf.masks import GENERATION, PREDICTION, Task, unknown_counts
 
-CURRICULA = ("none", "linear", "adaptive", "adaptive-normalised")
+CURRICULA = ("none", "linear", "adaptive", "adaptive-normalised", "adaptive-reversed", "adaptive-constant")
+_CHOOSE_COUNTS = ("adaptive-normalised", "adaptive-reversed", "adaptive-constant")
 
 # Weights at the start, half and end of training (read from the authors' release, linear between).
 _STATIC = {
@@ -62,7 +63,8 @@ class Curriculum:
         kind: ``none`` (equal weights), ``linear`` (the static schedule), ``adaptive`` (static + the paper's controller,
             with its rank read correctly), ``adaptive-normalised`` (ours). Ours divides each loss by the running mean
             for the same task, number of unknown frames and noise, so that the controller does not react to what it
-            drew itself. It also chooses the number of unknown frames.
+            drew itself. It also chooses the number of unknown frames. Two kinds are for experiments with ours:
+            ``adaptive-reversed`` reads the controller the other way round, ``adaptive-constant`` stays at the hard end.
         task_weights: factors on the weights of tasks (1 if not named).
 
     Attributes:
@@ -88,18 +90,21 @@ class Curriculum:
         self.signals: deque[float] = deque(maxlen=_WINDOW)
         self.means: dict[str, float] = {}
         self.loss_scale = 1.0
-        self.difficulty = 0
+        self.difficulty = self._rank_difficulty()
 
     def _rank_difficulty(self) -> int:
         """0 (easy) to 4 (hard), from the rank of the newest signal among the recent ones, in five equal parts.
 
         A high signal (the network struggles) gives an easy difficulty, a low signal a hard one. The start is easy.
         """
+        if self.kind == "adaptive-constant":
+            return _DIFFICULTIES - 1
         if not self.kind.startswith("adaptive") or len(self.signals) < _MIN_SIGNALS:
             return 0
         below = sum(signal < self.signals[-1] for signal in self.signals)
         percentile = below / (len(self.signals) - 1)
-        return _DIFFICULTIES - 1 - min(int(percentile * _DIFFICULTIES), _DIFFICULTIES - 1)
+        rank = min(int(percentile * _DIFFICULTIES), _DIFFICULTIES - 1)
+        return rank if self.kind == "adaptive-reversed" else _DIFFICULTIES - 1 - rank
 
     def weights(self, progress: float) -> dict[Task, float]:
         """Sampling weights (sum 1) at ``progress`` in 0..1 of the training."""
@@ -123,7 +128,7 @@ class Curriculum:
             chances = np.ones(len(tasks))
         task = tasks[rng.choice(len(tasks), p=chances / chances.sum())]
         counts = unknown_counts(task, num_frames)
-        if self.kind != "adaptive-normalised":
+        if self.kind not in _CHOOSE_COUNTS:
             return task, None
         if task is Task.INTERPOLATION and rng.random() < _PERIODIC_FRACTION:
             return task, None
@@ -137,7 +142,7 @@ class Curriculum:
         """Take in the losses of a step: P = K_p L_t + K_i mean(L) + K_d (L_t - L_{t-1}), K from Table 6 (paper)."""
         if not samples:
             return
-        if self.kind == "adaptive-normalised":
+        if self.kind in _CHOOSE_COUNTS:
             ratio = fmean(self._normalised(sample) for sample in samples)
             loss = ratio * self.loss_scale
             self.loss_scale *= 1 + _SCALE_RATE * (ratio - 1)

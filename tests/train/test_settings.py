@@ -146,6 +146,18 @@ def test_overrides_replace_and_nested_ones_merge():
     assert "widths" not in recipe_settings("paper").model
 
 
+def test_a_start_from_a_trained_model_has_the_measured_rates():
+    """The recipe ``tune`` with an adapter or without, unless another recipe is named."""
+    for start in (
+        {"start_from": "base"},
+        {"start_from": "base", "tune": "full"},
+        {"start_from": "base", "tune": "lora"},
+    ):
+        settings = recipe_settings(None, **start)
+        assert (settings.recipe, settings.muon, settings.lr) == ("tune", False, 1e-3)
+    assert recipe_settings(None).recipe == recipe_settings("fast", start_from="base").recipe == "fast"
+
+
 def test_settings_survive_json():
     for settings in (
         TrainSettings(),

@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
 }
 """Settings of ``TrainSettings`` that have an option of their own. The defaults are those of the recipe fast."""
 
-Recipe = Annotated[str | None, typer.Option(help="fast, paper or tune; default: fast, or tune with --tune.")]
+Recipe = Annotated[str | None, typer.Option(help="fast, paper or tune; default: fast, or tune with --from.")]
 
 
 def demo(
@@ -42,10 +42,6 @@ def demo(
     from rdtf.demo import run_demo
 
     say(f"Open {run_demo(out, seed=seed)}")
-
-
-def _recipe_for(given: dict[str, Any]) -> str:
-    return "fast" if given.get("tune") in (None, "full") else "tune"
 
 
 @takes(SETTINGS)
@@ -76,7 +72,7 @@ def train(
             raise ValueError("--recipe cannot change when a run is resumed; its settings are saved in the run")
         report = resume_training(data, run, start=resume_from, **given)
     else:
-        report = run_training(data, run, recipe_settings(recipe or _recipe_for(given), **given))
+        report = run_training(data, run, recipe_settings(recipe, **given))
     state = "finished" if report.finished else "stopped; go on with --resume"
     say(f"{report.run}: {report.steps} steps in {report.seconds / 60:.1f} min, {state}")
     if not report.finished:
@@ -98,7 +94,7 @@ def plan(
     from rdtf.train.plan import announce, make_plan
     from rdtf.train.settings import recipe_settings
 
-    result = make_plan(data, recipe_settings(recipe or _recipe_for(given), **given))
+    result = make_plan(data, recipe_settings(recipe, **given))
     if out is not None:
         out.write_text(json.dumps(result.facts(), indent=1), encoding="utf-8")
     announce(result)

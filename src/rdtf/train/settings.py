@@ -206,19 +206,23 @@ RECIPES: dict[str, dict[str, Any]] = {
         "decay": False,
         "codec": "f8",
     },
-    # AdamW is the optimiser of all the papers on tuning.
+    # For every start from a trained model, with an adapter or without: AdamW, as in all the papers on tuning.
     "tune": {"muon": False, "lr": 1e-3},
 }
 
 
-def recipe_settings(recipe: str, **overrides: Any) -> TrainSettings:
+def recipe_settings(recipe: str | None = None, **overrides: Any) -> TrainSettings:
     """The settings of a named recipe with some of them replaced; ``None`` stands for "as in the recipe".
+
+    Without a name the recipe is ``tune`` for a start from a trained model (``start_from``), otherwise ``fast``.
 
     Nested settings (``model``, ``objective``, ``sampling``) are merged key by key.
 
     Raises:
         ValueError: unknown recipe or setting, or a value out of range (pydantic names it).
     """
+    if recipe is None:
+        recipe = "fast" if overrides.get("start_from") is None else "tune"
     if recipe not in RECIPES:
         raise ValueError(f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
     values = RECIPES[recipe]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from rdtf.masks import PATTERNS
 from rdtf.pipeline import StickerPipeline, load_pipeline
 from rdtf.research.compare.paths import Place
 from rdtf.research.compare.suites import Suite
+from rdtf.train.heldout import HELD_OUT_LOG
 
 SHOWN = 12  # inputs of the page
 FEWEST = 20  # clips for a distance of sets
@@ -82,8 +85,19 @@ def measure(run: Path, place: Place, suite: Suite, seed: int) -> dict[str, float
             faded.append(_frames(few, [simple_fills(clip, known)["crossfade"] for clip in few], known)["psnr"])
         measures |= {f"{task}.{key}": float(np.mean([score[key] for score in scores])) for key in scores[0]}
         measures[f"{task}.crossfade"] = float(np.mean(faded))
+    measures |= _logged(run)
     measures["cost.forward_ms"] = _forward_ms(pipe)
     return measures
+
+
+def _logged(run: Path) -> dict[str, float]:
+    """The last held-out loss, and in how many steps (percent) the curriculum had each difficulty."""
+    held_out, log = (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+        for path in (run / HELD_OUT_LOG, run / "log.jsonl")
+    )
+    found = {f"difficulty.{i}": 100 * fmean(line["difficulty"] == i for line in log) for i in range(5)}
+    return found | ({"heldout.loss": held_out[-1]["loss"]} if held_out else {})
 
 
 def _judged(

@@ -156,6 +156,8 @@ COST = (
     "cost.forward_ms",
 )
 MEASURES = {
+    "heldout.loss": "held-out loss",
+    **{f"difficulty.{i}": f"difficulty {i}, % of steps" for i in range(5)},
     "it2v.fd": "FD-sticker",
     "it2v.mmd": "MMD x 1000",
     "it2v.body": "body named %",
@@ -181,7 +183,7 @@ MEASURES = {
     "cost.forward_ms": "one pass ms",
 }
 """Titles of the measures."""
-LOWER_IS_BETTER = {"it2v.fd", "it2v.mmd", "t2v.mmd"}
+LOWER_IS_BETTER = {"heldout.loss", "it2v.fd", "it2v.mmd", "t2v.mmd"}
 NEAREST_ONE_IS_BEST = {"it2v.motion"}
 _NEAREST = ("it2v.fd", "it2v.mmd")
 
@@ -322,6 +324,30 @@ _RECIPE_TABLE = TableSpec(
     tuple(Claim("fast", name, _NEAREST, "ours") for name in _RECIPES if name != "fast"),
 )
 
+_CONTROLLERS = {
+    "adaptive-normalised": Variant("ours (the default)"),
+    "constant": Variant("ours, always the hardest", {"curriculum": "adaptive-constant"}),
+    "reversed": Variant("ours, struggling = harder", {"curriculum": "adaptive-reversed"}),
+    "adaptive": Variant("the paper's", {"curriculum": "adaptive"}),
+    "linear": Variant("the schedule alone", {"curriculum": "linear"}),
+    "none": Variant("none", {"curriculum": "none"}),
+}
+_DIFFICULTIES = tuple(f"difficulty.{i}" for i in range(5))
+_CURRICULUM_TABLES = (
+    TableSpec(
+        "Held-out loss and what is made",
+        tuple(_CONTROLLERS),
+        ("heldout.loss", "it2v.fd", "it2v.mmd", "t2v.mmd", "it2v.action", "interpolation.psnr", "forward.psnr"),
+        tuple(
+            Claim("adaptive-normalised", name, (measure,), "ours")
+            for name in _CONTROLLERS
+            if name != "adaptive-normalised"
+            for measure in ("heldout.loss", "it2v.mmd", "t2v.mmd", "interpolation.psnr")
+        ),
+    ),
+    TableSpec("Steps at each difficulty", ("adaptive-normalised", "reversed", "adaptive"), _DIFFICULTIES),
+)
+
 _PAPER: dict[str, Any] = {
     "variants": {**_METHODS, **_ABLATION, **_CURRICULA},
     "reference": "rdtf",
@@ -367,6 +393,15 @@ SUITES = {
             sampling_steps=20,
             steps=20_000,
             **_PAPER,
+        ),
+        Suite(
+            "curriculum",
+            **_LITTLE,
+            variants=_CONTROLLERS,
+            reference="adaptive-normalised",
+            seeds=(0, 1, 2),
+            tables=_CURRICULUM_TABLES,
+            steps=300,
         ),
         Suite(
             "recipes",
