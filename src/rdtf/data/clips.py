@@ -42,7 +42,7 @@ def plan_clip(
     num_augmented: int = 0,
     shorter: bool = True,
     extraction: Extraction = "cluster-random",
-    looks: Callable[[], np.ndarray] | None = None,
+    features: Callable[[], np.ndarray] | None = None,
 ) -> ClipPlan:
     """Draw a clip of at most ``max_frames`` frames.
 
@@ -50,7 +50,7 @@ def plan_clip(
         num_augmented: number of changed copies to choose from, beside the sticker and (if its caption allows it) its
             mirror image.
         cluster_fraction: probability of informative frames; otherwise evenly spaced ones of the whole or a part.
-        extraction, looks: how the informative frames are chosen, see :func:`~rdtf.data.keyframes.extract_frames`.
+        extraction, features: how the informative frames are chosen, see :func:`~rdtf.data.keyframes.extract_frames`.
         shorter: whether evenly spaced frames may be fewer than there could be.
     """
     total = record.num_frames
@@ -62,7 +62,7 @@ def plan_clip(
     if max_frames >= CLUSTER_COUNTS[0] and rng.random() < cluster_fraction:
         k = int(rng.choice([k for k in CLUSTER_COUNTS if k <= max_frames]))
         labels = np.asarray(record.clusters[CLUSTER_COUNTS.index(k)])
-        frames = extract_frames(extraction, k, labels, rng, looks)
+        frames = extract_frames(extraction, k, labels, rng, features)
     else:
         most = min(total, max_frames)
         count = int(rng.integers(min(3, most), most + 1)) if shorter else most

@@ -148,7 +148,7 @@ def _describe(frames: np.ndarray, durations: np.ndarray, cures: list[str], setti
         "size": settings.size,
         "durations": durations.tolist(),
         FRAMES: pack_frames(frames),
-        "clusters": cluster_frames(_features(frames, settings), CLUSTER_COUNTS, settings.cluster_seed).tolist(),
+        "clusters": cluster_frames(_features(frames, settings), CLUSTER_COUNTS).tolist(),
     }
 
 
@@ -229,7 +229,7 @@ def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:
     reading = ["rdtf.io.read", "rdtf.io.multifile", "rdtf.io.tables", "rdtf.io.archives"]
     reading += ["rdtf.data.find", "rdtf.data.fixes"]
     describing = [f"rdtf.data.{name}" for name in ("process_file", "keyframes", "signatures", "fixes", "checks")]
-    computing = ["numpy"]
+    computing = ["numpy", "scipy"]
     if features != "builtin":
         describing.append("rdtf.data.vgg")
         computing.append("torch")

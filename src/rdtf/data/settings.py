@@ -29,7 +29,6 @@ class PrepareSettings(BaseModel):
             them.
         crop: ``content`` crops files to what is drawn in them.
         background: ``transparent`` clears opaque backgrounds of one colour.
-        cluster_seed: of the clusterings.
         features: what frames are clustered by: ``builtin``, or ``vgg16:`` and the beginning of the SHA-256 of the
             weights, as :func:`choose_features` gives it.
         weights: their file. Where it lies changes nothing in the dataset.
@@ -50,7 +49,6 @@ class PrepareSettings(BaseModel):
     duplicates: Literal["keep", "drop"] = "keep"
     crop: Literal["none", "content"] = "none"
     background: Literal["keep", "transparent"] = "keep"
-    cluster_seed: int = Field(0, ge=0)
     features: str = Field("builtin", pattern="^(builtin|vgg16:[0-9a-f]{16})$")
     weights: Path | None = None
     time_limit: float = Field(30.0, gt=0)
@@ -85,7 +83,7 @@ class PrepareSettings(BaseModel):
 
 PARTS: dict[str, set[str]] = {
     "frames": {"size", "max_frames", "crop", "background"},
-    "facts": {"cluster_seed", "features"},
+    "facts": {"features"},
     "rows": {"splits", "split_by", "seed", "licenses", "captions", "duplicates"},
     "limits": {"time_limit", "memory_limit"},
     "running": {"workers", "engine", "weights"},

@@ -126,7 +126,7 @@ class ClipSource:
             num_augmented=self.latents.num_augmented,
             shorter=settings.short_clips,
             extraction=settings.extraction,
-            looks=partial(self.latents.looks, sticker),
+            features=partial(self.latents.looks, sticker),
         )
         task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
         showable = np.asarray(record.coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
