@@ -22,6 +22,7 @@ import numpy as np
 from rdtf.codec import load_codec
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.prepare import PrepareSettings, prepare
+from rdtf.files import atomic_file
 from rdtf.io.write import save_sticker
 from rdtf.masks import Task
 from rdtf.page import Card, Section, data_address, line_chart, smooth, write_page
@@ -142,7 +143,8 @@ def run_demo(out: Path, *, minutes: float = 7.5, seed: int = 0, settings: DemoSe
     sheet = contact_sheet(
         [cards[request.name][1] for request in prompts], labels=[request.title for request in prompts], frames=_FRAMES
     )
-    sheet.save(out / "contact_sheet.png")
+    with atomic_file(out / "contact_sheet.png") as file:
+        sheet.save(file, "PNG")
 
     _heading(5, "Writing the page")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -325,11 +327,13 @@ def _generate(pipe: StickerPipeline, out: Path, requests: Sequence[_Request]) ->
             if request.original is not None:
                 strip = f"strips/{request.name}.png"
                 (out / strip).parent.mkdir(exist_ok=True)
-                contact_sheet(
+                sheet = contact_sheet(
                     [sticker, request.original],
                     frames=len(sticker),
                     outlined=[request.call["frames"], ()],
-                ).save(out / strip)
+                )
+                with atomic_file(out / strip) as picture:
+                    sheet.save(picture, "PNG")
             task_name, *arguments = request.command
             command = ["rdtf", task_name, *arguments, "--model", str(out / "run"), "-o", str(out / file)]
             sticker_data = data_address((out / file).read_bytes())

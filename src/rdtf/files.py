@@ -6,11 +6,13 @@ import errno
 import json
 import os
 import platform
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -19,6 +21,7 @@ from rdtf.faults import reach
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_WRITING = (errno.EROFS, errno.EACCES, errno.EPERM)
+_PARTIAL = ".partial"
 _SLACK = 1 << 20  # bytes that folders and small files take beside what was counted
 
 
@@ -39,15 +42,48 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Write a file that appears whole or not at all; until then an earlier file of this name stays as it was.
+
+    Args:
+        path: the file's name. Its folder must exist.
+        durable: wait until the file is on the disk, so that it also survives a power cut. This takes some
+            milliseconds a file; a caller that writes thousands of files syncs them itself.
+
+    Yields:
+        A temporary file beside it, open for writing.
+
+    Raises:
+        ValueError: the name belongs to a folder or a device.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a regular file; choose another name")
+    # Short, because the name may be as long as the file system allows already.
+    temporary = path.with_name(f".{secrets.token_hex(6)}{_PARTIAL}")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        reach("files.before_replace")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if durable:
+        sync(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` by :func:`atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a file that is there as a whole, or as it was before."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync(path.parent)
+    """Write ``text`` as UTF-8 by :func:`atomic_file`."""
+    write_bytes(path, text.encode())
 
 
 def publish(partial: Path, final: Path) -> None:
@@ -78,11 +114,15 @@ def remove(folder: Path) -> None:
 
 
 def mend(folder: Path, name: str) -> None:
-    """Undo what a crash in :func:`publish`, :func:`remove` or :func:`write_text` left behind in ``folder``.
+    """Undo what a crash in :func:`publish`, :func:`remove` or :func:`atomic_file` left behind in ``folder``.
+
+    No other process may be writing into the folder.
 
     Args:
-        name: of what they wrote or removed; may be a pattern.
+        name: of what :func:`publish` wrote or :func:`remove` removed; may be a pattern.
     """
+    for leftover in folder.glob(f".????????????{_PARTIAL}"):
+        leftover.unlink()
     for old in folder.glob(f"{name}.old"):
         if not old.with_suffix("").exists():
             old.rename(old.with_suffix(""))

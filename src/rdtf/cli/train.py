@@ -91,12 +91,13 @@ def plan(
 
     Takes a minute or so. Exit code 2: it does not fit; the text says what would.
     """
+    from rdtf.files import write_text
     from rdtf.train.plan import announce, make_plan
     from rdtf.train.settings import recipe_settings
 
     result = make_plan(data, recipe_settings(recipe, **given))
     if out is not None:
-        out.write_text(json.dumps(result.facts(), indent=1), encoding="utf-8")
+        write_text(out, json.dumps(result.facts(), indent=1))
     announce(result)
 
 

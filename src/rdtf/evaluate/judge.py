@@ -22,12 +22,13 @@ import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rdtf.device import best_device
 from rdtf.evaluate.sets import Estimate, frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
+from rdtf.files import write_bytes, write_text
 from rdtf.pixels import fit, premultiply
 from rdtf.world import is_held_out
 
@@ -229,9 +230,9 @@ class Judge(nn.Module):
     def save(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` (float16) into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_text(folder / CONFIG, self.config.model_dump_json(indent=2) + "\n")
         weights = {name: tensor.detach().half().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(weights, folder / WEIGHTS)
+        write_bytes(folder / WEIGHTS, save(weights))
 
 
 def to_frames(clips: Sequence[np.ndarray], size: int) -> Float[Tensor, "n 4 s s"]:

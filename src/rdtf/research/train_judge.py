@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from rdtf.device import best_device
 from rdtf.evaluate.judge import MAX_FRAMES, Judge, JudgeConfig, agreement, load_judge, to_frames
+from rdtf.files import atomic_file, write_text
 from rdtf.pixels import fit
 from rdtf.research.corruptions import DAMAGES
 from rdtf.rng import numpy_rng
@@ -264,9 +265,10 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
         accuracy_blurred={key: round(found.value, 4) for key, found in agreement(saved, blurred, attributes).items()},
         damage_error=_damage_errors(saved, clips),
     )
-    (out / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_text(out / "report.json", report.model_dump_json(indent=2) + "\n")
     for name, sheet in sheets(saved, clips, attributes).items():
-        sheet.save(out / f"{name}.png")
+        with atomic_file(out / f"{name}.png") as file:
+            sheet.save(file, "PNG")
     return report
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from rdtf.codec import Codec, StickerAutoencoder
 from rdtf.data.dataset import StickerDataset
 from rdtf.device import best_device
+from rdtf.files import atomic_file, write_text
 from rdtf.pixels import to_frames, to_tensor
 from rdtf.rng import numpy_rng, torch_rng
 from rdtf.sheets import contact_sheet
@@ -223,11 +224,12 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
         final_loss=trained.loss,
         held_out={name: fidelity(saved, kept) for name, kept in held_out.items()},
     )
-    (out / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_text(out / "report.json", report.model_dump_json(indent=2) + "\n")
     for name, kept in held_out.items():
         for shade in ("light", "dark"):
             sheet = reconstructions(saved, kept, shade)
-            sheet.save(out / f"reconstructions-{Path(name).name}-{shade}.png")
+            with atomic_file(out / f"reconstructions-{Path(name).name}-{shade}.png") as file:
+                sheet.save(file, "PNG")
     return report
 
 
