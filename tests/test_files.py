@@ -192,7 +192,6 @@ def test_no_other_code_writes_files_that_people_keep():
     """``atomic_file`` writes them all; what is listed here is written otherwise, for the reason beside it."""
     known = {
         "files.py": 1,  # the probe of `check_writable`
-        "io/write.py": 2,  # frames of a folder, which is renamed as a whole
         "train/checkpoint.py": 2,  # within a folder that `publish` renames
         "data/prepare.py": 1,
         "data/publish.py": 1,  # within a folder that is renamed as a whole

@@ -27,6 +27,7 @@ POINTS = frozenset(
         "ckpt.after_rename",
         "ckpt.before_prune",
         "data.next",
+        "export.mid_write",
         "files.before_replace",
         "files.mid_publish",
         "files.mid_remove",

@@ -34,6 +34,7 @@ from rdtf.data.survey import (
     shared_captions,
     survey_dataset,
 )
+from rdtf.files import write_text
 from rdtf.page import data_address, render_page
 from rdtf.pixels import fit
 from rdtf.progress import console
@@ -491,10 +492,11 @@ def _write_lists(
 
 
 def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(head)
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(head)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def _moving(dataset: StickerDataset, row: int) -> str:

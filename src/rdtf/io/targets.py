@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rdtf.faults import reach
-from rdtf.files import check_space, sync
+from rdtf.files import atomic_file, check_space, sync
 from rdtf.sticker import StickerError
 
 MARK = "durations.json"
@@ -56,15 +56,9 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file that appears as a whole or not at all; ``durable`` waits until it is on the disk."""
     with _disk_refuses(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _beside(path)
-        try:
-            _write(temporary, data, durable)
+        with atomic_file(path, durable=durable) as file:
+            file.write(data)
             reach("export.mid_write")
-            temporary.replace(path)
-            if durable:
-                sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def replace_folder(path: Path, files: Mapping[str, bytes], durations: Mapping[str, float]) -> None:
@@ -169,12 +163,11 @@ def _remove(folder: Path, names: Iterable[str]) -> None:
     folder.rmdir()
 
 
-def _write(path: Path, data: bytes, durable: bool = True) -> None:
+def _write(path: Path, data: bytes) -> None:
     with path.open("xb") as file:
         file.write(data)
         file.flush()
-        if durable:
-            os.fsync(file.fileno())
+        os.fsync(file.fileno())
 
 
 def _beside(path: Path) -> Path:

@@ -21,9 +21,10 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from rdtf.files import write_bytes
 from rdtf.model.dfgn import DFGN, TextContext
 
 ENTRY_POINTS = "rdtf.adapters"
@@ -86,7 +87,7 @@ class Adapter(ABC):
 
     def save(self, file: Path) -> None:
         """Write the added parameters as safetensors."""
-        save_file({name: p.detach().cpu().contiguous() for name, p in self.trainable_parameters.items()}, file)
+        write_bytes(file, save({name: p.detach().cpu().contiguous() for name, p in self.trainable_parameters.items()}))
 
     def load(self, file: Path) -> None:
         """Read what :meth:`save` wrote.

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from rdtf.files import write_text
 from rdtf.io.write import save_sticker
 from rdtf.progress import bars
 from rdtf.sticker import Sticker
@@ -375,9 +376,7 @@ def write_world(
                 for row in pool.map(write, range(count), chunksize=32):
                     rows.append(row)
                     progress.advance(task)
-    unfinished = out / ".metadata.tmp"
-    unfinished.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    unfinished.replace(metadata)
+    write_text(metadata, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return out
 
 

@@ -18,6 +18,7 @@ from rdtf.evaluate.interpolation_baselines import simple_fills
 from rdtf.evaluate.judge import Judge, agreement, fd_sticker, load_judge
 from rdtf.evaluate.motion import motion_energy
 from rdtf.evaluate.sets import unbiased_mmd
+from rdtf.files import atomic_file
 from rdtf.masks import PATTERNS
 from rdtf.pipeline import StickerPipeline, load_pipeline
 from rdtf.research.compare.paths import Place
@@ -58,13 +59,14 @@ def measure(run: Path, place: Place, suite: Suite, seed: int) -> dict[str, float
     real, words = clips[:count], captions[:count]
     animated = make_clips(pipe, words, [clip[0] for clip in real], steps=steps, seed=first)
     written = make_clips(pipe, words[: max(SHOWN, suite.clips // 2)], steps=steps, seed=first)
-    np.savez_compressed(
-        run / "samples.npz",
-        captions=np.array(words[:SHOWN]),
-        real=np.stack(real[:SHOWN]),
-        it2v=np.stack(animated[:SHOWN]),
-        t2v=np.stack(written[:SHOWN]),
-    )
+    with atomic_file(run / "samples.npz") as file:
+        np.savez_compressed(
+            file,
+            captions=np.array(words[:SHOWN]),
+            real=np.stack(real[:SHOWN]),
+            it2v=np.stack(animated[:SHOWN]),
+            t2v=np.stack(written[:SHOWN]),
+        )
     for name, made in (("it2v", animated), ("t2v", written)):
         measures |= {f"{name}.{key}": value for key, value in _judged(judge, clips, made, attributes).items()}
     measures["it2v.psnr"] = _frames(real, animated, np.arange(FRAMES) == 0)["psnr"]
