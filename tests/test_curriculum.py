@@ -8,7 +8,7 @@ import pytest
 from rdtf.curriculum import CURRICULA, Curriculum, SampleLoss
 from rdtf.masks import GENERATION, PREDICTION, Task, unknown_counts
 
-ADAPTIVE = [kind for kind in CURRICULA if kind.startswith("adaptive")]
+ADAPTIVE = ["adaptive", "adaptive-normalised"]
 
 
 def feed(curriculum: Curriculum, losses) -> Curriculum:
@@ -62,6 +62,15 @@ def test_a_struggling_network_gets_easy_tasks_and_a_learning_one_hard_tasks(kind
     assert (rising.difficulty, falling.difficulty) == (0, 4)
     assert rising.weights(0.5)[Task.INTERPOLATION] > falling.weights(0.5)[Task.INTERPOLATION]
     assert rising.weights(0.5)[Task.TEXT_TO_VIDEO] < falling.weights(0.5)[Task.TEXT_TO_VIDEO]
+
+
+def test_kinds_for_experiments_read_the_controller_otherwise():
+    assert set(CURRICULA) == {"none", "linear", *ADAPTIVE, "adaptive-reversed", "adaptive-constant"}
+    falling, rising = np.geomspace(5, 1, 40), np.geomspace(1, 5, 40)
+    difficulties = [feed(Curriculum("adaptive-reversed"), losses).difficulty for losses in (falling, rising)]
+    assert difficulties == [0, 4]
+    difficulties = [feed(Curriculum("adaptive-constant"), losses).difficulty for losses in (falling, rising)]
+    assert difficulties == [4, 4]
 
 
 @pytest.mark.parametrize("kind", ADAPTIVE)

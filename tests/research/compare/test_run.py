@@ -206,7 +206,7 @@ def test_another_comparison_is_refused(finished: Path, tmp_path: Path):
         again(finished, replace(TINY, variants=changed))
     with pytest.raises(ValueError, match="other suite, settings"):
         again(finished, "small")
-    with pytest.raises(ValueError, match="unknown suite 'huge'; choose one of small, medium, recipes"):
+    with pytest.raises(ValueError, match="unknown suite 'huge'; choose one of small, medium, curriculum, recipes"):
         comparison.compare("huge", tmp_path / "new")
     (tmp_path / "mine.txt").touch()
     with pytest.raises(ValueError, match="is not empty and holds no comparison"):
