@@ -174,6 +174,13 @@ def test_loop_makes_time_circular(make_pipeline: Callable[..., StickerPipeline],
     assert np.abs(circular[6].astype(int) - (a.astype(int) + b) / 2).max() <= 1
     assert not same(pipeline("a cat", loop=True), pipeline("a cat", loop=False))
     assert pipeline("a cat", loop=True).stickers[0].attributes["loops"] is True
+    both = pipeline(["a cat", "a cat"], loop=[True, False], num_stickers_per_prompt=2).stickers
+    assert [sticker.attributes["loops"] for sticker in both] == [True, True, False, False]
+    for sticker, looping in zip(both, (True, True, False, False), strict=True):
+        [alone] = pipeline("a cat", loop=looping, seed=sticker.attributes["seed"]).stickers
+        assert np.abs(sticker.frames.astype(int) - alone.frames).max() <= 1
+    with pytest.raises(ValueError, match="1 prompts with 2 values of loop"):
+        pipeline("a cat", loop=[True, False])
 
 
 def test_the_output_as_images(pipeline: StickerPipeline):

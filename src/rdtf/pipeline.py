@@ -93,7 +93,7 @@ class StickerPipeline(DiffusionPipeline):
         image_guidance_scale: float | None = None,
         seed: int = 0,
         num_stickers_per_prompt: int = 1,
-        loop: bool = False,
+        loop: bool | Sequence[bool] = False,
         fps: float = 8.0,
         output_size: int | None = None,
         callback_on_step_end: Callable[[int, int], None] | None = None,
@@ -108,13 +108,14 @@ class StickerPipeline(DiffusionPipeline):
             num_frames: 1 to 16.
             guidance_scale, image_guidance_scale: of the text and of the given frames; 1 = no guidance.
             seed: of the first sticker; the next ones count up. The same seed gives the same pixels on one machine.
-            loop: treat time as circular, so that the last frame leads back to the first.
+            loop: treat time as circular, so that the last frame leads back to the first. One value for all stickers, or
+                one for each prompt.
             output_size: height and width of the output, by default ``sample_size``; other sizes are scaled.
             callback_on_step_end: called with the steps done and their number.
 
         Raises:
             ValueError: a frame count or position out of range; steps, fps or output_size not above 0; mappings of given
-                frames that are not one for each prompt.
+                frames or values of ``loop`` that are not one for each prompt.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         each = [frames or {}] * len(prompts) if frames is None or isinstance(frames, Mapping) else list(frames)
@@ -122,6 +123,9 @@ class StickerPipeline(DiffusionPipeline):
             raise ValueError(
                 f"{len(prompts)} prompts with given frames for {len(each)}; give one mapping for each prompt"
             )
+        loops = [loop] * len(prompts) if isinstance(loop, bool) else list(loop)
+        if len(loops) != len(prompts):
+            raise ValueError(f"{len(prompts)} prompts with {len(loops)} values of loop; give one for each prompt")
         steps = self.config.steps if num_inference_steps is None else num_inference_steps
         if not 1 <= num_frames <= MAX_FRAMES:
             raise ValueError(f"num_frames must be 1 to {MAX_FRAMES}, not {num_frames}")
@@ -132,6 +136,7 @@ class StickerPipeline(DiffusionPipeline):
         if outside := sorted({position for given in each for position in given if not 0 <= position < num_frames}):
             raise ValueError(f"given frames at {outside} lie outside a clip of {num_frames} (positions count from 0)")
         captions = [caption for caption in prompts for _ in range(num_stickers_per_prompt)]
+        loops = [value for value in loops for _ in range(num_stickers_per_prompt)]
 
         known_video, known = self._known_latents(each, num_frames, num_stickers_per_prompt)
         known_video, known = known_video.expand(len(captions), -1, -1, -1, -1), known.expand(len(captions), -1)
@@ -141,19 +146,18 @@ class StickerPipeline(DiffusionPipeline):
             self.config.image_guidance if image_guidance_scale is None else image_guidance_scale,
             self.config.guidance if guidance_scale is None else guidance_scale,
         )
-        latents = self._denoise(captions, known_video, known, passes, steps, seed, loop, callback_on_step_end)
+        latents = self._denoise(captions, known_video, known, passes, steps, seed, loops, callback_on_step_end)
 
         decoded = self.codec.decode(rearrange(latents, "b c f h w -> (b f) c h w"))
         video = to_frames(rearrange(decoded, "(b f) c h w -> b f c h w", b=len(captions)))
         if output_size is not None:
             video = np.stack([fit(clip, output_size) for clip in video])
-        facts = {"steps": steps, "loops": loop}
         stickers = []
         for i, (clip, caption) in enumerate(zip(video, captions, strict=True)):
             given = each[i // num_stickers_per_prompt]
             for position, frame in given.items():
                 clip[position] = fit(_as_rgba(frame)[None], len(clip[position]))[0]
-            known_facts = {**facts, "seed": seed + i, "given": sorted(given)}
+            known_facts = {"steps": steps, "loops": loops[i], "seed": seed + i, "given": sorted(given)}
             stickers.append(Sticker.at_fps(clip, fps, caption=caption, attributes=known_facts))
         return StickerOutput(stickers)
 
@@ -184,7 +188,7 @@ class StickerPipeline(DiffusionPipeline):
         passes: list[GuidancePass],
         steps: int,
         seed: int,
-        loop: bool,
+        loops: list[bool],
         callback: Callable[[int, int], None] | None,
     ) -> Tensor:
         shape = known_video.shape
@@ -192,7 +196,7 @@ class StickerPipeline(DiffusionPipeline):
         generators = [torch.Generator().manual_seed(seed + i) for i in range(len(captions))]
         noise = torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(self.device)
         valid = torch.ones_like(known)
-        circular = torch.full((len(captions),), loop, device=self.device)
+        circular = torch.tensor(loops, device=self.device)
         text = {
             shown: self.dfgn.text_context(
                 *self.text_encoder(self.text_encoder.prepare(captions if shown else [""] * len(captions)))

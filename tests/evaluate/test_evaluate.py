@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from rdtf.evaluate import evaluate as module
 from rdtf.evaluate.copying import clip_vectors
 from rdtf.evaluate.estimates import Estimate
-from rdtf.evaluate.evaluate import pipeline_fill, score_frames, score_generation
+from rdtf.evaluate.evaluate import PATTERNS, evaluate, held_out_clips, pipeline_fill, score_frames, score_generation
 from rdtf.evaluate.interpolation_baselines import simple_fills
 from rdtf.evaluate.judge import Judge, JudgeConfig, fd_sticker
+from rdtf.sticker import Sticker
 from rdtf.world import is_held_out
 
 
@@ -29,7 +34,9 @@ def moving(count: int, seed: int = 0) -> list[np.ndarray]:
     return clips
 
 
-def truthful(clips: Sequence[np.ndarray], known: np.ndarray, first: int) -> list[list[np.ndarray]]:
+def truthful(
+    clips: Sequence[np.ndarray], loops: Sequence[bool], known: np.ndarray, first: int
+) -> list[list[np.ndarray]]:
     return [[clip, clip] for clip in clips]
 
 
@@ -43,7 +50,7 @@ def test_the_truth_wins_and_a_crossfade_is_even_with_itself() -> None:
     assert {"crossfade", "nearest"} <= set(best.methods)
 
     fade = score_frames(
-        lambda part, known, first: [[simple_fills(clip, known)["crossfade"]] for clip in part],
+        lambda part, loops, known, first: [[simple_fills(clip, known)["crossfade"]] for clip in part],
         clips,
         patterns={"forward": "11111000"},
     )["forward"]
@@ -56,16 +63,18 @@ def test_the_truth_wins_and_a_crossfade_is_even_with_itself() -> None:
 def test_clips_are_numbered_through_all_parts() -> None:
     clips, seen = moving(18), []
 
-    def fill(part: Sequence[np.ndarray], known: np.ndarray, first: int) -> list[list[np.ndarray]]:
+    def fill(part: Sequence[np.ndarray], loops: Sequence[bool], known: np.ndarray, first: int):
         seen.extend(range(first, first + len(part)))
-        return truthful(part, known, first)
+        return truthful(part, loops, known, first)
 
     score_frames(fill, clips, patterns={"last": "11111110"})
     assert seen == list(range(18))
 
 
 def test_a_given_frame_that_came_back_changed_ends_it() -> None:
-    def spoilt(part: Sequence[np.ndarray], known: np.ndarray, first: int) -> list[list[np.ndarray]]:
+    def spoilt(
+        part: Sequence[np.ndarray], loops: Sequence[bool], known: np.ndarray, first: int
+    ) -> list[list[np.ndarray]]:
         return [[255 - clip] for clip in part]
 
     with pytest.raises(ValueError, match=r"in-between, clip 0: given frames \[0, 2, 4, 6\]"):
@@ -73,17 +82,18 @@ def test_a_given_frame_that_came_back_changed_ends_it() -> None:
 
 
 class Counting:
-    """A pipeline that notes its seeds and gives back clips of nothing but the given frames."""
+    """A pipeline that notes its seeds and loops, and gives back clips of nothing but the given frames."""
+
+    config = SimpleNamespace(sample_size=16, steps=2)
 
     def __init__(self) -> None:
         self.seeds: list[int] = []
+        self.loops: list[bool] = []
 
-    def __call__(self, prompts, *, frames, num_frames, num_inference_steps, num_stickers_per_prompt, seed):
-        from types import SimpleNamespace
-
-        from rdtf.sticker import Sticker
-
+    def __call__(self, prompts, *, frames, num_frames, num_inference_steps, num_stickers_per_prompt=1, loop, seed):
         stickers = []
+        frames = [{}] * len(prompts) if frames is None else frames
+        self.loops += [looping for looping in loop for _ in range(num_stickers_per_prompt)]
         for i, given in enumerate(given for given in frames for _ in range(num_stickers_per_prompt)):
             clip = np.zeros((num_frames, 16, 16, 4), np.uint8)
             for place, frame in given.items():
@@ -96,7 +106,7 @@ class Counting:
 def test_every_sample_of_every_clip_has_a_seed_of_its_own(unchecked: None) -> None:
     pipe = Counting()
     clips = moving(9)
-    filled = pipeline_fill(pipe, samples=4, seed=100)(clips, np.eye(8, dtype=bool)[0], 3)
+    filled = pipeline_fill(pipe, samples=4, seed=100)(clips, [False] * 9, np.eye(8, dtype=bool)[0], 3)
     assert pipe.seeds == list(range(100 + 12, 100 + 12 + 36))
     assert [len(samples) for samples in filled] == [4] * 9
     assert all(np.array_equal(samples[0][0], clip[0]) for samples, clip in zip(filled, clips, strict=True))
@@ -136,3 +146,29 @@ def test_a_judge_adds_its_distance_and_what_it_sees() -> None:
     assert "FD-sticker" in alone and not any("as asked" in name for name in alone)
     few = score_generation(made[:10], real[:10], judge=judge)
     assert {name for name in few if name.startswith("FD")} == {"FD-sticker (unbiased MMD)"}
+
+
+def test_the_model_and_the_fills_are_told_which_clips_loop(
+    split_data: Path, unchecked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = Counting()
+    monkeypatch.setattr(module, "load_pipeline", lambda model: pipe)
+    splits = ("train", "val")
+    clips = held_out_clips(split_data, splits)
+    assert all(clip.loop for clip in clips)  # as all stickers of the drawn world do
+    clips = [replace(clip, loop=i % 3 > 0) for i, clip in enumerate(clips)]
+    monkeypatch.setattr(module, "held_out_clips", lambda *asked: clips)
+    loops = [clip.loop for clip in clips]
+    result = evaluate(Path("model"), split_data, splits=splits, samples=1)
+    assert pipe.loops == loops * (len(PATTERNS) + 2)  # every task, then from text and from text and image
+
+    # In a loop the crossfade of the last frames leads on to the first, which is the third of three unknown ones.
+    frames = [clip.frames for clip in clips]
+    expected = score_frames(truthful, frames, loops)["extend forward"]
+    assert result.frames["extend forward"].methods["crossfade"] == expected.methods["crossfade"]
+    assert expected.methods["crossfade"] != score_frames(truthful, frames)["extend forward"].methods["crossfade"]
+    circle = [np.full((8, 16, 16, 4), 255, np.uint8) for _ in range(2)]
+    for clip in circle:
+        clip[..., :3] = np.array([0, 60, 120, 180, 240, 180, 120, 60])[:, None, None, None]
+    even = score_frames(truthful, circle, [True, True], patterns={"x": "10001000", "y": "11111000"})
+    assert all(even[name].methods["crossfade"]["psnr_white"].value == 99 for name in "xy")

@@ -181,6 +181,10 @@ def test_flow_repeats_the_nearest_frame_beyond_the_known_ones_and_leaves_stillne
     known = np.array([0, 1, 1, 0], bool)
     filled = flow_fill(clip, known)
     assert np.array_equal(premultiply(filled), premultiply(clip[[1, 1, 2, 2]]))
+    turn = disc((18, 20), (22, 20), (26, 20), (22, 20))
+    closed = flow_fill(turn, np.array([1, 0, 1, 0], bool), loop=True)
+    assert np.abs(premultiply(closed).astype(int) - premultiply(turn)).mean() < 0.5
+    assert np.array_equal(premultiply(flow_fill(turn, known[[3, 1, 2, 0]])[3]), premultiply(turn[2]))
     still = disc(*[(20, 20)] * 3)
     middle = flow_fill(still, np.array([1, 0, 1], bool))[1]
     assert np.abs(premultiply(middle).astype(int) - premultiply(still[1])).max() <= 1

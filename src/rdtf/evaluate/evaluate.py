@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from rdtf.data.dataset import StickerDataset
+from rdtf.data.dataset import StickerDataset, read_manifest
 from rdtf.device import best_device
 from rdtf.evaluate.clip_similarity import ClipScorer
 from rdtf.evaluate.copying import clip_vectors, memorisation
@@ -46,9 +46,25 @@ MAX_TRAINING = 20_000
 TOGETHER = 16
 """Stickers generated at once."""
 
-Fill = Callable[[Sequence[np.ndarray], np.ndarray, int], list[list[np.ndarray]]]
-"""Clips ``(n, h, w, 4)``, ``(n,)`` marks of the known frames and the number of the first clip (for seeds) to one or
-more filled samples of each clip."""
+Fill = Callable[[Sequence[np.ndarray], Sequence[bool], np.ndarray, int], list[list[np.ndarray]]]
+"""Fills unknown frames. It takes clips ``(n, h, w, 4)``, whether each of them loops, ``(n,)`` marks of the known frames
+and the number of the first clip (for seeds). It returns one or more filled samples of each clip."""
+
+
+@dataclass(frozen=True)
+class HeldOutClip:
+    """A clip of a sticker that training never saw.
+
+    Attributes:
+        frames: ``(8, h, w, 4)`` uint8.
+        caption, attributes: of the sticker.
+        loop: whether the last frame leads on to the first. The clip spans the whole sticker.
+    """
+
+    frames: np.ndarray
+    caption: str
+    attributes: Mapping[str, Any]
+    loop: bool
 
 
 @dataclass(frozen=True)
@@ -152,8 +168,9 @@ def evaluate(
         ValueError: fewer than 5 clips, too few for FVD, or stickers of another size than the model's.
     """
     pipe = load_pipeline(model)
-    clips, captions, attributes, fingerprint = held_out_clips(data, splits)
-    clips, captions = clips[:limit], captions[:limit]
+    held_out = held_out_clips(data, splits)[:limit]
+    clips, loops = [clip.frames for clip in held_out], [clip.loop for clip in held_out]
+    captions, attributes = [clip.caption for clip in held_out], [clip.attributes for clip in held_out]
     if len(clips) < MIN_CLIPS:
         raise ValueError(f"{data}: {len(clips)} stickers of 8 or more frames in {', '.join(splits)}; need {MIN_CLIPS}")
     if clips[0].shape[1] != pipe.config.sample_size:
@@ -181,14 +198,15 @@ def evaluate(
             progress.advance(task, count)
 
         fill = pipeline_fill(pipe, steps=steps, samples=samples, seed=seed)
-        frames = score_frames(fill, clips, lpips=perceptual, seed=seed, advance=advance)
+        frames = score_frames(fill, clips, loops, lpips=perceptual, seed=seed, advance=advance)
         if "generation" not in left_out:
             real, words = [clips[i] for i in named], [captions[i] for i in named]
+            looping = [loops[i] for i in named]
             training = _training_vectors(data) if len(real) >= 20 else None
             if training is None:
                 left_out["memorisation"] = f"{len(real)} held-out clips; 20 are needed"
             for name, images in (("text", None), ("image and text", [clip[0] for clip in real])):
-                made = make_clips(pipe, words, images, steps=steps, seed=seed, advance=advance)
+                made = make_clips(pipe, words, images, looping, steps=steps, seed=seed, advance=advance)
                 asked = [attributes[i] for i in named]
                 generation[name] = score_generation(
                     made,
@@ -203,8 +221,8 @@ def evaluate(
                 if judge is not None and not all("body" in each for each in asked):
                     left_out["text agreement"] = "not all of these stickers say what they show, as drawn ones do"
     result = Evaluation(
-        str(model), str(data), fingerprint, tuple(splits), steps or pipe.config.steps, samples, seed,
-        frames, generation, left_out, extractors, _versions(),
+        str(model), str(data), read_manifest(data).fingerprint, tuple(splits), steps or pipe.config.steps, samples,
+        seed, frames, generation, left_out, extractors, _versions(),
     )  # fmt: skip
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +254,9 @@ def _networks(
 def pipeline_fill(pipe: StickerPipeline, *, steps: int | None = None, samples: int = 1, seed: int = 0) -> Fill:
     """Fill with a pipeline, without captions, several clips at once."""
 
-    def fill(clips: Sequence[np.ndarray], known: np.ndarray, first: int) -> list[list[np.ndarray]]:
+    def fill(
+        clips: Sequence[np.ndarray], loops: Sequence[bool], known: np.ndarray, first: int
+    ) -> list[list[np.ndarray]]:
         filled: list[list[np.ndarray]] = []
         together = max(1, TOGETHER // samples)
         for start in range(0, len(clips), together):
@@ -247,6 +267,7 @@ def pipeline_fill(pipe: StickerPipeline, *, steps: int | None = None, samples: i
                 num_frames=len(known),
                 num_inference_steps=steps,
                 num_stickers_per_prompt=samples,
+                loop=loops[start : start + together],
                 seed=seed + (first + start) * samples,
             ).stickers
             filled += [[s.frames for s in drawn[i : i + samples]] for i in range(0, len(drawn), samples)]
@@ -259,18 +280,31 @@ def make_clips(
     pipe: StickerPipeline,
     captions: Sequence[str],
     images: Sequence[np.ndarray] | None = None,
+    loops: Sequence[bool] | None = None,
     *,
     frames: int = FRAMES,
     steps: int | None = None,
     seed: int = 0,
     advance: Callable[[int], None] = lambda count: None,
 ) -> list[np.ndarray]:
-    """One clip a caption, where ``images`` are given with them as first frames. Seeds count up."""
+    """Generate one clip for each caption. Seeds count up.
+
+    Args:
+        images: first frames, one for each caption.
+        loops: whether each clip is to loop; none of them by default.
+    """
     made: list[np.ndarray] = []
     for start in range(0, len(captions), TOGETHER):
         words = captions[start : start + TOGETHER]
         given = None if images is None else [{0: image} for image in images[start : start + TOGETHER]]
-        drawn = pipe(words, frames=given, num_frames=frames, num_inference_steps=steps, seed=seed + start).stickers
+        drawn = pipe(
+            words,
+            frames=given,
+            num_frames=frames,
+            num_inference_steps=steps,
+            loop=[False] * len(words) if loops is None else loops[start : start + len(words)],
+            seed=seed + start,
+        ).stickers
         made += [sticker.frames for sticker in drawn]
         advance(len(words))
     return made
@@ -279,6 +313,7 @@ def make_clips(
 def score_frames(
     fill: Fill,
     clips: Sequence[np.ndarray],
+    loops: Sequence[bool] | None = None,
     *,
     patterns: Mapping[str, str] = MARKS,
     lpips: Lpips | None = None,
@@ -290,19 +325,23 @@ def score_frames(
     Args:
         fill: gets whole clips and must use their known frames only.
         clips: ``(n, h, w, 4)`` uint8, as long as the patterns; 2 or more.
+        loops: whether each clip loops; none of them by default. In a loop time is circular for all methods.
         seed: of the intervals.
 
     Raises:
         ValueError: fewer than 2 clips, or a given frame came back changed.
     """
     results = {}
+    loops = [False] * len(clips) if loops is None else loops
     for name, pattern in patterns.items():
         known = np.array([mark == "1" for mark in pattern])
         rows: dict[str, list[dict[str, float]]] = {}
         gaps: dict[str, list[dict[int, float]]] = {}
         for start in range(0, len(clips), TOGETHER):
             part = clips[start : start + TOGETHER]
-            for number, (clip, samples) in enumerate(zip(part, fill(part, known, start), strict=True), start):
+            looping = loops[start : start + TOGETHER]
+            filled_part = fill(part, looping, known, start)
+            for number, (clip, loop, samples) in enumerate(zip(part, looping, filled_part, strict=True), start):
                 for sample in samples:
                     try:
                         check_given(sample, clip, known)
@@ -312,13 +351,13 @@ def score_frames(
                 methods = {
                     "model": samples,
                     "mean of samples": [unpremultiply(np.rint(mean).astype(np.uint8))],
-                    **{fill_name: [filled] for fill_name, filled in simple_fills(clip, known).items()},
-                    **({"flow": [flow_fill(clip, known)]} if has_flow() else {}),
+                    **{fill_name: [filled] for fill_name, filled in simple_fills(clip, known, loop).items()},
+                    **({"flow": [flow_fill(clip, known, loop)]} if has_flow() else {}),
                 }
                 for method, made in methods.items():
                     scored = [_frame_scores(one, clip, known, lpips) for one in made]
                     rows.setdefault(method, []).append(_mean_scores(scored))
-                    gaps.setdefault(method, []).append(_mean_scores([_by_gap(one, clip, known) for one in made]))
+                    gaps.setdefault(method, []).append(_mean_scores([_by_gap(one, clip, known, loop) for one in made]))
             advance(len(part))
         over = [a["psnr_white"] - b["psnr_white"] for a, b in zip(rows["model"], rows["crossfade"], strict=True)]
         results[name] = TaskResult(
@@ -338,8 +377,8 @@ def _frame_scores(made: np.ndarray, truth: np.ndarray, known: np.ndarray, lpips:
     return scores
 
 
-def _by_gap(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> dict[int, float]:
-    away = distance_to_known(known)
+def _by_gap(made: np.ndarray, truth: np.ndarray, known: np.ndarray, loop: bool) -> dict[int, float]:
+    away = distance_to_known(known, loop)
     return {
         int(gap): psnr(composite(made[away == gap], WHITE), composite(truth[away == gap], WHITE))
         for gap in np.unique(away[away > 0])
@@ -352,8 +391,8 @@ def _mean_scores(scores: Sequence[dict[Any, float]]) -> dict[Any, float]:
 
 def _estimates(scores: Sequence[dict[Any, float]], seed: int) -> dict[Any, Estimate]:
     found = {}
-    for key in scores[0]:
-        values = np.array([s[key] for s in scores])
+    for key in dict.fromkeys(key for s in scores for key in s):
+        values = np.array([s[key] for s in scores if key in s])
         if np.isfinite(values).sum() >= 2:  # a fringe, for one, needs a soft edge
             found[key] = mean_estimate(values[np.isfinite(values)], seed)
     return found
@@ -460,29 +499,21 @@ def _ratio(above: np.ndarray, below: np.ndarray, seed: int) -> Estimate:
     return Estimate(float(above.mean() / below.mean()), low, high, min(len(above), len(below)))
 
 
-def held_out_clips(
-    data: Path, splits: Sequence[str | None]
-) -> tuple[list[np.ndarray], list[str], list[Mapping[str, Any]], str]:
-    """Clips of 8 evenly spaced frames, of the stickers that have as many, with captions and attributes.
+def held_out_clips(data: Path, splits: Sequence[str | None]) -> list[HeldOutClip]:
+    """Clips of 8 evenly spaced frames, one for each sticker that has as many.
 
     Args:
         splits: of the dataset, one after the other; None for all of it.
-
-    Returns:
-        these three as lists, and the dataset's fingerprint.
     """
-    clips, captions, fingerprint = [], [], ""
-    attributes: list[Mapping[str, Any]] = []
+    clips = []
     for split in splits:
         dataset = StickerDataset(data, split)
-        fingerprint = dataset.fingerprint
         for i in range(len(dataset)):
             record = dataset.record(i)
             if (count := record.num_frames) >= FRAMES:
-                clips.append(dataset.frames(i)[np.arange(FRAMES) * count // FRAMES])
-                captions.append(record.caption)
-                attributes.append(record.attributes)
-    return clips, captions, attributes, fingerprint
+                frames = dataset.frames(i)[np.arange(FRAMES) * count // FRAMES]
+                clips.append(HeldOutClip(frames, record.caption, record.attributes, record.loops))
+    return clips
 
 
 def _training_vectors(data: Path) -> np.ndarray:

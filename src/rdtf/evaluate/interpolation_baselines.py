@@ -50,9 +50,10 @@ def _blend(known: np.ndarray, loop: bool) -> np.ndarray:
     return weights
 
 
-def distance_to_known(known: np.ndarray) -> np.ndarray:
-    """``(n,)`` ints: how many frames away the nearest known frame is; 0 for a known one."""
-    return np.abs(np.arange(len(known))[:, None] - np.flatnonzero(known)).min(1)
+def distance_to_known(known: np.ndarray, loop: bool = False) -> np.ndarray:
+    """``(n,)`` ints: how many frames away the nearest known frame is; 0 for a known one. Circular in a loop."""
+    away = np.abs(np.arange(len(known))[:, None] - np.flatnonzero(known))
+    return (np.minimum(away, len(known) - away) if loop else away).min(1)
 
 
 def has_flow() -> bool:
@@ -64,14 +65,15 @@ def has_flow() -> bool:
     return True
 
 
-def flow_fill(clip: np.ndarray, known: np.ndarray) -> np.ndarray:
+def flow_fill(clip: np.ndarray, known: np.ndarray, loop: bool = False) -> np.ndarray:
     """Interpolation by optical flow: both known neighbours are warped towards the frame's time and blended.
 
     Dense inverse search (OpenCV's DIS, arXiv 1603.03590) finds the flow both ways between pictures whose grey is half
     premultiplied luminance and half alpha, so that a shape moves even where its colour is that of the ground. Motion
     is taken as even between the two known frames: at the share ``t`` of the way, premultiplied colour and alpha are
     taken from ``x - t F_ab(x)`` of the earlier and ``x - (1 - t) F_ba(x)`` of the later, and blended with weights
-    ``1 - t`` and ``t``. Where frames are known on one side only the nearest is repeated.
+    ``1 - t`` and ``t``. Where frames are known on one side only the nearest is repeated. In a loop the last known frame
+    and the first are neighbours too.
 
     Args:
         clip: ``(n, h, w, 4)`` uint8, straight alpha, at least 16 px.
@@ -79,12 +81,12 @@ def flow_fill(clip: np.ndarray, known: np.ndarray) -> np.ndarray:
     Raises:
         ModuleNotFoundError: OpenCV is not installed.
     """
-    filled = simple_fills(clip, known)["nearest"]
-    places = np.flatnonzero(known)
-    for first, last in pairwise(places.tolist()):
+    filled = simple_fills(clip, known, loop)["nearest"]
+    n, positions = len(clip), np.flatnonzero(known).tolist()
+    for first, last in pairwise([*positions, positions[0] + n] if loop else positions):
         if last - first < 2:
             continue
-        pair = premultiply(clip[[first, last]])
+        pair = premultiply(clip[[first, last % n]])
         grey = [_grey(frame) for frame in pair]
         forth, back = _flow(grey[0], grey[1]), _flow(grey[1], grey[0])
         for frame in range(first + 1, last):
@@ -92,7 +94,7 @@ def flow_fill(clip: np.ndarray, known: np.ndarray) -> np.ndarray:
             mixed = (1 - t) * _moved(pair[0], forth * -t) + t * _moved(pair[1], back * -(1 - t))
             mixed = np.rint(mixed).astype(np.uint8)
             mixed[..., :3] = np.minimum(mixed[..., :3], mixed[..., 3:])
-            filled[frame] = unpremultiply(mixed)
+            filled[frame % n] = unpremultiply(mixed)
     return filled
 
 

@@ -46,19 +46,20 @@ def measure(run: Path, place: Place, suite: Suite, seed: int) -> dict[str, float
             that is trained on.
     """
     pipe = load_pipeline(run)
-    clips, captions, attributes, _ = held_out_clips(place.judged, _SPLITS if place.judged == place.target else (None,))
-    if not clips:
+    held_out = held_out_clips(place.judged, _SPLITS if place.judged == place.target else (None,))
+    if not held_out:
         raise ValueError(f"{place.judged}: no held-out sticker has {FRAMES} frames; prepare more stickers")
-    order = np.random.default_rng(0).permutation(len(clips))
-    clips, captions, attributes = ([kept[i] for i in order] for kept in (clips, captions, attributes))
+    held_out = [held_out[i] for i in np.random.default_rng(0).permutation(len(held_out))]
+    clips, loops = [clip.frames for clip in held_out], [clip.loop for clip in held_out]
+    captions, attributes = [clip.caption for clip in held_out], [clip.attributes for clip in held_out]
     judge = load_judge(place.judge)
     count = min(suite.clips, len(clips))
     measures: dict[str, float] = {"clips": count}
 
     steps, first = suite.sampling_steps, 1000 * seed
     real, words = clips[:count], captions[:count]
-    animated = make_clips(pipe, words, [clip[0] for clip in real], steps=steps, seed=first)
-    written = make_clips(pipe, words[: max(SHOWN, suite.clips // 2)], steps=steps, seed=first)
+    animated = make_clips(pipe, words, [clip[0] for clip in real], loops, steps=steps, seed=first)
+    written = make_clips(pipe, words[: max(SHOWN, suite.clips // 2)], None, loops, steps=steps, seed=first)
     with atomic_file(run / "samples.npz") as file:
         np.savez_compressed(
             file,
@@ -83,8 +84,9 @@ def measure(run: Path, place: Place, suite: Suite, seed: int) -> dict[str, float
         scores, faded = [], []
         for pattern in patterns:
             known = PATTERNS[pattern].known(FRAMES)
-            scores.append(_frames(few, [sample for (sample,) in fill(few, known, 0)], known))
-            faded.append(_frames(few, [simple_fills(clip, known)["crossfade"] for clip in few], known)["psnr"])
+            scores.append(_frames(few, [sample for (sample,) in fill(few, loops[: len(few)], known, 0)], known))
+            crossfades = [simple_fills(c, known, loop)["crossfade"] for c, loop in zip(few, loops, strict=False)]
+            faded.append(_frames(few, crossfades, known)["psnr"])
         measures |= {f"{task}.{key}": float(np.mean([score[key] for score in scores])) for key in scores[0]}
         measures[f"{task}.crossfade"] = float(np.mean(faded))
     measures |= _logged(run)
