@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 SMALLEST = {
     "data_loading": "--stickers 64 --steps 1 --batch-size 2",
+    "export_sizes": "--stickers 2 --to slack",
     "inspect_scale": "--stickers 64",
     "keyframes": "--count 4 --workers 1",
     "languages": "",

@@ -69,17 +69,24 @@ def fit(frames: np.ndarray, size: int) -> np.ndarray:
     new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
     top, left = (size - new_h) // 2, (size - new_w) // 2
     out = np.zeros((len(frames), size, size, 4), np.uint8)
+    out[:, top : top + new_h, left : left + new_w] = resize(frames, new_h, new_w)
+    return out
+
+
+def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Scale straight ``(n, h, w, 4)`` frames to a size; filtering happens on premultiplied colour."""
+    out = np.zeros((len(frames), height, width, 4), np.uint8)
+    down = height < frames.shape[1] or width < frames.shape[2]
     for source, target in zip(frames, out, strict=True):
         # "RGBa" is Pillow's premultiplied mode: resize() then does not premultiply a second time.
-        image = Image.frombuffer("RGBA", (width, height), np.ascontiguousarray(source), "raw", "RGBA", 0, 1)
+        image = Image.frombuffer("RGBA", source.shape[1::-1], np.ascontiguousarray(source), "raw", "RGBA", 0, 1)
         resized = image.convert("RGBa").resize(
-            (new_w, new_h),
-            Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC,
+            (width, height),
+            Image.Resampling.LANCZOS if down else Image.Resampling.BICUBIC,
             reducing_gap=_REDUCING_GAP,
         )
-        array = np.frombuffer(resized.tobytes(), np.uint8).reshape(new_h, new_w, 4).copy()
-        array[..., :3] = np.minimum(array[..., :3], array[..., 3:])  # filter overshoot
-        target[top : top + new_h, left : left + new_w] = array
+        target[:] = np.frombuffer(resized.tobytes(), np.uint8).reshape(height, width, 4)
+        target[..., :3] = np.minimum(target[..., :3], target[..., 3:])  # filter overshoot
     return unpremultiply(out)
 
 

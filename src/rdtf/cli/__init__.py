@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from rdtf.cli import data, make, research, train
+from rdtf.cli import data, export, make, research, train
 from rdtf.cli.common import plain_errors
 
 app = typer.Typer(
@@ -31,6 +31,9 @@ _COMMANDS: list[Callable[..., None]] = [
     make.animate,
     make.inbetween,
     make.extend,
+    export.export,
+    export.check,
+    export.pack,
     research.evaluate,
     research.compare,
     research.train_judge,

@@ -1,0 +1,96 @@
+"""Many stickers to files of several messengers, one process a core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from rdtf.data.find import find_items
+from rdtf.export.search import Export, export_sticker
+from rdtf.export.target import load_target
+from rdtf.io.read import SUFFIXES, read_sticker
+from rdtf.sticker import Sticker
+
+MAX_SOURCE_FRAMES = 300
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sticker to export.
+
+    Attributes:
+        name: of the file that is written, without ending. path: of the sticker's file.
+        caption: in words. attributes: what its metadata says.
+    """
+
+    name: str
+    path: Path
+    caption: str = ""
+    attributes: tuple[tuple[str, Any], ...] = ()
+
+    def read(self) -> Sticker:
+        """Decode it.
+
+        Raises:
+            StickerError: it cannot be read.
+        """
+        return read_sticker(self.path, max_frames=MAX_SOURCE_FRAMES)
+
+
+def find_sources(paths: Sequence[Path]) -> list[Source]:
+    """The sticker files that a user names, and those in the folders that a user names, with their captions.
+
+    Raises:
+        ValueError: a path is not there, or two stickers would be written to one name.
+    """
+    found: list[Source] = []
+    for path in paths:
+        if path.is_dir():
+            for item in find_items(path, path.name).items:
+                if item.kind == "file" and item.member is None:
+                    texts, attributes = item.caption.texts, item.caption.attributes
+                    caption = texts[0] if texts else ""
+                    found.append(Source(item.path.stem, item.path, caption, tuple(attributes.items())))
+        elif path.is_file():
+            found.append(Source(path.stem, path))
+        else:
+            raise ValueError(f"{path}: no such file or folder")
+    if not found:
+        raise ValueError(f"no stickers in {', '.join(map(str, paths))}; readable are {', '.join(sorted(SUFFIXES))}")
+    names: dict[str, Path] = {}
+    for source in found:
+        if (other := names.setdefault(source.name.lower(), source.path)) != source.path:
+            raise ValueError(f"{source.path} and {other} would be written to one name; rename one of them")
+    return found
+
+
+def export_all(
+    sources: Sequence[Source], targets: Sequence[str], workers: int | None = None, max_bytes: int | None = None
+) -> Iterator[tuple[Source, str, Export | str]]:
+    """Each sticker for each target, as they are done.
+
+    Yields:
+        the sticker, the target's name, and the file or the reason why there is none.
+    """
+    jobs = [(source, target) for source in sources for target in targets]
+    workers = workers or os.cpu_count() or 1
+    if workers == 1 or len(jobs) == 1:
+        for source, target in jobs:
+            yield source, target, _export_one(source, target, max_bytes)
+        return
+    with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool:
+        futures = {pool.submit(_export_one, source, target, max_bytes): (source, target) for source, target in jobs}
+        for future in as_completed(futures):
+            yield *futures[future], future.result()
+
+
+def _export_one(source: Source, target: str, max_bytes: int | None) -> Export | str:
+    try:
+        return export_sticker(source.read(), load_target(target), max_bytes=max_bytes)
+    except ValueError as error:
+        return str(error)

@@ -1,0 +1,163 @@
+"""A sticker on a messenger's canvas and on its clock. The speed is never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from rdtf.export.encode import Clip, merged
+from rdtf.export.target import Canvas, Target
+from rdtf.pixels import fit, premultiply, resize
+from rdtf.sticker import Sticker
+
+_LOWEST_FPS = 4.0
+_EMPTY_SHARE = 0.6  # a first frame with less than this share of the fullest frame's coverage says too little
+_RATES_TRIED = 4
+
+
+def on_canvas(frames: np.ndarray, canvas: Canvas) -> np.ndarray:
+    """Frames ``(n, h, w, 4)`` scaled by the canvas' rule, with even sides; nothing is cropped or stretched."""
+    height, width = frames.shape[1:3]
+    if canvas.rule == "free":
+        return frames
+    if canvas.rule in ("exact", "square"):
+        if canvas.width == canvas.height:
+            return fit(frames, canvas.width)
+        side = fit(frames, min(canvas.width, canvas.height))
+        out = np.zeros((len(frames), canvas.height, canvas.width, 4), np.uint8)
+        top, left = (canvas.height - side.shape[1]) // 2, (canvas.width - side.shape[2]) // 2
+        out[:, top : top + side.shape[1], left : left + side.shape[2]] = side
+        return out
+    if canvas.rule == "longest":
+        scale = canvas.width / max(height, width)
+    else:  # line: within the canvas
+        scale = min(canvas.width / width, canvas.height / height)
+    return resize(frames, *(max(2, round(side * scale / 2) * 2) for side in (height, width)))
+
+
+def loops(sticker: Sticker) -> bool:
+    """Whether the last frame leads on to the first: as the sticker says, or as its frames show."""
+    said = sticker.attributes.get("loops")
+    if said is not None:
+        return bool(said)
+    if len(sticker) < 3:
+        return False
+    frames = premultiply(sticker.frames).astype(np.int16)
+    steps = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+    return bool(np.abs(frames[0] - frames[-1]).mean() <= 2 * max(float(np.median(steps)), 0.25))
+
+
+def telling_first(sticker: Sticker) -> int:
+    """The frame to begin a looping sticker with, where the first one is nearly empty; otherwise 0."""
+    coverage = sticker.frames[..., 3].mean((1, 2))
+    if coverage[0] >= _EMPTY_SHARE * coverage.max():
+        return 0
+    return int(coverage.argmax())
+
+
+def on_clock(sticker: Sticker, target: Target) -> tuple[Clip, list[str]]:
+    """The clip of one play that keeps the target's rules of time, and what was done for them.
+
+    Raises:
+        ValueError: the sticker has too few different frames.
+    """
+    done: list[str] = []
+    frames, durations = sticker.frames, sticker.durations
+    if target.first_frame_is_still and loops(sticker) and (first := telling_first(sticker)):
+        frames, durations = np.roll(frames, -first, 0), np.roll(durations, -first)
+        done.append(f"begins at frame {first + 1} of the loop, for the first one is nearly empty")
+    clip = merged(Clip(frames, durations))
+    total, longest = float(clip.durations.sum()), target.max_ms
+    if target.whole_seconds:
+        longest = 1000.0 * max(target.whole_seconds)
+    if longest is not None and total > longest:
+        clip = cut(clip, longest)
+        done.append(f"cut from {total / 1000:g} s to {longest / 1000:g} s")
+        total = longest
+    if len(clip.frames) == 1:
+        if target.min_frames > 1:
+            raise ValueError(f"a {target.title} has to move: at least {target.min_frames} different frames")
+        return clip, done
+    if target.whole_seconds:
+        repeats, seconds = _whole_seconds(total, len(clip.frames), target)
+        frames = np.concatenate([clip.frames] * repeats)
+        durations = np.tile(clip.durations, repeats)
+        durations[-1] += 1000.0 * seconds - repeats * total
+        clip = merged(Clip(frames, durations))
+        if repeats > 1:
+            done.append(f"played {repeats} times in one file")
+        if held := round(1000.0 * seconds - repeats * total):
+            done.append(f"last frame held {held} ms longer, to end on a whole second")
+    plays = 0
+    if target.loops == "counted":
+        plays = min(target.max_loops, int((target.max_total_ms or np.inf) // clip.durations.sum()))
+    if len(clip.frames) < target.min_frames:
+        raise ValueError(
+            f"{len(clip.frames)} different frames; a {target.title} needs at least {target.min_frames} "
+            "(generate it with more frames)"
+        )
+    return Clip(clip.frames, clip.durations, plays), done
+
+
+def _whole_seconds(total: float, frames: int, target: Target) -> tuple[int, int]:
+    """How often the file plays the clip, and its whole seconds: the least hold and the fewest lost frames."""
+    choices = []
+    for repeats in range(1, 5):
+        for seconds in target.whole_seconds:
+            hold = 1000.0 * seconds - repeats * total
+            if hold < -1.0:
+                continue
+            kept = min(1.0, (target.max_frames or np.inf) / (repeats * frames))
+            choices.append((hold / (1000.0 * seconds) + (1 - kept), repeats, seconds))
+    _, repeats, seconds = min(choices)
+    return repeats, seconds
+
+
+def cut(clip: Clip, longest: float) -> Clip:
+    """The first ``longest`` ms of a clip."""
+    starts = clip.starts()
+    count = int(np.searchsorted(starts[:-1], longest, side="left"))
+    durations = clip.durations[:count].copy()
+    durations[-1] = longest - starts[count - 1]
+    return Clip(clip.frames[:count], durations, clip.plays)
+
+
+def at_rate(clip: Clip, fps: float) -> Clip:
+    """The clip shown at a constant rate: for each tick the frame in its middle. The duration stays."""
+    starts = clip.starts()
+    ticks = max(1, round(starts[-1] * fps / 1000))
+    index = np.searchsorted(starts[1:-1], (np.arange(ticks) + 0.5) * starts[-1] / ticks, side="right")
+    return merged(Clip(clip.frames[index], np.full(ticks, starts[-1] / ticks), clip.plays))
+
+
+def rates(clip: Clip, target: Target) -> Iterator[tuple[Clip, float]]:
+    """The clip as it is, where the target allows it, and then at halves, thirds and quarters of its rate.
+
+    Yields:
+        the clip, and its frames a second.
+    """
+    total = float(clip.durations.sum())
+    if len(clip.frames) == 1:
+        yield clip, 1000.0 / total
+        return
+    own = 1000.0 / float(np.median(clip.durations))
+    shortest = max(target.min_frame_ms, 1000.0 / target.max_fps if target.max_fps else 0.0)
+    most = target.max_frames or len(clip.frames)
+    tried = 0
+    if clip.durations.min() >= shortest - 0.5 and len(clip.frames) <= most:
+        tried += 1
+        yield clip, own
+    fastest = min([own, *([target.max_fps] if target.max_fps else []), most * 1000.0 / total])
+    for part in range(1, 40):
+        rate = own / part
+        if rate > fastest + 1e-6 or (part == 1 and tried):
+            continue
+        if (rate < _LOWEST_FPS and tried) or tried >= _RATES_TRIED:
+            return
+        slower = at_rate(clip, rate)
+        if target.min_frames <= len(slower.frames) <= most:
+            tried += 1
+            yield slower, rate
+    if not tried:
+        yield at_rate(clip, fastest), fastest
