@@ -34,7 +34,7 @@ from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.run import TrainReport, train
 from rdtf.train.settings import TrainSettings, recipe_settings
 from rdtf.world import is_held_out, vocabulary_named, write_world
-from rdtf.world.motion import ACTIONS
+from rdtf.world.artwork import ACTIONS
 
 _MARK = ".rdtf-demo"  # a folder with this file is a demo, finished or not
 _FRAMES = 6

@@ -13,9 +13,9 @@ from rdtf import world
 from rdtf.io.read import read_sticker
 from rdtf.pixels import premultiply
 from rdtf.sticker import Sticker
-from rdtf.world import FULL, NONE, SMALL, Vocabulary, compose, draw_sticker, is_held_out, write_world
-from rdtf.world.artwork import ACCESSORIES, BODIES, COLOURS, EXPRESSIONS, PROPS, rgb
-from rdtf.world.motion import ACTIONS, Pose
+from rdtf.world import FULL, NONE, SMALL, Vocabulary, artwork, compose, draw_sticker, is_held_out, write_world
+from rdtf.world.artwork import ACCESSORIES, ACTIONS, BODIES, COLOURS, EXPRESSIONS, PROPS, rgb
+from rdtf.world.motion import MOTIONS, Pose
 
 
 def drawn(**attributes: object) -> Sticker:
@@ -44,6 +44,33 @@ def many() -> list[Sticker]:
 def test_the_world_is_as_large_as_promised() -> None:
     assert len(BODIES) >= 12 and len(COLOURS) >= 8 and len(ACTIONS) >= 16
     assert len(EXPRESSIONS) >= 7 and len(ACCESSORIES) >= 5 and len(PROPS) >= 5
+
+
+@pytest.mark.parametrize(
+    ("entry", "change", "message"),
+    [
+        ("bodies", {"cat": {"centre": [0, 0]}}, "bodies, cat: .*'head'"),
+        ("props", {"flag": {"phrase": "", "place": "hand", "wings": 2}}, "props, flag: .*'wings'"),
+        ("shapes", {"eye": [{"path": "M 1 2 3"}]}, "shapes, eye: M with 3 numbers"),
+        ("shapes", {"eye": [{"path": "A 1"}]}, "shapes, eye: A with 1 numbers"),
+        ("shapes", {"eye": [{"path": "Z", "fill": "teal"}]}, "shapes, eye: unknown colour 'teal'"),
+        ("shapes", {"eye": [{"shape": "fin"}]}, "shapes, eye: 'fin' is missing or unknown"),
+        ("props", {"flag": {"phrase": "", "place": "knee"}}, "props, flag: unknown place 'knee'"),
+        ("actions", {"cry": {"seconds": 1, "doing": [], "does": "", "expressions": ["blue"]}}, "expression 'blue'"),
+    ],
+)
+def test_artwork_that_cannot_be_drawn_is_refused_by_file_and_entry(
+    tmp_path: Path, entry: str, change: dict, message: str
+) -> None:
+    data = json.loads(artwork.FILE.read_text(encoding="utf-8"))
+    file = tmp_path / "artwork.json"
+    file.write_text(json.dumps(data | {entry: change}))
+    with pytest.raises(ValueError, match=f"artwork.json: .*{message}"):
+        artwork.read_artwork(file)
+
+
+def test_every_action_has_a_motion() -> None:
+    assert set(ACTIONS) == set(MOTIONS)
 
 
 def test_a_sticker_is_a_pure_function_of_seed_and_index(many: list[Sticker]) -> None:
@@ -120,8 +147,8 @@ def test_looping_actions_close(action: str) -> None:
     t = np.linspace(0, 1, 7, endpoint=False)
     for body in (BODIES["dog"], BODIES["ghost"]):
         first, second = Pose(), Pose()
-        ACTIONS[action].motion(first, t, 1.1, body)
-        ACTIONS[action].motion(second, t + 1, 1.1, body)
+        MOTIONS[action](first, t, 1.1, body)
+        MOTIONS[action](second, t + 1, 1.1, body)
         assert len(first.effects) == len(second.effects)
         for a, b in [(first, second), *zip(first.effects, second.effects, strict=True)]:
             for field in fields(a):

@@ -24,9 +24,9 @@ from rdtf.files import write_text
 from rdtf.io.write import save_sticker
 from rdtf.progress import bars
 from rdtf.sticker import Sticker
-from rdtf.world.artwork import ACCESSORIES, BODIES, COLOURS, EXPRESSIONS, PROPS, palette
+from rdtf.world.artwork import ACCESSORIES, ACTIONS, BODIES, COLOURS, EXPRESSIONS, PROPS, palette
 from rdtf.world.drawing import Look, figure, render
-from rdtf.world.motion import ACTIONS, Pose
+from rdtf.world.motion import MOTIONS, Pose
 
 NONE = "none"
 STILL = "still"  # the action of single frames
@@ -260,7 +260,7 @@ def _animate(rng: np.random.Generator, pose: Pose, action: str, frames: int, bod
     else:
         cycles = 1
         t = np.arange(frames) / (frames - 1)
-    what.motion(pose, t, strength, BODIES[body])
+    MOTIONS[action](pose, t, strength, BODIES[body])
     duration = np.clip(10 * round(cycles * cycle_ms / frames / 10), 30, 500)  # files count in 10 ms
     durations = np.full(frames, float(duration))
     if hold[0] or not what.loops:

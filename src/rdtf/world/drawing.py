@@ -1,4 +1,4 @@
-"""From parts, matrices and a palette to frames: the world's figures, put together and drawn with ThorVG."""
+"""Draws the world's figures: parts, matrices and a palette become frames (with ThorVG)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import thorvg_python as tvg
 
 from rdtf.pixels import unpremultiply
 from rdtf.world import artwork as art
-from rdtf.world.motion import Channel, Effect, Pose
+from rdtf.world.motion import Channel, Pose
 
 Palette = dict[str, np.ndarray]
 
 # ------------------------------------------------------------------------------------------------- outlines
 
 _KAPPA = 0.5522847498  # a quarter circle as a cubic: distance of the handles
-# Plain integers: turning the enumeration into them for every shape would take a tenth of the time.
+# Plain integers: converting the enumeration for every shape would take a tenth of the drawing time.
 _CMD = {
     "M": int(tvg.PathCommand.MOVE_TO),
     "L": int(tvg.PathCommand.LINE_TO),
@@ -65,7 +65,7 @@ def _rectangle(x: float, y: float, w: float, h: float, r: float) -> list[tuple[s
 
 @functools.lru_cache(maxsize=4096)
 def _outline(path: str) -> _Outline:
-    """Parse a path. Closed parts all wind the same way, so that those that overlap form a union."""
+    """Parse a path. Closed parts all wind the same way, so that overlapping parts form a union."""
     parts: list[tuple[list[int], list[tuple[float, float]], bool]] = []
     for name, v in art.commands(path):
         steps = _ellipse(*v) if name == "E" else _rectangle(*v) if name == "R" else [(name, v)]
@@ -122,25 +122,26 @@ def _colour(fill: str, palette: Palette) -> tuple[int, int, int, int]:
     return round(float(r)), round(float(g)), round(float(b)), alpha
 
 
+def _shape(engine: tvg.Engine, outline: _Outline, width: float, colour: tuple[int, int, int, int]) -> tvg.Shape:
+    """An outline whose line has a width (none at 0) and a colour."""
+    out = tvg.Shape(engine)
+    out.append_path(outline.commands, outline.points)  # type: ignore[arg-type]
+    if width:
+        out.set_stroke_width(width)
+        out.set_stroke_color(*colour)
+        out.set_stroke_cap(tvg.StrokeCap.ROUND)
+        out.set_stroke_join(tvg.StrokeJoin.ROUND)
+    return out
+
+
 def _shapes(engine: tvg.Engine, layer: art.Layer, palette: Palette, edges: bool) -> list[tvg.Shape]:
     layer = layer if edges else layer._replace(edge=0.0)
     outline, fill, ink = _outline(layer.path), _colour(layer.fill, palette), _colour("ink", palette)
-
-    def shape(width: float, colour: tuple[int, int, int, int]) -> tvg.Shape:
-        out = tvg.Shape(engine)
-        out.append_path(outline.commands, outline.points)  # type: ignore[arg-type]
-        if width:
-            out.set_stroke_width(width)
-            out.set_stroke_color(*colour)
-            out.set_stroke_cap(tvg.StrokeCap.ROUND)
-            out.set_stroke_join(tvg.StrokeJoin.ROUND)
-        return out
-
     if layer.line:
-        lines = [shape(layer.line + 2 * layer.edge, ink)] if layer.edge else []
-        return [*lines, shape(layer.line, fill)]
-    out = shape(2 * layer.edge, ink)
-    # The fill covers the inner half of the stroke: the parts of one path share an outer edge and have no inner.
+        lines = [_shape(engine, outline, layer.line + 2 * layer.edge, ink)] if layer.edge else []
+        return [*lines, _shape(engine, outline, layer.line, fill)]
+    out = _shape(engine, outline, 2 * layer.edge, ink)
+    # The fill covers the inner half of the stroke: the parts of one path share an outer edge and have no inner edge.
     out.set_paint_order(True)
     out.set_fill_color(*fill)
     return [out]
@@ -174,7 +175,7 @@ def matrix(
 
 @dataclass(frozen=True)
 class Part:
-    """A drawing and where it is: ``matrices`` ``(n or 1, 3, 3)`` from its own space to the figure's."""
+    """A drawing, and ``matrices`` ``(n or 1, 3, 3)`` from its own space to the figure's."""
 
     drawing: art.Drawing
     matrices: np.ndarray
@@ -182,7 +183,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Look:
-    """Small continuous variation of a figure: factors about 1, angles in degrees, shares of the free room."""
+    """Small variation of a figure: factors about 1, angles in degrees, ``place`` as a proportion of the free room."""
 
     width: float
     height: float
@@ -219,50 +220,43 @@ def figure(
     ex, ey = body.eyes
     size = body.features * look.features
     carriers = {"body": root, "air": matrix()}
-
-    def place(drawing: art.Drawing, base: np.ndarray, local: np.ndarray | None = None) -> Part:
-        return Part(drawing, base if local is None else base @ local)
-
-    def readable(e: Effect) -> Channel:
-        return -np.asarray(e.sx) if e.text and look.mirror else e.sx
-
-    effects = [
-        (e.behind, place(e.drawing, carriers[e.on], matrix(e.x, e.y, e.angle, readable(e), e.sy))) for e in pose.effects
-    ]
+    effects = []
+    for e in pose.effects:
+        width = -np.asarray(e.sx) if e.text and look.mirror else e.sx  # letters stay readable
+        effects.append((e.behind, Part(e.drawing, carriers[e.on] @ matrix(e.x, e.y, e.angle, width, e.sy))))
     parts = [part for behind, part in effects if behind]
-    parts.append(place(body.tail, root))
-    parts.append(place(body.foot, root, matrix(pose.foot_lx, pose.foot_ly)))
-    parts.append(place(_sided(body.foot), root, matrix(pose.foot_rx, pose.foot_ry)))
-    parts.append(place(body.torso, root))
-    if accessory and accessory.place == "neck" and body.torso:
-        parts.append(place(accessory.on(body), root, matrix(0, body.neck[0])))
-    parts.append(place(body.head, head))
+    parts += [
+        Part(body.tail, root),
+        Part(body.foot, root @ matrix(pose.foot_lx, pose.foot_ly)),
+        Part(_sided(body.foot), root @ matrix(pose.foot_rx, pose.foot_ry)),
+        Part(body.torso, root),
+    ]
+    scarf = []
     if accessory and accessory.place == "neck":
-        parts.append(place(accessory.on(body), root, matrix(0, body.neck[0])))
-    parts.append(place(body.face, face))
+        scarf = [Part(accessory.on(body), root @ matrix(0, body.neck[0]))]
+    parts += [*(scarf if body.torso else []), Part(body.head, head), *scarf, Part(body.face, face)]
     if look.blush and body.blush:
         cheeks = (art.flat(art.pair(f"E {ex + 8} {8 - ey} 4.5 3"), "#ff6b8b88"),)
-        parts.append(place(cheeks, face, matrix(cx, cy)))
-    right = expression.right or _sided(expression.left)
-    for side, eye in ((-1, expression.left), (1, right)):
-        parts.append(place(eye, face, matrix(cx + side * ex, cy - ey, 0, size, size * np.asarray(pose.eyes))))
-    parts.append(place(expression.mouth, face, matrix(cx, cy + body.mouth, 0, size, size * np.asarray(pose.mouth))))
+        parts.append(Part(cheeks, face @ matrix(cx, cy)))
+    right_eye = expression.right or _sided(expression.left)
+    for side, eye in ((-1, expression.left), (1, right_eye)):
+        parts.append(Part(eye, face @ matrix(cx + side * ex, cy - ey, 0, size, size * np.asarray(pose.eyes))))
+    parts.append(Part(expression.mouth, face @ matrix(cx, cy + body.mouth, 0, size, size * np.asarray(pose.mouth))))
     if accessory and accessory.place != "neck":
         where = {
-            "top": matrix(*body.top, look.hat_angle, body.hat, body.hat),
-            "sides": matrix(0, body.sides[1]),
-            "face": matrix(cx, cy - ey),
+            "top": head @ matrix(*body.top, look.hat_angle, body.hat, body.hat),
+            "sides": head @ matrix(0, body.sides[1]),
+            "face": face @ matrix(cx, cy - ey),
         }[accessory.place]
-        parts.append(place(accessory.on(body), face if accessory.place == "face" else head, where))
+        parts.append(Part(accessory.on(body), where))
     sx, sy = body.shoulder
-    left = matrix(sx, sy, body.swing * np.asarray(pose.arm_l), look.arm, look.arm)
     raised = -body.swing * np.asarray(pose.arm_r)
-    parts.append(place(body.arm, root, left))
-    parts.append(place(_sided(body.arm), root, matrix(-sx, sy, raised, look.arm, look.arm)))
+    parts.append(Part(body.arm, root @ matrix(sx, sy, body.swing * np.asarray(pose.arm_l), look.arm, look.arm)))
+    parts.append(Part(_sided(body.arm), root @ matrix(-sx, sy, raised, look.arm, look.arm)))
     if prop:
-        reach, turn = body.hand * look.arm, np.deg2rad(raised)
-        hand = matrix(-sx + reach * np.cos(turn), sy + reach * np.sin(turn), 0, 1.15, 1.15)
-        parts.append(place(prop.on(body), root, hand))
+        reach, angle = body.hand * look.arm, np.deg2rad(raised)
+        hand = matrix(-sx + reach * np.cos(angle), sy + reach * np.sin(angle), 0, 1.15, 1.15)
+        parts.append(Part(prop.on(body), root @ hand))
     parts += [part for behind, part in effects if not behind]
     return [part for part in parts if part.drawing]
 

@@ -13,20 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rdtf.world.artwork import (
-    GOLD,
-    HEART,
-    HEART_PATH,
-    ROUND_EYED,
-    TEAR,
-    WHITE,
-    Body,
-    Drawing,
-    Layer,
-    flat,
-    moved,
-    stroke,
-)
+from rdtf.world.artwork import SHAPES, Body, Drawing, Layer, flat, stroke
 
 Channel = np.ndarray | float
 
@@ -90,25 +77,6 @@ class Pose:
 Motion = Callable[[Pose, np.ndarray, float, Body], None]
 
 
-@dataclass(frozen=True)
-class Action:
-    """A named motion: ``motion(pose, t, strength, body)``, strength about 1.
-
-    Attributes:
-        seconds: what one cycle (or the whole of an action that does not loop) takes, about.
-        doing, does: its words: "a cat ..." and "a cat that ...".
-        loops: the last frame leads back to the first.
-        expressions: those it goes with; None for all.
-    """
-
-    motion: Motion
-    seconds: float
-    doing: tuple[str, ...]
-    does: str
-    loops: bool = True
-    expressions: tuple[str, ...] | None = None
-
-
 def _cos(t: np.ndarray) -> np.ndarray:
     return np.cos(2 * math.pi * t)
 
@@ -154,20 +122,13 @@ def _cry(p: Pose, t: np.ndarray, a: float, body: Body) -> None:
     p.y = -1.5 * _up(2 * t)
     p.mouth = 1 + 0.2 * _cos(t)
     eye_x, eye_y = body.eyes[0] + 3, body.centre[1] - body.eyes[1] + 6
-    drop = (
-        Layer(
-            "M 0 -9 C 3 -3 5.5 0 5.5 3.5 C 5.5 7 3 9 0 9 C -3 9 -5.5 7 -5.5 3.5 C -5.5 0 -3 -3 0 -9 Z",
-            TEAR,
-            1.4,
-        ),
-    )
     for side in (-1, 1):
         for k in range(3):
             u = (t + k / 3 + (0.17 if side > 0 else 0.0)) % 1.0
             size = _life(u)
             x = body.centre[0] + side * (eye_x + 10 * u)
-            p.effects.append(Effect(drop, x, eye_y + (40 - eye_y) * u**1.4, 0, size, size, on="body"))
-    puddle = (flat(f"E {-eye_x - 10} 44 10 3 E {eye_x + 10} 44 10 3", TEAR),)
+            p.effects.append(Effect(SHAPES["tear"], x, eye_y + (40 - eye_y) * u**1.4, 0, size, size, on="body"))
+    puddle = (flat(f"E {-eye_x - 10} 44 10 3 E {eye_x + 10} 44 10 3", "tear"),)
     p.effects.append(Effect(puddle, on="air", behind=True))
 
 
@@ -185,7 +146,7 @@ def _laugh(p: Pose, t: np.ndarray, a: float, body: Body) -> None:
         f"M {x} {y - 12} L {x + 7} {y - 17} M {x + 2} {y - 2} L {x + 10} {y - 2} "
         f"M {-x} {y - 12} L {-x - 7} {y - 17} M {-x - 2} {y - 2} L {-x - 10} {y - 2}",
         3,
-        GOLD,
+        "gold",
         1.4,
     )
     p.effects.append(Effect((marks,), sx=0.8 + 0.25 * up, sy=0.8 + 0.25 * up, on="body"))
@@ -224,11 +185,10 @@ def _grow(p: Pose, t: np.ndarray, a: float, body: Body) -> None:
 def _love(p: Pose, t: np.ndarray, a: float, body: Body) -> None:
     p.angle = 4 * a * _cos(t)
     p.arm_l = p.arm_r = -20 + 15 * _cos(t)
-    heart = (Layer(HEART_PATH, HEART, 1.8),)
     for k, x in enumerate((-38, 30, -22, 40)):
         u = (t + k / 4) % 1.0
         size = (0.5 + 0.6 * u) * _life(u)
-        p.effects.append(Effect(heart, x + 4 * _sin(u), 2 - 62 * u, 10 * _sin(u), size, size))
+        p.effects.append(Effect(SHAPES["heart"], x + 4 * _sin(u), 2 - 62 * u, 10 * _sin(u), size, size))
 
 
 def _peek(p: Pose, t: np.ndarray, a: float, body: Body) -> None:
@@ -256,11 +216,10 @@ def _sleep(p: Pose, t: np.ndarray, a: float, body: Body) -> None:
     p.head_angle = 9 + 2 * _cos(t)
     p.head_y = 2.0
     p.mouth = 1 + 0.5 * _cos(t)
-    letter = (stroke("M -6 -6 L 6 -6 L -6 6 L 6 6", 3.4, "#4668d8", 1.2),)
     for k in range(2):
         u = (t + k / 2) % 1.0
         size = (0.6 + 0.8 * u) * _life(u)
-        p.effects.append(Effect(letter, 18 + 30 * u, -22 - 46 * u, 12 * _sin(u), size, size, text=True))
+        p.effects.append(Effect(SHAPES["letter z"], 18 + 30 * u, -22 - 46 * u, 12 * _sin(u), size, size, text=True))
 
 
 def _run(p: Pose, t: np.ndarray, a: float, body: Body) -> None:
@@ -286,12 +245,7 @@ def _fly(p: Pose, t: np.ndarray, a: float, body: Body) -> None:
     p.y = -9 * a * _cos(t)
     p.angle = 4 * _sin(t)
     p.foot_ly = p.foot_ry = 2.0
-    wing = (
-        Layer(
-            "M 0 6 C -8 -26 -30 -34 -40 -26 C -36 -22 -38 -18 -34 -14 C -36 -10 -32 -6 -28 -4 C -26 4 -10 10 0 6 Z",
-            WHITE,
-        ),
-    )
+    wing = SHAPES["wing"]
     x, y = 0.55 * body.sides[0], body.shoulder[1] - 6
     flap = 38 * _cos(t)
     p.effects.append(Effect(wing, -x, y, flap, on="body", behind=True))
@@ -304,8 +258,14 @@ def _shiver(p: Pose, t: np.ndarray, a: float, body: Body) -> None:
     p.mouth = 0.8 + 0.3 * _cos(t)
     p.arm_l = p.arm_r = -65.0
     x, y = body.sides[0] + 10, body.centre[1]
-    zigzag = f"M {x} {y - 14} L {x + 5} {y - 7} L {x} {y} L {x + 5} {y + 7} L {x} {y + 14}"
-    marks = stroke(f"{zigzag} {moved(zigzag, -2 * x - 5, 0)}", 3, TEAR, 1.2)
+    left = -x - 5
+    marks = stroke(
+        f"M {x} {y - 14} L {x + 5} {y - 7} L {x} {y} L {x + 5} {y + 7} L {x} {y + 14} "
+        f"M {left} {y - 14} L {left + 5} {y - 7} L {left} {y} L {left + 5} {y + 7} L {left} {y + 14}",
+        3,
+        "tear",
+        1.2,
+    )
     p.effects.append(Effect((marks,), y=-2.5 * _cos(t)))
 
 
@@ -330,31 +290,11 @@ def _turn(p: Pose, t: np.ndarray, a: float, body: Body) -> None:
     p.arm_l = p.arm_r = -10.0
 
 
-ACTIONS: dict[str, Action] = {
-    "wave": Action(_wave, 0.7, ("waving", "waving hello"), "waves"),
-    "jump": Action(_jump, 0.8, ("jumping", "jumping up and down"), "jumps"),
-    "spin": Action(_spin, 1.0, ("spinning", "spinning around"), "spins"),
-    "cry": Action(_cry, 1.0, ("crying", "crying big tears"), "cries", expressions=("sad",)),
-    "laugh": Action(_laugh, 0.45, ("laughing", "laughing out loud"), "laughs", expressions=("joyful",)),
-    "nod": Action(_nod, 0.7, ("nodding", "nodding yes"), "nods"),
-    "shake": Action(_shake, 0.6, ("shaking its head", "saying no"), "shakes its head"),
-    "blink": Action(_blink, 1.2, ("blinking", "blinking its eyes"), "blinks", expressions=ROUND_EYED),
-    "bounce": Action(_bounce, 0.6, ("bouncing", "bouncing like a ball"), "bounces"),
-    "grow": Action(_grow, 1.0, ("growing", "growing bigger"), "grows", loops=False),
-    "love": Action(
-        _love,
-        1.2,
-        ("sending love", "with hearts rising"),
-        "sends hearts",
-        expressions=("happy", "in love", "winking"),
-    ),
-    "peek": Action(_peek, 1.6, ("peeking", "peeking out"), "peeks out"),
-    "dance": Action(_dance, 0.8, ("dancing", "dancing to music"), "dances"),
-    "sleep": Action(_sleep, 1.8, ("sleeping", "sleeping soundly"), "sleeps", expressions=("sleepy",)),
-    "run": Action(_run, 0.5, ("running", "running fast"), "runs"),
-    "appear": Action(_appear, 1.0, ("appearing", "fading in"), "appears", loops=False),
-    "fly": Action(_fly, 0.8, ("flying", "flying with wings"), "flies"),
-    "shiver": Action(_shiver, 0.2, ("shivering", "shivering with cold"), "shivers"),
-    "celebrate": Action(_celebrate, 0.9, ("celebrating", "celebrating with confetti"), "celebrates"),
-    "turn": Action(_turn, 1.2, ("turning", "turning around"), "turns around"),
-}
+MOTIONS: dict[str, Motion] = {
+    motion.__name__[1:]: motion
+    for motion in (
+        _wave, _jump, _spin, _cry, _laugh, _nod, _shake, _blink, _bounce, _grow, _love, _peek, _dance, _sleep, _run,
+        _appear, _fly, _shiver, _celebrate, _turn,
+    )
+}  # fmt: skip
+"""``MOTIONS[action](pose, t, strength, body)`` fills the pose; the strength is about 1."""
