@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rdtf.io.read import BROWSER_MS, Job, ReadLimits, read_sticker_bytes
+from rdtf.io.job import BROWSER_MS, Job, ReadLimits
+from rdtf.io.read import read_sticker_bytes
 from rdtf.sticker import Sticker, StickerError
 
 TIMINGS = ("durations.json", "frames.json")

@@ -1,0 +1,95 @@
+"""What every reader works with: the bytes of one file, the limits, and which frames are wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rdtf.pixels import fit
+from rdtf.sticker import StickerError
+
+STILL_MS = 1000.0
+"""How long a still picture is shown: its file says nothing about it."""
+BROWSER_MS = 100.0
+"""What browsers show a GIF frame for if its file says 10 ms or less, and so do we. Elsewhere for 0 only."""
+
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """What a file may ask for at most. Stickers stay far below; more is a mistake or an attack."""
+
+    image_bytes: int = 20 * 2**20
+    lottie_bytes: int = 16 * 2**20  # after inflating
+    video_bytes: int = 64 * 2**20
+    side: int = 8192
+    frame_pixels: int = 16_000_000
+    total_pixels: int = 400_000_000  # frames times canvas
+    frames: int = 2000
+    seconds: float = 60.0
+    lottie_depth: int = 64
+    lottie_side: int = 4096
+    lottie_fps: float = 240.0
+    lottie_layers: int = 5000
+    lottie_nodes: int = 100_000  # layers once every reference to a composition is followed
+
+
+LIMITS = ReadLimits()
+"""The limits where a caller names none."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file on its way: its bytes and what the caller wants."""
+
+    path: Path
+    data: bytes
+    size: int | None
+    max_frames: int | None
+    limits: ReadLimits
+    animation: str | None = None
+
+    def refuse(self, reason: str) -> StickerError:
+        """The error to raise about this file."""
+        return StickerError(self.path, reason)
+
+    def check(self, frames: int, width: int, height: int) -> None:
+        """Raise if decoding would take more than the limits allow."""
+        limits = self.limits
+        if max(width, height) > limits.side or width * height > limits.frame_pixels:
+            raise self.refuse(f"{width} x {height} px is too large (at most {limits.side} px a side)")
+        if frames > limits.frames:
+            raise self.refuse(f"{frames} frames are too many (at most {limits.frames})")
+        if frames * width * height > limits.total_pixels:
+            raise self.refuse(f"{frames} frames of {width} x {height} px are too much to decode")
+
+    def check_seconds(self, seconds: float) -> None:
+        """Raise if it is too long."""
+        if seconds > self.limits.seconds:
+            raise self.refuse(f"{seconds:.1f} s is too long (at most {self.limits.seconds:g} s)")
+
+    def kept(self, durations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the frames to keep, and how long each of them is shown (milliseconds).
+
+        More than ``max_frames`` frames are sampled where an even grid over the clip's time falls; each kept
+        frame lasts until the next kept one, so that the total stays. A frame that covers several grid points
+        is kept once, so there may be fewer than ``max_frames``.
+        """
+        self.check_seconds(durations.sum() / 1000)
+        if self.max_frames is None or len(durations) <= self.max_frames:
+            return np.arange(len(durations)), durations
+        ends = np.cumsum(durations)
+        starts = ends - durations
+        grid = np.arange(self.max_frames) * ends[-1] / self.max_frames
+        indices = np.unique(np.searchsorted(starts, grid + 1e-6, side="right") - 1)
+        return indices, np.diff(np.append(starts[indices], ends[-1]))
+
+    def fitted(self, frame: np.ndarray) -> np.ndarray:
+        """One ``(h, w, 4)`` frame at the wanted size, with nothing under alpha 0."""
+        if self.size is not None:
+            frame = fit(frame[None], self.size)[0]
+        return np.where(frame[..., 3:] > 0, frame, np.uint8(0))
+
+
+Frames = tuple[list[np.ndarray], np.ndarray]

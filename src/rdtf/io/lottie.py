@@ -1,0 +1,238 @@
+"""Lottie JSON, dotLottie and TGS to frames, through ThorVG."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import graphlib
+import io
+import json
+import math
+import re
+import zipfile
+import zlib
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import thorvg_python as tvg
+from PIL import Image
+
+from rdtf.io.job import Frames, Job
+from rdtf.pixels import fit, unpremultiply
+
+VECTOR_SIZE = 512
+SOLID_ALPHA = 248
+"""Vector rasterisers leave the inside of shapes at alpha 248 to 254; from here on it is meant to be 255."""
+_MOST_WRAPPINGS = 2
+_SOUND = 6  # type of a layer
+
+
+@functools.cache
+def _engine() -> tvg.Engine:
+    return tvg.Engine(threads=0)
+
+
+def read_tgs(job: Job) -> Frames:
+    """Gzip or zlib around Lottie JSON, once or twice. The limit counts what all members together inflate to."""
+    data, most = job.data, job.limits.lottie_bytes
+    for _ in range(_MOST_WRAPPINGS):
+        if not is_deflated(data):
+            break
+        rest, inflated = data, b""
+        while is_deflated(rest):
+            member = zlib.decompressobj(wbits=47)  # either header
+            inflated += member.decompress(rest, most + 1 - len(inflated))
+            if len(inflated) > most:
+                raise job.refuse(f"unpacks to more than {most // 2**20} MiB")
+            if not member.eof:
+                raise job.refuse("is cut short; fetch the file again")
+            rest = member.unused_data
+        data = inflated
+    return read_lottie(replace(job, data=data))
+
+
+def is_deflated(data: bytes) -> bool:
+    """Whether bytes begin as gzip or zlib does."""
+    return data.startswith(b"\x1f\x8b") or (data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0)
+
+
+def lottie_animations(stream: io.BufferedIOBase) -> list[str]:
+    """The ids of the animations in a dotLottie file, in its order.
+
+    Raises:
+        ValueError, zipfile.BadZipFile, KeyError: it is none, or damaged.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        manifest = json.loads(_unpacked(archive, "manifest.json", 2**20))
+    return list(dict.fromkeys(animation["id"] for animation in manifest["animations"]))
+
+
+def read_dotlottie(job: Job) -> Frames:
+    """ZIP around Lottie JSON and its pictures (https://dotlottie.io/spec/1.0 and 2.0), which are put into the JSON."""
+    most = job.limits.lottie_bytes
+    ids = lottie_animations(io.BytesIO(job.data))
+    chosen = ids[0] if job.animation is None else job.animation
+    with zipfile.ZipFile(io.BytesIO(job.data)) as archive:
+        names = set(archive.namelist())
+        place = next((name for name in (f"animations/{chosen}.json", f"a/{chosen}.json") if name in names), None)
+        if place is None:
+            raise job.refuse(f"has no animation {chosen!r} in it")
+        data = _unpacked(archive, place, most)
+        most -= len(data)
+        root = json.loads(data)
+        for asset in root.get("assets") or []:
+            picture = next(
+                (name for folder in ("images", "i") if (name := f"{folder}/{asset.get('p')}") in names), None
+            )
+            if picture is not None:
+                data = _unpacked(archive, picture, most)
+                most -= len(data)
+                kind = "jpeg" if data.startswith(b"\xff\xd8") else "webp" if data[8:12] == b"WEBP" else "png"
+                asset |= {"p": f"data:image/{kind};base64,{base64.b64encode(data).decode()}", "u": "", "e": 1}
+    return read_lottie(replace(job, data=json.dumps(root).encode()))
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    with archive.open(name) as stream:
+        data = stream.read(max(0, most) + 1)
+    if len(data) > most:
+        raise ValueError(f"{name} unpacks to too much")
+    return data
+
+
+def read_lottie(job: Job) -> Frames:
+    """Lottie JSON; what does not belong to the picture (sound, pictures that no layer uses) is left out."""
+    root, (width, height, fps, length) = _check_lottie(job)
+    longer = max(width, height)
+    scale = (job.size or min(VECTOR_SIZE, longer)) / longer
+    w, h = max(1, round(width * scale)), max(1, round(height * scale))
+    total = max(1, round(length))  # not one more: frame op is frame ip of the next round
+    count = total if job.max_frames is None else min(total, job.max_frames)
+    job.check_seconds(total / fps)
+    job.check(count, w, h)
+    animation = tvg.LottieAnimation(_engine())
+    canvas = tvg.SwCanvas(_engine())
+    try:
+        picture = animation.get_picture()
+        if picture.load_data(json.dumps(root).encode(), "lottie", None, True) != tvg.Result.SUCCESS:
+            raise job.refuse("is no Lottie animation that ThorVG can load")
+        picture.set_size(w, h)
+        canvas.set_target(w, h, cs=tvg.Colorspace.ABGR8888)
+        buffer = canvas.buffer_arr
+        assert buffer is not None
+        canvas.add(picture)
+        drawn = np.empty((count, h, w, 4), np.uint8)
+        for index in range(count):
+            animation.set_frame(index * total / count)
+            canvas.update()
+            canvas.draw(True)
+            canvas.sync()
+            drawn[index] = np.frombuffer(bytes(buffer), np.uint8).reshape(h, w, 4)
+    finally:
+        canvas.destroy()
+        animation._del()
+    if not drawn[..., 3].any():
+        raise job.refuse("draws nothing (text layers and expressions are not supported)")
+    frames = unpremultiply(drawn)  # ThorVG's colours are premultiplied
+    frames[..., 3][frames[..., 3] >= SOLID_ALPHA] = 255
+    if job.size is not None:
+        frames = fit(frames, job.size)
+    return list(frames), np.full(count, total / fps * 1000 / count)
+
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def _check_lottie(job: Job) -> tuple[dict[str, Any], tuple[float, float, float, float]]:
+    """A Lottie file that is safe to draw; its width, height, frames a second and length in frames."""
+    data, limits = job.data, job.limits
+    if len(data) > limits.lottie_bytes:
+        raise job.refuse(f"{len(data) / 2**20:.0f} MiB is too large for a Lottie file")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        data = data.decode("utf-16", "replace").encode("utf-8", "replace")
+    # Nesting is counted before anything parses it: deep nesting overflows the stack of native parsers.
+    marks = np.frombuffer(_STRING.sub(b"", data), np.uint8)
+    steps = np.isin(marks, (ord("{"), ord("["))).astype(np.int32) - np.isin(marks, (ord("}"), ord("]")))
+    if len(steps) and steps.cumsum().max() > limits.lottie_depth:
+        raise job.refuse(f"is nested more than {limits.lottie_depth} deep")
+    try:
+        root = json.loads(data.decode("utf-8-sig"))
+    except ValueError as error:
+        raise job.refuse(f"is no valid JSON ({error})") from error
+    if not isinstance(root, dict):
+        raise job.refuse("is JSON, but no Lottie animation (it is not an object)")
+    root |= {key: _number(root.get(key)) for key in ("w", "h", "fr", "ip", "op")}
+    numbers = [root[key] for key in ("w", "h", "fr", "ip", "op")]
+    if not isinstance(root.get("layers"), list) or None in numbers:
+        raise job.refuse("is JSON, but no Lottie animation (it needs numbers w, h, fr, ip, op and a list of layers)")
+    width, height, fps, start, end = numbers
+    if not (1 <= width <= limits.lottie_side and 1 <= height <= limits.lottie_side):
+        raise job.refuse(f"its canvas of {width} x {height} is outside 1 to {limits.lottie_side}")
+    if not 0 < fps <= limits.lottie_fps:
+        raise job.refuse(f"{fps} frames a second are outside 0 to {limits.lottie_fps:g}")
+    if not end > start:
+        raise job.refuse(f"its last frame ({end}) does not come after its first ({start})")
+    _leave_out_sound(root)
+    _check_layers(job, root)
+    return root, (width, height, fps, end - start)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, also one that is written as text; None for anything else."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)
+    finite = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return value if finite else None
+
+
+def _leave_out_sound(root: dict[str, Any]) -> None:
+    """Take out layers of sound, and assets (pictures, sounds, fonts) that no visible layer refers to."""
+    assets = [asset for asset in root.get("assets") or [] if isinstance(asset, dict)]
+    for owner in (root, *assets):
+        if isinstance(owner.get("layers"), list):
+            owner["layers"] = [x for x in owner["layers"] if not (isinstance(x, dict) and x.get("ty") == _SOUND)]
+    used = {
+        str(layer.get("refId"))
+        for owner in (root, *assets)
+        for layer in owner.get("layers") or []
+        if isinstance(layer, dict) and not layer.get("hd")
+    }
+    root["assets"] = [asset for asset in assets if "layers" in asset or str(asset.get("id")) in used]
+
+
+def _check_layers(job: Job, root: dict[str, Any]) -> None:
+    """No endless references, not too many layers, no pictures from outside the file."""
+    assets = {str(asset.get("id")): asset for asset in root.get("assets") or []}
+    for asset in assets.values():
+        if "layers" not in asset and "p" in asset:
+            _check_embedded(job, str(asset["p"]))
+    layers: dict[str | None, list[Any]] = {name: asset.get("layers") or [] for name, asset in assets.items()}
+    layers[None] = root["layers"]
+    if sum(map(len, layers.values())) > job.limits.lottie_layers:
+        raise job.refuse(f"has more than {job.limits.lottie_layers} layers")
+    try:
+        for group in layers.values():
+            parents = {layer.get("ind"): [layer["parent"]] for layer in group if "parent" in layer}
+            graphlib.TopologicalSorter(parents).prepare()
+        uses = {
+            name: [str(layer["refId"]) for layer in group if str(layer.get("refId")) in layers]
+            for name, group in layers.items()
+        }
+        inside_out = list(graphlib.TopologicalSorter(uses).static_order())
+    except graphlib.CycleError:
+        raise job.refuse("a layer or composition contains itself") from None
+    nodes: dict[str | None, int] = {}
+    for name in inside_out:
+        nodes[name] = len(layers[name]) + sum(nodes[used] for used in uses[name])
+    if nodes[None] > job.limits.lottie_nodes:
+        raise job.refuse(f"unfolds to more than {job.limits.lottie_nodes} layers")
+
+
+def _check_embedded(job: Job, source: str) -> None:
+    if not source.startswith("data:image/"):
+        raise job.refuse(f"needs the picture {source[:80]!r}, which lies outside the file; embed it")
+    with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])), formats=("PNG", "JPEG", "WEBP")) as image:
+        job.check(1, *image.size)

@@ -1,0 +1,98 @@
+"""GIF, PNG, APNG, JPEG, WebP and AVIF to frames."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageOps, features
+
+from rdtf.io.compositor import Layers, apng_layers, compose, gif_layers
+from rdtf.io.job import BROWSER_MS, STILL_MS, Frames, Job
+from rdtf.io.png import decode_png, still_png
+
+AVIF_READABLE = features.check("avif")
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
+HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
+OTHER_BRANDS = {b"mif2": "HEIF", b"miaf": "HEIF", b"avci": "HEIF", b"jp2 ": "JPEG 2000", b"jpx ": "JPEG 2000",
+                b"jxl ": "JPEG XL", b"crx ": "Canon raw", b"M4A ": "sound"}  # fmt: skip
+
+
+def brands(data: bytes) -> list[bytes]:
+    """The major brand of an ISO media file, and then the compatible ones."""
+    size = min(int.from_bytes(data[:4], "big"), len(data), 4096)
+    return [data[8:12], *(data[at : at + 4] for at in range(16, size - 3, 4))]
+
+
+def read_picture(job: Job, kind: str) -> Frames:
+    """The frames of a picture; ``kind`` is Pillow's name of the format."""
+    if len(job.data) > job.limits.image_bytes:
+        raise job.refuse(f"{len(job.data) / 2**20:.0f} MiB is too large for a picture")
+    if kind == "WEBP" and int.from_bytes(job.data[4:8], "little") + 8 > len(job.data):
+        raise job.refuse("is cut short; fetch the file again")  # Pillow would read the whole frames without a word
+    if kind == "GIF":
+        return _composed(job, gif_layers(job), 10.0)
+    if kind == "PNG":
+        width, height = struct.unpack_from(">II", job.data, 16) if len(job.data) > 24 else (0, 0)
+        job.check(1, width, height)
+        layers = apng_layers(job)
+        return _png_still(job) if layers is None else _composed(job, layers, 0.0)
+    return _by_pillow(job, kind)
+
+
+def _png_still(job: Job) -> Frames:
+    return [job.fitted(decode_png(still_png(job)))], np.array([STILL_MS])
+
+
+def _composed(job: Job, file: Layers, shortest: float) -> Frames:
+    if not file.layers:
+        raise job.refuse("has no picture in it")
+    job.check(len(file.layers), file.width, file.height)
+    for layer in file.layers:
+        job.check(1, *layer.box[2:])
+    delays = [layer.delay if layer.delay > shortest else BROWSER_MS for layer in file.layers]
+    indices, durations = job.kept(np.array(delays if len(delays) > 1 else [STILL_MS]))
+    wanted = set(indices.tolist())
+    return [job.fitted(canvas) for index, canvas in enumerate(compose(job, file)) if index in wanted], durations
+
+
+def _by_pillow(job: Job, kind: str) -> Frames:
+    """JPEG (the first picture of a file that holds several), WebP and AVIF."""
+    data = job.data
+    if kind == "AVIF" and data[8:12] not in AVIF_BRANDS:  # Pillow and libavif look at the first brand alone
+        data = data[:8] + (b"avis" if b"moov" in data else b"avif") + data[12:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(data), formats=(kind,))
+    with image:
+        count = 1 if kind == "JPEG" else getattr(image, "n_frames", 1)
+        job.check(count, *image.size)
+        if count == 1:
+            pixels = np.array(ImageOps.exif_transpose(image).convert("RGBA"))
+            return [job.fitted(pixels)], np.array([STILL_MS])
+        if job.max_frames is None or count <= job.max_frames:
+            frames, delays = [], []
+            for frame, delay in _frames(image, np.arange(count)):
+                frames.append(job.fitted(frame))
+                delays.append(delay)
+            return frames, job.kept(np.array(delays))[1]
+        # The times of all frames are needed to choose some, and are known only once each was decoded.
+        indices, durations = job.kept(np.array([delay for _, delay in _frames(image, np.arange(count))]))
+        return [job.fitted(frame) for frame, _ in _frames(image, indices)], durations
+
+
+def _frames(image: Image.Image, indices: np.ndarray) -> Iterator[tuple[np.ndarray, float]]:
+    """Pixels and milliseconds of frames."""
+    orientation = image.getexif().get(0x0112, 1)
+    for index in indices:
+        image.seek(int(index))
+        image.load()  # which sets the duration
+        ms = float(image.info.get("duration", 0))
+        frame = image.convert("RGBA")
+        frame.getexif()[0x0112] = orientation
+        turned = ImageOps.exif_transpose(frame) if orientation != 1 else frame
+        yield np.array(turned), ms if ms > 0 and math.isfinite(ms) else BROWSER_MS

@@ -1,0 +1,132 @@
+"""PNG: the chunks of a file, and its picture with the transparent colour applied at every depth.
+
+Reference: https://www.w3.org/TR/png-3/. Pillow decodes the pixels; it compares the transparent colour wrongly for
+2, 4 and 16 bits, so that is done here.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from rdtf.io.job import Job
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_DRAWN = frozenset({b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"IEND"})
+"""Chunks that say what is seen. Damage to any other one, or its size, does no harm."""
+_OPTIONAL = frozenset({b"tRNS", b"eXIf"})  # with a wrong checksum they are passed over, as by libpng
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Left, top and the steps across and down of the passes of an interlaced file (Adam7)."""
+
+
+def chunks(job: Job) -> Iterator[tuple[bytes, bytes]]:
+    """Names and contents of the chunks that say what is seen, up to the last one.
+
+    Raises:
+        StickerError: the file is cut short, or one of these chunks is damaged.
+    """
+    data, at, seen = job.data, len(SIGNATURE), set[bytes]()
+    while at + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        content, at = data[at + 8 : at + 8 + length], at + 12 + length
+        if at > len(data):
+            break
+        if name in _DRAWN:
+            if zlib.crc32(name + content) == int.from_bytes(data[at - 4 : at], "big"):
+                seen.add(name)
+                yield name, content
+            elif name not in _OPTIONAL:
+                raise job.refuse(f"its chunk {name.decode()} is damaged (the checksum is wrong)")
+        if name == b"IEND":
+            if not seen >= {b"IHDR", b"IDAT"}:
+                raise job.refuse("is a PNG without a picture")
+            return
+    raise job.refuse("is cut short; fetch the file again")
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    """A chunk as it stands in a file."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def still_png(job: Job) -> bytes:
+    """The file with nothing in it but what its picture takes."""
+    kept = (b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"eXIf", b"IEND")
+    return SIGNATURE + b"".join(chunk(name, data) for name, data in chunks(job) if name in kept)
+
+
+def decode_png(file: bytes) -> np.ndarray:
+    """``(h, w, 4)`` of a PNG without chunks of animation, turned as its EXIF says; 16 bits become 8."""
+    depth, colour = file[24], file[25]
+    with Image.open(io.BytesIO(file), formats=("PNG",)) as opened:
+        image: Image.Image = opened
+        image.load()
+        key = _transparent_colour(file) if colour in (0, 2) else None
+        mask = None
+        if key is not None:
+            image.info.pop("transparency", None)
+            samples = _samples(file) if (depth, colour) == (16, 2) else np.asarray(image)
+            if depth < 8:
+                samples = (
+                    (samples.astype(np.uint16) * (2**depth - 1) // 255) if depth > 1 else samples.astype(np.uint16)
+                )
+            same = samples == np.asarray(key)
+            mask = same.all(-1) if samples.ndim == 3 else same
+        if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
+            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        pixels = image.convert("RGBA")
+        if mask is not None:
+            pixels.putalpha(Image.fromarray(np.where(mask, 0, 255).astype(np.uint8)))
+        exif = Image.Exif()
+        exif.load(image.info.get("exif", b"")) if image.info.get("exif") else None
+        orientation = exif.get(0x0112, 1)
+    pixels.getexif()[0x0112] = orientation
+    return np.array(ImageOps.exif_transpose(pixels))
+
+
+def _transparent_colour(file: bytes) -> tuple[int, ...] | None:
+    """The samples of the tRNS chunk of a grey or RGB file, as they are stored."""
+    at = 33
+    while at < len(file):
+        length, name = struct.unpack_from(">I4s", file, at)
+        if name == b"tRNS":
+            return struct.unpack_from(f">{length // 2}H", file, at + 8)
+        at += 12 + length
+    return None
+
+
+def _samples(file: bytes) -> np.ndarray:
+    """The 16-bit samples ``(h, w, 3)`` of an RGB picture, of which Pillow gives only the upper half.
+
+    A PNG's filters work on each byte of a pixel by itself. So the bytes at one position make a grey PNG of 8 bits.
+    """
+    width, height, _, _, _, _, interlaced = struct.unpack_from(">IIBBBBB", file, 16)
+    rows = _PASSES if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - x) // across), -(-(height - y) // down)) for x, y, across, down in rows]
+    parts, at = [], 33
+    while at < len(file):
+        length, name = struct.unpack_from(">I4s", file, at)
+        if name == b"IDAT":
+            parts.append(file[at + 8 : at + 8 + length])
+        at += 12 + length
+    most = sum(h * (1 + 6 * w) for w, h in sizes if w > 0 and h > 0)
+    raw = np.frombuffer(zlib.decompressobj().decompress(b"".join(parts), most), np.uint8)
+    planes: list[list[bytes]] = [[] for _ in range(6)]
+    at = 0
+    for w, h in sizes:
+        if w > 0 and h > 0:
+            part = raw[at : (at := at + h * (1 + 6 * w))].reshape(h, 1 + 6 * w)
+            for byte, plane in enumerate(planes):
+                plane.append(np.concatenate([part[:, :1], part[:, 1 + byte :: 6]], 1).tobytes())
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced)
+    bytes_of = []
+    for plane in planes:
+        grey = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"".join(plane), 1))
+        with Image.open(io.BytesIO(grey + chunk(b"IEND", b"")), formats=("PNG",)) as image:
+            bytes_of.append(np.asarray(image).astype(np.uint16))
+    return np.stack([bytes_of[i] << 8 | bytes_of[i + 1] for i in (0, 2, 4)], -1)
