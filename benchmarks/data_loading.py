@@ -28,8 +28,8 @@ from rdtf.codec import load_codec
 from rdtf.curriculum import Curriculum
 from rdtf.data.augment import FIRST_CHANGED
 from rdtf.data.dataset import FORMAT, INDEX_SCHEMA, MANIFEST, SCHEMA, Manifest, StickerDataset, pack_frames
+from rdtf.data.duplicates import SIGNATURE_BYTES
 from rdtf.data.keyframes import CLUSTER_COUNTS
-from rdtf.data.signatures import SIGNATURE_BYTES
 from rdtf.progress import console
 from rdtf.text import BuiltinTextEncoder
 from rdtf.train.latents import LatentCache
@@ -70,7 +70,7 @@ def write_dataset(folder: Path, count: int) -> None:
         "content": bytes(32),
         "signature": bytes(SIGNATURE_BYTES),
         "extent": 1.0,
-        **dict.fromkeys(("findings", "caption_findings", "scripts"), ()),
+        **dict.fromkeys(("checks", "caption_checks"), ()),
     }
     files = {}
     folder.mkdir()
@@ -91,7 +91,7 @@ def write_dataset(folder: Path, count: int) -> None:
         sources={"made": count},
         licenses={},
         groups=0,
-        findings={},
+        checks={},
         fingerprint=f"{count:016}",
         rejected=[],
         passed_over=0,

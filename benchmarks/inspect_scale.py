@@ -1,6 +1,6 @@
 """What the page about a large dataset costs: ``python benchmarks/inspect_scale.py``.
 
-Made-up datasets whose rows repeat some stickers of the built-in world, each with a caption, findings, a timing and a
+Made-up datasets whose rows repeat some stickers of the built-in world, each with a caption, checks, a timing and a
 group of near-duplicates of its own; and many rejected files. For each number of stickers, ``rdtf inspect`` runs in a
 process of its own. Prints a table and ends in one JSON line.
 """
@@ -23,9 +23,8 @@ import numpy as np
 import pyarrow as pa
 from rich.table import Table
 
-from rdtf.data.checks import describe
+from rdtf.data.checks import CAPTION_CHECKS, FRAME_CHECKS, describe
 from rdtf.data.dataset import FORMAT, INDEX_SCHEMA, MANIFEST, SCHEMA, Manifest, Rejection, pack_frames
-from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS
 from rdtf.data.keyframes import CLUSTER_COUNTS
 from rdtf.progress import console
 from rdtf.world import draw_sticker
@@ -75,7 +74,7 @@ def write_dataset(folder: Path, count: int) -> None:
         sources={"made": count},
         licenses={},
         groups=int(groups.max()) + 1,
-        findings={},
+        checks={},
         fingerprint=f"{count:016}",
         rejected=[
             Rejection(file=f"made/{i:07}.gif", reason=f"is cut short at byte {i}") for i in range(int(REJECTED * count))
@@ -91,8 +90,8 @@ def _row(models: list[dict[str, Any]], rng: np.random.Generator, number: int) ->
     row["caption"] = f"{row['caption']}, number {number}"
     row["captions"] = [row["caption"]]
     row["durations"] = rng.uniform(20, 120, row["num_frames"]).tolist()
-    row["findings"] = [code for code in FRAME_FINDINGS if rng.random() < SHARE]
-    row["caption_findings"] = [code for code in CAPTION_FINDINGS if rng.random() < SHARE]
+    row["checks"] = [code for code in FRAME_CHECKS if rng.random() < SHARE]
+    row["caption_checks"] = [code for code in CAPTION_CHECKS if rng.random() < SHARE]
     return row
 
 

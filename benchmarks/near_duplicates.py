@@ -23,9 +23,8 @@ import numpy as np
 from PIL import Image
 from rich.table import Table
 
-from rdtf.data.duplicates import near_pairs
+from rdtf.data.duplicates import GRID, SIGNATURE_BYTES, WINDOWS, near_pairs, signature
 from rdtf.data.find import find_items
-from rdtf.data.signatures import GRID, SIGNATURE_BYTES, WINDOWS, signature
 from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
 from rdtf.pixels import fit
@@ -94,10 +93,14 @@ def thinned(step: int) -> Callable[[Sticker], Sticker]:
     return change
 
 
-def rolled(sticker: Sticker) -> Sticker:
-    """Begun a quarter later."""
-    by = -max(1, len(sticker) // 4)
-    return Sticker(np.roll(sticker.frames, by, 0), np.roll(sticker.durations, by))
+def rolled(parts: int) -> Callable[[Sticker], Sticker]:
+    """Begun later by one of ``parts`` parts of the loop."""
+
+    def change(sticker: Sticker) -> Sticker:
+        by = -max(1, len(sticker) // parts)
+        return Sticker(np.roll(sticker.frames, by, 0), np.roll(sticker.durations, by))
+
+    return change
 
 
 CHANGES: dict[str, Callable[[Sticker], Sticker]] = {
@@ -113,7 +116,8 @@ CHANGES: dict[str, Callable[[Sticker], Sticker]] = {
     "twice as fast": lambda s: Sticker(s.frames, s.durations / 2),
     "colours shifted by 5 %": coloured(1.0, 0.95, 0.95),
     "colours shifted by 15 %": coloured(1.0, 0.85, 0.85),
-    "begun a quarter later": rolled,
+    "begun a quarter later": rolled(4),
+    "begun an eighth later": rolled(8),
     "mirrored": lambda s: Sticker(s.frames[:, :, ::-1], s.durations),
     "played backwards": lambda s: Sticker(s.frames[::-1], s.durations[::-1]),
 }

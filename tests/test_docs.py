@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS
+from rdtf.data.checks import CAPTION_CHECKS, FRAME_CHECKS
 
 ROOT = Path(__file__).parents[1]
 NAMED = re.compile(r"`((?:\w+/)*test_\w+\.py)::(\w+)`")
@@ -21,8 +21,8 @@ def test_tests_that_a_document_names_are_there(document: str):
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{test}"
 
 
-def test_every_finding_is_in_the_table_of_the_doctor():
+def test_every_check_is_in_the_table():
     text = (ROOT / "docs" / "preparing.md").read_text(encoding="utf-8")
     rows = [[cell.strip(" `") for cell in line.split("|")[1:4]] for line in text.splitlines() if line.startswith("|")]
-    for finding in (*FRAME_FINDINGS.values(), *CAPTION_FINDINGS.values()):
-        assert [finding.title, finding.meaning, finding.advice] in rows
+    for check in (*FRAME_CHECKS.values(), *CAPTION_CHECKS.values()):
+        assert [check.title, check.meaning, check.fix] in rows

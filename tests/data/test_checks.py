@@ -1,4 +1,4 @@
-"""Findings and cures, on frames made by hand and on captions people write."""
+"""Checks and fixes, on frames made by hand and on captions as people write them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rdtf.data.checks import describe, examine_captions, script_of
-from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS
-from rdtf.data.fixes import clear_background, content_box, crop_to_content, treat
+from rdtf.data.checks import CAPTION_CHECKS, FRAME_CHECKS, check_captions, describe
+from rdtf.data.fixes import clear_background, content_box, crop_to_content, fix
 from rdtf.pixels import composite
 from rdtf.world import draw_sticker
 
@@ -23,9 +22,9 @@ def square(count: int = 4, size: int = 40, at: int = 8, side: int = 24, step: in
     return frames
 
 
-def findings(frames: np.ndarray) -> list[str]:
-    found = describe(frames, np.full(len(frames), 100.0))["findings"]
-    assert set(found) <= set(FRAME_FINDINGS)
+def failed(frames: np.ndarray) -> list[str]:
+    found = describe(frames, np.full(len(frames), 100.0))["checks"]
+    assert set(found) <= set(FRAME_CHECKS)
     return found
 
 
@@ -45,28 +44,28 @@ def letterboxed() -> np.ndarray:
     return frames
 
 
-def test_findings_about_frames() -> None:
-    assert findings(square()) == []
-    assert findings(square(count=1)) == []
+def test_checks_of_frames() -> None:
+    assert failed(square()) == []
+    assert failed(square(count=1)) == []
     still = square(step=0)
     still[1::2, 10, 10, 0] += 2  # as recompression does
-    assert findings(still) == ["still_animation"]
+    assert failed(still) == ["still_animation"]
     hollow = square(count=6)
     hollow[3] = 0
-    assert findings(hollow) == ["empty_frames"]
-    assert findings(square(side=12, at=14)) == ["margins"]
-    assert findings(noise(2, 40, 40)) == ["opaque"]
-    assert findings(with_ground(square(), (250, 250, 250))) == ["flat_background"]
-    assert findings(letterboxed()) == ["letterbox"]
-    assert findings(letterboxed().swapaxes(1, 2)) == ["letterbox"]
+    assert failed(hollow) == ["empty_frames"]
+    assert failed(square(side=12, at=14)) == ["margins"]
+    assert failed(noise(2, 40, 40)) == ["opaque"]
+    assert failed(with_ground(square(), (250, 250, 250))) == ["flat_background"]
+    assert failed(letterboxed()) == ["letterbox"]
+    assert failed(letterboxed().swapaxes(1, 2)) == ["letterbox"]
 
 
 def test_a_jump() -> None:
     frames = np.zeros((10, 40, 40, 4), np.uint8)
     for i, frame in enumerate(frames):
         frame[8:32, 1 + i : 25 + i] = 255
-    assert findings(frames) == ["jump"]
-    assert findings(np.concatenate([frames, frames[-2:0:-1]])) == []  # and back
+    assert failed(frames) == ["jump"]
+    assert failed(np.concatenate([frames, frames[-2:0:-1]])) == []  # and back
 
 
 def test_the_content_has_no_bars() -> None:
@@ -104,20 +103,20 @@ def test_what_is_enclosed_stays() -> None:
 @pytest.mark.parametrize("frames", [noise(2, 40, 40), square(), np.full((1, 20, 20, 4), 255, np.uint8)])
 def test_backgrounds_that_are_not_flat_stay(frames: np.ndarray) -> None:
     assert clear_background(frames) is None
-    same, given = treat(frames, crop=False, clear=True)
+    same, given = fix(frames, crop=False, clear=True)
     assert given == [] and same is frames
 
 
-def test_cures_say_what_they_did() -> None:
-    frames, given = treat(with_ground(square(step=0), (0, 0, 255)), crop=True, clear=True)
+def test_fixes_say_what_they_did() -> None:
+    frames, given = fix(with_ground(square(step=0), (0, 0, 255)), crop=True, clear=True)
     assert given == ["background_cleared", "cropped"] and frames.shape[1:3] == (24, 24)
     assert (frames == (200, 60, 20, 255)).all()
 
 
 def clean(text: str) -> tuple[str, tuple[str, ...]]:
-    result = examine_captions([text])
-    assert set(result.findings) <= set(CAPTION_FINDINGS)
-    return result.texts[0], result.findings
+    texts, found = check_captions([text])
+    assert set(found) <= set(CAPTION_CHECKS)
+    return texts[0], found
 
 
 @pytest.mark.parametrize(
@@ -154,24 +153,8 @@ def test_captions(text: str, cleaned: str, found: tuple[str, ...]) -> None:
 
 
 def test_several_captions() -> None:
-    result = examine_captions(["<i>a cat</i>", "a cat", "@x1", "猫が歩く", "кошка", "猫"])
-    assert result.texts == ("a cat", "猫が歩く", "кошка", "猫")
-    assert result.findings == ("markup", "mention") and result.scripts == ("Latin", "Kana", "Cyrillic", "Han")
-
-
-@pytest.mark.parametrize(
-    ("text", "script"),
-    [
-        ("le chat", "Latin"),
-        ("قطة", "Arabic"),
-        ("고양이 cat", "Hangul"),
-        ("猫 cat", "Latin"),
-        ("बिल्ली", "Devanagari"),
-        ("123 🐱", ""),
-    ],
-)
-def test_scripts(text: str, script: str) -> None:
-    assert script_of(text) == script
+    texts, found = check_captions(["<i>a cat</i>", "a cat", "@x1", "кошка", "猫"])
+    assert texts == ("a cat", "кошка", "猫") and found == ("markup", "mention")
 
 
 def test_description_has_its_columns() -> None:

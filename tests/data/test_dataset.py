@@ -81,7 +81,7 @@ def test_folders_that_are_no_dataset(tmp_path: Path, copy: Path) -> None:
         StickerDataset(copy, "dev")
     manifest = json.loads((copy / "manifest.json").read_text("utf-8"))
     (copy / "manifest.json").write_text(json.dumps({**manifest, "format": "rdtf-stickers/99"}), "utf-8")
-    with pytest.raises(ValueError, match="format rdtf-stickers/99, this version reads rdtf-stickers/2"):
+    with pytest.raises(ValueError, match="format rdtf-stickers/99, this version reads rdtf-stickers/3"):
         StickerDataset(copy)
     (copy / "manifest.json").write_text('{"name": "a web app"}', "utf-8")
     with pytest.raises(ValueError, match="not the manifest of a prepared dataset"):

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from rdtf.data.dataset import StickerDataset
-from rdtf.data.duplicates import NearPairs
+from rdtf.data.duplicates import Likeness, NearPairs
 from rdtf.data.index import _copies, assign_splits, draw
 from rdtf.data.prepare import PrepareReport, prepare
-from rdtf.data.signatures import Likeness
 from rdtf.io.write import save_sticker
 from rdtf.pixels import fit
 from rdtf.sticker import Sticker
@@ -94,28 +93,28 @@ def test_copies_can_be_left_out(folder: Path, tmp_path: Path) -> None:
 
 def test_of_a_chain_only_copies_of_what_stays_are_left_out() -> None:
     rows = np.array([[0, 1], [1, 2], [2, 3], [0, 3], [0, 4], [4, 5]])
-    how = np.array([Likeness.COPY, Likeness.COPY, Likeness.BEGUN_LATER, Likeness.COPY, Likeness.MIRRORED, 0], np.int8)
+    how = np.array([Likeness.COPY, Likeness.COPY, Likeness.COPY, Likeness.COPY, Likeness.MIRRORED, 0], np.int8)
     assert _copies(NearPairs(rows, how, np.zeros(6, np.float32))) == {1: 0, 3: 0, 5: 4}
 
 
-def test_findings_are_counted_and_stored(folder: Path, tmp_path: Path) -> None:
+def test_checks_are_counted_and_stored(folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "set"
     save_sticker(Sticker(np.full((3, 20, 20, 4), 255, np.uint8), np.full(3, 50.0)), root / "poser.png")
     write_still(root / "look.png", 2)
     (root / "look.txt").write_text("look <b>here</b> https://example.com", "utf-8")
     report = prepare([root], tmp_path / "data", settings(splits=(1.0, 0.0, 0.0)))
     data = StickerDataset(tmp_path / "data")
-    assert report.manifest.findings == {"link": 1, "markup": 1, "opaque": 1, "still_animation": 1}
+    assert report.manifest.checks == {"link": 1, "markup": 1, "opaque": 1, "still_animation": 1}
     look, poser = data.record(0), data.record(1)
-    assert look.caption == "look here" and look.caption_findings == ("markup", "link") and look.scripts == ("Latin",)
-    assert poser.findings == ("still_animation", "opaque") and poser.seam is None
+    assert look.caption == "look here" and look.caption_checks == ("markup", "link")
+    assert poser.checks == ("still_animation", "opaque") and poser.seam is None
 
 
-def test_cures_are_given_in_preparation(tmp_path: Path) -> None:
+def test_fixes_are_made_in_preparation(tmp_path: Path) -> None:
     frames = np.full((1, 60, 60, 4), 255, np.uint8)
     frames[:, 20:40, 20:40] = (200, 10, 10, 255)
     save_sticker(Sticker(frames, np.ones(1)), tmp_path / "set" / "a.png")
     prepare([tmp_path / "set"], tmp_path / "data", settings(background="transparent", crop="content"))
     data = StickerDataset(tmp_path / "data")
-    assert data.record(0).findings == ("opaque", "background_cleared", "cropped")
+    assert data.record(0).checks == ("opaque", "background_cleared", "cropped")
     assert (data.frames(0) == (200, 10, 10, 255)).all()

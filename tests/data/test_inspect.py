@@ -17,9 +17,9 @@ from PIL import Image
 
 import rdtf.data.inspect as inspect_module
 from rdtf.data.dataset import LEFT_OUT_ROWS, Rejection, StickerDataset
-from rdtf.data.inspect import Chart, inspect_dataset
+from rdtf.data.inspect import inspect_dataset
 from rdtf.data.prepare import prepare
-from rdtf.data.survey import histogram, near_groups, refusals, shared_captions, survey_dataset
+from rdtf.data.survey import near_groups, refusals, shared_captions, survey_dataset
 from rdtf.io.write import save_sticker
 from rdtf.sticker import Sticker
 from tests.data.test_checks import square, with_ground
@@ -110,8 +110,8 @@ def test_numbers(data: Path) -> None:
         assert survey.coverage[row] == pytest.approx(frames[..., 3].mean() / 255, abs=1e-6)
         assert survey.sources[row] == record.source and survey.splits[row] == record.split
         assert math.isnan(survey.seam[row]) if record.seam is None else survey.seam[row] == np.float32(record.seam)
-        for code, rows in survey.findings.items():
-            assert (row in rows) == (code in record.findings + record.caption_findings)
+        for code, rows in survey.checks.items():
+            assert (row in rows) == (code in record.checks + record.caption_checks)
     assert (survey.stored > 0).all() and survey.stored.sum() < sum(f.stat().st_size for f in data.glob("*.arrow"))
 
 
@@ -127,12 +127,12 @@ def test_near_duplicates_and_leaks(data: Path) -> None:
 
 def test_everything_is_in_the_lists_beside_the_page(data: Path, page: Path) -> None:
     dataset = StickerDataset(data)
-    found = rows_of(page.parent / "findings.csv")
-    assert found[0] == ["finding", "file", "split"]
+    found = rows_of(page.parent / "checks.csv")
+    assert found[0] == ["check", "file", "split"]
     assert sorted(map(tuple, found[1:])) == sorted(
         (code, record.source, record.split)
         for record in map(dataset.record, range(len(dataset)))
-        for code in record.findings + record.caption_findings
+        for code in record.checks + record.caption_checks
     )
     rejected = rows_of(page.parent / "rejected.csv")
     assert rejected[1:] == [[r.file, r.reason] for r in dataset.manifest.rejected] and len(rejected) == 3
@@ -201,8 +201,8 @@ def test_the_page_stays_small_and_says_what_it_does_not_name(
     monkeypatch.setattr(inspect_module, "LENGTH", 12)
     survey = survey_dataset(StickerDataset(data))
     text = Tags(inspect_dataset(data, tmp_path)).text
-    longest = max(len(rows) for rows in survey.findings.values())
-    assert longest > 1 and f"and {longest - 1} more, all in findings.csv" in " ".join(text.split())
+    longest = max(len(rows) for rows in survey.checks.values())
+    assert longest > 1 and f"and {longest - 1} more, all in checks.csv" in " ".join(text.split())
     assert "and 1 more kinds of reasons" in text and "twin 40\N{HORIZONTAL ELLIPSIS}" in text
 
 
@@ -222,34 +222,6 @@ def test_nothing_but_stills_and_no_captions(tmp_path: Path) -> None:
     prepare([tmp_path / "set"], tmp_path / "data", settings())
     text = Tags(inspect_dataset(tmp_path / "data", tmp_path / "look")).text
     assert "nothing moves" in text and "Every file is in the dataset." in text and "None were found." in text
-
-
-@pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize("shape", ["tail", "even", "equal", "zero"])
-def test_a_histogram_counts_everything_once(whole: bool, shape: str) -> None:
-    rng = np.random.default_rng(0)
-    values = {
-        "tail": np.append(rng.integers(1, 30, 999), 100_000),
-        "even": rng.integers(0, 500, 1000),
-        "equal": np.full(10, 7),
-        "zero": np.zeros(10),
-    }[shape].astype(float)
-    bars = histogram(np.append(values, [np.nan, np.inf]), whole=whole)
-    assert len(bars) <= 40 and sum(bar.count for bar in bars) == len(values)
-    starts = [bar.start for bar in bars]
-    counts, _ = np.histogram(values, [*starts, np.inf])
-    assert counts.tolist() == [bar.count for bar in bars]
-    assert [bar.tail for bar in bars] == [False] * (len(bars) - 1) + [shape == "tail"]
-    if shape == "tail":
-        assert "and more, up to 100,000" in bars[-1].label
-
-
-def test_few_beside_many_can_be_seen_in_a_chart() -> None:
-    chart = Chart.of("frames", np.array([1] * 5000 + [3] * 4 + [5]), whole=True)
-    assert chart.logarithmic and chart.median == "1"
-    heights = {box["title"]: box["height"] for box in chart.boxes}
-    assert heights["5: 1"] > 10 and heights["2: 0"] == 0 and heights["1: 5,000"] == max(heights.values())
-    assert not Chart.of("frames", np.array([1, 1, 2, 2, 3]), whole=True).logarithmic
 
 
 def test_reasons_are_grouped_by_what_they_have_in_common() -> None:

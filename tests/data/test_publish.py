@@ -130,7 +130,7 @@ def test_the_card(prepared: Path, tmp_path: Path) -> None:
         ]
     assert "# &lt;script&gt; \\| stickers" in text and "<script>" not in text
     assert "| train | 9 |" in text and "| other | 1 |" in text and "| Apache 2.0 | 1 |" in text
-    assert "languages as far as metadata say them: " in text and "as far as a few words tell: en " in text
+    assert "languages as far as metadata say them: " in text
     assert "| duplicate of another sticker | 1 |" in text
     left = [json.loads(line) for line in (out / "left_out.jsonl").read_text("utf-8").splitlines()]
     assert left == [{"file": "set/twin.png", "reason": "duplicate of set/s03.png"}]

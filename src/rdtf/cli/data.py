@@ -129,7 +129,7 @@ def inspect(
     count: Annotated[int, typer.Option(min=1, help="Clips shown as training draws them.")] = 24,
     seed: Annotated[int, typer.Option(help="Which stickers.")] = 0,
 ) -> None:
-    """Write a page about a dataset: numbers, findings, near-duplicates, rejected files, what training will see."""
+    """Write a page about a dataset: numbers, checks, near-duplicates, rejected files, what training will see."""
     from rdtf.data.inspect import inspect_dataset
 
     say(f"Open {inspect_dataset(data, out, count=count, seed=seed)}")

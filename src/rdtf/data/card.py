@@ -13,8 +13,6 @@ from rdtf.data.dataset import Manifest, Rejection
 
 SHOWN = 20
 """Rows of a table at most; what is beyond is counted."""
-SOME = 0.01
-"""Smaller shares of a language that is only likely are taken for mistakes."""
 
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
 _LICENCES = (
@@ -41,7 +39,6 @@ class Contents:
         counts: stickers by the Hub's name of their split.
         licences: stickers by licence; ``""`` where none is known.
         languages: captions by language, as far as metadata say it.
-        likely_languages: shares of first captions (:func:`~rdtf.data.languages.language_shares`).
         frames: stickers by number of frames.
         captions: all captions.
     """
@@ -49,7 +46,6 @@ class Contents:
     counts: Counter[str] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
-    likely_languages: dict[str, float] = field(default_factory=dict)
     frames: Counter[int] = field(default_factory=Counter)
     captions: int = 0
 
@@ -74,7 +70,6 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
     """
     from huggingface_hub import DatasetCardData  # takes a moment
 
-    likely = {name: share for name, share in contents.likely_languages.items() if share > SOME}
     licences = sorted({hub_licence(name) for name in contents.licences})
     splits = [{"split": split, "path": [f"{folder}/*" for folder in folders]} for split, folders in shards.items()]
     moving = sum(count for frames, count in contents.frames.items() if frames > 1)
@@ -82,7 +77,7 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
     front = DatasetCardData(
         pretty_name=title,
         license=licences[0] if len(licences) == 1 else licences,
-        language=sorted({*likely, *(name.partition("-")[0] for name in contents.languages)} - {""}) or None,
+        language=sorted({name.partition("-")[0] for name in contents.languages} - {""}) or None,
         size_categories=size_category(total),
         task_categories=["text-to-video", "image-to-video", "text-to-image"] if moving else ["text-to-image"],
         tags=["stickers", "animated", "rgba", "imagefolder"],
@@ -91,7 +86,6 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
     settings = {name: value for name, value in manifest.settings.items() if name != "licenses" and value != []}
     size = manifest.settings["size"]
     longest = max(contents.frames, default=1)
-    told = ", ".join(f"{name or 'not told'} {share:.0%}" for name, share in likely.items())
     lines = [
         f"# {_text(title)}",
         "",
@@ -132,8 +126,7 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
         "## Captions",
         "",
         f"{contents.captions:,} captions"
-        + (f"; languages as far as metadata say them: {_counted(contents.languages)}" if contents.languages else "")
-        + (f"; of the first ones, as far as a few words tell: {told}." if told else "."),
+        + (f"; languages as far as metadata say them: {_counted(contents.languages)}." if contents.languages else "."),
         "",
         "## What was left out",
         "",

@@ -1,37 +1,141 @@
-"""What may be wrong with a sticker or its captions, by the codes of :mod:`rdtf.data.findings`.
+"""Checks of a sticker and its captions: what may be wrong with it, why that matters, and what mends it.
 
-Nothing is left out because of a finding: findings are stored with the sticker, counted in the manifest and shown by
-``rdtf inspect`` with examples and files. All functions are pure and see one sticker. Near-duplicates, which take the
-whole dataset, are found in :mod:`rdtf.data.duplicates`.
+A check leaves nothing out of a dataset. Its code is stored with the sticker, the manifest counts it, and
+``rdtf inspect`` shows examples and names every file. All functions are pure and see one sticker. Near-duplicates need
+the whole dataset and are in :mod:`rdtf.data.duplicates`.
 """
 
 from __future__ import annotations
 
 import html
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rdtf.data.findings import CAPTION_FINDINGS
+from rdtf.data.duplicates import signature
 from rdtf.data.fixes import SOLID, content_box, drawn_box, flat_background, spans
 from rdtf.data.keyframes import coverage, frame_steps, loops, motion, seam
-from rdtf.data.lettering import is_lettering
-from rdtf.data.signatures import signature
 from rdtf.pixels import premultiply
 
 STILL_DIFFERENCE = 2
-"""Frames are alike if no pixel's premultiplied channel differs more than that: what recompression does."""
+"""Frames are equal if no premultiplied channel differs more than that, as after recompression."""
 JUMP = 3.0
+"""A seam (in mean steps) above this is a jump."""
 LONG_CAPTION = 60
 
 
+@dataclass(frozen=True)
+class Check:
+    """What may be wrong with a sticker.
+
+    Attributes:
+        title: a few words.
+        meaning: what was seen, and why it matters.
+        fix: what to do about it: a command with its options, if there is one.
+    """
+
+    title: str
+    meaning: str
+    fix: str
+
+
+_NOTHING = "Nothing has to be done."
+_CAPTION = "rdtf caption FOLDER --model MODEL, or write a line in metadata.jsonl; then prepare again."
+
+FRAME_CHECKS = {
+    "still_animation": Check(
+        "An animation that does not move",
+        "All its frames are equal. Its clips would teach the model not to move.",
+        "Save it as a still picture, or take it out.",
+    ),
+    "empty_frames": Check(
+        "Empty frames",
+        "Some of its frames are completely transparent. It blinks, or its file is broken.",
+        "Look at the examples. Export broken files again.",
+    ),
+    "jump": Check(
+        "It jumps when it repeats",
+        "The step from the last frame to the first is above three mean steps.",
+        "Nothing has to be done: training does not take it for a loop.",
+    ),
+    "margins": Check(
+        "Large margins",
+        "The drawing takes less than half of the canvas in both directions. Most pixels teach nothing.",
+        "rdtf prepare --crop content",
+    ),
+    "letterbox": Check(
+        "Letterbox",
+        "It has bars of one colour at two opposite sides, like a film on another screen.",
+        "rdtf prepare --crop content",
+    ),
+    "flat_background": Check(
+        "A flat background",
+        "It stands on an opaque background of one colour, so the drawing has no outline of its own.",
+        "rdtf prepare --background transparent",
+    ),
+    "opaque": Check(
+        "No transparency",
+        "The picture fills the canvas, like a photograph or a piece of a film.",
+        "rdtf cannot cut it out. Take it out if you want stickers with outlines.",
+    ),
+    "background_cleared": Check(
+        "Background made transparent",
+        "Its flat background was cleared, because --background transparent asked for it.",
+        "Look at the edges in the examples.",
+    ),
+    "cropped": Check(
+        "Cropped",
+        "It was cropped to the drawing, because --crop content asked for it.",
+        _NOTHING,
+    ),
+}
+"""Checks of frames by the codes that a dataset holds."""
+
+CAPTION_CHECKS = {
+    "no_caption": Check(
+        "No caption",
+        "No text says what it shows. It teaches motion and style, but no words.",
+        _CAPTION,
+    ),
+    "file_name": Check(
+        "A caption like a file name",
+        "A caption looks like the name of a file.",
+        _CAPTION,
+    ),
+    "markup": Check(
+        "Markup in a caption",
+        "Markup was taken out of a caption.",
+        _NOTHING,
+    ),
+    "link": Check(
+        "A link in a caption",
+        "A link or an address was taken out of a caption.",
+        "Nothing has to be done, unless the rest says too little.",
+    ),
+    "mention": Check(
+        "An account in a caption",
+        "The name of an account was taken out of a caption.",
+        "Nothing has to be done, unless the rest says too little.",
+    ),
+    "hashtag": Check(
+        "Hashtags in a caption",
+        "Hashtags of a caption were turned into words.",
+        _NOTHING,
+    ),
+    "long_caption": Check(
+        "A very long caption",
+        "A caption has more than 60 words. Text encoders read the first words only.",
+        "Shorten it, or give a short caption first.",
+    ),
+}
+"""Checks of captions by the codes that a dataset holds."""
+
+
 def describe(frames: np.ndarray, durations: np.ndarray) -> dict[str, Any]:
-    """What a dataset holds about a sticker beside its frames and key frames, by the columns' names.
+    """The columns of a dataset that are worked out from the frames, except frames and clusters.
 
     Args:
         frames: ``(n, h, w, 4)`` uint8, straight alpha, not all of them empty.
@@ -46,12 +150,12 @@ def describe(frames: np.ndarray, durations: np.ndarray) -> dict[str, Any]:
         "seam": seam(steps),
         "signature": seen,
         "extent": extent,
-        "findings": examine_frames(frames, seam(steps)),
+        "checks": check_frames(frames, seam(steps)),
     }
 
 
-def examine_frames(frames: np.ndarray, seam: float | None) -> list[str]:
-    """Findings about a sticker's frames, in the order of :data:`~rdtf.data.findings.FRAME_FINDINGS`.
+def check_frames(frames: np.ndarray, seam: float | None) -> list[str]:
+    """Codes of :data:`FRAME_CHECKS` that apply to a sticker, in their order.
 
     Args:
         frames: as for :func:`describe`.
@@ -74,37 +178,20 @@ def examine_frames(frames: np.ndarray, seam: float | None) -> list[str]:
         found.append("flat_background")
     elif spans(box, frames) and (alpha[:, top:bottom, left:right] >= SOLID).all():
         found.append("opaque")
-    if is_lettering(frames):
-        found.append("text_only")
     return found
 
 
 def is_still(frames: np.ndarray) -> bool:
-    """Whether all frames look the same, but for what recompression does."""
+    """Whether all frames are equal up to :data:`STILL_DIFFERENCE`."""
     pixels = premultiply(frames)
     return bool((pixels.max(0) - pixels.min(0)).max() <= STILL_DIFFERENCE)
-
-
-@dataclass(frozen=True)
-class CleanCaptions:
-    """Captions as they can be learnt from.
-
-    Attributes:
-        texts: different and not empty, but the only text is ``""`` if nothing is left.
-        findings: in the order of :data:`~rdtf.data.findings.CAPTION_FINDINGS`.
-        scripts: in which scripts they are written, the most frequent first.
-    """
-
-    texts: tuple[str, ...]
-    findings: tuple[str, ...]
-    scripts: tuple[str, ...]
 
 
 _NAMED_CHARACTER = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,7}|#x[0-9a-fA-F]{1,6});")
 _TAKEN_OUT: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("markup", re.compile(r"<!--.*?-->|</?[a-zA-Z][a-zA-Z0-9-]*(?:\s[^<>]*)?/?>", re.DOTALL), " "),
     ("markup", re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)"), r"\1"),  # a link of Markdown
-    ("markup", re.compile(r"(\*\*|__|~~|`)(?=\S)(.+?)(?<=\S)\1"), r"\2"),  # what Markdown stresses
+    ("markup", re.compile(r"(\*\*|__|~~|`)(?=\S)(.+?)(?<=\S)\1"), r"\2"),  # emphasis of Markdown
     ("link", re.compile(r"(?:https?://|www\.|(?<!\w)t\.me/)\S+", re.IGNORECASE), " "),
     ("link", re.compile(r"(?<!\S)[\w.+-]+@[\w-]+\.[\w.-]+"), " "),
     ("mention", re.compile(r"(?<!\w)@\w{2,}"), " "),
@@ -118,29 +205,25 @@ _FILE_NAME = re.compile(
 )
 
 
-def examine_captions(texts: Sequence[str]) -> CleanCaptions:
-    """Take out of captions what nobody would say, and say what is odd about them.
+def check_captions(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Clean the captions of a sticker, and check them.
 
     Args:
         texts: as :class:`~rdtf.data.captions.Caption` holds them.
+
+    Returns:
+        Different texts without markup, links, accounts and hashtags; ``("",)`` if nothing is left. And the codes of
+        :data:`CAPTION_CHECKS` that apply, in their order.
     """
     found: set[str] = set()
-    cleaned = []
-    for text in texts:
-        clean, findings = _clean(text)
-        found |= findings
-        if clean:
-            cleaned.append(clean)
-    cleaned = list(dict.fromkeys(cleaned))
+    cleaned = dict.fromkeys(_clean(text, found) for text in texts)
+    cleaned.pop("", None)
     if not cleaned:
         found.add("no_caption")
-    counts = Counter(script for text in cleaned for script in [script_of(text)] if script)
-    order = tuple(code for code in CAPTION_FINDINGS if code in found)
-    return CleanCaptions(tuple(cleaned or [""]), order, tuple(script for script, _ in counts.most_common()))
+    return tuple(cleaned or [""]), tuple(code for code in CAPTION_CHECKS if code in found)
 
 
-def _clean(text: str) -> tuple[str, set[str]]:
-    found = set()
+def _clean(text: str, found: set[str]) -> str:
     if _NAMED_CHARACTER.search(text):
         text = html.unescape(text)
         found.add("markup")
@@ -152,27 +235,8 @@ def _clean(text: str) -> tuple[str, set[str]]:
     if count:
         found.add("hashtag")
     text = " ".join(text.split())
-    if text and any(character.isalnum() for character in text) and _FILE_NAME.fullmatch(text):
+    if any(character.isalnum() for character in text) and _FILE_NAME.fullmatch(text):
         found.add("file_name")
     if len(text.split()) > LONG_CAPTION:
         found.add("long_caption")
-    return text, found
-
-
-def script_of(text: str) -> str:
-    """The script of most of a text's letters, such as ``Latin``, ``Cyrillic``, ``Han`` or ``Kana``; empty without.
-
-    A Japanese text mixes Han and Kana, so that any Kana decides.
-    """
-    counts = Counter(_script(character) for character in text if character.isalpha())
-    if counts["Kana"]:
-        return "Kana"
-    return counts.most_common(1)[0][0] if counts else ""
-
-
-_SCRIPTS = {"cjk": "Han", "hiragana": "Kana", "katakana": "Kana", "halfwidth": "Kana", "fullwidth": "Latin"}
-
-
-def _script(letter: str) -> str:
-    first = unicodedata.name(letter, "unknown").split()[0].split("-")[0].lower()
-    return _SCRIPTS.get(first, first.capitalize())
+    return text

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rdtf.data.captions import SPLITS
-from rdtf.data.signatures import SIGNATURE_BYTES
+from rdtf.data.duplicates import SIGNATURE_BYTES
 from rdtf.sticker import Sticker
 
 _FAMILY = "rdtf-stickers/"
-FORMAT = f"{_FAMILY}2"
+FORMAT = f"{_FAMILY}3"
 MANIFEST = "manifest.json"
 CACHE = "cache"
 """Folder in a dataset's folder for what can be made again."""
@@ -55,14 +55,13 @@ SCHEMA = pa.schema(
         pa.field("content", pa.binary(32), nullable=False),
         pa.field("signature", pa.binary(SIGNATURE_BYTES), nullable=False),
         pa.field("extent", pa.float32(), nullable=False),
-        pa.field("findings", pa.list_(pa.string()), nullable=False),
-        pa.field("caption_findings", pa.list_(pa.string()), nullable=False),
-        pa.field("scripts", pa.list_(pa.string()), nullable=False),
+        pa.field("checks", pa.list_(pa.string()), nullable=False),
+        pa.field("caption_checks", pa.list_(pa.string()), nullable=False),
     ]
 )
 """Columns of the Arrow files, one row a sticker. ``attributes`` is JSON, ``frames`` is from :func:`pack_frames`,
 ``content`` is the SHA-256 of the frames, ``signature`` and ``extent`` are from
-:func:`~rdtf.data.signatures.signature`, ``asked_split`` is what the metadata asks for."""
+:func:`~rdtf.data.duplicates.signature`, ``asked_split`` is what the metadata asks for."""
 
 INDEX_SCHEMA = pa.schema([pa.field("split", pa.int8(), nullable=False), pa.field("group", pa.int32(), nullable=False)])
 """Columns of the index, one row for each row of the Arrow files: see :class:`rdtf.data.index.Index`."""
@@ -88,7 +87,7 @@ class Manifest(BaseModel):
         sources: stickers per source folder, by its label.
         licenses: stickers per licence named in metadata.
         groups: groups of near-duplicates.
-        findings: stickers per finding of :mod:`rdtf.data.checks`, about frames and captions.
+        checks: stickers for each code of :mod:`rdtf.data.checks`, of frames and captions.
         fingerprint: hash over everything in the rows (of the frames: their hash) and in the index, in order.
         rejected: what was left out.
         passed_over: number of captions, read-mes and hidden files seen, which are no stickers.
@@ -102,7 +101,7 @@ class Manifest(BaseModel):
     sources: dict[str, int]
     licenses: dict[str, int]
     groups: int
-    findings: dict[str, int]
+    checks: dict[str, int]
     fingerprint: str
     rejected: list[Rejection]
     passed_over: int
@@ -130,8 +129,7 @@ class StickerRecord:
         flippable: whether a mirror image still agrees with all captions.
         clusters: for each k of :data:`~rdtf.data.keyframes.CLUSTER_COUNTS` the label of each frame.
         group: equal for near-duplicates; -1 without any.
-        findings, caption_findings: what :mod:`rdtf.data.checks` found.
-        scripts: in which scripts its captions are written, by their Unicode names.
+        checks, caption_checks: codes of :mod:`rdtf.data.checks` that apply.
     """
 
     id: str
@@ -151,9 +149,8 @@ class StickerRecord:
     clusters: tuple[tuple[int, ...], ...]
     seam: float | None = None
     group: int = -1
-    findings: tuple[str, ...] = ()
-    caption_findings: tuple[str, ...] = ()
-    scripts: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()
+    caption_checks: tuple[str, ...] = ()
 
 
 def pack_frames(frames: np.ndarray) -> bytes:
@@ -270,7 +267,7 @@ class StickerDataset:
         """Everything about a sticker but its frames."""
         batch, row = self._row(index)
         values = {name: batch.column(name)[row].as_py() for name in batch.schema.names if name not in _BEHIND}
-        for name in ("captions", "durations", "coverage", "findings", "caption_findings", "scripts"):
+        for name in ("captions", "durations", "coverage", "checks", "caption_checks"):
             values[name] = tuple(values[name])
         values["clusters"] = tuple(tuple(labels) for labels in values["clusters"])
         values["attributes"] = json.loads(values["attributes"])

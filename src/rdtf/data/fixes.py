@@ -1,7 +1,6 @@
-"""What is drawn on a canvas, and two cures that change it, which are given only on request.
+"""Fixes that change frames: cropping to the drawing, and clearing a flat background. Both are off by default.
 
-This is part of reading a file: frames depend on it. What is found in frames, and changes nothing, is in
-:mod:`rdtf.data.checks`. All functions are pure and see one sticker.
+The checks that lead to them are in :mod:`rdtf.data.checks`. All functions are pure and see one sticker.
 """
 
 from __future__ import annotations
@@ -9,40 +8,40 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-CURES = ("background_cleared", "cropped")
-"""Findings that say what was done."""
+FIXED = ("background_cleared", "cropped")
+"""Codes of checks that say which fix was applied."""
 
-SOLID = 250  # alpha from which a pixel counts as opaque
-FLAT_DIFFERENCE = 12  # of a channel, up to which two opaque pixels are of one colour
-FLAT_SHARE = 0.97  # of the pixels at the border, on every frame
-BAR, BARS = 0.04, 0.1  # least height of one bar, and of two together, in parts of the picture
-EDGE = 2  # width of the seam between background and drawing in which colours are mixtures, in pixels
+SOLID = 250  # alpha from which a pixel is opaque
+FLAT_DIFFERENCE = 12  # of a channel: up to this, two opaque pixels have the same colour
+FLAT_FRACTION = 0.97  # of the border's pixels have the colour of a flat background, on every frame
+BAR, BARS = 0.04, 0.1  # least height of one bar and of both bars, as fractions of the picture
+EDGE = 2  # pixels at the edge of a drawing whose colour is a mixture with the background
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right
 
 
-def treat(frames: np.ndarray, *, crop: bool, clear: bool) -> tuple[np.ndarray, list[str]]:
-    """The cures that are asked for, and a finding for each that was given.
+def fix(frames: np.ndarray, *, crop: bool, clear: bool) -> tuple[np.ndarray, list[str]]:
+    """Apply the wanted fixes.
 
     Args:
-        frames: ``(n, h, w, 4)`` uint8, straight alpha, best of the file's own size.
+        frames: ``(n, h, w, 4)`` uint8, straight alpha, best at the file's own size.
         crop: see :func:`crop_to_content`. clear: see :func:`clear_background`.
 
     Returns:
-        Frames, of another height and width if they were cropped.
+        The frames, and the codes of :data:`FIXED` that were applied.
     """
-    given = []
+    applied = []
     if clear and (cleared := clear_background(frames)) is not None:
         frames = cleared
-        given.append("background_cleared")
+        applied.append("background_cleared")
     if crop and (cropped := crop_to_content(frames)).shape != frames.shape:
         frames = cropped
-        given.append("cropped")
-    return frames, given
+        applied.append("cropped")
+    return frames, applied
 
 
 def drawn_box(alpha: np.ndarray) -> Box:
-    """The box around what is drawn on any frame of ``(n, h, w)`` uint8 alpha; traces of less than 8 do not count."""
+    """The box around the drawing over all frames of ``(n, h, w)`` uint8 alpha; alpha below 8 does not count."""
     drawn = alpha.max(0) >= 8
     if not drawn.any():
         return 0, 0, alpha.shape[1], alpha.shape[2]
@@ -51,15 +50,15 @@ def drawn_box(alpha: np.ndarray) -> Box:
 
 
 def spans(box: Box, frames: np.ndarray) -> bool:
-    """Whether a box reaches from side to side: a picture fitted into the canvas does, a drawn square need not."""
+    """Whether a box reaches from side to side of the canvas, as a fitted picture does."""
     top, left, bottom, right = box
     return bottom - top == frames.shape[1] or right - left == frames.shape[2]
 
 
 def content_box(frames: np.ndarray) -> Box:
-    """:func:`drawn_box` without letterbox bars: opaque stripes of one colour at two sides that face each other.
+    """:func:`drawn_box` without letterbox bars: opaque stripes of one colour at two opposite sides.
 
-    A picture that has the colour of its bars at its other sides too stands on a flat background and has no bars.
+    If the other two sides have the colour of the bars too, it is a flat background and not a letterbox.
     """
     top, left, bottom, right = drawn_box(frames[..., 3])
     inside = frames[:, top:bottom, left:right]
@@ -74,29 +73,30 @@ def _bars(frames: np.ndarray) -> tuple[int, int]:
     """Heights of the bars at the top and at the bottom; two zeros if there are none."""
     height = frames.shape[1]
     colour = frames[:, 0].reshape(-1, 4)[0]
-    if not _like(frames[:, 0], colour).all():  # of most stickers; the rest is work
+    if not _has_colour(frames[:, 0], colour).all():  # the quick answer for most stickers
         return 0, 0
-    flat = np.asarray(_like(frames, colour).all((0, 2)))  # of each row
+    flat = np.asarray(_has_colour(frames, colour).all((0, 2)))  # of each row
     if flat.all():
         return 0, 0
     over, under = int((~flat).argmax()), int((~flat[::-1]).argmax())
     if min(over, under) < max(1, BAR * height) or over + under < BARS * height:
         return 0, 0
     middle = frames[:, over : height - under]
-    sides = np.stack([_like(middle[:, :, side], colour).mean() for side in (0, -1)])
+    sides = np.stack([_has_colour(middle[:, :, side], colour).mean() for side in (0, -1)])
     return (0, 0) if (sides > 0.5).all() else (over, under)
 
 
-def _like(frames: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """Which pixels ``(..., 4)`` are opaque and of a colour (4 values)."""
+def _has_colour(frames: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """Which pixels ``(..., 4)`` are opaque and have a colour (4 values)."""
     near = (np.abs(frames[..., :3].astype(np.int16) - colour[:3].astype(np.int16)) <= FLAT_DIFFERENCE).all(-1)
     return near & (frames[..., 3] >= SOLID)
 
 
 def flat_background(frames: np.ndarray) -> np.ndarray | None:
-    """The one colour ``(4,)`` uint8 of the border of what is drawn, on all frames; None if it has none.
+    """The one colour ``(4,)`` uint8 of the drawing's border on all frames.
 
-    None as well if nothing stands on it, for then it is no background, and if it does not reach from side to side.
+    None if the border has several colours, if nothing else is drawn, or if the drawing does not reach from side to
+    side.
     """
     top, left, bottom, right = box = drawn_box(frames[..., 3])
     if not spans(box, frames):
@@ -104,17 +104,16 @@ def flat_background(frames: np.ndarray) -> np.ndarray | None:
     inside = frames[:, top:bottom, left:right]
     border = np.concatenate([inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]], axis=1)
     colour = np.median(border, axis=(0, 1)).astype(np.uint8)
-    if (_like(border, colour).mean(1) < FLAT_SHARE).any() or _like(inside, colour).all():
+    if (_has_colour(border, colour).mean(1) < FLAT_FRACTION).any() or _has_colour(inside, colour).all():
         return None
     return colour
 
 
 def clear_background(frames: np.ndarray) -> np.ndarray | None:
-    """Make a flat background transparent.
+    """Make a flat background transparent: all pixels of its colour that are connected to the border.
 
-    What has the background's colour and is connected to the border goes. At the seam colours are mixtures: there
-    alpha is what part of the nearest pixel well inside is needed to mix the pixel from it and the background, and
-    the colour is that pixel's.
+    Pixels at the edge of the drawing are mixtures: ``pixel = a * drawing + (1 - a) * background``, where ``drawing`` is
+    the nearest pixel inside. Each becomes ``drawing`` with the alpha ``a``.
 
     Args:
         frames: ``(n, h, w, 4)`` uint8.
@@ -131,31 +130,31 @@ def clear_background(frames: np.ndarray) -> np.ndarray | None:
 
 def _cut_out(frame: np.ndarray, colour: np.ndarray) -> np.ndarray:
     """One ``(h, w, 4)`` frame without a background of a colour."""
-    # A frame of transparency around it connects all its sides, and what was transparent before.
-    ground = np.pad(_like(frame, colour) | (frame[..., 3] == 0), 1, constant_values=True)
+    # One transparent pixel around the frame connects all sides with each other and with transparent parts.
+    ground = np.pad(_has_colour(frame, colour) | (frame[..., 3] == 0), 1, constant_values=True)
     labels = ndimage.label(ground)[0]
     gone = (labels == labels[0, 0])[1:-1, 1:-1]
     out = frame.copy()
     out[gone] = 0
     distance = ndimage.distance_transform_edt(~gone)
-    seam, well_inside = ~gone & (distance < EDGE), ~gone & (distance >= EDGE)
-    if not well_inside.any():  # thin lines all over: nothing says what they were mixed from
+    edge, inside = ~gone & (distance < EDGE), ~gone & (distance >= EDGE)
+    if not inside.any():  # a drawing of thin lines: the pure colour is not known
         return out
-    nearest = ndimage.distance_transform_edt(~well_inside, return_distances=False, return_indices=True)
-    source = frame[nearest[0], nearest[1]][seam][:, :3].astype(np.float32)
-    back, pixels = colour[:3].astype(np.float32), frame[seam][:, :3].astype(np.float32)
-    away = source - back
-    share = ((pixels - back) * away).sum(1) / np.maximum((away**2).sum(1), 1)
-    rest = np.abs(back + share[:, None] * away - pixels).max(1)
+    nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    drawing = frame[nearest[0], nearest[1]][edge][:, :3].astype(np.float32)
+    background, pixels = colour[:3].astype(np.float32), frame[edge][:, :3].astype(np.float32)
+    away = drawing - background
+    alpha = ((pixels - background) * away).sum(1) / np.maximum((away**2).sum(1), 1)
+    rest = np.abs(background + alpha[:, None] * away - pixels).max(1)
     # An outline of another colour is no mixture of the two, and stays as it is.
-    mixed = (share < 0.97) & (rest <= 2 * FLAT_DIFFERENCE)
-    values = np.concatenate([source, np.rint(255 * share.clip(0, 1))[:, None]], axis=1)
-    out[seam] = np.where(mixed[:, None], values, out[seam]).astype(np.uint8)
+    mixed = (alpha < 0.97) & (rest <= 2 * FLAT_DIFFERENCE)
+    values = np.concatenate([drawing, np.rint(255 * alpha.clip(0, 1))[:, None]], axis=1)
+    out[edge] = np.where(mixed[:, None], values, out[edge]).astype(np.uint8)
     out[out[..., 3] == 0] = 0
     return out
 
 
 def crop_to_content(frames: np.ndarray) -> np.ndarray:
-    """The part of ``(n, h, w, 4)`` frames within :func:`content_box`; the same part of all frames."""
+    """``(n, h, w, 4)`` frames cropped to :func:`content_box`, all of them alike."""
     top, left, bottom, right = content_box(frames)
     return frames[:, top:bottom, left:right]

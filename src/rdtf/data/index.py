@@ -20,9 +20,8 @@ from scipy.sparse.csgraph import connected_components
 
 from rdtf.data.captions import SPLITS
 from rdtf.data.dataset import INDEX_SCHEMA, LEFT_OUT
-from rdtf.data.duplicates import NearPairs, near_pairs
+from rdtf.data.duplicates import SIGNATURE_BYTES, Likeness, NearPairs, near_pairs
 from rdtf.data.settings import PrepareSettings
-from rdtf.data.signatures import SIGNATURE_BYTES, Likeness
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class Totals:
     sources: dict[str, int]
     licenses: dict[str, int]
     groups: int
-    findings: dict[str, int]
+    checks: dict[str, int]
     copies: list[tuple[str, str]]
 
 
@@ -116,17 +115,17 @@ def count_up(folder: Path, files: Mapping[str, int], index: Index) -> Totals:
     """Count what is in a dataset, without reading frames."""
     wanted = {*index.copies, *index.copies.values()}
     names: dict[int, str] = {}
-    licenses, sources, findings = Counter[str](), Counter[str](), Counter[str]()
+    licenses, sources, checks = Counter[str](), Counter[str](), Counter[str]()
     start = 0
     for batch in _batches(folder, files):
         kept = (index.splits[start : start + batch.num_rows] != LEFT_OUT).tolist()
-        columns = [batch.column(name).to_pylist() for name in ("source", "license", "findings", "caption_findings")]
+        columns = [batch.column(name).to_pylist() for name in ("source", "license", "checks", "caption_checks")]
         names |= {start + row: name for row, name in enumerate(columns[0]) if start + row in wanted}
         start += batch.num_rows
         for stays, source, license, *found in zip(kept, *columns, strict=True):
             if stays:
                 sources[source.partition("/")[0]] += 1
-                findings.update(code for codes in found for code in codes)
+                checks.update(code for codes in found for code in codes)
                 if license is not None:
                     licenses[license] += 1
     splits = np.bincount(index.splits[index.splits != LEFT_OUT], minlength=len(SPLITS)).tolist()
@@ -135,7 +134,7 @@ def count_up(folder: Path, files: Mapping[str, int], index: Index) -> Totals:
         sources=dict(sorted(sources.items())),
         licenses=dict(sorted(licenses.items())),
         groups=int(index.groups.max(initial=-1)) + 1,
-        findings=dict(sorted(findings.items())),
+        checks=dict(sorted(checks.items())),
         copies=[(names[row], names[kept]) for row, kept in sorted(index.copies.items())],
     )
 
@@ -178,7 +177,7 @@ def assign_splits(
 
 def _copies(pairs: NearPairs) -> dict[int, int]:
     """Rows to leave out, with the earlier row each is near to: of no pair that shows the same both rows stay."""
-    rows = pairs.rows[np.isin(pairs.how, [likeness for likeness in Likeness if likeness.shows_the_same])]
+    rows = pairs.rows[pairs.how == Likeness.COPY]
     copies: dict[int, int] = {}
     # By the later row, so that it is settled which of the earlier ones stay.
     for first, second in rows[np.lexsort((rows[:, 0], rows[:, 1]))].tolist():

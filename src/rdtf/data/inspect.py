@@ -1,33 +1,30 @@
-"""One page that shows a prepared dataset: what is in it, what is odd about it, and what training will see."""
+"""The page about a prepared dataset: its numbers, its checks, and the clips that training will see."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 from rich.table import Table
 
 from rdtf.data.augment import MIRRORED
-from rdtf.data.checks import JUMP
+from rdtf.data.checks import CAPTION_CHECKS, FRAME_CHECKS, JUMP, Check
 from rdtf.data.clips import plan_clip
 from rdtf.data.dataset import StickerDataset
-from rdtf.data.duplicates import NearPairs
-from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS, Finding
+from rdtf.data.duplicates import Likeness, NearPairs
 from rdtf.data.keyframes import LOOP_SEAM
-from rdtf.data.signatures import Likeness
 from rdtf.data.survey import (
-    Bar,
     Group,
     Survey,
     flagged,
-    histogram,
     left_out_pairs,
     near_groups,
     refusals,
@@ -35,25 +32,25 @@ from rdtf.data.survey import (
     survey_dataset,
 )
 from rdtf.files import write_text
-from rdtf.page import data_address, render_page
+from rdtf.page import bar_list, data_address, histogram, render_page
 from rdtf.pixels import fit
 from rdtf.progress import console
 from rdtf.rng import numpy_rng
 
 PAGE = "index.html"
-FINDINGS, DUPLICATES, REJECTED = "findings.csv", "near_duplicates.csv", "rejected.csv"
-"""Files beside the page with everything of which the page shows examples."""
+CHECKS, DUPLICATES, REJECTED = "checks.csv", "near_duplicates.csv", "rejected.csv"
+"""Files beside the page. They list everything; the page shows examples."""
 
-FRAMES = 8  # the most frames of a clip that training is shown to see
-STILLS_SHARE = 0.25  # of these clips: stills say little, and training draws few of them
-CLUSTER_SHARE = 0.5  # of the clips, extracted by feature clusters
+FRAMES = 8  # largest number of frames of a clip on the page
+STILL_FRACTION = 0.25  # of the clips
+CLUSTER_FRACTION = 0.5  # of the clips, extracted by feature clusters
 
-# What bounds the page, whatever the dataset.
-SIDE = 80  # most pixels of a picture each way
+# Limits that keep the page small, whatever the size of the dataset.
+SIDE = 80  # pixels of a picture
 PICTURE_FRAMES = 12
 PICTURE_BYTES = 16 * 1024
 GREETING, EXAMPLES, GROUPS, MEMBERS, EXTREMES, SPOKEN = 24, 6, 12, 4, 3, 12
-NAMES = 100  # of one finding, or of one kind of reason
+NAMES = 100  # for one check, or for one kind of reason
 KINDS = 40  # of reasons
 WORDS, SOURCES = 40, 20
 LENGTH = 160  # characters of a name or a caption
@@ -62,97 +59,8 @@ GAP = 6  # pixels between the frames of a clip
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A histogram as it is drawn.
-
-    Attributes:
-        title: what is counted; median: of all values, with its unit.
-        bars: see :func:`~rdtf.data.survey.histogram`.
-        note: a sentence below.
-        marked: classes for the bars that begin at a value or beyond, the values rising.
-    """
-
-    title: str
-    median: str
-    bars: list[Bar]
-    note: str
-    marked: Sequence[tuple[float, str]]
-
-    WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 180, 44, 14, 12, 24
-
-    @classmethod
-    def of(
-        cls,
-        title: str,
-        values: np.ndarray,
-        *,
-        unit: str = "",
-        whole: bool = False,
-        note: str = "",
-        marked: Sequence[tuple[float, str]] = (),
-    ) -> Chart:
-        """A chart of values; those that are not finite are not counted."""
-        values = values[np.isfinite(values)]
-        median = f"{np.median(values):,.3g}{unit}" if len(values) else ""
-        return cls(title, median, histogram(values, unit=unit, whole=whole), note, marked)
-
-    @property
-    def logarithmic(self) -> bool:
-        """Whether the smaller bars could not be seen beside the largest one."""
-        counts = sorted(bar.count for bar in self.bars if bar.count)
-        return counts[-1] > 20 * counts[len(counts) // 2]
-
-    def _up(self, count: float) -> float:
-        """Height of a bar, in 0..1; one sticker can always be seen."""
-        highest = max(bar.count for bar in self.bars)
-        if not self.logarithmic:
-            return count / highest
-        return math.log10(1 + count) / math.log10(1 + highest)
-
-    @property
-    def ticks(self) -> list[tuple[float, str]]:
-        """Places and numbers of the lines across."""
-        highest = max(bar.count for bar in self.bars)
-        if self.logarithmic:
-            counts = [10**power for power in range(math.floor(math.log10(highest)) + 1)]
-        else:
-            step = next(
-                step for power in range(12) for step in (10**power, 2 * 10**power, 5 * 10**power) if highest / step <= 4
-            )
-            counts = list(range(0, highest + 1, step))
-        return [(self._place(self._up(count)), f"{count:,}") for count in counts]
-
-    def _place(self, up: float) -> float:
-        return round(self.HEIGHT - self.BOTTOM - up * (self.HEIGHT - self.BOTTOM - self.TOP), 1)
-
-    @property
-    def boxes(self) -> list[dict[str, Any]]:
-        """What is drawn for each bar."""
-        room = (self.WIDTH - self.LEFT - self.RIGHT) / len(self.bars)
-        every = math.ceil(len(self.bars) / 6)
-        drawn = []
-        for number, bar in enumerate(self.bars):
-            top = self._place(self._up(bar.count))
-            kind = next((kind for start, kind in reversed(self.marked) if bar.start >= start - 1e-9), "bar")
-            shown = bar.tail or (number % every == 0 and not (self.bars[-1].tail and number + every > len(self.bars)))
-            drawn.append(
-                {
-                    "x": round(self.LEFT + number * room + min(1.0, 0.1 * room), 1),
-                    "middle": round(self.LEFT + (number + 0.5) * room, 1),
-                    "width": round(room - min(2.0, 0.2 * room), 1),
-                    "top": top,
-                    "height": round(self.HEIGHT - self.BOTTOM - top, 1),
-                    "kind": "tail" if bar.tail else kind,
-                    "title": f"{bar.label}: {bar.count:,}",
-                    "tick": f"{bar.start:,.4g}{'+' if bar.tail else ''}" if shown else "",
-                }
-            )
-        return drawn
-
-
-@dataclass(frozen=True)
 class Picture:
-    """A sticker on the page: where its pixels are (a ``data:`` address), and the words below."""
+    """A sticker on the page: its pixels (a ``data:`` address) and the texts below."""
 
     source: str
     name: str
@@ -162,19 +70,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class Found:
-    """A finding with its stickers: a part of them shown, some more named."""
+    """A check with the stickers that it applies to: some pictures, and more names."""
 
     code: str
-    finding: Finding
+    check: Check
     count: int
-    share: str
+    fraction: str
     pictures: list[Picture]
     names: list[str]
 
 
 @dataclass
 class _Album:
-    """Makes pictures of stickers, each small, and chooses examples that were not shown before."""
+    """Makes small pictures of stickers, and prefers examples that the page does not show yet."""
 
     dataset: StickerDataset
     survey: Survey
@@ -182,7 +90,7 @@ class _Album:
     shown: set[int] = field(default_factory=set)
 
     def choose(self, rows: np.ndarray, count: int) -> np.ndarray:
-        """At most so many of some rows, at random, best such that are new."""
+        """At most ``count`` of the rows, at random, those not yet shown first."""
         order = self.rng.permutation(rows)
         new = np.array([row not in self.shown for row in order.tolist()], bool)
         chosen = np.concatenate([order[new], order[~new]])[:count]
@@ -194,23 +102,23 @@ class _Album:
         survey = self.survey
         return Picture(_moving(self.dataset, row), _cut(survey.sources[row]), _cut(survey.captions[row]), note)
 
-    def pictures(self, rows: np.ndarray, count: int, *, said: bool = False) -> list[Picture]:
-        """Pictures of at most so many of some rows; with what is ``said`` about them below."""
-        captions = self.survey.captions
-        return [self.picture(row, _cut(captions[row]) if said else "") for row in self.choose(rows, count).tolist()]
+    def pictures(self, rows: np.ndarray, count: int, *, captions: bool = False) -> list[Picture]:
+        """Pictures of at most ``count`` of the rows, with their captions below if asked for."""
+        texts = self.survey.captions
+        return [self.picture(row, _cut(texts[row]) if captions else "") for row in self.choose(rows, count).tolist()]
 
 
 def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) -> Path:
-    """Write ``index.html`` about a dataset into a folder, lists of everything beside it, and print a short summary.
+    """Write ``index.html`` about a dataset and the lists beside it, and print a short summary.
 
-    The page holds its pictures and is a few MB whatever the dataset: it shows examples, and names all that it does
-    not show in :data:`FINDINGS`, :data:`DUPLICATES` and :data:`REJECTED`. Frames are read of the examples only.
+    The page holds its pictures and takes a few MB for any dataset. It shows examples;
+    :data:`CHECKS`, :data:`DUPLICATES` and :data:`REJECTED` list everything. Only frames of the examples are read.
 
     Args:
         data: prepared dataset.
-        out: folder for the files; made if it is not there.
-        count: clips as training draws them, at most a quarter of them stills if there are enough others.
-        seed: which stickers and which of their frames.
+        out: folder for the files; it is made if needed.
+        count: number of clips drawn as in training, at most a quarter of them stills if there are enough others.
+        seed: chooses the stickers and their frames.
 
     Returns:
         The page.
@@ -230,7 +138,7 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
     _write_lists(out, dataset, survey, groups, left_out, others)
 
     manifest, total = dataset.manifest, len(survey)
-    noted = len(np.unique(np.concatenate([np.zeros(0, np.int64), *survey.findings.values()])))
+    noted = len(np.unique(np.concatenate([np.zeros(0, np.int64), *survey.checks.values()])))
     training = StickerDataset(data, "train")
     shared, held_out = shared_captions(survey)
     page = render_page(
@@ -242,11 +150,11 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
         total=total,
         facts=_facts(survey, noted, groups, len(manifest.rejected)),
         greeting=album.pictures(np.flatnonzero(survey.moving) if survey.moving.any() else np.arange(total), GREETING),
-        charts=[chart for chart in _charts(dataset, survey) if chart.bars],
+        charts=_charts(dataset, survey),
         lists=_lists(dataset, survey),
         extremes=_extremes(album),
-        found=[_found(code, rows, album) for code, rows in survey.findings.items()],
-        absent=[f.title for code, f in {**FRAME_FINDINGS, **CAPTION_FINDINGS}.items() if code not in survey.findings],
+        found=[_found(code, rows, album) for code, rows in survey.checks.items()],
+        absent=[c.title for code, c in {**FRAME_CHECKS, **CAPTION_CHECKS}.items() if code not in survey.checks],
         noted=noted,
         groups=_shown_groups(groups, album),
         group_count=len(groups),
@@ -256,7 +164,7 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
         rejected=_shown_refusals(dataset),
         rejected_count=len(manifest.rejected),
         passed_over=manifest.passed_over,
-        splits=[(name, number, _share(number, total)) for name, number in manifest.counts.items()],
+        splits=[(name, number, _percent(number, total)) for name, number in manifest.counts.items()],
         leaks=[_shown_group(group, album) for group in [g for g in groups if g.leaks][:GROUPS]],
         leak_count=sum(group.leaks for group in groups),
         shared=shared,
@@ -265,7 +173,7 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
         captions=_shown_captions(album),
         distinct=len(set(survey.captions)),
         clips=_clips(training if len(training) else dataset, count, seed),
-        files={"findings": FINDINGS, "duplicates": DUPLICATES, "rejected": REJECTED},
+        files={"checks": CHECKS, "duplicates": DUPLICATES, "rejected": REJECTED},
     )
     table = Table("stickers", *manifest.counts, "moving", "noted", "near-duplicates", "rejected")
     numbers = [total, *manifest.counts.values(), int(survey.moving.sum()), noted, int((survey.groups >= 0).sum())]
@@ -274,8 +182,8 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
     return page
 
 
-def _share(part: int, whole: int) -> str:
-    """A share in words; never 0 % or 100 % of what is not none or all."""
+def _percent(part: int, whole: int) -> str:
+    """A percentage. Only nothing is 0 % and only all is 100 %."""
     if 0 < part < 0.005 * whole:
         return "under 1 %"
     if 0.995 * whole < part < whole:
@@ -298,69 +206,57 @@ def _facts(survey: Survey, noted: int, groups: Sequence[Group], rejected: int) -
     return [
         (f"{int(moving.sum()):,}", "animations", f"{usual}, and {stills:,} stills"),
         (played, "of animation", f"{survey.loops:,} loop without a seam"),
-        (_share(captioned, total), "with a caption", f"{len(survey.vocabulary):,} different words"),
-        (f"{noted:,}", "with a finding", f"{_share(noted, total)} of all"),
+        (_percent(captioned, total), "with a caption", f"{len(survey.vocabulary):,} different words"),
+        (f"{noted:,}", "with a failed check", f"{_percent(noted, total)} of all"),
         (f"{len(groups):,}", "groups of near-duplicates", f"{int((survey.groups >= 0).sum()):,} stickers in them"),
         (f"{rejected:,}", "rejected", "each with its reason"),
     ]
 
 
-def _charts(dataset: StickerDataset, survey: Survey) -> Iterator[Chart]:
+def _charts(dataset: StickerDataset, survey: Survey) -> list[Markup]:
     moving = survey.moving
     most = int(dataset.manifest.settings.get("max_frames", 0))
     at_limit = int((survey.frames == most).sum())
-    limit = f"{at_limit:,} have {most}, the most that were kept: longer ones were thinned out." if at_limit else ""
-    yield Chart.of("Frames", survey.frames, whole=True, note=limit)
-    yield Chart.of("Length of an animation", survey.seconds[moving], unit=" s")
+    limit = f"{at_limit:,} have {most}, the limit: longer animations were thinned out." if at_limit else ""
+    seams = (
+        f"The step from the last frame to the first, in mean steps. Up to {LOOP_SEAM:g} it is a loop without a seam, "
+        f"above {JUMP:g} it is a jump."
+    )
+    size = f"{survey.stored.sum() / 1e6:,.1f} MB of frames together, at {dataset.size} x {dataset.size} pixels."
+    extent = "Side of a square around the drawing, as a part of the canvas."
+    motion = "Mean difference between neighbouring frames, of the possible difference."
     with np.errstate(divide="ignore", invalid="ignore"):
         rate = survey.frames[moving] / survey.seconds[moving]
-    note = "As stored: a long sticker that was thinned out has fewer."
-    yield Chart.of("Frames a second", rate, note=note)
-    note = "Mean opacity over the canvas and all frames."
-    yield Chart.of("Drawn area", 100 * survey.coverage, unit=" %", note=note)
-    note = "Side of the square around what is drawn, by its spread, in parts of the canvas."
-    yield Chart.of("Size of the drawing", 100 * survey.extent, unit=" %", note=note)
-    note = "Mean difference between neighbouring frames, of what is possible."
-    yield Chart.of("Motion", 100 * survey.motion[moving], unit=" %", note=note)
-    note = (
-        f"The step from the last frame to the first, in usual steps: up to {LOOP_SEAM:g} it loops without a seam, "
-        f"beyond {JUMP:g} it jumps."
-    )
-    marked = ((LOOP_SEAM, "between"), (JUMP, "beyond"))
-    yield Chart.of("Seams", survey.seam, unit=" steps", note=note, marked=marked)
-    yield Chart.of("Words of the first caption", survey.words, whole=True)
-    if survey.texts.max() > 1:
-        yield Chart.of("Captions of a sticker", survey.texts, whole=True)
-    note = f"{survey.stored.sum() / 1e6:,.1f} MB of frames together, at {dataset.size} x {dataset.size} pixels."
-    yield Chart.of("Room in the dataset", survey.stored / 1000, unit=" kB", note=note)
+    charts = [
+        histogram(survey.frames, title="Frames", whole=True, note=limit),
+        histogram(survey.seconds[moving], title="Duration of an animation", unit=" s"),
+        histogram(rate, title="Frames a second", note="As stored: thinned-out animations have fewer."),
+        histogram(100 * survey.coverage, title="Drawn area", unit=" %", note="Mean opacity over canvas and frames."),
+        histogram(100 * survey.extent, title="Size of the drawing", unit=" %", note=extent),
+        histogram(100 * survey.motion[moving], title="Motion", unit=" %", note=motion),
+        histogram(
+            survey.seam, title="Seams", unit=" steps", note=seams, marked=((LOOP_SEAM, "between"), (JUMP, "beyond"))
+        ),
+        histogram(survey.words, title="Words of the first caption", whole=True),
+        histogram(survey.texts, title="Captions of a sticker", whole=True) if survey.texts.max() > 1 else Markup(""),
+        histogram(survey.stored / 1000, title="Size in the dataset", unit=" kB", note=size),
+    ]
+    return [chart for chart in charts if chart]
 
 
-def _lists(dataset: StickerDataset, survey: Survey) -> list[dict[str, Any]]:
-    """Bars that lie: what is counted by name."""
-    manifest = dataset.manifest
-    spoken = int((survey.words > 0).sum())
-    languages = [(name or "not told", round(share * spoken)) for name, share in survey.languages.items()]
-    languages = [(name, count) for name, count in languages if count][:SOURCES]
-    parts = [
-        ("Most frequent words", survey.vocabulary[:WORDS], len(survey.vocabulary), "first captions with it"),
-        ("Scripts of captions", list(survey.scripts.items()), len(survey.scripts), "stickers with a caption in it"),
-        ("Languages of first captions", languages, len(languages), "stickers, as far as a few words tell"),
+def _lists(dataset: StickerDataset, survey: Survey) -> list[Markup]:
+    """Counts by name."""
+    manifest, words = dataset.manifest, survey.vocabulary
+    parts = (
+        ("Most frequent words", words[:WORDS], len(words), "first captions with it"),
         ("Sources", _most(manifest.sources), len(manifest.sources), "stickers"),
-        ("Licences", _most(manifest.licenses), len(manifest.licenses), "stickers whose metadata names one"),
+        ("Licences", _most(manifest.licenses), len(manifest.licenses), "stickers with it in their metadata"),
+    )
+    charts = [
+        bar_list([(_cut(name), count) for name, count in shown], title=title, remark=remark, more=total - len(shown))
+        for title, shown, total, remark in parts
     ]
-    return [
-        {
-            "title": title,
-            "counts": counts,
-            "rows": [
-                {"name": _cut(name), "count": number, "part": round(100 * number / rows[0][1], 1)}
-                for name, number in rows
-            ],
-            "more": whole - len(rows),
-        }
-        for title, rows, whole, counts in parts
-        if rows
-    ]
+    return [chart for chart in charts if chart]
 
 
 def _most(counts: dict[str, int]) -> list[tuple[str, int]]:
@@ -368,7 +264,7 @@ def _most(counts: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def _extremes(album: _Album) -> list[tuple[str, list[Picture]]]:
-    """Stickers at the ends of some scales: the first thing to look at."""
+    """Stickers at the ends of some scales."""
     survey = album.survey
     rows = np.flatnonzero(survey.moving)
     if not len(rows):
@@ -388,15 +284,14 @@ def _extremes(album: _Album) -> list[tuple[str, list[Picture]]]:
 
 
 def _found(code: str, rows: np.ndarray, album: _Album) -> Found:
-    finding = {**FRAME_FINDINGS, **CAPTION_FINDINGS}[code]
+    check = {**FRAME_CHECKS, **CAPTION_CHECKS}[code]
     names = [_cut(album.survey.sources[row]) for row in rows[:NAMES].tolist()]
-    share = _share(len(rows), len(album.survey))
-    pictures = album.pictures(rows, EXAMPLES, said=code in CAPTION_FINDINGS)
-    return Found(code, finding, len(rows), share, pictures, names)
+    pictures = album.pictures(rows, EXAMPLES, captions=code in CAPTION_CHECKS)
+    return Found(code, check, len(rows), _percent(len(rows), len(album.survey)), pictures, names)
 
 
 def _shown_groups(groups: Sequence[Group], album: _Album) -> list[tuple[str, list[list[Picture]]]]:
-    """The largest groups, and those that are least alike: these are the ones to doubt."""
+    """The largest groups, and the groups with the largest differences: they may be wrong."""
     by_size = sorted(range(len(groups)), key=lambda number: (-len(groups[number].rows), number))
     by_doubt = sorted(range(len(groups)), key=lambda number: (-groups[number].differences.max(), number))
     largest = by_size[: GROUPS // 2]
@@ -426,7 +321,7 @@ def _apart(near: Group | NearPairs, place: int) -> str:
 
 
 def _shown_pairs(left_out: NearPairs, others: StickerDataset, album: _Album) -> list[list[Picture]]:
-    """What was left out beside what stays for it, the least alike first."""
+    """Stickers that were left out, each beside the kept one, the largest difference first."""
     shown = []
     names = others.column("source")
     for place in np.argsort(-left_out.differences, kind="stable")[:GROUPS].tolist():
@@ -450,7 +345,7 @@ def _shown_refusals(dataset: StickerDataset) -> dict[str, Any]:
 
 
 def _shown_captions(album: _Album) -> list[tuple[Picture, list[str]]]:
-    """Stickers with all that is said about them; half of them have several captions, if there are enough."""
+    """Stickers with all their captions; half of them have several captions, if there are enough."""
     survey = album.survey
     several = album.choose(np.flatnonzero(survey.texts > 1), SPOKEN // 2)
     rest = album.choose(np.flatnonzero(survey.texts == 1), SPOKEN - len(several))
@@ -471,9 +366,9 @@ def _write_lists(
     left_out: NearPairs,
     others: StickerDataset,
 ) -> None:
-    """Everything, in tables that programs read."""
+    """Write the CSV files."""
     names, splits = survey.sources, survey.splits.tolist()
-    _write_csv(out / FINDINGS, ("finding", "file", "split"), ((c, names[r], splits[r]) for c, r in flagged(survey)))
+    _write_csv(out / CHECKS, ("check", "file", "split"), ((c, names[r], splits[r]) for c, r in flagged(survey)))
     members = (
         (number, names[row], splits[row], Likeness(how), f"{difference:.4f}")
         for number, group in enumerate(groups)
@@ -532,12 +427,12 @@ def _clips(dataset: StickerDataset, count: int, seed: int) -> list[tuple[Picture
     still = np.array(dataset.column("num_frames")) == 1
     order = rng.permutation(len(dataset))
     moving, stills = order[~still[order]], order[still[order]]
-    wanted = max(math.floor(count * STILLS_SHARE), count - len(moving))
+    wanted = max(math.floor(count * STILL_FRACTION), count - len(moving))
     chosen = [*moving[: count - min(wanted, len(stills))], *stills[:wanted]]
     shown = []
     for index in chosen:
         record = dataset.record(int(index))
-        plan = plan_clip(record, FRAMES, rng, cluster_fraction=CLUSTER_SHARE)
+        plan = plan_clip(record, FRAMES, rng, cluster_fraction=CLUSTER_FRACTION)
         clip = _small(dataset.frames(int(index))[list(plan.frames)])
         if plan.version == MIRRORED:
             clip = clip[:, :, ::-1]

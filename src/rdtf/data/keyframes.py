@@ -50,17 +50,23 @@ def frame_features(frames: np.ndarray) -> np.ndarray:
     steps[..., 1:] += np.abs(seen[..., 1:] - seen[..., :-1])
     channels[:, 4] = EDGE_WEIGHT * steps.max(0)
     # Columns first, as one large matrix product.
-    narrow = (channels.reshape(-1, width) @ _area_weights(width).T).reshape(n, 5, height, GRID)
-    return rearrange(_area_weights(height) @ narrow, "n c y x -> n (c y x)")
+    narrow = (channels.reshape(-1, width) @ area_weights(width, GRID).T).reshape(n, 5, height, GRID)
+    return rearrange(area_weights(height, GRID) @ narrow, "n c y x -> n (c y x)")
 
 
-def _area_weights(length: int) -> np.ndarray:
-    """``(16, length)`` weights that average ``length`` pixels into 16 equal cells, with fractions of pixels."""
-    borders = np.linspace(0, length, GRID + 1)
+def area_weights(length: int, cells: int, start: float = 0.0, side: float | None = None) -> np.ndarray:
+    """``(cells, length)`` weights that average pixels into equal cells, with fractions of pixels.
+
+    Args:
+        length: number of pixels.
+        start, side: where the cells begin and how long they are together, in pixels; default: all pixels. Outside of
+            the picture there is nothing.
+    """
+    side = length if side is None else side
+    borders = start + np.linspace(0, side, cells + 1)
     pixels = np.arange(length)
     overlap = np.minimum(borders[1:, None], pixels + 1) - np.maximum(borders[:-1, None], pixels)
-    overlap = overlap.clip(min=0)
-    return (overlap / overlap.sum(1, keepdims=True)).astype(np.float32)
+    return (overlap.clip(min=0) * (cells / side)).astype(np.float32)
 
 
 def cluster_frames(features: np.ndarray, counts: Sequence[int] = CLUSTER_COUNTS) -> np.ndarray:

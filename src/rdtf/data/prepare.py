@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from rdtf import faults
 from rdtf.data.captions import Caption, is_flippable
-from rdtf.data.checks import examine_captions
+from rdtf.data.checks import check_captions
 from rdtf.data.dataset import (
     CACHE,
     FORMAT,
@@ -203,7 +203,7 @@ def _about(sources: Sequence[Path], found: _FoundAll, settings: PrepareSettings)
 
 def _own_code() -> str:
     digest = hashlib.sha256()
-    for module in ("prepare", "index", "duplicates", "checks", "findings"):
+    for module in ("prepare", "index", "duplicates", "checks"):
         digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     return digest.hexdigest()[:16]
 
@@ -465,7 +465,7 @@ def _put_together(
         sources=totals.sources,
         licenses=totals.licenses,
         groups=totals.groups,
-        findings=totals.findings,
+        checks=totals.checks,
         fingerprint=digest.hexdigest()[:16],
         rejected=sorted(rejected, key=lambda rejection: (rejection.file, rejection.reason)),
         passed_over=found.passed_over,
@@ -496,8 +496,8 @@ def _facts(work: _Work, past: _Past, journal: Journal, position: int) -> dict[st
 
 def _words(item: Item, content: bytes, licenses: dict[str, str]) -> dict[str, Any]:
     """The columns of a row that need no frames."""
-    caption, words = item.caption, examine_captions(item.caption.texts)
-    texts = words.texts
+    caption = item.caption
+    texts, checks = check_captions(caption.texts)
     return {
         "id": hashlib.sha256(content + texts[0].encode()).hexdigest()[:16],
         "caption": texts[0],
@@ -505,8 +505,7 @@ def _words(item: Item, content: bytes, licenses: dict[str, str]) -> dict[str, An
         "attributes": json.dumps(caption.attributes, sort_keys=True),
         "source": item.name,
         "license": caption.license or licenses.get(item.name.partition("/")[0], licenses.get("")),
-        "caption_findings": list(words.findings),
-        "scripts": list(words.scripts),
+        "caption_checks": list(checks),
         "asked_split": caption.split,
         "flippable": all(is_flippable(text) for text in texts),
     }

@@ -25,7 +25,7 @@ import pyarrow as pa
 from rdtf.data.checks import describe
 from rdtf.data.dataset import FRAMES, SCHEMA, pack_frames, unpack_frames
 from rdtf.data.find import Item
-from rdtf.data.fixes import CURES, treat
+from rdtf.data.fixes import FIXED, fix
 from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, frame_features
 from rdtf.data.settings import PrepareSettings
 from rdtf.pixels import fit
@@ -33,7 +33,7 @@ from rdtf.sticker import Sticker, StickerError
 
 ROW_COLUMNS = frozenset(
     {
-        *("id", "caption", "captions", "caption_findings", "scripts", "flippable"),
+        *("id", "caption", "captions", "caption_checks", "flippable"),
         *("attributes", "source", "license", "asked_split"),
     }
 )
@@ -107,11 +107,11 @@ class OneFile:
         _limit_processor_time(self.settings.time_limit)
         try:
             if job.earlier is not None:
-                frames, durations, cures = _earlier_frames(*job.earlier)
+                frames, durations, fixes = _earlier_frames(*job.earlier)
             else:
                 with _limited_memory(self.settings):
-                    frames, durations, cures = self._decode(job.item)
-            row = _describe(frames, durations, cures, self.settings)
+                    frames, durations, fixes = self._decode(job.item)
+            row = _describe(frames, durations, fixes, self.settings)
         except StickerError as error:
             return Outcome.refused(error.reason)
         except MemoryError:
@@ -124,25 +124,25 @@ class OneFile:
     def _decode(self, item: Item) -> tuple[np.ndarray, np.ndarray, list[str]]:
         settings = self.settings
         crop, clear = settings.crop == "content", settings.background == "transparent"
-        # Cures need the file's own pixels: a mixed edge is narrower there, and what is cropped is not enlarged.
+        # Fixes need the file's own pixels: a mixed edge is narrower there, and what is cropped is not enlarged.
         size = None if crop or clear else settings.size
         sticker = self.decoder(item, size=size, max_frames=settings.max_frames)
-        frames, cures = treat(sticker.frames, crop=crop, clear=clear)
+        frames, fixes = fix(sticker.frames, crop=crop, clear=clear)
         frames = fit(frames, settings.size)
         assert len(frames) <= settings.max_frames
         # What is under alpha 0 means nothing: it must neither hide a duplicate nor take room.
         frames = np.where(frames[..., 3:] > 0, frames, np.uint8(0))
         if not frames[..., 3].any():
             raise StickerError(item.path, "every frame is completely transparent")
-        return frames, sticker.durations.astype(np.float32), cures
+        return frames, sticker.durations.astype(np.float32), fixes
 
 
-def _describe(frames: np.ndarray, durations: np.ndarray, cures: list[str], settings: PrepareSettings) -> dict[str, Any]:
+def _describe(frames: np.ndarray, durations: np.ndarray, fixes: list[str], settings: PrepareSettings) -> dict[str, Any]:
     """Their row of :data:`FACTS`."""
     facts = describe(frames, durations)
     return {
         **facts,
-        "findings": facts["findings"] + cures,
+        "checks": facts["checks"] + fixes,
         "content": hashlib.sha256(frames.tobytes()).digest(),
         "num_frames": len(frames),
         "size": settings.size,
@@ -165,8 +165,8 @@ def _earlier_frames(file: Path, row: int) -> tuple[np.ndarray, np.ndarray, list[
     batch = rows_of(file)
     frames = batch.column(FRAMES)[row].as_buffer()
     count, size, durations = (batch.column(name)[row].as_py() for name in ("num_frames", "size", "durations"))
-    cures = [finding for finding in batch.column("findings")[row].as_py() if finding in CURES]
-    return unpack_frames(frames, count, size), np.asarray(durations, np.float32), cures
+    fixes = [code for code in batch.column("checks")[row].as_py() if code in FIXED]
+    return unpack_frames(frames, count, size), np.asarray(durations, np.float32), fixes
 
 
 @functools.lru_cache(maxsize=4)
@@ -228,7 +228,7 @@ def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:
     libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "pyarrow")}
     reading = ["rdtf.io.read", "rdtf.io.multifile", "rdtf.io.tables", "rdtf.io.archives"]
     reading += ["rdtf.data.find", "rdtf.data.fixes"]
-    describing = [f"rdtf.data.{name}" for name in ("process_file", "keyframes", "signatures", "fixes", "checks")]
+    describing = [f"rdtf.data.{name}" for name in ("process_file", "keyframes", "duplicates", "fixes", "checks")]
     computing = ["numpy", "scipy"]
     if features != "builtin":
         describing.append("rdtf.data.vgg")

@@ -19,7 +19,6 @@ from rdtf import faults
 from rdtf.data.captions import METADATA, SPLITS
 from rdtf.data.card import Contents, make_card
 from rdtf.data.dataset import CACHE, StickerDataset, StickerRecord
-from rdtf.data.languages import language_shares
 from rdtf.files import check_writable, disk_errors, sync, write_text
 from rdtf.io.write import save_sticker
 from rdtf.progress import bars, console
@@ -105,7 +104,6 @@ def export(data: Path, out: Path, *, title: str | None = None) -> ExportReport:
                 shards.setdefault(_HUB_SPLITS[split], {})[folder] = len(records)
                 _count(contents, _HUB_SPLITS[split], records)
                 progress.update(task, completed=sum(contents.counts.values()))
-        contents.likely_languages = language_shares(StickerDataset(data).column("caption"))
         rejected = (json.dumps({"file": entry.file, "reason": entry.reason}) + "\n" for entry in manifest.rejected)
         write_text(out / LEFT_OUT, "".join(rejected))
         write_text(out / CARD, make_card(title or here.name, manifest, contents, {s: [*f] for s, f in shards.items()}))

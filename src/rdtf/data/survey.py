@@ -1,8 +1,7 @@
-"""Numbers about a dataset as a whole, read from the columns that hold them and from no frames."""
+"""Statistics of a whole dataset, from its columns. Frames are not read."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,41 +11,34 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rdtf.data.checks import CAPTION_CHECKS, FRAME_CHECKS
 from rdtf.data.dataset import LEFT_OUT_ROWS, Rejection, StickerDataset
-from rdtf.data.duplicates import NearPairs
-from rdtf.data.findings import CAPTION_FINDINGS, FRAME_FINDINGS
-from rdtf.data.languages import language_shares
-from rdtf.data.signatures import SIGNATURE_BYTES, compare
+from rdtf.data.duplicates import SIGNATURE_BYTES, NearPairs, compare
 
-BARS = 32
-TAIL = 0.995
-"""The last bar of a histogram holds all that is beyond this share of the values, if that shortens the axis much."""
 _WORD = re.compile(r"[^\W_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}][^\W_]+)*")
 _CHUNK = 2048
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What there is to tell about a dataset, all splits together. Arrays have an entry for each of ``n`` stickers.
+    """Statistics of a dataset, all splits together. Arrays have one entry for each of ``n`` stickers.
 
     Attributes:
         frames: numbers of frames.
-        seconds: how long one pass lasts.
-        coverage: mean alpha over all frames, 0..1.
+        seconds: duration of one pass.
+        coverage: mean alpha over all frames, in 0..1.
         extent: side of the square around the drawing, in canvas heights.
-        motion, seam: see :class:`~rdtf.data.dataset.StickerRecord`; ``seam`` is NaN for what does not move.
+        motion, seam: see :class:`~rdtf.data.dataset.StickerRecord`. ``seam`` is NaN for stickers that do not move.
         stored: bytes of the frames on disk.
-        splits: numbers of :data:`~rdtf.data.captions.SPLITS`, by name.
-        loops, flippable: how many.
-        captions: the first of each.
-        texts: how many each has.
-        words: words of the first caption.
-        vocabulary: in how many first captions each word is, the most frequent first.
-        scripts: stickers with a caption in it, by the script's name.
-        languages: shares of first captions, as far as they tell (:func:`~rdtf.data.languages.language_shares`).
+        splits: names of the splits.
+        loops, flippable: how many stickers.
+        captions: first captions.
+        texts: numbers of captions.
+        words: numbers of words of the first captions.
+        vocabulary: each word with the number of first captions that have it, the most frequent word first.
         sources: file names.
-        groups: numbers of near-duplicate groups, -1 without.
-        findings: rising positions of the stickers of each finding that occurs, by its code.
+        groups: numbers of near-duplicate groups, -1 without one.
+        checks: for each code of :mod:`rdtf.data.checks` that occurs, the rising positions of its stickers.
     """
 
     frames: np.ndarray
@@ -63,11 +55,9 @@ class Survey:
     texts: np.ndarray
     words: np.ndarray
     vocabulary: list[tuple[str, int]]
-    scripts: dict[str, int]
-    languages: dict[str, float]
     sources: list[str]
     groups: np.ndarray
-    findings: dict[str, np.ndarray]
+    checks: dict[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -79,15 +69,13 @@ class Survey:
 
 
 def survey_dataset(dataset: StickerDataset) -> Survey:
-    """Read what there is to tell; a hundred thousand stickers take seconds and some 100 MB."""
+    """Work out the statistics. 100,000 stickers take seconds and some 100 MB."""
     plain = dataset.table(["num_frames", "motion", "seam", "extent", "loops", "flippable"])
     lists = dataset.table(["durations", "coverage"])
     captions = list(dataset.column("caption"))
     spoken = [_WORD.findall(text.casefold()) for text in captions]
     vocabulary = Counter(word for words in spoken for word in set(words))
-    scripts = _positions(dataset.table(["scripts"]).column(0))
-    found = {**_positions(dataset.table(["findings"]).column(0))}
-    found |= _positions(dataset.table(["caption_findings"]).column(0))
+    found = _positions(dataset.table(["checks"]).column(0)) | _positions(dataset.table(["caption_checks"]).column(0))
     frames = plain["num_frames"].to_numpy()
     return Survey(
         frames=frames,
@@ -104,11 +92,9 @@ def survey_dataset(dataset: StickerDataset) -> Survey:
         texts=np.asarray(pc.list_value_length(dataset.table(["captions"]).column(0))),
         words=np.array([len(words) for words in spoken]),
         vocabulary=sorted(vocabulary.items(), key=lambda item: (-item[1], item[0])),
-        scripts=dict(sorted(((name, len(rows)) for name, rows in scripts.items()), key=lambda item: (-item[1], item))),
-        languages=language_shares(captions),
         sources=dataset.column("source"),
         groups=np.array(dataset.column("group"), np.int64),
-        findings={code: found[code] for code in (*FRAME_FINDINGS, *CAPTION_FINDINGS) if code in found},
+        checks={code: found[code] for code in (*FRAME_CHECKS, *CAPTION_CHECKS) if code in found},
     )
 
 
@@ -137,73 +123,14 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """One bar: what it counts, in words, how many, and where it begins. ``tail``: it holds all that is beyond."""
-
-    label: str
-    count: int
-    start: float
-    tail: bool = False
-
-
-def histogram(values: np.ndarray, *, unit: str = "", whole: bool = False) -> list[Bar]:
-    """Bars of equal width that count every finite value once; the last one may hold a long tail, and says so.
-
-    Args:
-        values: none below 0.
-        unit: behind the numbers of a label.
-        whole: the values are whole numbers, and bars begin at them.
-    """
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return []
-    low, high = (float(np.floor(values.min())) if whole else 0.0), float(values.max())
-    usual = float(np.quantile(values, TAIL))
-    few = whole and high - low < BARS  # a bar for each value
-    end = usual if high - low > 1.5 * (usual - low) and not few else high
-    width = _nice((end - low) / BARS or 1.0)
-    if whole:
-        width = max(1.0, math.ceil(width))
-    low = math.floor(low / width) * width if not whole else low
-    count = max(1, math.floor((end - low) / width + 1e-9) + 1)
-    at = np.minimum(np.floor((values - low) / width + 1e-9).astype(int), count)
-    counts = np.bincount(at, minlength=count + 1).tolist()
-    bars = []
-    for number in range(count):
-        start = low + number * width
-        label = _span(start, width, whole)
-        bars.append(Bar(f"{label}{unit}", counts[number], start))
-    if counts[count]:
-        start = low + count * width
-        bars.append(Bar(f"{_short(start)}{unit} and more, up to {_short(high)}{unit}", counts[count], start, tail=True))
-    return bars
-
-
-def _span(start: float, width: float, whole: bool) -> str:
-    if whole:
-        return _short(start) if width == 1 else f"{_short(start)} to {_short(start + width - 1)}"
-    return f"{_short(start)} to {_short(start + width)}"
-
-
-def _nice(width: float) -> float:
-    """The least of 1, 2, 2.5, 5, 10 times a power of ten that is no less."""
-    power = 10.0 ** math.floor(math.log10(width))
-    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= width * 0.9999)
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-@dataclass(frozen=True)
 class Group:
-    """Near-duplicates.
+    """A group of near-duplicates.
 
     Attributes:
-        rows: their positions, rising.
-        how: of each, the :class:`~rdtf.data.signatures.Likeness` to the first.
+        rows: rising positions.
+        how: the :class:`~rdtf.data.duplicates.Likeness` of each to the first.
         differences: root mean square difference of each to the first, in 0..1.
-        splits: of each.
+        splits: names of their splits.
     """
 
     rows: np.ndarray
@@ -213,12 +140,12 @@ class Group:
 
     @property
     def leaks(self) -> bool:
-        """Whether it has stickers in training and out of it."""
+        """Whether some of its stickers are in training and others are held out."""
         return bool((self.splits == "train").any() and (self.splits != "train").any())
 
 
 def near_groups(dataset: StickerDataset, survey: Survey) -> list[Group]:
-    """All groups of near-duplicates that stay in the dataset, in the order of their numbers."""
+    """All groups of near-duplicates in the dataset, in the order of their numbers."""
     rows = np.flatnonzero(survey.groups >= 0)
     if not len(rows):
         return []
@@ -232,28 +159,28 @@ def near_groups(dataset: StickerDataset, survey: Survey) -> list[Group]:
 
 def _likened(first: StickerDataset, second: StickerDataset, pairs: np.ndarray) -> NearPairs:
     """Pairs ``(m, 2)`` of positions in two datasets, with how alike they are."""
-    how, apart = [np.zeros(0, np.int8)], [np.zeros(0, np.float32)]
+    how, differences = [np.zeros(0, np.int8)], [np.zeros(0, np.float32)]
     for start in range(0, len(pairs), _CHUNK):
-        some = pairs[start : start + _CHUNK]
-        sides = (_signatures(dataset, some[:, side]) for side, dataset in enumerate((first, second)))
-        _, ways, differences = compare(*sides)
-        how.append(ways)
-        apart.append(differences)
-    return NearPairs(pairs, np.concatenate(how), np.concatenate(apart))
+        chunk = pairs[start : start + _CHUNK]
+        sides = (_signatures(dataset, chunk[:, side]) for side, dataset in enumerate((first, second)))
+        _, likeness, difference = compare(*sides)
+        how.append(likeness)
+        differences.append(difference)
+    return NearPairs(pairs, np.concatenate(how), np.concatenate(differences))
 
 
 def _signatures(dataset: StickerDataset, rows: np.ndarray) -> np.ndarray:
-    wanted, place = np.unique(rows, return_inverse=True)
+    wanted, position = np.unique(rows, return_inverse=True)
     column = dataset.table(["signature"], wanted).column(0)
     joined = np.frombuffer(b"".join(column.to_pylist()), np.uint8)
-    return joined.reshape(-1, SIGNATURE_BYTES)[place]
+    return joined.reshape(-1, SIGNATURE_BYTES)[position]
 
 
 def left_out_pairs(dataset: StickerDataset, survey: Survey) -> tuple[StickerDataset, NearPairs]:
-    """Near-duplicates that ``--duplicates drop`` left out, each with the sticker that stays for it.
+    """Near-duplicates that ``--duplicates drop`` left out, each with the sticker that was kept.
 
     Returns:
-        The dataset of what is left out, and the pairs: positions in ``dataset``, and in the other one.
+        The dataset of the stickers that were left out. And the pairs: positions in ``dataset`` and in that dataset.
     """
     others = StickerDataset(dataset.folder, LEFT_OUT_ROWS)
     staying = {name: row for row, name in enumerate(survey.sources)} if len(others) else {}
@@ -265,7 +192,7 @@ def left_out_pairs(dataset: StickerDataset, survey: Survey) -> tuple[StickerData
 
 @dataclass(frozen=True)
 class Refusals:
-    """Rejected files of one kind of reason: the reason without what is particular to a file, and all of them."""
+    """Rejected files of one kind of reason. ``reason`` has no numbers and names of single files."""
 
     reason: str
     rejected: list[Rejection]
@@ -289,13 +216,13 @@ def _kind_of(reason: str) -> str:
 
 
 def shared_captions(survey: Survey) -> tuple[int, int]:
-    """How many held-out stickers have a first caption that a training sticker has too; and how many are held out."""
+    """The number of held-out stickers whose first caption a training sticker has too, and of all held-out stickers."""
     training = {text for text, split in zip(survey.captions, survey.splits.tolist(), strict=True) if split == "train"}
     held_out = [text for text, split in zip(survey.captions, survey.splits.tolist(), strict=True) if split != "train"]
     return sum(text in training for text in held_out if text), len(held_out)
 
 
 def flagged(survey: Survey) -> Iterator[tuple[str, int]]:
-    """Code and position of every finding, by code."""
-    for code, rows in survey.findings.items():
+    """Code and position of every check that applies, by code."""
+    for code, rows in survey.checks.items():
         yield from ((code, row) for row in rows.tolist())
