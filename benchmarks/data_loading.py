@@ -26,7 +26,7 @@ from rich.table import Table
 
 from rdtf.codec import load_codec
 from rdtf.curriculum import Curriculum
-from rdtf.data.augment import FIRST_CHANGED
+from rdtf.data.augment import FIRST_AUGMENTED
 from rdtf.data.dataset import FORMAT, INDEX_SCHEMA, MANIFEST, SCHEMA, Manifest, StickerDataset, pack_frames
 from rdtf.data.duplicates import SIGNATURE_BYTES
 from rdtf.data.keyframes import CLUSTER_COUNTS
@@ -46,7 +46,7 @@ class UnfilledLatents(LatentCache):
         np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape).flush()
         nothing = zlib.crc32(np.zeros((FRAMES, *shape[1:]), np.float16).data)
         with path.open("ab") as file:
-            np.save(file, np.full((len(self), FIRST_CHANGED + self.num_augmented), nothing, np.uint32))
+            np.save(file, np.full((len(self), FIRST_AUGMENTED + self.num_augmented), nothing, np.uint32))
 
 
 def write_dataset(folder: Path, count: int) -> None:

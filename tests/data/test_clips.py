@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rdtf.data.augment import FIRST_CHANGED, MIRRORED, PLAIN
+from rdtf.data.augment import FIRST_AUGMENTED, MIRRORED, PLAIN
 from rdtf.data.clips import plan_clip
 from rdtf.data.dataset import StickerRecord
 from rdtf.data.keyframes import CLUSTER_COUNTS, Extraction
@@ -128,13 +128,13 @@ def test_only_whole_looping_stickers_become_circular():
 
 
 @pytest.mark.parametrize("frames", [1, 9])
-def test_versions(frames: int):
+def test_variants(frames: int):
     free, bound = record(frames), record(frames, flippable=False)
-    copies = {FIRST_CHANGED, FIRST_CHANGED + 1}
-    assert {plan.version for plan in plans(free)} == {PLAIN, MIRRORED}
-    assert {plan.version for plan in plans(free, num_augmented=2)} == {PLAIN, MIRRORED, *copies}
-    assert {plan.version for plan in plans(bound)} == {PLAIN}
-    assert {plan.version for plan in plans(bound, num_augmented=2)} == {PLAIN, *copies}
+    copies = {FIRST_AUGMENTED, FIRST_AUGMENTED + 1}
+    assert {plan.variant for plan in plans(free)} == {PLAIN, MIRRORED}
+    assert {plan.variant for plan in plans(free, num_augmented=2)} == {PLAIN, MIRRORED, *copies}
+    assert {plan.variant for plan in plans(bound)} == {PLAIN}
+    assert {plan.variant for plan in plans(bound, num_augmented=2)} == {PLAIN, *copies}
 
 
 def test_a_plan_is_a_function_of_its_generator():

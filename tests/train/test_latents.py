@@ -41,15 +41,15 @@ def test_latents_are_the_codecs(dataset: StickerDataset, tmp_path: Path):
         frames = dataset.frames(i)
         order = list(range(len(frames)))[::-1]
         record = dataset.record(i)
-        versions = [frames, frames[:, :, ::-1], cache.change(record, 2).apply(frames)]
-        for version, changed in enumerate(versions):
+        variants = [frames, frames[:, :, ::-1], cache.augmentation(record, 2).apply(frames)]
+        for variant, changed in enumerate(variants):
             expected = codec.encode(to_tensor(np.ascontiguousarray(changed[order]))).movedim(0, 1)
-            clip = cache.clip(i, order, version)
+            clip = cache.clip(i, order, variant)
             assert clip.dtype == torch.float32
             assert torch.allclose(clip, expected, atol=1e-3)  # kept in half precision
 
 
-def test_looks_are_the_plain_versions_latents_in_time_order(dataset: StickerDataset, tmp_path: Path):
+def test_looks_are_the_plain_variants_latents_in_time_order(dataset: StickerDataset, tmp_path: Path):
     cache = LatentCache(dataset, load_codec("pixel2"), tmp_path, num_augmented=2)
     for i in range(len(dataset)):
         looks = cache.looks(i)
@@ -116,7 +116,7 @@ def test_latents_that_changed_on_the_disk_are_named(dataset: StickerDataset, tmp
         bytes_of.seek(at + block.nbytes - 1)
         bytes_of.write(b"\x7f")
     again = LatentCache(dataset, codec, tmp_path)
-    assert torch.equal(again.clip(2, [0], 0), cache.clip(2, [0], 0))  # another version of it, untouched
+    assert torch.equal(again.clip(2, [0], 0), cache.clip(2, [0], 0))  # another variant of it, untouched
     with pytest.raises(ValueError, match=r"latents-.*\.npy is damaged: .* of sticker 2 .*; delete the file"):
         again.clip(2, [count - 1], 1)
     file.unlink()

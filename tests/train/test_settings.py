@@ -86,7 +86,7 @@ TABLE_6: list[tuple[str, Any, Callable[[TrainSettings, DFGN], Any]]] = [
     ("what is trained", "all", lambda s, n: "all" if all(p.requires_grad for p in n.parameters()) else "a part"),
     ("given frames count in the loss", True, lambda s, n: s.loss_on_known),
     ("mask channel, neighbours, residual (ours)", (False, False, 0.0), lambda s, n: extras(n)),
-    ("changed copies, stills apart (ours)", (0, 0.0), lambda s, n: (s.num_augmented, s.still_fraction)),
+    ("augmented variants, stills apart (ours)", (0, 0.0), lambda s, n: (s.num_augmented, s.still_fraction)),
 ]
 
 

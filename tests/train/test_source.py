@@ -14,7 +14,7 @@ import torch
 from rdtf.batch import ClipBatch
 from rdtf.codec import load_codec
 from rdtf.curriculum import Curriculum, SampleLoss
-from rdtf.data.augment import FIRST_CHANGED, Change
+from rdtf.data.augment import FIRST_AUGMENTED, Augmentation
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.keyframes import CLUSTER_COUNTS, EXTRACTIONS, Extraction, extract_frames
 from rdtf.masks import PATTERNS, PREDICTION, Task, unknown_counts
@@ -111,8 +111,8 @@ def test_clips_are_extracted_as_the_settings_say(
             for k, labels in zip(CLUSTER_COUNTS, map(np.asarray, latents.record(sticker).clusters), strict=True):
                 possible.add(tuple(extract_frames(extraction, k, labels, np.random.default_rng(0), features).tolist()))
             drawn = batch.video[i, :, :count]
-            versions = range(2 + latents.num_augmented)
-            clips = [(latents.clip(sticker, frames, v), len(frames)) for frames in possible for v in versions]
+            variants = range(2 + latents.num_augmented)
+            clips = [(latents.clip(sticker, frames, v), len(frames)) for frames in possible for v in variants]
             turned = [clip.roll(by, 1) for clip, length in clips if length == count for by in range(length)]
             assert any(torch.equal(drawn, clip) for clip in turned)
 
@@ -211,10 +211,10 @@ def test_as_stills_all_stickers_show_any_of_their_frames(make_source: Callable[.
     seen: dict[int, set[int]] = defaultdict(set)
     clip = source.latents.clip
 
-    def watched(sticker, frames, version):
+    def watched(sticker, frames, variant):
         (frame,) = frames
         seen[sticker].add(frame)
-        return clip(sticker, frames, version)
+        return clip(sticker, frames, variant)
 
     monkeypatch.setattr(source.latents, "clip", watched)
     for step in range(100):
@@ -242,8 +242,8 @@ def _words(source: ClipSource, steps: int = 40):
 
 def test_image_to_video_hides_the_text_and_others_show_it(make_source: Callable[..., ClipSource], monkeypatch):
     source = make_source(caption_dropout=0.0, fill_caption_dropout=0.0, word_dropout=0.0)
-    kept_colours = Change(angle=0.0, scale=1.0, shift=(0.0, 0.0), hue=0.0, mirror=False)
-    monkeypatch.setattr(source.latents, "change", lambda record, version: kept_colours)
+    kept_colours = Augmentation(angle=0.0, scale=1.0, shift=(0.0, 0.0), hue=0.0, mirror=False)
+    monkeypatch.setattr(source.latents, "augmentation", lambda record, variant: kept_colours)
     counts = {
         record.id: len(caption_words(record.caption))
         for record in map(source.latents.record, source.everything.tolist())
@@ -254,24 +254,26 @@ def test_image_to_video_hides_the_text_and_others_show_it(make_source: Callable[
 
 def test_recoloured_copies_do_not_show_a_caption_that_may_name_the_old_colour(make_source, monkeypatch):
     source = make_source(caption_dropout=0.0, fill_caption_dropout=0.0, word_dropout=0.0)
-    versions: dict[str, set[int]] = defaultdict(set)
+    variants: dict[str, set[int]] = defaultdict(set)
     clip = source.latents.clip
 
-    def watched(sticker, frames, version):
-        versions[source.latents.record(sticker).id].add(version)
-        return clip(sticker, frames, version)
+    def watched(sticker, frames, variant):
+        variants[source.latents.record(sticker).id].add(variant)
+        return clip(sticker, frames, variant)
 
     monkeypatch.setattr(source.latents, "clip", watched)
     records = {record.id: record for record in map(source.latents.record, source.everything.tolist())}
     hidden = shown = 0
     for step in range(60):
-        versions.clear()
+        variants.clear()
         for batch in source.batches(step, 0.5):
             for sticker, task, text in zip(batch.ids, batch.tasks, batch.text, strict=True):
-                if not task.uses_text or len(versions[sticker]) > 1:
+                if not task.uses_text or len(variants[sticker]) > 1:
                     continue
-                (version,) = versions[sticker]
-                recoloured = version >= FIRST_CHANGED and source.latents.change(records[sticker], version).hue != 0
+                (variant,) = variants[sticker]
+                recoloured = (
+                    variant >= FIRST_AUGMENTED and source.latents.augmentation(records[sticker], variant).hue != 0
+                )
                 assert (len(text.arrays[1]) == 0) == recoloured
                 hidden, shown = hidden + recoloured, shown + (not recoloured)
     assert hidden > 5
@@ -295,9 +297,9 @@ def test_only_stickers_that_may_be_mirrored_are(make_source: Callable[..., ClipS
     seen: Counter = Counter()
     clip = source.latents.clip
 
-    def watched(sticker, frames, version):
-        seen[source.latents.record(sticker).flippable, version] += 1
-        return clip(sticker, frames, version)
+    def watched(sticker, frames, variant):
+        seen[source.latents.record(sticker).flippable, variant] += 1
+        return clip(sticker, frames, variant)
 
     monkeypatch.setattr(source.latents, "clip", watched)
     for step in range(40):

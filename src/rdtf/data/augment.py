@@ -1,4 +1,4 @@
-"""Changed copies of a sticker for small data sets: moved, turned, scaled, and at times recoloured."""
+"""Data augmentation for small datasets: variants of a sticker that are moved, turned, scaled, and some recoloured."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from PIL import Image
 from rdtf.pixels import premultiply, unpremultiply
 from rdtf.rng import numpy_rng
 
-PLAIN, MIRRORED, FIRST_CHANGED = 0, 1, 2  # numbers of a sticker's versions
+PLAIN, MIRRORED, FIRST_AUGMENTED = 0, 1, 2
+"""Numbers of a sticker's variants. Augmented ones have the numbers from :data:`FIRST_AUGMENTED` on."""
 
 
 @dataclass(frozen=True)
-class Change:
-    """One way to change all frames of a sticker alike.
+class Augmentation:
+    """A change of all frames of a sticker.
 
     Attributes:
-        angle: turn in degrees. scale: about the centre. shift: in parts of the canvas, right and down.
-        hue: rotation of the colour circle in 0..1; other than 0 it no longer fits a caption that names colours.
-        mirror: left and right exchanged, before all else.
+        angle: rotation in degrees.
+        scale: about the centre.
+        shift: to the right and down, as fractions of the canvas.
+        hue: rotation of the colour circle in 0..1. If it is not 0, captions with names of colours no longer fit.
+        mirror: exchange left and right, before everything else.
     """
 
     angle: float
@@ -31,21 +34,22 @@ class Change:
     mirror: bool
 
     @classmethod
-    def draw(cls, sticker: str, version: int, mirror: bool) -> Change:
-        """The change that makes a numbered version of a sticker, a pure function of the arguments.
+    def draw(cls, sticker: str, variant: int, mirror: bool) -> Augmentation:
+        """Draw the augmentation of a variant. It is a function of the arguments alone.
 
         Args:
             sticker: its id.
-            mirror: whether it may be mirrored.
+            variant: its number.
+            mirror: whether the variant may be mirrored.
         """
-        rng = numpy_rng(0, version, f"change/{sticker}")
+        rng = numpy_rng(0, variant, f"change/{sticker}")
         angle, scale = rng.normal(0, 6), math.exp(rng.uniform(math.log(0.75), math.log(1.1)))
         shift = rng.uniform(-0.06, 0.06, 2)
         hue = float(rng.uniform(0.1, 0.9)) if rng.random() < 0.5 else 0.0
         return cls(float(angle), scale, (float(shift[0]), float(shift[1])), hue, mirror and bool(rng.random() < 0.5))
 
     def apply(self, frames: np.ndarray) -> np.ndarray:
-        """Change straight RGBA frames ``(n, s, s, 4)`` uint8; what leaves the canvas is lost, what enters is empty."""
+        """Change frames ``(n, s, s, 4)`` uint8 with straight alpha. What moves off the canvas is lost."""
         if self.mirror:
             frames = frames[:, :, ::-1]
         if self.hue:
@@ -62,7 +66,7 @@ class Change:
         centre = (size - 1) / 2
         cos, sin = (f(math.radians(self.angle)) / self.scale for f in (math.cos, math.sin))
         x, y = (centre + s * size for s in self.shift)
-        # Pillow wants the way back: for each output pixel the place in the input.
+        # Pillow takes the inverse map: from output x/y to input x/y.
         affine = (cos, sin, centre - cos * x - sin * y, -sin, cos, centre + sin * x - cos * y)
         image = Image.frombuffer("RGBa", (size, size), np.ascontiguousarray(frame), "raw", "RGBa", 0, 1)
         moved = image.transform((size, size), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rdtf.data.augment import FIRST_CHANGED, MIRRORED, PLAIN
+from rdtf.data.augment import FIRST_AUGMENTED, MIRRORED, PLAIN
 from rdtf.data.dataset import StickerRecord
 from rdtf.data.keyframes import CLUSTER_COUNTS, Extraction, extract_frames
 
@@ -25,12 +25,12 @@ class ClipPlan:
     Attributes:
         frames: indices in playing order.
         loop: whether the last frame leads back to the first.
-        version: 0 as it is, 1 mirrored, from 2 on a changed copy (:mod:`rdtf.data.augment`).
+        variant: 0 as it is, 1 mirrored, from 2 on an augmented variant (:mod:`rdtf.data.augment`).
     """
 
     frames: tuple[int, ...]
     loop: bool
-    version: int
+    variant: int
 
 
 def plan_clip(
@@ -47,17 +47,21 @@ def plan_clip(
     """Draw a clip of at most ``max_frames`` frames.
 
     Args:
-        num_augmented: number of changed copies to choose from, beside the sticker and (if its caption allows it) its
-            mirror image.
+        num_augmented: number of augmented variants to choose from. The sticker and its mirror image (if its caption
+            allows that) are chosen from too.
         cluster_fraction: probability of informative frames; otherwise evenly spaced ones of the whole or a part.
         extraction, features: how the informative frames are chosen, see :func:`~rdtf.data.keyframes.extract_frames`.
         shorter: whether evenly spaced frames may be fewer than there could be.
     """
     total = record.num_frames
-    versions = [PLAIN, *([MIRRORED] if record.flippable else []), *range(FIRST_CHANGED, FIRST_CHANGED + num_augmented)]
-    version = versions[rng.integers(len(versions))]
+    variants = [
+        PLAIN,
+        *([MIRRORED] if record.flippable else []),
+        *range(FIRST_AUGMENTED, FIRST_AUGMENTED + num_augmented),
+    ]
+    variant = variants[rng.integers(len(variants))]
     if total == 1 or max_frames == 1:
-        return ClipPlan((int(rng.integers(total)),), False, version)
+        return ClipPlan((int(rng.integers(total)),), False, variant)
     whole = True
     if max_frames >= CLUSTER_COUNTS[0] and rng.random() < cluster_fraction:
         k = int(rng.choice([k for k in CLUSTER_COUNTS if k <= max_frames]))
@@ -75,4 +79,4 @@ def plan_clip(
     loop = whole and record.loops and bool(rng.random() < _LOOP_FRACTION)
     if loop:
         frames = np.roll(frames, int(rng.integers(len(frames))))
-    return ClipPlan(tuple(int(i) for i in frames), loop, version)
+    return ClipPlan(tuple(int(i) for i in frames), loop, variant)

@@ -434,11 +434,11 @@ def _clips(dataset: StickerDataset, count: int, seed: int) -> list[tuple[Picture
         record = dataset.record(int(index))
         plan = plan_clip(record, FRAMES, rng, cluster_fraction=CLUSTER_FRACTION)
         clip = _small(dataset.frames(int(index))[list(plan.frames)])
-        if plan.version == MIRRORED:
+        if plan.variant == MIRRORED:
             clip = clip[:, :, ::-1]
         strip = np.concatenate(np.pad(clip, ((0, 0), (0, 0), (0, GAP), (0, 0))), axis=1)[:, :-GAP]
         notes = [f"{len(plan.frames)} of {record.num_frames} frames" if record.num_frames > 1 else "a still"]
-        notes += ["mirrored"] * (plan.version == MIRRORED) + ["loop"] * plan.loop
+        notes += ["mirrored"] * (plan.variant == MIRRORED) + ["loop"] * plan.loop
         source = data_address(_webp(strip[None], [], 60))
         shown.append((Picture(source, _cut(record.source), _cut(record.caption)), notes, len(plan.frames)))
     return shown

@@ -10,7 +10,7 @@ import torch
 
 from rdtf.batch import ClipBatch
 from rdtf.curriculum import Curriculum
-from rdtf.data.augment import FIRST_CHANGED
+from rdtf.data.augment import FIRST_AUGMENTED
 from rdtf.data.clips import ClipPlan, plan_clip
 from rdtf.masks import GENERATION, Task, draw_known
 from rdtf.rng import numpy_rng
@@ -133,13 +133,13 @@ class ClipSource:
         known = draw_known(task, len(plan.frames), rng, unknown=unknown, loop=plan.loop, showable=showable)
         dropout = settings.caption_dropout if task in GENERATION else settings.fill_caption_dropout
         shown = task.uses_text and rng.random() >= dropout
-        if plan.version >= FIRST_CHANGED and self.latents.change(record, plan.version).hue:
+        if plan.variant >= FIRST_AUGMENTED and self.latents.augmentation(record, plan.variant).hue:
             shown = False  # its caption may name the old colours
         return _Sample(position, sticker, plan, task, known, self._caption(sticker, rng) if shown else "")
 
     def _collate(self, samples: list[_Sample]) -> ClipBatch:
         slots = self.settings.frames if self.together else max(len(sample.known) for sample in samples)
-        clips = [self.latents.clip(s.sticker, s.plan.frames, s.plan.version) for s in samples]
+        clips = [self.latents.clip(s.sticker, s.plan.frames, s.plan.variant) for s in samples]
         channels, _, height, width = clips[0].shape
         video = torch.zeros(len(samples), channels, slots, height, width)
         valid, known = (torch.zeros(len(samples), slots, dtype=torch.bool) for _ in range(2))
