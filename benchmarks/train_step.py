@@ -49,12 +49,12 @@ class OnlineLatents:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.cached, name)
 
-    def clip(self, sticker: int, frames: Sequence[int], version: int) -> Tensor:
+    def clip(self, sticker: int, frames: Sequence[int], variant: int) -> Tensor:
         drawn = self.dataset.frames(sticker)[list(frames)]
-        if version == MIRRORED:
+        if variant == MIRRORED:
             drawn = drawn[:, :, ::-1]
-        elif version != PLAIN:
-            drawn = self.cached.change(self.cached.record(sticker), version).apply(drawn)
+        elif variant != PLAIN:
+            drawn = self.cached.augmentation(self.cached.record(sticker), variant).apply(drawn)
         return self.codec.encode(to_tensor(np.ascontiguousarray(drawn))).movedim(0, 1).cpu()
 
 

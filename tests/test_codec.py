@@ -234,7 +234,7 @@ class TestDiffusers:
             layers_per_block=1,
         )
         unet.save_pretrained(tmp_path / "unet")
-        with pytest.raises(ValueError, match="UNet2DModel is no autoencoder"):
+        with pytest.raises(ValueError, match="'UNet2DModel' is no autoencoder"):
             load_codec(tmp_path / "unet")
 
 
@@ -256,7 +256,7 @@ class TestLoad:
         def offline(*_: object, **__: object) -> None:
             raise OSError("offline")
 
-        monkeypatch.setattr("diffusers.AutoModel.from_pretrained", offline)
+        monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
         with pytest.raises(ValueError, match=r"'nobody/nothing'.*offline"):
             load_codec("nobody/nothing")
 

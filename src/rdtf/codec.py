@@ -23,6 +23,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rdtf import hub
 from rdtf.device import best_device
 
 SHIPPED = ("f4", "f8")
@@ -243,7 +244,7 @@ class DiffusersCodec(_CodecModel):
         self, autoencoder_class: str, autoencoder_config: dict[str, Any], latent_channels: int, downscale: int
     ) -> None:
         super().__init__()
-        self.autoencoder = getattr(diffusers, autoencoder_class).from_config(autoencoder_config)
+        self.autoencoder = _autoencoder_class(autoencoder_class).from_config(autoencoder_config)
         self.requires_grad_(False)
         self.latent_channels = latent_channels
         self.downscale = downscale
@@ -335,22 +336,36 @@ def _load(spec: str | Path) -> _CodecModel:
     if (Path(spec) / "config.json").is_file():
         return _load_folder(Path(spec))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(spec).exists():
-        try:
-            return DiffusersCodec.wrap(diffusers.AutoModel.from_pretrained(name))
-        except OSError as error:
-            raise ValueError(f"no codec {name!r}: no such folder, and the hub says: {error}") from error
+        return _load_folder(hub.fetch(name))
     raise ValueError(f"no codec {name!r}; choose {CHOICES}")
 
 
 def _load_folder(folder: Path) -> _CodecModel:
-    name = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name", "")
+    name = str(hub.read_config(folder / hub.CONFIG).get("_class_name"))
     # Without low_cpu_mem_usage, weights of any precision come as float32 and accelerate is not asked for.
-    offline: dict[str, Any] = {"local_files_only": True, "low_cpu_mem_usage": False}
+    offline: dict[str, Any] = {"local_files_only": True, "low_cpu_mem_usage": False, "use_safetensors": True}
     ours: dict[str, type[_CodecModel]] = {
         kind.__name__: kind for kind in (StickerAutoencoder, PixelCodec, DiffusersCodec)
     }
     if name in ours:
-        return ours[name].from_pretrained(folder, **offline).eval()
-    if not hasattr(diffusers, name):
-        raise ValueError(f"{folder}: its config.json is of class {name!r}, which is no codec; choose {CHOICES}")
-    return DiffusersCodec.wrap(getattr(diffusers, name).from_pretrained(folder, **offline))
+        hub.check_module(folder, ours[name])
+        codec = ours[name].from_pretrained(folder, **offline).eval()
+    else:
+        kind = _autoencoder_class(name)
+        hub.check_foreign(folder, kind.from_config)
+        codec = DiffusersCodec.wrap(kind.from_pretrained(folder, **offline))
+    hub.check_finite(codec, folder)
+    return codec
+
+
+def _autoencoder_class(name: str) -> Any:
+    """An autoencoder of diffusers.
+
+    Raises:
+        ValueError: the name is that of another thing.
+    """
+    allowed = re.fullmatch(r"(Asymmetric)?Autoencoder\w*|VQModel", name)
+    kind = getattr(diffusers, name, None) if allowed else None
+    if kind is None:
+        raise ValueError(f"{name!r} is no autoencoder of diffusers; choose {CHOICES}")
+    return kind

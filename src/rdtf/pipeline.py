@@ -14,7 +14,8 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from rdtf.codec import Codec
+from rdtf import hub
+from rdtf.codec import Codec, DiffusersCodec, PixelCodec, StickerAutoencoder
 from rdtf.device import best_device
 from rdtf.diffusion.guidance import GuidancePass, guidance_passes
 from rdtf.diffusion.objective import TRAIN_TIMESTEPS, Scheduler, noised_at, scheduler_output, set_steps
@@ -23,9 +24,37 @@ from rdtf.model.adapter import AdaptedDFGN, adapter_of
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.pixels import fit, to_frames, to_tensor
 from rdtf.sticker import Sticker
-from rdtf.text import TextEncoder
+from rdtf.text import BuiltinTextEncoder, PretrainedTextEncoder, TextEncoder
 
 GivenFrame = Image.Image | np.ndarray
+INDEX = "model_index.json"
+PREDICTIONS = ("sample", "epsilon", "v_prediction")
+_RANGES = {
+    "sample_size": (4, hub.MAX_SIDE),
+    "steps": (1, 1000),
+    "guidance": (-100, 100),
+    "image_guidance": (-100, 100),
+    "eta": (0, 1),
+}
+_SCHEDULER = "scheduler_config.json"
+_PARTS: dict[str, dict[tuple[str, ...], type[torch.nn.Module] | str]] = {
+    "dfgn": {("rdtf.model.dfgn", "DFGN"): DFGN, ("rdtf.model.adapter", "AdaptedDFGN"): AdaptedDFGN},
+    "codec": {("rdtf.codec", kind.__name__): kind for kind in (StickerAutoencoder, PixelCodec, DiffusersCodec)},
+    "text_encoder": {("rdtf.text", kind.__name__): kind for kind in (BuiltinTextEncoder, PretrainedTextEncoder)},
+    "scheduler": {
+        ("diffusers", name): _SCHEDULER
+        for name in (
+            "DDIMScheduler",
+            "FlowMatchEulerDiscreteScheduler",
+            "DPMSolverMultistepScheduler",
+            "UniPCMultistepScheduler",
+            "EulerDiscreteScheduler",
+            "EulerAncestralDiscreteScheduler",
+            "DDPMScheduler",
+        )
+    },
+}
+"""The parts of a pipeline and their allowed classes; of schedulers the name of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -258,13 +287,57 @@ def load_pipeline(model: Path | str) -> StickerPipeline:
 
     It comes onto the GPU if there is one (:func:`rdtf.device.best_device`).
 
+    Nothing in the folder is run or unpickled, see :mod:`rdtf.hub`.
+
     Raises:
-        ValueError: neither of them.
+        ValueError: neither of them, or the model is damaged or asks for what is not allowed.
     """
     folder = Path(model)
     # The last one is there for a moment only, or after a crash in just this moment.
     for candidate in (folder, folder / "pipeline", folder / "pipeline.old"):
-        if (candidate / "model_index.json").is_file():
-            diffusers_logging.disable_progress_bar()  # four small parts load in a blink
-            return StickerPipeline.from_pretrained(candidate, local_files_only=True).to(best_device())
-    raise ValueError(f"{folder} holds no trained model: expected model_index.json in it or in {folder / 'pipeline'}")
+        if (candidate / INDEX).is_file():
+            return _load(candidate).to(best_device())
+    raise ValueError(f"{folder} holds no trained model: expected {INDEX} in it or in {folder / 'pipeline'}")
+
+
+def _load(folder: Path) -> StickerPipeline:
+    index = hub.read_config(folder / INDEX)
+    if index.get("_class_name") != StickerPipeline.__name__:
+        raise ValueError(f"{folder / INDEX} is of class {index.get('_class_name')!r}, not {StickerPipeline.__name__}")
+    hub.check_numbers(index, _RANGES, folder / INDEX)
+    if index.get("prediction", "sample") not in PREDICTIONS:
+        raise ValueError(
+            f"{folder / INDEX}: unknown prediction {index['prediction']!r}; one of {', '.join(PREDICTIONS)}"
+        )
+    for name, allowed in _PARTS.items():
+        found = index.get(name)
+        kind = allowed.get(tuple(found)) if isinstance(found, list) and all(isinstance(n, str) for n in found) else None
+        if kind is None:
+            raise ValueError(f"{folder / INDEX}: {name} is {found}, which is not allowed; take another model")
+        if isinstance(kind, str):
+            hub.check_numbers(
+                hub.read_config(folder / name / kind), {"num_train_timesteps": (1, 100_000)}, folder / name
+            )
+        else:
+            hub.check_module(folder / name, kind)
+            if kind is PretrainedTextEncoder:
+                for encoder in sorted((folder / name).glob("encoder_*")):
+                    hub.check_transformers(encoder)
+    if unknown := sorted(n for n, value in index.items() if isinstance(value, list) and n not in _PARTS):
+        raise ValueError(
+            f"{folder / INDEX}: {unknown[0]} is no part of a {StickerPipeline.__name__}; take another model"
+        )
+    diffusers_logging.disable_progress_bar()  # four small parts load in a blink
+    try:
+        pipeline = StickerPipeline.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+    except Exception as error:  # libraries raise anything for files that make no sense
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{folder} cannot be loaded ({reason}); the model is damaged, copy it again") from error
+    for name in _PARTS:
+        if isinstance(part := getattr(pipeline, name), torch.nn.Module):
+            hub.check_finite(part, folder / name)
+    if pipeline.config.sample_size % pipeline.codec.downscale:
+        raise ValueError(f"{folder / INDEX}: sample_size is no multiple of the codec's {pipeline.codec.downscale}")
+    return pipeline

@@ -31,6 +31,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import Tensor, nn
 
+from rdtf import hub
+
 # ----------------------------------------------------------------------------------------- words of a caption
 
 _CJK = re.compile("[\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
@@ -338,18 +340,19 @@ class _Frozen:
 def _load_frozen(name: str, local_files_only: bool) -> tuple[Any, Any, str]:
     """Encoder in eval mode and float32, tokenizer, and the model type of a folder or hub id."""
     transformers = _transformers()
-    if not Path(name).is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise ValueError(f"text encoder {name!r}: no such folder")
+    safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        config = transformers.AutoConfig.from_pretrained(name, local_files_only=local_files_only)
+        folder = hub.fetch(name, local_files_only)
+        hub.check_transformers(folder, _TOWERS)
+        config = transformers.AutoConfig.from_pretrained(folder, **safe)
         kind = config.model_type
         if kind == "chinese_clip":
             # Its text half alone would look for weights under other names than the whole model has.
             loader: Any = transformers.ChineseCLIPModel
         else:
             loader = getattr(transformers, _TOWERS.get(kind, "AutoModel"))
-        model, report = loader.from_pretrained(name, local_files_only=local_files_only, output_loading_info=True)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, local_files_only=local_files_only)
+        model, report = loader.from_pretrained(folder, output_loading_info=True, use_safetensors=True, **safe)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **safe)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"text encoder {name!r} is not 'builtin', no folder with a transformers model and its tokenizer, "
@@ -364,6 +367,7 @@ def _load_frozen(name: str, local_files_only: bool) -> tuple[Any, Any, str]:
         kind = "chinese_clip_text_model"
     if model.config.is_encoder_decoder and kind not in _TOWERS:
         raise ValueError(f"text encoder {name!r}: model type {kind!r} has a decoder; CLIP, T5 or BERT-like is needed")
+    hub.check_finite(model, folder)
     return model.float().eval().requires_grad_(False), tokenizer, kind
 
 

@@ -65,9 +65,10 @@ class ModelCaptioner:
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder; give the folder of an image captioning model")
         try:
-            self.processor: Any = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)
+            safe = {"local_files_only": True, "trust_remote_code": False}
+            self.processor: Any = transformers.AutoProcessor.from_pretrained(folder, **safe)
             loader: Any = transformers.AutoModelForImageTextToText
-            model = loader.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            model = loader.from_pretrained(folder, use_safetensors=True, **safe)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{folder} holds no image-text-to-text model of transformers: {error}") from error
         kind = torch.float32 if self.device == "cpu" else torch.bfloat16  # which is slow or missing on processors

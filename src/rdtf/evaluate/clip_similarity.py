@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rdtf import hub
 from rdtf.pixels import composite
 
 KINDS = ("clip", "chinese_clip")
@@ -34,13 +35,15 @@ class ClipScorer:
             raise ModuleNotFoundError(
                 "CLIP similarity needs the package transformers: pip install 'rdtf[pretrained]'"
             ) from error
+        safe = {"local_files_only": True, "trust_remote_code": False}
         try:
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-            if config.model_type not in KINDS:
-                raise ValueError(f"it is of the kind {config.model_type}, not {' or '.join(KINDS)}")
-            model = transformers.AutoModel.from_pretrained(folder, local_files_only=True)
-            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self.images: Any = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+            config = hub.read_config(folder / hub.CONFIG)
+            if config.get("model_type") not in KINDS:
+                raise ValueError(f"it is of the kind {config.get('model_type')}, not {' or '.join(KINDS)}")
+            hub.check_transformers(folder)
+            model = transformers.AutoModel.from_pretrained(folder, use_safetensors=True, **safe)
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **safe)
+            self.images: Any = transformers.AutoImageProcessor.from_pretrained(folder, **safe)
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder} holds no usable CLIP model: {error}") from error
         self.model: Any = model.eval().to(device)

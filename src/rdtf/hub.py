@@ -1,0 +1,221 @@
+"""Model folders of strangers: what is checked before anything in them is built.
+
+Nothing in a folder is run or unpickled: configurations are JSON, weights are safetensors, classes are in a fixed list.
+A network is first built without memory ("meta" tensors) and compared with the header of its weights file, so that a
+configuration that asks for gigabytes is refused at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+CONFIG = "config.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+MAX_SIDE = 1024
+"""Largest height and width in pixels that a model may be made for."""
+_CONFIG_BYTES = 1 << 20
+_SPARE_TENSORS = 64
+_FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # the last two belong to tokenizers
+_AGAIN = "the model is damaged or incomplete, copy it again"
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON object of a model folder.
+
+    Raises:
+        ValueError: the file is missing, damaged, larger than 1 MiB, or no object.
+    """
+    try:
+        if path.stat().st_size > _CONFIG_BYTES:
+            raise ValueError(f"{path} is larger than a configuration can be; take another model")
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); {_AGAIN}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON ({error}); {_AGAIN}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} holds no JSON object; {_AGAIN}")
+    return config
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[dict[str, list[int]]]:
+    """The shapes of a safetensors file by the tensors' names.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            yield {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read as safetensors ({error}); {_AGAIN}") from None
+
+
+class _TooManyError(Exception):
+    pass
+
+
+def _built(make: Callable[[], M], config: Path, tensors: int) -> M:
+    """A network whose tensors have shapes but no memory.
+
+    Args:
+        tensors: number of tensors in the weights file. A constructor that makes many more is stopped.
+
+    Raises:
+        ValueError: it cannot be built.
+    """
+    made = 0
+
+    def count(*_: Any) -> None:
+        nonlocal made
+        made += 1
+        if made > 2 * tensors + _SPARE_TENSORS:  # an adapter replaces some tensors that a network begins with
+            raise _TooManyError
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            return make()
+    except _TooManyError:
+        raise ValueError(f"{config} describes a larger network than its weights file holds; {_AGAIN}") from None
+    except Exception as error:  # constructors raise anything for values that make no sense
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{config} describes no network that can be built ({reason}); {_AGAIN}") from None
+    finally:
+        handle.remove()
+
+
+def check_module(folder: Path, kind: type[nn.Module]) -> None:
+    """Check the folder of one of our networks: arguments, class, and the shapes in its weights file.
+
+    Raises:
+        ValueError: the folder is damaged, of another class, or asks for more than its weights file holds.
+    """
+    path = folder / CONFIG
+    config = read_config(path)
+    if config.get("_class_name") != kind.__name__:
+        raise ValueError(f"{path} is of class {config.get('_class_name')!r}, and {kind.__name__} is expected")
+    arguments = {name: value for name, value in config.items() if not name.startswith("_")}
+    known = inspect.signature(kind.__init__).parameters
+    if unknown := sorted(arguments.keys() - known.keys()):
+        raise ValueError(f"{path}: {kind.__name__} has no argument {unknown[0]!r}; a newer version of rdtf may know it")
+    with _opened(folder / WEIGHTS) as found:
+        module = _built(lambda: kind(**arguments), path, len(found))
+    wanted = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
+    if unequal := sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name)):
+        name = unequal[0]
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit {CONFIG} beside it: {len(unequal)} tensors are missing, unknown or of "
+            f"another shape, for example {name} ({found.get(name, 'missing')}, expected {wanted.get(name, 'none')})"
+        )
+
+
+def check_foreign(folder: Path, make: Callable[[dict[str, Any]], nn.Module]) -> None:
+    """Check a folder of another library: its weights are safetensors, and its network is not larger than they are.
+
+    Args:
+        make: the library's network from its configuration.
+
+    Raises:
+        ValueError: one of them is not so.
+    """
+    path = folder / CONFIG
+    config = read_config(path)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} has no weights in safetensors; other files may hold code and are never read")
+    tensors = numbers = 0
+    for file in files:
+        with _opened(file) as shapes:
+            tensors += len(shapes)
+            numbers += sum(math.prod(shape) for shape in shapes.values())
+    made = sum(parameter.numel() for parameter in _built(lambda: make(config), path, tensors).parameters())
+    if made > 2 * numbers + (1 << 20):
+        raise ValueError(f"{path} describes a larger network than its weights files hold; {_AGAIN}")
+
+
+def check_transformers(folder: Path, kinds: Mapping[str, str] | None = None) -> None:
+    """Check a folder of the transformers library before that library reads it.
+
+    Args:
+        kinds: the class that reads a ``model_type``, where that is not transformers' ``AutoModel``.
+
+    Raises:
+        ValueError: it asks for code of its own or for kernels from a hub, has no safetensors, or is too large for them.
+    """
+    for path in sorted(folder.glob("*.json")):
+        text = path.read_text(encoding="utf-8", errors="replace") if path.stat().st_size <= _CONFIG_BYTES else ""
+        if '"auto_map"' in text:
+            raise ValueError(f"{path} asks for code of its own (auto_map), which is never run; take another model")
+        if re.search(r'"_?attn_implementation"\s*:\s*"[^"]*/', text):
+            raise ValueError(f"{path} asks for attention kernels from a hub, which are never run; take another model")
+    import transformers
+
+    def make(config: dict[str, Any]) -> nn.Module:
+        model_type = str(config.get("model_type"))
+        name = (kinds or {}).get(model_type)
+        if name is None:
+            kind = transformers.CONFIG_MAPPING[model_type]
+            return transformers.AutoModel.from_config(kind.from_dict(config))
+        loader = getattr(transformers, name)
+        return loader(loader.config_class.from_pretrained(folder, local_files_only=True))
+
+    check_foreign(folder, make)
+
+
+def fetch(name: str, local_files_only: bool = False) -> Path:
+    """The folder of a model: a local one, or a copy of a hub's without code and pickles.
+
+    Raises:
+        ValueError: there is no such folder, and the hub has none or is not reached.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+|[\w-][\w.-]*", name):
+        raise ValueError(f"{name!r}: no such folder")
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=_FETCHED, local_files_only=local_files_only))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name!r}: no such folder, and no model could be fetched from the hub: {error}") from error
+
+
+def check_finite(module: nn.Module, folder: Path) -> None:
+    """Check that all weights are finite numbers.
+
+    Raises:
+        ValueError: a weight is not.
+    """
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{folder}: {name} holds numbers that are not finite; {_AGAIN}")
+
+
+def check_numbers(values: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]], path: Path) -> None:
+    """Check numbers of a configuration against their least and greatest values; None and missing ones pass.
+
+    Raises:
+        ValueError: a value is no number, or out of its range.
+    """
+    for name, (least, most) in ranges.items():
+        value = values.get(name)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and least <= value <= most):
+            raise ValueError(f"{path}: {name} is {str(value)[:40]!r}; a number from {least:g} to {most:g} is expected")

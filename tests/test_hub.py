@@ -1,0 +1,152 @@
+"""Model folders of strangers: nothing in them runs, and what is wrong with them is one sentence, at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from rdtf import hub
+from rdtf.cli import app
+from rdtf.codec import load_codec
+from rdtf.diffusion.objective import Objective
+from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.text import BuiltinTextEncoder, load_text_encoder
+from tests.conftest import awaken
+
+WEIGHTS = hub.WEIGHTS
+
+
+@pytest.fixture(scope="module")
+def saved(make_network: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "pipeline"
+    text = awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8))
+    network = make_network(latent_channels=16, residual_to_known=-1.0)
+    StickerPipeline(
+        network, load_codec("pixel2"), text, Objective().make_scheduler(), 8, "v_prediction", steps=1
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def model(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+def edit(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def reweigh(path: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+CODE = "import pathlib\npathlib.Path('ran').touch()\n"
+HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "another pipeline": (lambda m: edit(m / "model_index.json", _class_name="StableDiffusionPipeline"), "_index"),
+    "a pipeline of code": (lambda m: edit(m / "model_index.json", _class_name=["mine", "Pipeline"]), "_index"),
+    "a part of code": (lambda m: edit(m / "model_index.json", dfgn=["mine", "DFGN"]), "not allowed"),
+    "another class": (lambda m: edit(m / "model_index.json", dfgn=["diffusers", "UNet2DModel"]), "not allowed"),
+    "one part more": (lambda m: edit(m / "model_index.json", safety=["diffusers", "UNet2DModel"]), "safety"),
+    "a part that is a number": (lambda m: edit(m / "model_index.json", codec=3), "not allowed"),
+    "huge pictures": (lambda m: edit(m / "model_index.json", sample_size=8192), "sample_size"),
+    "a size that is a list": (lambda m: edit(m / "model_index.json", sample_size=[8]), "sample_size"),
+    "a size that does not divide": (lambda m: edit(m / "model_index.json", sample_size=9), "sample_size"),
+    "an unknown prediction": (lambda m: edit(m / "model_index.json", prediction="noise"), "prediction"),
+    "guidance that is not finite": (lambda m: edit(m / "model_index.json", guidance=float("nan")), "guidance"),
+    "no steps": (lambda m: edit(m / "model_index.json", steps=0), "steps"),
+    "no JSON": (lambda m: cut(m / "dfgn" / "config.json"), "dfgn/config.json is no JSON"),
+    "a list for an object": (lambda m: (m / "dfgn" / "config.json").write_text("[]"), "no JSON object"),
+    "a configuration of 2 MB": (lambda m: (m / "dfgn" / "config.json").write_text(" " * (1 << 21)), "larger than"),
+    "no configuration": (lambda m: (m / "codec" / "config.json").unlink(), "codec/config.json cannot be read"),
+    "many layers": (lambda m: edit(m / "dfgn" / "config.json", layers=100_000), "larger network"),
+    "wide layers": (lambda m: edit(m / "dfgn" / "config.json", widths=[1 << 20, 1 << 20]), "does not fit|can be built"),
+    "negative widths": (lambda m: edit(m / "dfgn" / "config.json", widths=[-16, 32]), "can be built"),
+    "widths of text": (lambda m: edit(m / "dfgn" / "config.json", widths="wide"), "can be built"),
+    "an unknown argument": (lambda m: edit(m / "dfgn" / "config.json", magic=1), "no argument 'magic'"),
+    "many buckets": (lambda m: edit(m / "text_encoder" / "config.json", buckets=1 << 40), "does not fit|can be built"),
+    "no weights": (lambda m: (m / "dfgn" / WEIGHTS).unlink(), "cannot be read as safetensors"),
+    "cut weights": (lambda m: cut(m / "dfgn" / WEIGHTS), "cannot be read as safetensors"),
+    "a pickle": (lambda m: (m / "dfgn" / WEIGHTS).rename(m / "dfgn" / "diffusion_pytorch_model.bin"), "safetensors"),
+    "a tensor less": (lambda m: reweigh(m / "dfgn" / WEIGHTS, dict.popitem), "1 tensors are missing"),
+    "a tensor more": (lambda m: reweigh(m / "dfgn" / WEIGHTS, lambda t: t.update(x=torch.ones(2))), "unknown"),
+    "not finite": (
+        lambda m: reweigh(m / "dfgn" / WEIGHTS, lambda t: next(iter(t.values())).fill_(torch.nan)),
+        "finite",
+    ),
+    "infinite text": (
+        lambda m: reweigh(m / "text_encoder" / WEIGHTS, lambda t: next(iter(t.values())).fill_(torch.inf)),
+        "finite",
+    ),
+    "a scheduler without end": (
+        lambda m: edit(m / "scheduler" / "scheduler_config.json", num_train_timesteps=1 << 40),
+        "num_train_timesteps",
+    ),
+    "no scheduler": (lambda m: shutil.rmtree(m / "scheduler"), "scheduler_config.json cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_damaged_or_hostile_model_is_refused_in_a_sentence(name: str, model: Path, monkeypatch: pytest.MonkeyPatch):
+    change, says = HOSTILE[name]
+    for folder in (model, model / "dfgn"):
+        (folder / "mine.py").write_text(CODE)
+    change(model)
+    monkeypatch.chdir(model.parent)
+    began = time.process_time()
+    with pytest.raises(ValueError, match=says) as caught:
+        load_pipeline(model)
+    assert time.process_time() - began < 2
+    assert "\n" not in str(caught.value) and str(model) in str(caught.value)
+    assert "trust" not in str(caught.value) and not Path("ran").exists()
+
+
+def test_the_command_says_it_and_ends_with_2(model: Path, tmp_path: Path):
+    cut(model / "dfgn" / "config.json")
+    result = CliRunner().invoke(app, ["generate", "a cat", "-m", str(model), "-o", str(tmp_path / "a.webp")])
+    assert result.exit_code == 2 and "is no JSON" in result.output and not (tmp_path / "a.webp").exists()
+
+
+def test_a_sound_model_loads(model: Path):
+    assert load_pipeline(model)("a cat", num_frames=2).stickers[0].frames.shape == (2, 8, 8, 4)
+
+
+@pytest.mark.parametrize("answer", ['{"auto_map": {"AutoModel": "mine.Model"}, "model_type": "mine"}',
+                                    '{"model_type": "bert", "attn_implementation": "owner/kernels"}'])  # fmt: skip
+def test_code_of_a_text_model_never_runs(answer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("transformers")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "config.json").write_text(answer)
+    (tmp_path / "text" / "mine.py").write_text(CODE)
+    save_file({"a": torch.ones(1)}, tmp_path / "text" / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # whatever anyone answers
+    with pytest.raises(ValueError, match="never run"):
+        load_text_encoder(str(tmp_path / "text"), 16)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_codec_folder_holds_an_autoencoder_or_nothing(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+    with pytest.raises(ValueError, match="no autoencoder"):
+        load_codec(tmp_path)
+    (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
+    with pytest.raises(ValueError, match="no weights in safetensors"):
+        load_codec(tmp_path)
+    save_file({"a": torch.ones(1)}, tmp_path / WEIGHTS)
+    with pytest.raises(ValueError, match="larger network|can be built"):
+        load_codec(tmp_path)
