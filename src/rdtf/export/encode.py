@@ -14,14 +14,12 @@ from fractions import Fraction
 
 import numpy as np
 from PIL import GifImagePlugin, Image
-from scipy.cluster.vq import kmeans2
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
+from rdtf.io import palette as palettes
 from rdtf.pixels import premultiply, unpremultiply
 
-_SAMPLED_COLOURS = 8_000
-_PALETTE_ROUNDS = 6
 _BLEED_PIXELS = 8
 _OPAQUE_FROM = 128
 
@@ -39,6 +37,10 @@ class Clip:
     durations: np.ndarray
     plays: int = 0
 
+    def picked(self, index: np.ndarray, durations: np.ndarray) -> Clip:
+        """Some of its frames, each shown for another time."""
+        return Clip(self.frames[index], durations, self.plays)
+
     def starts(self) -> np.ndarray:
         """``(n + 1,)``: when each frame begins, and the end, in ms."""
         return np.concatenate([[0.0], np.cumsum(self.durations)])
@@ -46,10 +48,17 @@ class Clip:
 
 def merged(clip: Clip) -> Clip:
     """The clip with equal neighbours shown as one frame of their common duration."""
-    new = np.ones(len(clip.frames), bool)
-    new[1:] = (clip.frames[1:] != clip.frames[:-1]).any((1, 2, 3))
+    return clip.picked(*merge(clip, np.arange(len(clip.frames)), clip.durations))
+
+
+def merge(clip: Clip, index: np.ndarray, durations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of frames and their times, with equal neighbours taken together."""
+    new = np.ones(len(index), bool)
+    for n in range(1, len(index)):
+        a, b = index[n - 1], index[n]
+        new[n] = a != b and not np.array_equal(clip.frames[a], clip.frames[b])
     starts = np.flatnonzero(new)
-    return Clip(clip.frames[starts], np.add.reduceat(clip.durations, starts), clip.plays)
+    return index[starts], np.add.reduceat(durations, starts)
 
 
 def cleared(frames: np.ndarray) -> np.ndarray:
@@ -140,30 +149,24 @@ def webp(clip: Clip, quality: int | None) -> bytes:
 
 
 class Colours:
-    """The colours of a clip, premultiplied, ready to be reduced to palettes of several sizes.
+    """The colours of a clip, ready to be reduced to palettes of several sizes.
 
     Args:
         frames: ``(n, h, w, 4)`` uint8, straight alpha.
     """
 
     def __init__(self, frames: np.ndarray) -> None:
-        self.shape = frames.shape
-        self.flat = np.ascontiguousarray(premultiply(frames)).reshape(-1, 4)
-        keys, self.inverse, counts = np.unique(self.flat.view(np.uint32), return_inverse=True, return_counts=True)
-        self.unique = keys.view(np.uint8).reshape(-1, 4).astype(np.float32)
-        common = np.argsort(counts, kind="stable")[::-1][:_SAMPLED_COLOURS]
-        # Large areas lead, small details keep a say: a colour stands once for each order of magnitude of its use.
-        self.sample = np.repeat(self.unique[common], 1 + np.log10(counts[common]).astype(int), axis=0)
+        self._frames = premultiply(frames)
+        self._shown = self._frames[..., 3] > 0
+        self._colours = palettes.Colours(self._frames[self._shown]) if self._shown.any() else None
+        self._made: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
 
-    def palette(self, colours: int) -> np.ndarray:
-        """``(k, 4)`` premultiplied colours, k at most ``colours``, by k-means."""
-        if len(self.unique) <= colours:
-            return self.unique
-        centres = kmeans2(self.sample, colours, iter=_PALETTE_ROUNDS, minit="++", missing="warn", rng=0)[0]
-        centres = np.unique(np.rint(centres).clip(0, 255), axis=0)
-        if not self.unique[0].any():  # what is empty stays empty
-            centres[0] = 0
-        return centres
+    def _palette(self, colours: int) -> np.ndarray:
+        """``(k, 4)`` premultiplied colours, k at most ``colours``; the first one is transparent, where any pixel is."""
+        empty = np.zeros((0 if self._shown.all() else 1, 4), np.uint8)
+        if self._colours is None:
+            return empty
+        return np.concatenate([empty, self._colours.palette(colours - len(empty))])
 
     def reduced(self, colours: int, dither: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """One palette for all frames.
@@ -175,17 +178,22 @@ class Colours:
         Returns:
             indices ``(n, h, w)`` uint8 and the palette ``(k, 4)`` uint8 with straight alpha.
         """
-        centres = self.palette(colours)
-        tree = cKDTree(centres)
-        if dither:
-            moved = self.flat.reshape(self.shape) + _bayer(self.shape[1:3], centres)
-            moved = np.where(self.flat.reshape(self.shape)[..., 3:] > 0, moved, 0).clip(0, 255).astype(np.uint8)
-            keys, inverse = np.unique(moved.reshape(-1, 4).view(np.uint32), return_inverse=True)
-            nearest = tree.query(keys.view(np.uint8).reshape(-1, 4).astype(np.float32))[1]
-        else:
-            nearest, inverse = tree.query(self.unique)[1], self.inverse
-        indices = nearest.astype(np.uint8)[inverse.reshape(-1)].reshape(self.shape[:3])
-        return indices, unpremultiply(centres.astype(np.uint8)[None])[0]
+        if (colours, dither) not in self._made:
+            self._made[colours, dither] = self._reduced(colours, dither)
+        return self._made[colours, dither]
+
+    def _reduced(self, colours: int, dither: bool) -> tuple[np.ndarray, np.ndarray]:
+        centres = self._palette(colours)
+        indices = np.zeros(self._shown.shape, np.uint8)
+        if self._colours is not None:
+            shown = self._shown
+            if dither:
+                moved = self._frames + _bayer(shown.shape[1:], centres)
+                of_moved = palettes.Colours(moved.clip(0, 255).astype(np.uint8)[shown])
+                indices[shown] = of_moved.nearest(centres)
+            else:
+                indices[shown] = self._colours.nearest(centres)
+        return indices, unpremultiply(centres[None])[0]
 
 
 def _bayer(shape: tuple[int, ...], centres: np.ndarray) -> np.ndarray:
@@ -193,7 +201,7 @@ def _bayer(shape: tuple[int, ...], centres: np.ndarray) -> np.ndarray:
     matrix = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) / 16 - 0.47
     apart = float(np.median(cKDTree(centres).query(centres, k=2)[0][:, 1])) if len(centres) > 1 else 0.0
     tiled = np.tile(matrix, (shape[0] // 4 + 1, shape[1] // 4 + 1))[: shape[0], : shape[1]]
-    return np.rint(tiled * apart / 2)[..., None] * np.array([1, 1, 1, 0])
+    return (np.rint(tiled * apart / 2)[..., None] * np.array([1, 1, 1, 0])).astype(np.int16)
 
 
 def apng(clip: Clip, palette: np.ndarray | None = None, indices: np.ndarray | None = None) -> bytes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from rdtf.export.encode import Clip, merged
+from rdtf.export.encode import Clip, merge, merged
 from rdtf.export.target import Canvas, Target
 from rdtf.pixels import fit, premultiply, resize
 from rdtf.sticker import Sticker
@@ -14,6 +15,7 @@ from rdtf.sticker import Sticker
 _LOWEST_FPS = 4.0
 _EMPTY_SHARE = 0.6  # a first frame with less than this share of the fullest frame's coverage says too little
 _RATES_TRIED = 4
+_SMALL = 24  # side of the pictures by which frames are compared
 
 
 def on_canvas(frames: np.ndarray, canvas: Canvas) -> np.ndarray:
@@ -123,31 +125,76 @@ def cut(clip: Clip, longest: float) -> Clip:
     return Clip(clip.frames[:count], durations, clip.plays)
 
 
-def at_rate(clip: Clip, fps: float) -> Clip:
+@dataclass(frozen=True)
+class Pick:
+    """Some frames of a clip that take the place of all.
+
+    Attributes:
+        index: ``(m,)`` places in the clip. durations: ``(m,)`` ms. fps: frames a second.
+    """
+
+    index: np.ndarray
+    durations: np.ndarray
+    fps: float
+
+
+def at_rate(clip: Clip, fps: float) -> Pick:
     """The clip shown at a constant rate: for each tick the frame in its middle. The duration stays."""
     starts = clip.starts()
     ticks = max(1, round(starts[-1] * fps / 1000))
     index = np.searchsorted(starts[1:-1], (np.arange(ticks) + 0.5) * starts[-1] / ticks, side="right")
-    return merged(Clip(clip.frames[index], np.full(ticks, starts[-1] / ticks), clip.plays))
+    return Pick(*merge(clip, index, np.full(ticks, starts[-1] / ticks)), fps)
 
 
-def rates(clip: Clip, target: Target) -> Iterator[tuple[Clip, float]]:
+def thinned(clip: Clip, most: int) -> Pick:
+    """The ``most`` frames that show the clip with the least squared error over time; each stands for its neighbours.
+
+    Dynamic programming over stretches of frames, on small pictures. ``cost[i, j]`` is that of the stretch from i to j
+    shown by the best frame in it.
+    """
+    count, times = len(clip.frames), clip.durations
+    small = premultiply(resize(clip.frames, _SMALL, _SMALL)).reshape(count, -1).astype(np.float64)
+    squares = np.square(small).sum(1)
+    apart = np.maximum(squares[:, None] + squares - 2 * small @ small.T, 0) * times
+    sums = np.concatenate([np.zeros((count, 1)), np.cumsum(apart, 1)], 1)
+    cost, shown = np.full((count, count), np.inf), np.zeros((count, count), int)
+    for first in range(count):
+        for last in range(first, count):
+            stretch = sums[first : last + 1, last + 1] - sums[first : last + 1, first]
+            shown[first, last] = first + stretch.argmin()
+            cost[first, last] = stretch.min()
+    best, begin = [cost[0]], []
+    for _ in range(1, most):  # best[n][j]: the frames up to j in n + 1 stretches
+        ways = np.concatenate([[np.inf], best[-1][:-1]])[:, None] + cost
+        begin.append(ways.argmin(0))
+        best.append(ways.min(0))
+    index, lasting, last = [], [], count - 1
+    for starts in [*begin[::-1], np.zeros(count, int)]:
+        first = int(starts[last])
+        index.append(shown[first, last])
+        lasting.append(times[first : last + 1].sum())
+        last = first - 1
+    picked = merge(clip, np.array(index[::-1]), np.array(lasting[::-1]))
+    return Pick(*picked, most * 1000.0 / float(times.sum()))
+
+
+def rates(clip: Clip, target: Target) -> Iterator[Pick]:
     """The clip as it is, where the target allows it, and then at halves, thirds and quarters of its rate.
 
-    Yields:
-        the clip, and its frames a second.
+    A clip of more frames than the target allows is thinned first.
     """
     total = float(clip.durations.sum())
+    whole = np.arange(len(clip.frames))
     if len(clip.frames) == 1:
-        yield clip, 1000.0 / total
+        yield Pick(whole, clip.durations, 1000.0 / total)
         return
     own = 1000.0 / float(np.median(clip.durations))
     shortest = max(target.min_frame_ms, 1000.0 / target.max_fps if target.max_fps else 0.0)
     most = target.max_frames or len(clip.frames)
     tried = 0
-    if clip.durations.min() >= shortest - 0.5 and len(clip.frames) <= most:
+    if clip.durations.min() >= shortest - 0.5:
         tried += 1
-        yield clip, own
+        yield Pick(whole, clip.durations, own) if len(clip.frames) <= most else thinned(clip, most)
     fastest = min([own, *([target.max_fps] if target.max_fps else []), most * 1000.0 / total])
     for part in range(1, 40):
         rate = own / part
@@ -156,8 +203,8 @@ def rates(clip: Clip, target: Target) -> Iterator[tuple[Clip, float]]:
         if (rate < _LOWEST_FPS and tried) or tried >= _RATES_TRIED:
             return
         slower = at_rate(clip, rate)
-        if target.min_frames <= len(slower.frames) <= most:
+        if target.min_frames <= len(slower.index) <= most:
             tried += 1
-            yield slower, rate
+            yield slower
     if not tried:
-        yield at_rate(clip, fastest), fastest
+        yield at_rate(clip, fastest)

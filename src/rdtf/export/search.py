@@ -14,7 +14,7 @@ from PIL import Image
 from rdtf.export import encode
 from rdtf.export.check import problems_of
 from rdtf.export.encode import Clip
-from rdtf.export.fit import on_canvas, on_clock, rates
+from rdtf.export.fit import Pick, on_canvas, on_clock, rates
 from rdtf.export.target import AIM, Target
 from rdtf.io.read import read_sticker_bytes
 from rdtf.pixels import composite, resize
@@ -23,7 +23,7 @@ from rdtf.sticker import Sticker
 GOOD_DB = 38.0
 """PSNR from which on a file is not searched for further."""
 _LADDERS: dict[str, tuple[int | None, ...]] = {
-    "webm": (14, 18, 22, 26, 30, 34, 38, 42, 46, 50, 54, 58, 62),
+    "webm": (6, 10, 14, 18, 22, 26, 30, 34, 38, 42, 46, 50, 54, 58, 62),
     "webp": (None, 95, 90, 85, 80, 75, 70, 60, 50, 40, 30, 20, 10),
     "apng": (None, 256, 192, 128, 96, 64, 48, 32, 24, 16, 8),
     "gif": (256, 192, 128, 96, 64, 48, 32, 24, 16, 8),
@@ -79,8 +79,13 @@ def export_sticker(sticker: Sticker, target: Target, *, max_bytes: int | None = 
     scales = _SMALLER if target.canvas.rule == "square" or (target.canvas.rule == "free" and aim) else (1.0,)
     best: Export | None = None
     for scale in scales:
-        for clip, fps in rates(master, target):
-            found = _best_quality(_scaled(clip, scale, prepare), target, aim, fps, master)
+        scaled = _scaled(master, scale, prepare)
+        colours = encode.Colours(scaled.frames) if target.format in ("apng", "gif") else None
+        for pick in rates(master, target):
+            # A file cannot be better than its frames are.
+            if best is not None and _score(scaled.picked(pick.index, pick.durations), master) <= best.psnr:
+                continue
+            found = _best_quality(scaled, pick, target, aim, colours, master)
             if found is not None and (best is None or found.psnr > best.psnr):
                 best = found
             if best is not None and best.psnr >= GOOD_DB:
@@ -103,14 +108,15 @@ def _scaled(clip: Clip, scale: float, prepare: Callable[[np.ndarray], np.ndarray
     return Clip(prepare(resize(clip.frames, height, width)), clip.durations, clip.plays)
 
 
-def _best_quality(clip: Clip, target: Target, aim: int | None, fps: float, master: Clip) -> Export | None:
+def _best_quality(
+    clip: Clip, pick: Pick, target: Target, aim: int | None, colours: encode.Colours | None, master: Clip
+) -> Export | None:
     """Bisection on the ladder for the first rung below the limit; None if even the last one is above it."""
     ladder: Sequence[int | None] = _LADDERS[target.format]
     made: dict[int, tuple[bytes, Clip, dict[str, Any]]] = {}
-    colours = encode.Colours(clip.frames) if target.format in ("apng", "gif") else None
 
     def fits(rung: int) -> bool:
-        made[rung] = _encoded(clip, target, ladder[rung], fps, colours)
+        made[rung] = _encoded(clip, pick, target, ladder[rung], colours)
         return aim is None or len(made[rung][0]) <= aim
 
     low, high = 0, len(ladder) - 1
@@ -127,7 +133,7 @@ def _best_quality(clip: Clip, target: Target, aim: int | None, fps: float, maste
     data, shown, settings = made[high]
     knob = ladder[high]
     if target.format in ("apng", "gif") and knob is not None:
-        other = _encoded(clip, target, knob, fps, colours, dither=True)
+        other = _encoded(clip, pick, target, knob, colours, dither=True)
         small = (aim is None or len(other[0]) <= aim) and _score(other[1], master, 2) > _score(shown, master, 2) + 0.5
         if small:
             data, shown, settings = other
@@ -135,11 +141,12 @@ def _best_quality(clip: Clip, target: Target, aim: int | None, fps: float, maste
 
 
 def _encoded(
-    clip: Clip, target: Target, knob: int | None, fps: float, colours: encode.Colours | None, dither: bool = False
+    whole: Clip, pick: Pick, target: Target, knob: int | None, colours: encode.Colours | None, dither: bool = False
 ) -> tuple[bytes, Clip, dict[str, Any]]:
     """The bytes, the clip that a viewer sees, and the encoder's settings."""
+    clip = whole.picked(pick.index, pick.durations)
     height, width = clip.frames.shape[1:3]
-    settings: dict[str, Any] = {"fps": round(fps, 2), "width": width, "height": height}
+    settings: dict[str, Any] = {"fps": round(pick.fps, 2), "width": width, "height": height}
     if target.format == "webm":
         assert knob is not None
         rate = target.max_fps or 30.0
@@ -153,6 +160,7 @@ def _encoded(
         return encode.apng(clip), clip, {**settings, "colours": "all"}
     assert colours is not None
     indices, palette = colours.reduced(knob, dither)
+    indices = indices[pick.index]
     shown = Clip(palette[indices], clip.durations, clip.plays)
     settings |= {"colours": len(palette), "dither": dither}
     if target.format == "gif":

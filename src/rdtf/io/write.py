@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import GifImagePlugin, Image
-from scipy.spatial import cKDTree
 
+from rdtf.io.palette import Colours
 from rdtf.io.targets import check_file, check_folder, replace_file, replace_folder
 from rdtf.sticker import Sticker, StickerError
 
@@ -288,21 +288,13 @@ def _palettise(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     stays takes that colour, with nothing of any background mixed in.
     """
     solid = frames[..., 3] >= GIF_ALPHA_THRESHOLD
-    colours, inverse, counts = np.unique(frames[solid][:, :3], axis=0, return_inverse=True, return_counts=True)
     palette = np.zeros((GIF_COLOURS + 1, 3), np.uint8)
-    nearest = np.arange(len(colours))
-    if len(colours) > GIF_COLOURS:
-        # Each colour once per order of magnitude of its use: large areas lead, small details keep a say.
-        weights = 1 + np.log2(counts).astype(int)
-        row = Image.fromarray(np.repeat(colours, weights, axis=0)[None])
-        reduced = row.quantize(GIF_COLOURS, Image.Quantize.MEDIANCUT, kmeans=1).getpalette("RGB")
-        assert reduced is not None
-        chosen = np.array(reduced, np.uint8).reshape(-1, 3)[:GIF_COLOURS]
-        nearest = cKDTree(chosen.astype(np.float64)).query(colours.astype(np.float64))[1]
-        colours = chosen
-    palette[: len(colours)] = colours
     indices = np.full(solid.shape, GIF_COLOURS, np.uint8)
-    indices[solid] = nearest[inverse.reshape(-1)]
+    if solid.any():
+        colours = Colours(frames[solid][:, :3])
+        chosen = colours.palette(GIF_COLOURS)
+        palette[: len(chosen)] = chosen
+        indices[solid] = colours.nearest(chosen)
     return indices, palette
 
 
