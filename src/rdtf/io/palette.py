@@ -6,6 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 _SAMPLE = 16384  # colours that a palette is made from
+_POWER = 0.7
 _ROUNDS = 12  # of k-means
 _EXACT = 200_000  # so many different colours are looked up one by one; more of them in cells
 _CELL_BITS = 2  # a cell is 4 levels wide
@@ -25,7 +26,7 @@ class Colours:
     def palette(self, size: int) -> np.ndarray:
         """``(k, c)`` uint8, k at most ``size``: all colours if they are that few, else k-means of a sample.
 
-        A colour counts once for each doubling of its pixels: large areas lead, and small details keep a say.
+        A colour of n pixels counts as n to the power of 0.7: large areas lead, and small details keep a say.
         """
         if len(self.unique) <= size:
             return self.unique
@@ -45,12 +46,12 @@ class Colours:
 
     def _sample(self) -> tuple[np.ndarray, np.ndarray]:
         """At most :data:`_SAMPLE` colours, drawn evenly along their weights, and the weights."""
-        weights = 1 + np.floor(np.log2(self.counts))
+        weights = self.counts**_POWER
         if len(weights) > _SAMPLE:
             ends = np.cumsum(weights)
             drawn = np.searchsorted(ends, (np.arange(_SAMPLE) + 0.5) * ends[-1] / _SAMPLE)
-            chosen, weights = np.unique(drawn, return_counts=True)
-            return self.unique[chosen].astype(np.float64), weights.astype(np.float64)
+            chosen, times = np.unique(drawn, return_counts=True)
+            return self.unique[chosen].astype(np.float64), times.astype(np.float64)
         return self.unique.astype(np.float64), weights
 
 
