@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALLEST = {
     "data_loading": "--stickers 64 --steps 1 --batch-size 2",
     "export_sizes": "--stickers 2 --to slack",
+    "find_files": "--files 40",
     "inspect_scale": "--stickers 64",
     "keyframes": "--count 4 --workers 1",
     "near_duplicates": "--count 4 --size 32 --rows 50",

@@ -166,7 +166,33 @@ def test_folders_that_hold_no_model(tmp_path: Path) -> None:
         ModelCaptioner(tmp_path)
 
 
-def test_captions_are_saved_every_few_stickers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captioner_module, "SAVE_EVERY", 1)
-    assert caption_folder(folder, lambda frames: ["x"], "eyes").captioned == 3
-    assert (folder / "sub" / "metadata.jsonl").is_file()
+def test_each_caption_is_on_the_disk_at_once_and_metadata_is_written_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def write(path: Path, text: str) -> None:
+        written.append(path.relative_to(folder))
+        path.write_text(text, "utf-8")
+
+    monkeypatch.setattr(captioner_module, "write_text", write)
+    for number in range(2):
+        save_sticker(square((number, 0, 0)), folder / "many" / f"{number}.png")
+    kept: list[int] = []
+
+    def count(frames: Sequence[Image.Image]) -> list[str]:
+        kept.append(len((folder / captioner_module.JOURNAL).read_text("utf-8").splitlines()))
+        return ["x"]
+
+    assert caption_folder(folder, count, "eyes").captioned == 5
+    assert kept == list(range(5))
+    assert sorted(map(str, written)) == ["many/metadata.jsonl", "metadata.jsonl", "sub/metadata.jsonl"]
+    assert not (folder / captioner_module.JOURNAL).exists()
+
+
+def test_what_a_killed_run_captioned_is_taken_over(folder: Path) -> None:
+    lines = ['["sub", {"file_name": "3.webp", "caption": "from before"}]', '["", {"file_name": "2.p']
+    (folder / captioner_module.JOURNAL).write_text("\n".join(lines), "utf-8")
+    assert caption_folder(folder, by_colour, "eyes").captioned == 1
+    captions = {item.name: item.caption.texts for item in find_items(folder, "s").items}
+    assert captions["s/sub/3.webp"] == ("from before",) and captions["s/2.png"] == ("a green square", "green")

@@ -30,7 +30,8 @@ FRAMES_SHOWN = 4
 SIDE = 384
 """Pixels of the frames that the model is shown; its processor scales them on."""
 MAX_TOKENS = 48
-SAVE_EVERY = 64
+JOURNAL = ".rdtf-captions.jsonl"
+"""File in the folder of stickers: the captions of a run that is not finished, each with its folder."""
 WHITE = (255, 255, 255)
 
 Captioner = Callable[[Sequence[Image.Image]], list[str]]
@@ -115,7 +116,8 @@ def caption_folder(folder: Path, captioner: Captioner, model_name: str) -> Capti
 
     Lines that are there keep their fields, and only such stickers are touched for which nothing but the file name says
     something. New captions come with ``captioned_by``. Stickers are decoded in a worker process, a few frames of each,
-    on white. What is done is written every few stickers and when it is interrupted: the same call goes on.
+    on white. Each caption goes into :data:`JOURNAL` at once. At the end, or after an interruption, the journal becomes
+    lines of metadata. What a killed run left in it, the next call takes over.
 
     Args:
         folder: of sticker files; those inside of archives and tables are left.
@@ -127,6 +129,7 @@ def caption_folder(folder: Path, captioner: Captioner, model_name: str) -> Capti
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder of stickers")
+    _save(folder)
     tree, label = FolderTree(folder), "."
     places = {f"{label}/{name}" for name in tree.names} | {
         f"{label}/{parent}" for name in tree.names for parent in _folders(name)
@@ -140,10 +143,9 @@ def caption_folder(folder: Path, captioner: Captioner, model_name: str) -> Capti
             todo.append(item)
         else:
             left[item.name] = "lies in one file with others; unpack that to have it captioned"
-    fresh: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    captioned = unsaved = 0
+    captioned = 0
     try:
-        with bars() as progress:
+        with bars() as progress, (folder / JOURNAL).open("a", encoding="utf-8", buffering=1) as journal:
             task = progress.add_task("captioning", total=len(todo), note="")
             for item, frames in _frames(todo):
                 progress.update(task, advance=1, note=f"{len(left)} left")
@@ -155,13 +157,10 @@ def caption_folder(folder: Path, captioner: Captioner, model_name: str) -> Capti
                     left[item.name] = "the model found no words for it"
                     continue
                 where, _, name = item.name.removeprefix(f"{label}/").rpartition("/")
-                fresh[where][name] = _entry(name, item.caption, texts, model_name)
-                captioned, unsaved = captioned + 1, unsaved + 1
-                if unsaved == SAVE_EVERY:
-                    _save(folder, fresh)
-                    unsaved = 0
+                journal.write(json.dumps([where, _entry(name, item.caption, texts, model_name)]) + "\n")
+                captioned += 1
     finally:
-        _save(folder, fresh)
+        _save(folder)
     return CaptionReport(captioned, left)
 
 
@@ -199,12 +198,17 @@ def _entry(name: str, caption: Caption, texts: Sequence[str], model_name: str) -
     return {**entry, "captioned_by": model_name}
 
 
-def _save(folder: Path, fresh: dict[str, dict[str, dict[str, Any]]]) -> None:
-    """Put the entries into the metadata files of their folders; lines of others stay as they are."""
-    for where, entries in fresh.items():
+def _save(folder: Path) -> None:
+    """Put the journal's entries into the metadata files of their folders; lines of others stay as they are."""
+    journal = folder / JOURNAL
+    fresh: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for line in journal.read_text("utf-8").splitlines() if journal.is_file() else []:
+        with contextlib.suppress(ValueError):  # a kill may have cut the last line
+            where, entry = json.loads(line)
+            fresh[where][entry["file_name"]] = entry
+    for where, rest in fresh.items():
         path = folder / where / METADATA
         lines = path.read_text("utf-8-sig").rstrip("\n").split("\n") if path.is_file() else []
-        rest = dict(entries)
         merged: list[str] = []
         for line in lines:
             known = _object(line)
@@ -212,7 +216,7 @@ def _save(folder: Path, fresh: dict[str, dict[str, dict[str, Any]]]) -> None:
             merged.append(line if entry is None else json.dumps({**(known or {}), **entry}, ensure_ascii=False))
         merged += [json.dumps(entry, ensure_ascii=False) for entry in rest.values()]
         write_text(path, "\n".join(merged) + "\n")
-    fresh.clear()
+    journal.unlink(missing_ok=True)
 
 
 def _object(line: str) -> dict[str, Any] | None:

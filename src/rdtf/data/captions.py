@@ -206,7 +206,7 @@ def _position(names: Sequence[str], name: str) -> int | None:
 
 def is_metadata(name: str) -> bool:
     """Whether a file of this name says something about other files, see :func:`find_captions`."""
-    return PurePosixPath(name.lower()).name in _METADATA_NAMES
+    return posixpath.basename(name).lower() in _METADATA_NAMES
 
 
 def make_caption(
@@ -342,7 +342,7 @@ def _file_of(entry: Mapping[str, Any]) -> str:
 
 def _entries(tree: Tree, name: str, problems: list[StickerError]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What a metadata file says, each entry with its place ("line 3"); what cannot be read is a problem."""
-    reader = _METADATA_NAMES[PurePosixPath(name.lower()).name]
+    reader = _METADATA_NAMES[posixpath.basename(name).lower()]
     try:
         with tree.open(name) as stream:
             for where, read in reader(stream):

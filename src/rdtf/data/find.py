@@ -13,18 +13,18 @@ import posixpath
 import re
 import zipfile
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from rdtf.data.captions import SPLIT_NAMES, Caption, find_captions, is_metadata, make_caption
 from rdtf.data.dataset import Rejection
-from rdtf.data.spool import Spool
+from rdtf.data.spool import Spool, without
 from rdtf.io.archives import ARCHIVES, ArchiveTree, FolderTree, Member, Tree, is_archive, read_member
 from rdtf.io.imports import read_exports
 from rdtf.io.multifile import (
@@ -140,10 +140,9 @@ class Items(Spool[Item]):
 
     def remove(self, positions: Iterable[int]) -> None:
         """Take out those at these positions."""
-        positions = sorted(positions, reverse=True)
+        positions = list(positions)
         super().remove(positions)
-        for position in positions:
-            del self.hashes[position]
+        self.hashes = without(self.hashes, positions)
 
 
 @dataclass(frozen=True)
@@ -163,15 +162,15 @@ class Found:
 
 def source_labels(sources: Sequence[Path]) -> list[str]:
     """The sources' names, made different by a number where they are equal."""
-    labels: list[str] = []
+    labels: dict[str, None] = {}
+    last: Counter[str] = Counter()
     for source in sources:
         name = label = _printable(source.resolve().name) or "root"
-        number = 2
         while label in labels:
-            label = f"{name}-{number}"
-            number += 1
-        labels.append(label)
-    return labels
+            last[name] += 1
+            label = f"{name}-{last[name] + 1}"
+        labels[label] = None
+    return list(labels)
 
 
 def find_items(source: Path, label: str, captions: Sequence[str] = (), before: Items | None = None) -> Found:
@@ -272,7 +271,7 @@ class _Search:
         containers: list[str] = []
         self.passed_over += tree.hidden
         for name in tree.names:
-            ending = PurePosixPath(name.lower()).suffix
+            ending = _ending(name)
             if name in groups.stickers:
                 stickers.append(name)
             elif name in groups.taken:
@@ -345,10 +344,9 @@ class _Groups:
             if folder not in others_than_frames:
                 folders[folder].append(last)
         for folder, here in folders.items():
-            pictures = [name for name in here if PurePosixPath(name.lower()).suffix in PICTURES]
+            pictures = [name for name in here if _ending(name) in PICTURES]
             timing = next((name for name in TIMINGS if name in here), None)
-            others = [name for name in here if name not in pictures and name != timing and not _is_sidecar(name)]
-            if others:
+            if any(_ending(name) not in PICTURES and name != timing and not _is_sidecar(name) for name in here):
                 continue
             order = frame_order(folder, pictures, timing is not None)
             if order is not None:
@@ -431,14 +429,20 @@ def _bytes(file: str, member: Member | Cell | None) -> bytes:
         raise StickerError(path, error.strerror or str(error)) from error
 
 
+def _ending(name: str) -> str:
+    """The ending of a name with its dot, in small letters; a leading dot begins no ending."""
+    last = name.rpartition("/")[2].lower()
+    stem, dot, ending = last.rpartition(".")
+    return dot + ending if stem.strip(".") and ending else ""
+
+
 def _is_sidecar(name: str) -> bool:
-    last = PurePosixPath(name.lower())
-    return last.suffix in _SIDECARS or last.name in _SIDECAR_NAMES or is_metadata(name)
+    return _ending(name) in _SIDECARS or posixpath.basename(name).lower() in _SIDECAR_NAMES or is_metadata(name)
 
 
 def _is_described(name: str) -> bool:
     """Whether a JSON of the same name may be about this file."""
-    ending = PurePosixPath(name.lower()).suffix
+    ending = _ending(name)
     return ending in SUFFIXES and ending != ".json"
 
 

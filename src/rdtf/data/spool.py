@@ -12,6 +12,13 @@ from typing import Any, Generic, TypeVar, overload
 T = TypeVar("T")
 
 
+def without(values: array[int], positions: Iterable[int]) -> array[int]:
+    """The values that are not at these positions."""
+    left_out = set(positions)
+    kept = (value for position, value in enumerate(values) if position not in left_out)
+    return array(values.typecode, kept) if left_out else values
+
+
 class Spool(Sequence[T], Generic[T]):
     """A sequence to append to, in a temporary file without a name, which goes with the process.
 
@@ -35,8 +42,8 @@ class Spool(Sequence[T], Generic[T]):
 
     def remove(self, positions: Iterable[int]) -> None:
         """Take out those at these positions."""
-        for position in sorted(positions, reverse=True):
-            del self._starts[position], self._lengths[position]
+        positions = list(positions)
+        self._starts, self._lengths = without(self._starts, positions), without(self._lengths, positions)
 
     def __len__(self) -> int:
         return len(self._starts)

@@ -125,9 +125,11 @@ class FolderTree:
             self._refuse(name, "a link to a folder is not followed")
         elif entry.name.startswith("."):
             self.hidden += 1
+        elif entry.is_file(follow_symlinks=False):
+            self.names.append(name)
         elif not (self.root / name).is_file():  # unlike an entry, a path may be a link to itself
             self._refuse(name, "not a regular file")
-        elif entry.is_symlink() and not (self.root / name).resolve().is_relative_to(inside):
+        elif not (self.root / name).resolve().is_relative_to(inside):
             self._refuse(name, "a link out of the folder is not followed")
         else:
             self.names.append(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,15 +47,23 @@ def read_exports(tree: Tree) -> Exported:
     """
     exported = Exported()
     names = set(tree.names)
-    for name in tree.names:
+    for name in tree.names:  # which are sorted: all names below a folder stand together
         folder, last = posixpath.split(name)
         if last == TELEGRAM:
-            _telegram(tree, name, names, exported)
+            _telegram(tree, name, exported)
         elif last in WHATSAPP:
             _whatsapp(tree, name, names, exported)
         elif last == "title.txt" and posixpath.join(folder, "author.txt") in names:
-            _pack(tree, folder, names, exported)
+            _pack(tree, folder, exported)
     return exported
+
+
+def _below(tree: Tree, folder: str) -> list[str]:
+    """Names of all files in a folder and its folders."""
+    if not folder:
+        return tree.names
+    start, end = (bisect_left(tree.names, folder + mark) for mark in ("/", "0"))  # "0" is the character after "/"
+    return tree.names[start:end]
 
 
 def _json(tree: Tree, name: str, exported: Exported) -> Any:
@@ -70,11 +79,12 @@ def _json(tree: Tree, name: str, exported: Exported) -> Any:
 # Telegram
 
 
-def _telegram(tree: Tree, name: str, names: set[str], exported: Exported) -> None:
+def _telegram(tree: Tree, name: str, exported: Exported) -> None:
     content = _json(tree, name, exported)
     if not isinstance(content, dict) or not ("messages" in content or "chats" in content):
         return
     folder = posixpath.dirname(name)
+    names = set(_below(tree, folder))
     stickers: dict[str, dict[str, Any]] = {}
     missing = 0
     for message in _messages(content):
@@ -90,8 +100,7 @@ def _telegram(tree: Tree, name: str, names: set[str], exported: Exported) -> Non
         reason = f"{missing:,} stickers are not in the export; export the chat again with its stickers ticked"
         exported.problems.append(StickerError(name, reason))
     exported.entries |= stickers
-    below = f"{folder}/" if folder else ""
-    exported.others |= {other for other in names if other.startswith(below) and other not in stickers}
+    exported.others |= names - stickers.keys()
 
 
 def _messages(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -139,9 +148,9 @@ def _whatsapp(tree: Tree, name: str, names: set[str], exported: Exported) -> Non
             exported.entries[where] = {**about, **entry} | ({"caption": words} if isinstance(words, str) else {})
 
 
-def _pack(tree: Tree, folder: str, names: set[str], exported: Exported) -> None:
+def _pack(tree: Tree, folder: str, exported: Exported) -> None:
     below = f"{folder}/" if folder else ""
-    here = [name for name in names if name.startswith(below) and "/" not in name[len(below) :]]
+    here = {name for name in _below(tree, folder) if "/" not in name[len(below) :]}
     pictures = [name for name in here if name.lower().endswith(".png")]
     if len(pictures) == 1 and any(name.lower().endswith(".webp") for name in here):
         exported.others |= set(pictures)
@@ -149,8 +158,8 @@ def _pack(tree: Tree, folder: str, names: set[str], exported: Exported) -> None:
     for file, key in PACK_TEXTS.items():
         with tree.open(below + file) as stream:
             about[key] = " ".join(stream.read(4096).decode("utf-8", "replace").split())
-    emoji = _json(tree, below + PACK_EMOJI, exported) if below + PACK_EMOJI in names else None
-    exported.others |= {below + file for file in (*PACK_TEXTS, PACK_EMOJI)} & names
+    emoji = _json(tree, below + PACK_EMOJI, exported) if below + PACK_EMOJI in here else None
+    exported.others |= {below + file for file in (*PACK_TEXTS, PACK_EMOJI)} & here
     for name in here:
         stem = posixpath.basename(name).rpartition(".")[0]
         known = emoji.get(stem) if isinstance(emoji, dict) else None
