@@ -30,7 +30,7 @@ from rdtf.flops import flop_counter
 from rdtf.model import DFGN
 from rdtf.presets import size_config
 from rdtf.progress import bars, console
-from rdtf.train.hardware import keep_freed_memory, worthwhile_precisions
+from rdtf.train.hardware import has_bf16, keep_freed_memory
 
 FRAMES, CHANNELS, WORDS, TEXT_WIDTH = 8, 4, 77, 1024
 Made = tuple[nn.Module, Callable[[], Tensor]]  # a network, and a pass of it
@@ -200,7 +200,7 @@ def main() -> None:
         print(json.dumps(measure(options.one, options.precisions[0], options.compile, *sizes)))
         return
 
-    precisions = options.precisions or worthwhile_precisions(best_device())
+    precisions = options.precisions or (["fp32", "bf16"] if has_bf16(best_device()) else ["fp32"])
     rates = processor_rates(precisions)
     jobs = [
         (name, precision, compiled)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import timeit
 from collections.abc import Callable
 
 import torch
@@ -21,7 +22,7 @@ from rdtf.model.layers import SelfAttention, make_norm
 from rdtf.model.temporal import PlainConvolution, SpatialTemporalInteraction
 from rdtf.model.time_axis import make_time_axis
 from rdtf.progress import console
-from rdtf.train.hardware import best_seconds, keep_freed_memory, worthwhile_precisions
+from rdtf.train.hardware import has_bf16, keep_freed_memory
 
 
 class FullAttention(nn.Module):
@@ -55,7 +56,7 @@ def main() -> None:
         "full attention": (full, lambda x: full(x, frames)),
     }
 
-    precisions = worthwhile_precisions(torch.device("cpu"))
+    precisions = ["fp32", "bf16"] if has_bf16(torch.device("cpu")) else ["fp32"]
     table = Table(title=f"{frames} frames of {options.cells} x {options.cells}, {torch.get_num_threads()} threads")
     table.add_column("layer")
     for column in ("parameters", "GFLOP", *[c for p in precisions for c in (f"{p}, forward", "with backward")]):
@@ -95,8 +96,8 @@ def _times(
             forward()
 
     return {
-        f"{precision}_forward_s": best_seconds(quiet, repeats + 1),
-        f"{precision}_both_s": best_seconds(both, repeats + 1),
+        f"{precision}_forward_s": min(timeit.repeat(quiet, number=1, repeat=repeats + 1)),
+        f"{precision}_both_s": min(timeit.repeat(both, number=1, repeat=repeats + 1)),
     }
 
 

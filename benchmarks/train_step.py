@@ -2,8 +2,8 @@
 
 Stickers of the built-in world, the settings of ``rdtf train`` (default size ``tiny``, 64 px, codec f4). Side by side:
 fp32 and, unless it is emulated, bf16; Muon and AdamW alone; latents and text from the cache, and computed anew in every
-step; on a GPU, passes that are recorded and those that are asked for one kernel after the other. Prints a table and
-ends in one JSON line.
+step; on a GPU, passes that are recorded and those that are asked for one kernel after the other. Prints a table, compares
+the rule for ``precision=auto`` with the fastest precision, and ends in one JSON line.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from rdtf.data.settings import PrepareSettings
 from rdtf.device import best_device
 from rdtf.pixels import to_tensor
 from rdtf.progress import bars, console
-from rdtf.train.hardware import worthwhile_precisions
+from rdtf.train.hardware import choose_precision, has_bf16
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import recipe_settings
 from rdtf.train.step import Learner
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15, help="timed steps a row")
     parser.add_argument("--batch-size", type=int, default=16)
     options = parser.parse_args()
-    precisions = worthwhile_precisions(best_device())
+    precisions = ["fp32", "bf16"] if has_bf16(best_device()) else ["fp32"]
     last = precisions[-1]
     variants: dict[str, dict[str, Any]] = {
         **{precision: {"precision": precision} for precision in precisions},
@@ -136,7 +136,21 @@ def main() -> None:
         milliseconds = [f"{r[part] * 1e3:.0f} ms" for part in ("step", "model", *PARTS)]
         table.add_row(name, *milliseconds, f"{r['model'] / r['step']:.1%}")
     console.print(table)
-    print(json.dumps({"threads": torch.get_num_threads(), **vars(options), "variants": results}))
+    width = max(recipe_settings("fast", size=options.size).network()["widths"])
+    chosen, reason = choose_precision(best_device(), width)
+    fastest = min(precisions, key=lambda precision: results[precision]["step"])
+    console.print(f"The rule takes {chosen}: {reason}. Measured: {fastest} is the fastest of {', '.join(precisions)}.")
+    print(
+        json.dumps(
+            {
+                "threads": torch.get_num_threads(),
+                **vars(options),
+                "rule": chosen,
+                "fastest": fastest,
+                "variants": results,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shlex
 from html import unescape
@@ -137,30 +138,15 @@ def test_an_earlier_demo_is_replaced_and_nothing_else(demo: Path, tmp_path: Path
     assert (other / "thesis.txt").exists()
 
 
-def test_training_takes_what_the_clock_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    now = [1000.0]
-    limits = []
-
-    def draw(*_args: object, **_options: object) -> None:
-        now[0] += 120
-
-    def train(_data: Path, _run: Path, settings: object) -> None:
-        limits.append(settings.max_minutes)  # type: ignore[attr-defined]
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(rdtf.demo.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(rdtf.demo, "write_world", draw)
-    monkeypatch.setattr(rdtf.demo, "prepare", draw)
-    monkeypatch.setattr(rdtf.demo, "_encode", lambda *_: None)
-    monkeypatch.setattr(rdtf.demo, "train", train)
-    for minutes in (7.5, 1.0):
-        with pytest.raises(KeyboardInterrupt):
-            run_demo(tmp_path / "demo", minutes=minutes)
-    assert limits == pytest.approx([7.5 - 4 - DemoSettings().generating_minutes, 0.25])
-
-
-def test_the_training_finds_the_latents_that_were_made_before_it(demo: Path):
-    assert len(list(demo.rglob("latents-*-train-*.npy"))) == 1
+def test_the_training_hangs_on_no_clock(demo: Path):
+    """The same command makes the same model: a number of steps, and no minutes."""
+    asked = json.loads((demo / "run/config.json").read_text())["settings"]
+    assert asked["max_minutes"] is None
+    assert asked["steps"] == SETTINGS.training["steps"]
+    assert DemoSettings().training["steps"] == rdtf.demo.STEPS
+    assert "max_minutes" not in DemoSettings().training
+    (command,) = (c for c in commands(demo) if c[1] == "train")
+    assert "--minutes" not in command
 
 
 def test_smooth_keeps_constants_and_ends():

@@ -2,48 +2,54 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable
+import time
 
 import pytest
 import torch
 
 import rdtf.train.hardware as hardware
-from rdtf.train.hardware import bf16_is_emulated, bf16_is_faster, keep_freed_memory, threads_in_the_way
+from rdtf.train.hardware import busy_cores_hint, choose_precision, has_bf16, keep_freed_memory
 
 
-def test_bf16_is_chosen_by_the_clock(monkeypatch: pytest.MonkeyPatch):
-    matrix = torch.ones(4, 4)
-    for slower, expected in ((torch.bfloat16, False), (torch.float32, True)):
-        now = [0.0]
-
-        def work(now=now, slower=slower) -> None:
-            now[0] += 2.0 if (matrix @ matrix).dtype is slower else 1.0
-
-        with monkeypatch.context() as patch:
-            patch.setattr(hardware.time, "perf_counter", lambda now=now: now[0])
-            assert bf16_is_faster(torch.device("cpu"), work) is expected
+CPU = torch.device("cpu")
 
 
-def test_bf16_that_is_emulated_is_never_tried_on_a_network(monkeypatch: pytest.MonkeyPatch):
-    """Small products are timed instead; a network's pass can take minutes."""
-    times = {torch.bfloat16: 9.0, torch.float32: 2.0}
+@pytest.mark.parametrize(
+    ("features", "width", "expected"),
+    [
+        ((), 1280, "fp32"),
+        (("avx512",), 1280, "fp32"),
+        (("avx512", "avx512_bf16"), 32, "bf16"),
+        (("avx512", "avx512_bf16", "amx_tile"), 64, "fp32"),
+        (("avx512", "avx512_bf16", "amx_tile"), 96, "bf16"),
+        (("amx_tile",), 144, "bf16"),
+    ],
+)
+def test_precision_follows_features_and_width_and_no_clock(
+    features: tuple[str, ...], width: int, expected: str, monkeypatch: pytest.MonkeyPatch
+):
+    for feature in ("avx512", "avx512_bf16", "amx_tile"):
+        monkeypatch.setattr(torch.cpu, f"_is_{feature}_supported", lambda feature=feature: feature in features)
+    for clock in ("time", "monotonic", "perf_counter", "process_time"):
+        monkeypatch.setattr(time, clock, lambda: pytest.fail("the precision hangs on a clock"))
+    precision, reason = choose_precision(CPU, width)
+    assert precision == expected
+    assert reason
+    assert has_bf16(CPU) is bool({"avx512_bf16", "amx_tile"} & {*features})
 
-    def timed(call: Callable[[], torch.Tensor], calls: int) -> float:
-        assert calls > 3
-        return times[call().dtype]
 
-    monkeypatch.setattr(hardware, "best_seconds", timed)
-    assert bf16_is_emulated(torch.device("cpu"))
-    assert not bf16_is_faster(torch.device("cpu"), lambda: pytest.fail("a network in bf16"))
-    times[torch.bfloat16] = 7.0
-    assert not bf16_is_emulated(torch.device("cpu"))
+def test_a_torch_that_does_not_know_a_feature_gets_fp32(monkeypatch: pytest.MonkeyPatch):
+    for feature in ("avx512_bf16", "amx_tile"):
+        monkeypatch.delattr(torch.cpu, f"_is_{feature}_supported", raising=False)
+    assert choose_precision(CPU, 1280)[0] == "fp32"
 
 
 def test_a_gpu_says_itself_whether_it_has_bf16(monkeypatch: pytest.MonkeyPatch):
     for answer in (True, False):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda answer=answer: answer)
-        assert bf16_is_faster(torch.device("cuda"), lambda: pytest.fail("nothing to time")) is answer
-        assert bf16_is_emulated(torch.device("cuda")) is not answer
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, answer=answer: answer)
+        assert choose_precision(torch.device("cuda"), 32)[0] == ("bf16" if answer else "fp32")
+        assert has_bf16(torch.device("cuda")) is answer
+    assert choose_precision(torch.device("mps"), 1280)[0] == "fp32"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +70,7 @@ def test_cores_that_other_programs_use_are_told(
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(hardware.psutil, "cpu_percent", lambda interval, percpu: [*loads])
-    line = threads_in_the_way(torch.device(device))
+    line = busy_cores_hint(torch.device(device))
     assert line is None if told is None else re.search(told, line)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,17 +194,29 @@ def test_paper_settings_resume_to_the_bit_too(tiny_data: Path, tmp_path: Path, m
 
 
 def test_the_precision_chosen_at_the_start_stays(tiny_data: Path, tmp_path: Path, monkeypatch):
-    """Which precision is faster is timed; a resumed run must not change its mind."""
+    """The rule may answer otherwise on the machine that goes on; the run keeps its precision and its reason."""
     with monkeypatch.context() as patch:
-        patch.setattr(step_module, "bf16_is_faster", lambda device, work: False)
+        patch.setattr(step_module, "choose_precision", lambda device, width: ("fp32", f"narrow: {width}"))
         after(patch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
         train(tiny_data, tmp_path / "run", settings(precision="auto"))
     precisions: list[bool] = []
-    monkeypatch.setattr(step_module, "bf16_is_faster", lambda device, work: True)
+    monkeypatch.setattr(step_module, "choose_precision", lambda device, width: ("bf16", "another machine"))
     fit = Trainer.fit
     monkeypatch.setattr(Trainer, "fit", lambda self: precisions.append(self.learner.bf16) or fit(self))
     resume(tiny_data, tmp_path / "run", steps=2)
     assert precisions == [False]
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert (config["settings"]["precision"], config["precision_reason"]) == ("fp32", "narrow: 32")
+
+
+def test_the_same_command_twice_makes_the_same_weights(tiny_data: Path, tmp_path: Path, monkeypatch):
+    """With the precision left open, whatever the clocks show in the second run."""
+    train(tiny_data, tmp_path / "a", settings(precision="auto"))
+    jumps = np.random.default_rng(0).uniform(0, 100, 100_000).cumsum()
+    for clock in ("monotonic", "perf_counter", "process_time"):
+        monkeypatch.setattr(time, clock, lambda ticks=iter(jumps): float(next(ticks)))
+    train(tiny_data, tmp_path / "b", settings(precision="auto"))
+    assert_same_run(tmp_path / "a", tmp_path / "b")
 
 
 def test_averages_on_disk_train_and_resume_alike(tiny_data: Path, tmp_path: Path, monkeypatch):

@@ -86,7 +86,8 @@ def compare(
 
 
 JUDGE: dict[str, Any] = {
-    "minutes": option(float, "Training time.", 20),
+    "steps": option(int, "Optimiser steps.", 1200),
+    "minutes": option(float, "End earlier, at this time, with the schedule complete."),
     "features": option(int, "Numbers in a feature.", 32),
     "seed": option(int, "Seed of weights, stickers and damages.", 0),
     "threads": option(int, "CPU threads."),

@@ -36,12 +36,15 @@ Recipe = Annotated[str | None, typer.Option(help="fast, paper or tune; default: 
 
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder for everything the demo makes.")] = Path("demo"),
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps; more make better stickers.", show_default="400")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of stickers, training and generation.")] = 0,
 ) -> None:
     """Draw stickers, train a small model on them, generate with it, and write a page with the pictures."""
     from rdtf.demo import run_demo
 
-    say(f"Open {run_demo(out, seed=seed)}")
+    say(f"Open {run_demo(out, steps=steps, seed=seed)}")
 
 
 @takes(SETTINGS)
@@ -113,7 +116,8 @@ def report(
 
 CODEC: dict[str, Any] = {
     "downscale": option(int, "4 or 8.", 4),
-    "minutes": option(float, "Training time.", 15),
+    "steps": option(int, "Optimiser steps.", 10_000),
+    "minutes": option(float, "End earlier, at this time, with the schedule complete."),
     "seed": option(int, "Seed of weights and batches.", 0),
     "threads": option(int, "CPU threads."),
 }

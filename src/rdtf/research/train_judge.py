@@ -50,8 +50,8 @@ class JudgeTrainSettings(BaseModel):
     """What ``train_judge`` does.
 
     Attributes:
-        minutes: length of the training by the clock; the learning rate follows it.
-        steps: length in steps instead, if given.
+        steps: optimiser steps. minutes: stop earlier, at this wall-clock time; the learning rate follows the clock then,
+            so two runs differ.
         batch: clips per step.
         stickers: how many are drawn before the training; each is shown often, seldom twice alike.
         features: numbers in a feature.
@@ -63,8 +63,8 @@ class JudgeTrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    minutes: float = Field(20.0, gt=0)
-    steps: int | None = Field(None, ge=1)
+    steps: int = Field(1200, ge=1)
+    minutes: float | None = Field(None, gt=0)
     batch: int = Field(32, ge=2)
     stickers: int = Field(4000, ge=1)
     features: int = Field(32, ge=2, le=64)
@@ -236,8 +236,8 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
         average,
         [optimizer],
         loss_of,
-        minutes=settings.minutes,
         steps=settings.steps,
+        minutes=settings.minutes,
         ema_decay=EMA_DECAY,
     )
 

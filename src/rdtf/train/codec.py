@@ -24,13 +24,12 @@ from rdtf.files import atomic_file, write_text
 from rdtf.pixels import to_frames, to_tensor
 from rdtf.rng import numpy_rng, torch_rng
 from rdtf.sheets import contact_sheet
-from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
+from rdtf.train.hardware import choose_precision, keep_freed_memory
 from rdtf.train.optim import make_optimizers
 from rdtf.train.small_loop import train_shortly
 
 FRAMES_PER_VISIT = 2  # reading a sticker costs more than cutting a frame out of it
 L2_WEIGHT = 4.0  # 0.8 dB better than 1 with an L1 term on finite differences, after 120 steps
-_TIMED_FRAMES = 16  # a few, for choosing the precision
 EMA_DECAY = 0.998
 SHEET_COLUMNS = 12
 
@@ -40,8 +39,8 @@ class CodecTrainSettings(BaseModel):
 
     Attributes:
         downscale: 4 (8 channels, for 64 px) or 8 (16 channels, for 128 px and more).
-        minutes: length of the training by the clock; the learning rate follows it.
-        steps: length in steps instead, if given.
+        steps: optimiser steps. minutes: stop earlier, at this wall-clock time; the learning rate follows the clock then,
+            so two runs differ.
         batch: frames per step.
         crop: side of the square that is cut out of larger frames: more steps for the time.
         learning_rate: peak rate of AdamW.
@@ -50,15 +49,15 @@ class CodecTrainSettings(BaseModel):
         latent_noise: deviation of the noise between encoder and decoder, in units of the latents' own: the decoder
             must forgive the errors of a generator.
         seed: of weights, draws and augmentation.
-        precision: ``auto`` takes bf16 autocast where it is measured to be faster on this processor.
+        precision: ``auto`` follows a rule of the device and the codec's width (:func:`~rdtf.train.hardware.choose_precision`).
         threads: of torch; its own default if not given.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     downscale: Literal[4, 8] = 4
-    minutes: float = Field(15.0, gt=0)
-    steps: int | None = Field(None, ge=1)
+    steps: int = Field(10_000, ge=1)
+    minutes: float | None = Field(None, gt=0)
     batch: int = Field(16, ge=1)
     crop: int = Field(64, ge=16)
     learning_rate: float = Field(2e-3, gt=0)
@@ -174,8 +173,8 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
     model = StickerAutoencoder.for_downscale(settings.downscale).to(memory_format=torch.channels_last)
     model = model.to(device)
     if settings.precision == "auto":
-        fast = bf16_is_faster(device, _typical_work(model, draw_batch(datasets, settings, 0).to(device)))
-        settings = settings.model_copy(update={"precision": "bf16" if fast else "fp32"})
+        precision, _ = choose_precision(device, max(model.config.widths))
+        settings = settings.model_copy(update={"precision": precision})
     average = deepcopy(model)
     optimizers = make_optimizers(
         model.named_parameters(),
@@ -202,8 +201,8 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
         average,
         optimizers,
         loss_of,
-        minutes=settings.minutes,
         steps=settings.steps,
+        minutes=settings.minutes,
         ema_decay=EMA_DECAY,
     )
 
@@ -231,17 +230,6 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
             with atomic_file(out / f"reconstructions-{Path(name).name}-{shade}.png") as file:
                 sheet.save(file, "PNG")
     return report
-
-
-def _typical_work(model: StickerAutoencoder, frames: Tensor) -> Callable[[], None]:
-    """A call that passes frames forward and backward, and changes nothing."""
-    frames, noise = frames[:_TIMED_FRAMES], frames.new_zeros(())
-    background = frames.new_zeros(3, 1, 1)
-
-    def work() -> None:
-        torch.autograd.grad(codec_loss(model, frames, noise, background), list(model.parameters()), allow_unused=True)
-
-    return work
 
 
 def codec_loss(model: StickerAutoencoder, frames: Tensor, noise: Tensor, background: Tensor) -> Tensor:

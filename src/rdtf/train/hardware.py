@@ -1,4 +1,4 @@
-"""What the machine at hand does best."""
+"""What training needs to know about the machine: precision, busy cores, memory."""
 
 from __future__ import annotations
 
@@ -6,85 +6,65 @@ import ctypes
 import os
 import platform
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import torch
 
-_CLEARLY = 1.15  # what rounds more coarsely has to be faster beyond chance
-_EMULATED = 4  # times as long as in fp32: no processor with instructions for bf16 is so far behind
-_TIMED = 3  # calls, of which the first makes the kernels
-_PRODUCTS = 10  # likewise; where other programs run, some of these short calls are late
-_LOOKED_FOR = 0.5  # seconds, at what other programs do
+AMX_WIDTH = 96
+"""Channels of the widest layer from which bf16 is taken with AMX. With 144 channels (``tiny``) a step in bf16 is 1.5 to
+1.8 times as fast as in fp32; with 96 (the codec ``f4``) bf16 is faster too. Nothing narrower has been measured."""
+_LOAD_SECONDS = 0.5  # for which the load of the cores is measured
 
 
-def bf16_is_faster(device: torch.device, work: Callable[[], object]) -> bool:
-    """Whether bf16 autocast pays here: on a GPU if it has it; on a CPU by timing ``work`` in both precisions.
+def choose_precision(device: torch.device, width: int) -> tuple[str, str]:
+    """``bf16`` or ``fp32``, and the reason: a rule of the device's features and the network's width.
 
-    What a processor lists does not tell: with avx512_bf16 some are twice as fast and some half as fast, and even where
-    large matrix products are nine times as fast (AMX), a small network can be slower, of many small ones.
+    Nothing is timed, so the same command on the same machine always trains in the same precision.
+    ``benchmarks/train_step.py`` compares the rule with measured steps.
+
+    Args:
+        width: channels of the network's widest layer.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    if bf16_is_emulated(device):
-        return False
+        if has_bf16(device):
+            return "bf16", "the GPU has bf16 instructions"
+        return "fp32", "the GPU has no bf16 instructions"
+    if device.type != "cpu":
+        return "fp32", f"bf16 has not been measured on {device.type}"
+    if _cpu_has("_is_amx_tile_supported"):
+        if width >= AMX_WIDTH:
+            return "bf16", f"the processor has AMX, and the widest layer has {width} channels ({AMX_WIDTH} or more)"
+        return "fp32", f"the processor has AMX, but the widest layer has {width} channels (fewer than {AMX_WIDTH})"
+    if _cpu_has("_is_avx512_bf16_supported"):
+        return "bf16", "the processor has avx512_bf16"
+    return "fp32", "the processor has no bf16 instructions"
 
-    def best(bf16: bool) -> float:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            return best_seconds(work, _TIMED)
 
-    return best(False) > _CLEARLY * best(True)
-
-
-def bf16_is_emulated(device: torch.device) -> bool:
-    """Whether a device multiplies in bf16 without instructions for it, by the clock: some seventy times slower.
-
-    It takes a fraction of a second, where a pass of a network that is computed so can take minutes.
-    """
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device has bf16 instructions; a processor without them emulates bf16, some seventy times slower."""
     if device.type == "cuda":
-        return not torch.cuda.is_bf16_supported()
-
-    def best(dtype: torch.dtype) -> float:
-        matrix = torch.ones(256, 256, dtype=dtype)
-        return best_seconds(lambda: matrix @ matrix, _PRODUCTS)
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several wait for each other wherever another program has one's core
-    try:
-        return best(torch.bfloat16) > _EMULATED * best(torch.float32)
-    finally:
-        torch.set_num_threads(threads)
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (_cpu_has("_is_amx_tile_supported") or _cpu_has("_is_avx512_bf16_supported"))
 
 
-def worthwhile_precisions(device: torch.device) -> list[str]:
-    """``fp32``, and ``bf16`` where it is not emulated."""
-    return ["fp32"] if bf16_is_emulated(device) else ["fp32", "bf16"]
+def _cpu_has(feature: str) -> bool:
+    """Ask torch for a feature of this processor; versions of torch that do not know the feature answer no."""
+    return bool(getattr(torch.cpu, feature, lambda: False)())
 
 
-def best_seconds(work: Callable[[], object], calls: int) -> float:
-    """The shortest of some calls on a processor; the first one may make kernels."""
-    times = []
-    for _ in range(calls):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
+def busy_cores_hint(device: torch.device) -> str | None:
+    """A line if other programs keep cores busy that torch's threads need; nothing is changed.
 
-
-def threads_in_the_way(device: torch.device) -> str | None:
-    """A line if other programs keep cores of this machine busy that torch's threads are meant to run on.
-
-    Threads spin while they wait for each other, so that one without a core holds up all: beside a single busy process a
-    step in two threads takes four times as long, in one thread no longer than alone (``benchmarks/busy_cores.py``).
+    Threads spin while they wait for each other, so one thread without a core delays all. Beside a single busy process, a
+    step with two threads took four times as long, a step with one thread no longer (``benchmarks/busy_cores.py``).
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
         return None
-    loads = psutil.cpu_percent(_LOOKED_FOR, percpu=True)
-    if hasattr(os, "sched_getaffinity"):  # of these alone this process has the use
+    loads = psutil.cpu_percent(_LOAD_SECONDS, percpu=True)
+    if hasattr(os, "sched_getaffinity"):  # only these cores may be used by this process
         loads = [load for core, load in enumerate(loads) if core in os.sched_getaffinity(0)]
     cores, busy = len(loads), round(sum(loads) / 100)
     if threads <= cores - busy:
@@ -96,7 +76,7 @@ def threads_in_the_way(device: torch.device) -> str | None:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep large freed blocks; else every activation is mapped and cleared anew, 15 % of a step."""
+    """Tell glibc to keep large freed blocks. Otherwise each activation is mapped and cleared anew: 15 % of a step."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         trim_threshold, mmap_threshold = -1, -3
@@ -105,7 +85,7 @@ def keep_freed_memory() -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process can still take on a device: of a GPU, or of the machine or its control group."""
+    """Bytes that this process can still take: of a GPU, or of the machine or its control group."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
@@ -119,28 +99,28 @@ def free_memory(device: torch.device) -> int:
 
 
 def peak_memory(device: torch.device, *, now: bool = False) -> int:
-    """The most bytes that this process has held on a device since :func:`reset_peak_memory`, or those it holds now.
+    """The most bytes that this process has held since :func:`reset_peak_memory`, or the bytes that it holds ``now``.
 
-    On a CPU these are resident bytes, pages of mapped files included, as far as the system keeps them in memory.
+    On a processor these are resident bytes, pages of mapped files included.
     """
     if device.type == "cuda":
         return torch.cuda.memory_reserved(device) if now else torch.cuda.max_memory_reserved(device)
+    info = psutil.Process().memory_info()
     if now:
-        return psutil.Process().memory_info().rss
+        return info.rss
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset
-    import resource
+    if sys.platform == "darwin":
+        import resource
 
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return highest if sys.platform == "darwin" else highest * 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return getattr(info, "peak_wset", info.rss)  # peak_wset: Windows
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Count the peak anew from what is held now; without effect where the system cannot (a CPU, but on Linux)."""
+    """Start the peak again from the bytes held now; does nothing on processors of other systems than Linux."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,8 +12,6 @@ from rdtf.batch import ClipBatch
 from rdtf.codec import Codec
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, Adapter, adapter_of, without_adapter
-from rdtf.model.dfgn import Level
-from rdtf.model.time_axis import make_time_axis
 from rdtf.pipeline import StickerPipeline, load_pipeline
 from rdtf.text import TextEncoder, load_text_encoder
 from rdtf.train.settings import TrainSettings
@@ -50,33 +47,6 @@ class Network(nn.Module):
         """The output for noised clips of the batch, ``(b, c, f, h, w)``."""
         text = self.dfgn.text_context(*self.text(batch.text))
         return self.dfgn(noisy, timestep, batch.video, batch.known, batch.valid, batch.loop, text)
-
-
-def typical_work(network: DFGN, clips: int, frames: int, side: int) -> Callable[[], None]:
-    """A call that passes maps forward and backward through two levels like the network's finest and its deepest.
-
-    Args:
-        clips, frames: of the maps. side: height and width of the latents.
-    """
-    config = network.config
-    embedding, words = torch.zeros(clips, 4 * config.widths[0]), torch.zeros(clips, 8, config.text_width)
-    axis, bias = make_time_axis(torch.ones(clips, frames, dtype=torch.bool)), torch.zeros(clips, 8)
-    levels = []
-    with torch.random.fork_rng(devices=[]):
-        for i, attends in ((0, config.attention[0]), (len(config.widths) - 1, True)):
-            width, cells = config.widths[i], max(1, side >> i)
-            level = Level.of(config, i, width, attends)
-            level.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            x = torch.randn(clips * frames, width, cells, cells).to(memory_format=torch.channels_last)
-            levels.append((level, x.requires_grad_()))
-
-    def work() -> None:
-        for level, x in levels:
-            text = None if level.spatial is None else level.spatial.cross_attention.keys_values(words)
-            out = level(x, embedding, axis, text, bias)
-            torch.autograd.grad(out.float().square().mean(), [x, *level.parameters()], allow_unused=True)
-
-    return work
 
 
 def load_start(settings: TrainSettings, run: Path) -> StickerPipeline | None:

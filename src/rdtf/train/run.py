@@ -28,7 +28,7 @@ from rdtf.progress import bars, console
 from rdtf.sheets import preview_grid
 from rdtf.train.checkpoint import Checkpoint, checkpoints, load_checkpoint, load_latest, save_checkpoint, step_of
 from rdtf.train.devices import is_first, watched
-from rdtf.train.hardware import threads_in_the_way
+from rdtf.train.hardware import busy_cores_hint
 from rdtf.train.heldout import HELD_OUT_LOG, HeldOut, cut_evaluations
 from rdtf.train.network import Network
 from rdtf.train.reproducibility import changed_data, conditions, cut_log, data_facts, exactness_doubt, last_step
@@ -115,6 +115,8 @@ def resume(data: Path, run: Path, *, start: str | None = None, **changed: Any) -
                 "Resume it on that, or start a new run"
             )
         trainer = Trainer(data, run, changed_settings(saved["settings"], changed))
+        if changed.get("precision") is None:
+            trainer.learner.precision_reason = saved.get("precision_reason", "as the run began")
         trainer.restore(start)
         return trainer.fit()
 
@@ -162,6 +164,7 @@ class Trainer:
         learner, settings = self.learner, self.settings
         facts = {"settings": settings.model_dump(), "data": str(self.data.resolve())}
         facts["dataset"] = data_facts(learner.manifest)
+        facts["precision_reason"] = learner.precision_reason
         facts["previews"] = self.preview_captions[: settings.previews]
         if self.devices.first:
             check_space(self.run, learner.bytes())
@@ -174,10 +177,10 @@ class Trainer:
             trained += f" ({settings.tune}, in a network of {whole:.1f} M)"
         console.print(
             f"Training {trained} on {len(learner.source.latents)} stickers, "
-            f"{'bf16' if learner.bf16 else 'fp32'}, {torch.get_num_threads()} threads, {learner.device}"
+            f"{settings.precision} ({learner.precision_reason}), {torch.get_num_threads()} threads, {learner.device}"
             + (f", {self.devices.count} processes" if self.devices.count > 1 else "")
         )
-        if self.devices.count == 1 and (hint := threads_in_the_way(learner.device)):
+        if self.devices.count == 1 and (hint := busy_cores_hint(learner.device)):
             _note(hint)
         if settings.eval_clips and not self.held_out.clips:
             _note("No held-out loss: the dataset's val split is empty (rdtf prepare makes one of enough stickers)")

@@ -36,15 +36,15 @@ def train_shortly(
     optimizers: Sequence[torch.optim.Optimizer],
     loss_of: Callable[[int], Tensor],
     *,
-    minutes: float,
-    steps: int | None,
+    steps: int,
+    minutes: float | None,
     ema_decay: float,
 ) -> ShortTraining:
     """Train ``model``, and keep the running mean of its weights and buffers in ``average``.
 
     Args:
         loss_of: the loss of a step, counted from 0.
-        minutes: length by the clock; the learning rates follow it. steps: length in steps instead, if given.
+        steps: optimiser steps. minutes: stop earlier, at this wall-clock time; the learning rates follow the clock then.
 
     Raises:
         ValueError: the loss is not finite.
@@ -52,10 +52,11 @@ def train_shortly(
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group.setdefault("base_lr", group["lr"])
     step, smooth, begin = 0, math.nan, time.monotonic()
+    limit = math.inf if minutes is None else 60 * minutes
     with bars() as progress:
         bar = progress.add_task(name.capitalize(), total=1000, note="")
         try:
-            while (part := step / steps if steps else (time.monotonic() - begin) / (60 * minutes)) < 1:
+            while (part := max(step / steps, (time.monotonic() - begin) / limit)) < 1:
                 for optimizer in optimizers:
                     for group in optimizer.param_groups:
                         group["lr"] = group["base_lr"] * lr_factor(step, part, warmup_steps=_WARM_UP, decay=True)

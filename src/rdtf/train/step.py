@@ -29,15 +29,14 @@ from rdtf.rng import torch_rng
 from rdtf.train.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors, part_like, whole
 from rdtf.train.cuda_graphs import RecordedPasses
 from rdtf.train.devices import Devices
-from rdtf.train.hardware import bf16_is_faster, keep_freed_memory
+from rdtf.train.hardware import choose_precision, keep_freed_memory
 from rdtf.train.latents import LatentCache, cache_folder
-from rdtf.train.network import Network, build_network, load_start, typical_work
+from rdtf.train.network import Network, build_network, load_start
 from rdtf.train.optim import averages, lr_factor, make_optimizers
 from rdtf.train.settings import TrainSettings
 from rdtf.train.source import ClipSource, Share
 
 _TASKS = list(Task)
-_TIMED_PLACES = 1 << 14  # of latents, to choose the precision by
 
 
 class NotFiniteError(ArithmeticError):
@@ -61,6 +60,7 @@ class Learner:
 
     Attributes:
         settings: as given, with the precision decided.
+        precision_reason: why this precision, in words.
         step: steps done.
         named: the trained parameters.
         recorded: on a single GPU, the passes of whole batches as they were recorded; None where there are none.
@@ -95,9 +95,11 @@ class Learner:
         if dataset.size % self.codec.downscale:
             raise ValueError(f"stickers of {dataset.size} px do not divide by codec {settings.codec}'s downscale")
         self.net = build_network(settings, self.codec, self.device, start)
-        wanted = settings.precision == "bf16" or (settings.precision == "auto" and self._bf16_pays(settings))
-        self.bf16 = bool(self.devices.from_first(wanted))
-        # As timed now, so that a resumed run does not decide anew.
+        precision, self.precision_reason = settings.precision, "the settings say so"
+        if precision == "auto":
+            precision, self.precision_reason = choose_precision(self.device, max(self.net.plain.config.widths))
+        self.bf16 = bool(self.devices.from_first(precision == "bf16"))
+        # Saved with the run: a run that is resumed on another machine keeps its precision.
         settings = settings.model_copy(update={"precision": "bf16" if self.bf16 else "fp32"})
         self.settings, self.step = settings, 0
         self.base = self.net.frozen_fingerprint() if settings.by_adapter else ""
@@ -129,12 +131,6 @@ class Learner:
         """Whether passes are recorded: they have to be all alike, and to launch them has to be what takes the time."""
         alike = self.devices.count == settings.gradient_accumulation_steps == 1 and self.net.adapter is None
         return settings.cuda_graphs and self.device.type == "cuda" and alike and not settings.gradient_checkpointing
-
-    def _bf16_pays(self, settings: TrainSettings) -> bool:
-        side = self.sample_size // self.codec.downscale
-        clips = settings.batch_size // (self.devices.count * settings.gradient_accumulation_steps)
-        clips = max(1, min(clips, _TIMED_PLACES // (settings.frames * side**2)))
-        return bf16_is_faster(self.device, typical_work(self.net.plain, clips, settings.frames, side))
 
     # ---------------------------------------------------------------------------------------------------- a step
 
