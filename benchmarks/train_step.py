@@ -2,8 +2,8 @@
 
 Stickers of the built-in world, the settings of ``rdtf train`` (default size ``tiny``, 64 px, codec f4). Side by side:
 fp32 and, unless it is emulated, bf16; Muon and AdamW alone; latents and text from the cache, and computed anew in every
-step; on a GPU, passes that are recorded and those that are asked for one kernel after the other. Prints a table, compares
-the rule for ``precision=auto`` with the fastest precision, and ends in one JSON line.
+step; on a GPU, passes that are recorded and those that are asked for one kernel after the other. Prints a table,
+compares the rule for ``precision=auto`` with the fastest precision, and ends in one JSON line.
 """
 
 from __future__ import annotations

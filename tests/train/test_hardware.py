@@ -10,7 +10,6 @@ import torch
 import rdtf.train.hardware as hardware
 from rdtf.train.hardware import busy_cores_hint, choose_precision, has_bf16, keep_freed_memory
 
-
 CPU = torch.device("cpu")
 
 

@@ -212,9 +212,9 @@ def test_the_precision_chosen_at_the_start_stays(tiny_data: Path, tmp_path: Path
 def test_the_same_command_twice_makes_the_same_weights(tiny_data: Path, tmp_path: Path, monkeypatch):
     """With the precision left open, whatever the clocks show in the second run."""
     train(tiny_data, tmp_path / "a", settings(precision="auto"))
-    jumps = np.random.default_rng(0).uniform(0, 100, 100_000).cumsum()
+    jumps = iter(np.random.default_rng(0).uniform(0, 100, 100_000).cumsum())
     for clock in ("monotonic", "perf_counter", "process_time"):
-        monkeypatch.setattr(time, clock, lambda ticks=iter(jumps): float(next(ticks)))
+        monkeypatch.setattr(time, clock, lambda: float(next(jumps)))
     train(tiny_data, tmp_path / "b", settings(precision="auto"))
     assert_same_run(tmp_path / "a", tmp_path / "b")
 

@@ -50,8 +50,8 @@ class JudgeTrainSettings(BaseModel):
     """What ``train_judge`` does.
 
     Attributes:
-        steps: optimiser steps. minutes: stop earlier, at this wall-clock time; the learning rate follows the clock then,
-            so two runs differ.
+        steps: optimiser steps.
+        minutes: stop earlier, at this wall-clock time. The learning rate then follows the clock, so two runs differ.
         batch: clips per step.
         stickers: how many are drawn before the training; each is shown often, seldom twice alike.
         features: numbers in a feature.

@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Literal, cast
@@ -39,8 +39,8 @@ class CodecTrainSettings(BaseModel):
 
     Attributes:
         downscale: 4 (8 channels, for 64 px) or 8 (16 channels, for 128 px and more).
-        steps: optimiser steps. minutes: stop earlier, at this wall-clock time; the learning rate follows the clock then,
-            so two runs differ.
+        steps: optimiser steps.
+        minutes: stop earlier, at this wall-clock time. The learning rate then follows the clock, so two runs differ.
         batch: frames per step.
         crop: side of the square that is cut out of larger frames: more steps for the time.
         learning_rate: peak rate of AdamW.
@@ -49,7 +49,7 @@ class CodecTrainSettings(BaseModel):
         latent_noise: deviation of the noise between encoder and decoder, in units of the latents' own: the decoder
             must forgive the errors of a generator.
         seed: of weights, draws and augmentation.
-        precision: ``auto`` follows a rule of the device and the codec's width (:func:`~rdtf.train.hardware.choose_precision`).
+        precision: ``auto`` follows the rule of :func:`~rdtf.train.hardware.choose_precision`.
         threads: of torch; its own default if not given.
     """
 

@@ -57,8 +57,8 @@ def _cpu_has(feature: str) -> bool:
 def busy_cores_hint(device: torch.device) -> str | None:
     """A line if other programs keep cores busy that torch's threads need; nothing is changed.
 
-    Threads spin while they wait for each other, so one thread without a core delays all. Beside a single busy process, a
-    step with two threads took four times as long, a step with one thread no longer (``benchmarks/busy_cores.py``).
+    Threads spin while they wait for each other, so one thread without a core delays all. Beside a single busy process,
+    a step with two threads took four times as long, a step with one thread no longer (``benchmarks/busy_cores.py``).
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:

@@ -63,8 +63,7 @@ class TrainSettings(BaseModel):
         decay: cosine decay in the second half.
         ema_on_disk: keep the averaged weights in a file of the run instead of in memory, where they take as much as the
             weights; for a processor only, for steps that are long beside reading and writing them.
-        precision: ``auto`` follows a rule of the device and the network's width (:func:`~rdtf.train.hardware.choose_precision`)
-            and never times anything.
+        precision: ``auto`` follows the rule of :func:`~rdtf.train.hardware.choose_precision`; nothing is timed.
         gradient_checkpointing: compute each level anew on the way back instead of keeping what it made.
         gradient_accumulation_steps: compute the batch in this many parts, one after the other: the same step with less
             memory.

@@ -44,7 +44,8 @@ def train_shortly(
 
     Args:
         loss_of: the loss of a step, counted from 0.
-        steps: optimiser steps. minutes: stop earlier, at this wall-clock time; the learning rates follow the clock then.
+        steps: optimiser steps.
+        minutes: stop earlier, at this wall-clock time; the learning rates then follow the clock.
 
     Raises:
         ValueError: the loss is not finite.
