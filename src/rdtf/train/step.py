@@ -95,7 +95,8 @@ class Learner:
         if dataset.size % self.codec.downscale:
             raise ValueError(f"stickers of {dataset.size} px do not divide by codec {settings.codec}'s downscale")
         self.net = build_network(settings, self.codec, self.device, start)
-        precision, self.precision_reason = settings.precision, "the settings say so"
+        precision: str = settings.precision
+        self.precision_reason = "the settings say so"
         if precision == "auto":
             precision, self.precision_reason = choose_precision(self.device, max(self.net.plain.config.widths))
         self.bf16 = bool(self.devices.from_first(precision == "bf16"))
