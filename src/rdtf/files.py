@@ -22,6 +22,8 @@ from rdtf.faults import reach
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_WRITING = (errno.EROFS, errno.EACCES, errno.EPERM)
 _PARTIAL = ".partial"
+LOCK = ".lock"
+"""File in a folder that :func:`folder_lock` holds. It is never removed."""
 _SLACK = 1 << 20  # bytes that folders and small files take beside what was counted
 
 
@@ -203,7 +205,7 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
         ValueError: another process holds it.
     """
     holder = folder / ".lock.json"
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -50,7 +50,11 @@ def settings(**values: Any) -> PrepareSettings:
 
 
 def contents(data: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(data)): file.read_bytes() for file in data.rglob("*") if file.is_file()}
+    return {
+        str(file.relative_to(data)): file.read_bytes()
+        for file in data.rglob("*")
+        if file.is_file() and file.name != ".lock"
+    }
 
 
 def reasons(report: prepare_module.PrepareReport) -> dict[str, str]:
@@ -249,7 +253,9 @@ def test_no_usable_sticker_at_all(tmp_path: Path) -> None:
     (tmp_path / "set" / "a.gif").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"none of the 1 stickers.*\n.*set/a\.gif"):
         prepare([tmp_path / "set"], tmp_path / "data", settings())
-    assert not (tmp_path / "data").exists()
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [".lock"]
+    write_still(tmp_path / "set" / "b.png", 1)
+    prepare([tmp_path / "set"], tmp_path / "data", settings())  # the folder is as good as a new one
 
 
 def test_settings_are_checked() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from rdtf import faults
+from rdtf import faults, files
+from rdtf.data import prepare as prepare_module
 from rdtf.data import workers as workers_module
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.find import Item
@@ -126,11 +127,11 @@ def test_a_change_that_is_killed_leaves_the_old_dataset_until_it_is_whole(root: 
 def test_a_second_run_does_nothing(root: Path) -> None:
     first = run(root)
     calls(root)
-    before = {file: file.stat().st_mtime_ns for file in (root / "data").rglob("*") if file.is_file()}
+    before = {file: file.stat().st_mtime_ns for file in (root / "data").rglob("*.*") if file.is_file()}
     report = run(root, workers=2, time_limit=30)
     assert report.plan == "14 kept from the last run" and report.manifest == first.manifest
     assert calls(root) == {}
-    assert {file: file.stat().st_mtime_ns for file in (root / "data").rglob("*") if file.is_file()} == before
+    assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
 def test_only_files_that_changed_are_read(root: Path) -> None:
@@ -212,12 +213,33 @@ def test_two_runs_do_not_enter_one_folder(root: Path) -> None:
         while not list((root / "data").glob("cache/*")):
             assert time.monotonic() < end
             time.sleep(0.05)
-        with pytest.raises(ValueError, match="another run is preparing"):
+        with pytest.raises(ValueError, match="this dataset is in use by process"):
             run(root)
     finally:
         process.kill()
         process.join()
     assert run(root).plan == "14 done before the run was stopped"
+
+
+def test_a_lock_is_never_removed_by_its_holder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a run that opened the file before and one that opens it afterwards would hold two locks at once."""
+    locks: list[tuple[int, bool]] = []
+
+    def look(*args: Any) -> None:
+        lock = root / "data" / ".lock"
+        with pytest.raises(ValueError, match="in use"), files.folder_lock(root / "data", "this dataset"):
+            pass
+        locks.append((lock.stat().st_ino, (root / "data" / "building").is_dir()))
+        sweep(*args)
+        locks.append((lock.stat().st_ino, (root / "data" / "building").is_dir()))
+
+    sweep = prepare_module._sweep
+    monkeypatch.setattr(prepare_module, "_sweep", look)
+    run(root)
+    inode = locks[0][0]
+    assert locks == [(inode, True), (inode, False)]
+    run(root)
+    assert locks == [(inode, True), (inode, False)] * 2
 
 
 def test_a_damaged_ledger_or_dataset_costs_time_and_nothing_else(root: Path) -> None:
@@ -252,7 +274,7 @@ def test_an_interruption_keeps_what_is_done(root: Path, monkeypatch: pytest.Monk
     with pytest.raises(KeyboardInterrupt):
         run(root)
     monkeypatch.undo()
-    assert sorted(path.name for path in (root / "data").iterdir()) == ["building"]
+    assert sorted(path.name for path in (root / "data").iterdir()) == [".lock", "building"]
     assert "done before the run was stopped" in run(root).plan
     run(root, "clean")
     assert contents(root / "data") == contents(root / "clean")

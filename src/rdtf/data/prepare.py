@@ -9,7 +9,6 @@ workers, and whether or not the run was ever stopped. The dataset appears, or ch
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -45,6 +44,7 @@ from rdtf.data.process_file import FACTS, Decoder, Job, Kind, OneFile, code_vers
 from rdtf.data.ray_engine import run_ray
 from rdtf.data.settings import PARTS, PrepareSettings
 from rdtf.data.workers import run_local
+from rdtf.files import LOCK, folder_lock
 from rdtf.progress import bars, console
 from rdtf.sticker import StickerError
 
@@ -156,7 +156,8 @@ def _check_places(sources: Sequence[Path], out: Path) -> None:
             raise ValueError(f"the dataset {out} and its source {source} lie within each other; choose another folder")
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; choose another folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / BUILDING).is_dir() and not (out / MANIFEST).is_file():
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if not there <= {LOCK} and not (out / BUILDING).is_dir() and MANIFEST not in there:
         raise ValueError(f"{out} is not empty and holds no prepared dataset; choose another folder")
 
 
@@ -210,14 +211,15 @@ def _own_code() -> str:
 
 @contextlib.contextmanager
 def _building(out: Path) -> Iterator[Path]:
-    """The folder of an unfinished run, which no other run may enter at the same time."""
+    """The folder of an unfinished run, which no other run may enter at the same time.
+
+    The lock lies in the dataset's folder and stays there: a run that waits for a file that its holder removes would
+    hold a lock that nobody else sees.
+    """
+    out.mkdir(parents=True, exist_ok=True)
     building = out / BUILDING
-    building.mkdir(parents=True, exist_ok=True)
-    with (building / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another run is preparing {out} at this moment") from None
+    with folder_lock(out, "this dataset"):
+        building.mkdir(exist_ok=True)
         try:
             yield building
         except KeyboardInterrupt:
@@ -227,8 +229,6 @@ def _building(out: Path) -> Iterator[Path]:
             journal = building / JOURNAL
             if not journal.is_file() or journal.stat().st_size == 0:  # nothing to go on from
                 shutil.rmtree(building, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                out.rmdir()  # only if there is nothing in it
 
 
 def _open_journal(building: Path, about: dict[str, Any]) -> Journal:
