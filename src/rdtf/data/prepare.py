@@ -156,8 +156,8 @@ def _check_places(sources: Sequence[Path], out: Path) -> None:
             raise ValueError(f"the dataset {out} and its source {source} lie within each other; choose another folder")
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; choose another folder")
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if not there <= {LOCK} and not (out / BUILDING).is_dir() and MANIFEST not in there:
+    entries = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if not entries <= {LOCK} and not (out / BUILDING).is_dir() and MANIFEST not in entries:
         raise ValueError(f"{out} is not empty and holds no prepared dataset; choose another folder")
 
 
