@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from rdtf import hub
 from rdtf.device import best_device
+from rdtf.pixels import valid_premultiplied
 
 SHIPPED = ("f4", "f8")
 CHOICES = (
@@ -85,12 +86,6 @@ class _CodecModel(ModelMixin, ConfigMixin):
                 f"frames of {height} x {width} do not fit this codec: both must be multiples of {self.downscale}"
             )
         return frames.to(self.device, self.dtype, memory_format=torch.channels_last)
-
-
-def _valid(frames: Tensor) -> Tensor:
-    """Clip to what premultiplied RGBA can be: [-1, 1], and no colour above its alpha."""
-    frames = frames.float().clamp(-1, 1)
-    return torch.cat([torch.minimum(frames[:, :3], frames[:, 3:]), frames[:, 3:]], dim=1)
 
 
 class _Residual(nn.Module):
@@ -187,7 +182,7 @@ class StickerAutoencoder(_CodecModel):
     def decode(self, latents: Float[Tensor, "n c y x"]) -> Float[Tensor, "n 4 h w"]:
         """See ``Codec``. The decoder reads normalised latents."""
         latents = latents.to(self.device, self.dtype, memory_format=torch.channels_last)
-        return _valid(self.decoder(latents))
+        return valid_premultiplied(self.decoder(latents))
 
 
 class PixelCodec(_CodecModel):
@@ -219,7 +214,7 @@ class PixelCodec(_CodecModel):
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "n c y x"]) -> Float[Tensor, "n 4 h w"]:
         """See ``Codec``."""
-        return _valid(nn.functional.pixel_shuffle(latents.to(self.device), self.downscale))
+        return valid_premultiplied(nn.functional.pixel_shuffle(latents.to(self.device), self.downscale))
 
 
 class DiffusersCodec(_CodecModel):
@@ -302,7 +297,7 @@ class DiffusersCodec(_CodecModel):
         shift, scale = self._shift_scale()
         stacked = torch.cat(latents.to(self.device).float().chunk(2, dim=1)) / scale + shift
         colour, alpha = self.autoencoder.decode(stacked.to(self.dtype)).sample.chunk(2)
-        return _valid(torch.cat([colour, alpha.mean(dim=1, keepdim=True)], dim=1))
+        return valid_premultiplied(torch.cat([colour, alpha.mean(dim=1, keepdim=True)], dim=1))
 
 
 def _mode(encoded: Any) -> Tensor:

@@ -18,7 +18,8 @@ from rdtf import hub
 from rdtf.codec import Codec, DiffusersCodec, PixelCodec, StickerAutoencoder
 from rdtf.device import best_device
 from rdtf.diffusion.guidance import GuidancePass, guidance_passes
-from rdtf.diffusion.objective import TRAIN_TIMESTEPS, Scheduler, noised_at, scheduler_output, set_steps
+from rdtf.diffusion.objective import Scheduler
+from rdtf.diffusion.sampling import Start, sample
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, adapter_of
 from rdtf.model.time_axis import MAX_FRAMES
@@ -219,6 +220,7 @@ class StickerPipeline(DiffusionPipeline):
         seed: int,
         loops: list[bool],
         callback: Callable[[int, int], None] | None,
+        start: Start | None = None,
     ) -> Tensor:
         shape = known_video.shape
         # Drawn on the CPU and a sticker at a time: neither the device nor the company changes a sticker.
@@ -233,43 +235,40 @@ class StickerPipeline(DiffusionPipeline):
             for shown in {p.text for p in passes}
         }
 
-        set_steps(self.scheduler, steps, self.device)
-        latents, timesteps = self._beginning(noise, known_video, known, generators)
-        for done, timestep in enumerate(timesteps):
-            # Given frames stand in the noisy clip too, at the step's noise level, as they did in training.
-            given = noised_at(self.scheduler, known_video, noise, timestep)
-            latents = torch.where(known[:, None, :, None, None], given, latents)
+        def predict(latents: Tensor, timestep: Tensor) -> Tensor:
             output = torch.zeros_like(latents)
             for guidance in passes:
                 shown = known if guidance.frames else torch.zeros_like(known)
                 level = timestep.float().expand(len(captions))
                 predicted = self.dfgn(latents, level, known_video, shown, valid, circular, text[guidance.text])
                 output = output + guidance.weight * predicted
-            velocity = scheduler_output(self.scheduler, self.config.prediction, output, latents, timestep)
-            extra = {}
-            if self.config.eta:
-                extra = {"eta": self.config.eta, "variance_noise": self._fresh_noise(generators, shape)}
-            latents = self.scheduler.step(velocity, timestep, latents, **extra).prev_sample
-            if callback is not None:
-                callback(done + 1, len(timesteps))
-        return torch.where(known[:, None, :, None, None], known_video, latents)
+            return output
 
-    def _beginning(
-        self, noise: Tensor, known_video: Tensor, known: Tensor, generators: list[torch.Generator]
-    ) -> tuple[Tensor, Tensor]:
-        """What sampling begins with, and the timesteps that it goes through."""
-        latents, timesteps = noise * getattr(self.scheduler, "init_noise_sigma", 1.0), self.scheduler.timesteps
+        return sample(
+            predict,
+            self.scheduler,
+            noise,
+            known_video,
+            known,
+            prediction=self.config.prediction,
+            steps=steps,
+            start=start or self._start(known_video, known, generators),
+            eta=self.config.eta,
+            draw_noise=lambda: self._fresh_noise(generators, shape),
+            on_step=callback,
+        )
+
+    def _start(self, known_video: Tensor, known: Tensor, generators: list[torch.Generator]) -> Start | None:
+        """What the adapter begins with instead of pure noise, if it does."""
         adapter = adapter_of(self.dfgn)
         if adapter is None or not known.any(1).all():
-            return latents, timesteps
+            return None
         images = known_video[torch.arange(len(known), device=known.device), :, known.int().argmax(1)]
         priors = [adapter.init_latents(image, generator) for image, generator in zip(images, generators, strict=True)]
         signals = [prior for prior in priors if prior is not None]
         if not signals:
-            return latents, timesteps
-        timesteps = timesteps[timesteps <= max(adapter.start_level * TRAIN_TIMESTEPS, float(timesteps.min()))]
-        frames = torch.stack(signals)[:, :, None].expand_as(noise)
-        return noised_at(self.scheduler, frames, noise, timesteps[0]), timesteps
+            return None
+        return Start(torch.stack(signals)[:, :, None].expand_as(known_video), adapter.start_level)
 
     def _fresh_noise(self, generators: list[torch.Generator], shape: torch.Size) -> Tensor:
         return torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(self.device)

@@ -44,6 +44,15 @@ def to_tensor(frames: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.moveaxis(premultiplied, -1, -3) / 127.5 - 1.0).contiguous()
 
 
+def valid_premultiplied(frames: torch.Tensor) -> torch.Tensor:
+    """Clip ``(..., 4, h, w)`` to valid premultiplied RGBA: float32 in [-1, 1], no colour above its alpha."""
+    import torch
+
+    frames = frames.float().clamp(-1, 1)
+    colour, alpha = frames[..., :3, :, :], frames[..., 3:, :, :]
+    return torch.cat([torch.minimum(colour, alpha), alpha], dim=-3)
+
+
 def to_frames(video: torch.Tensor, clean_below: int = 6) -> np.ndarray:
     """Premultiplied ``(..., 4, h, w)`` in [-1, 1] (clipped) to straight ``(..., h, w, 4)`` uint8.
 
