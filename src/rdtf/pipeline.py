@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from rdtf import hub
 from rdtf.codec import Codec, DiffusersCodec, PixelCodec, StickerAutoencoder
+from rdtf.copy_decoder import CopyDecoder
 from rdtf.device import best_device
 from rdtf.diffusion.guidance import GuidancePass, guidance_passes
 from rdtf.diffusion.objective import Scheduler
@@ -41,6 +43,7 @@ _SCHEDULER = "scheduler_config.json"
 _PARTS: dict[str, dict[tuple[str, ...], type[torch.nn.Module] | str]] = {
     "dfgn": {("rdtf.model.dfgn", "DFGN"): DFGN, ("rdtf.model.adapter", "AdaptedDFGN"): AdaptedDFGN},
     "codec": {("rdtf.codec", kind.__name__): kind for kind in (StickerAutoencoder, PixelCodec, DiffusersCodec)},
+    "copy_decoder": {("rdtf.copy_decoder", "CopyDecoder"): CopyDecoder},
     "text_encoder": {("rdtf.text", kind.__name__): kind for kind in (BuiltinTextEncoder, PretrainedTextEncoder)},
     "scheduler": {
         ("diffusers", name): _SCHEDULER
@@ -85,7 +88,10 @@ class StickerPipeline(DiffusionPipeline):
         sample_size: height and width in pixels that the network was trained at.
         prediction: what the network puts out, see :class:`rdtf.diffusion.objective.Objective`.
         steps, guidance, image_guidance, eta: defaults of a call.
+        copy_decoder: redraws decoded frames with pixels of the given ones; None = the codec's frames as they are.
     """
+
+    _optional_components: ClassVar[list[str]] = ["copy_decoder"]
 
     def __init__(
         self,
@@ -99,9 +105,12 @@ class StickerPipeline(DiffusionPipeline):
         guidance: float = 2.5,
         image_guidance: float = 1.0,
         eta: float = 0.0,
+        copy_decoder: CopyDecoder | None = None,
     ) -> None:
         super().__init__()
-        self.register_modules(dfgn=dfgn, codec=codec, text_encoder=text_encoder, scheduler=scheduler)
+        self.register_modules(
+            dfgn=dfgn, codec=codec, text_encoder=text_encoder, scheduler=scheduler, copy_decoder=copy_decoder
+        )
         self.register_to_config(
             sample_size=sample_size,
             prediction=prediction,
@@ -178,8 +187,12 @@ class StickerPipeline(DiffusionPipeline):
         )
         latents = self._denoise(captions, known_video, known, passes, steps, seed, loops, callback_on_step_end)
 
-        decoded = self.codec.decode(rearrange(latents, "b c f h w -> (b f) c h w"))
-        video = to_frames(rearrange(decoded, "(b f) c h w -> b f c h w", b=len(captions)))
+        decoded = self._decode(latents)
+        if self.copy_decoder is not None and any(each):
+            circular = torch.tensor(loops, device=self.device)
+            pixels = self._given_pixels(each, decoded, num_stickers_per_prompt)
+            decoded = self.copy_decoder.redraw(pixels, known, circular)
+        video = to_frames(decoded)
         if output_size is not None:
             video = np.stack([fit(clip, output_size) for clip in video])
         stickers = []
@@ -190,6 +203,39 @@ class StickerPipeline(DiffusionPipeline):
             known_facts = {"steps": steps, "loops": loops[i], "seed": seed + i, "given": sorted(given)}
             stickers.append(Sticker.at_fps(clip, fps, caption=caption, attributes=known_facts))
         return StickerOutput(stickers)
+
+    @torch.no_grad()
+    def bring_back(
+        self, frames: Tensor, known: Tensor, loops: list[bool], *, level: float, steps: int, seed: int
+    ) -> Tensor:
+        """Noise real clips and denoise them around their given frames, without captions and the copy decoder.
+
+        Args:
+            frames: ``(b, f, 4, h, w)`` premultiplied in [-1, 1]. known: ``(b, f)`` bool.
+            level: noise level in (0, 1]. steps: of the scheduler from level 1; those below ``level`` are taken.
+            seed: of the first clip; the next ones count up.
+
+        Returns:
+            decoded clips in the shape of ``frames``.
+        """
+        latents = self.codec.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).movedim(1, 2)
+        given = torch.where(known[:, None, :, None, None], latents, torch.zeros_like(latents))
+        passes = guidance_passes(True, False, 1.0, 1.0)
+        start = Start(latents, level)
+        return self._decode(self._denoise([""] * len(frames), given, known, passes, steps, seed, loops, None, start))
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """``(b, c, f, h, w)`` latents to ``(b, f, 4, h, w)`` premultiplied frames."""
+        decoded = self.codec.decode(rearrange(latents, "b c f h w -> (b f) c h w"))
+        return rearrange(decoded, "(b f) c h w -> b f c h w", b=len(latents))
+
+    def _given_pixels(self, each: Sequence[Mapping[int, GivenFrame]], decoded: Tensor, repeats: int) -> Tensor:
+        """Decoded frames with the given ones in their place."""
+        frames = decoded.clone()
+        for i in range(len(frames)):
+            for position, frame in each[i // repeats].items():
+                frames[i, position] = to_tensor(fit(_as_rgba(frame)[None], frames.shape[-1])[0]).to(frames.device)
+        return frames
 
     def _known_latents(
         self, each: Sequence[Mapping[int, GivenFrame]], num_frames: int, repeats: int
@@ -310,6 +356,8 @@ def _load(folder: Path) -> StickerPipeline:
         )
     for name, allowed in _PARTS.items():
         found = index.get(name)
+        if name == "copy_decoder" and found in (None, [None, None]):
+            continue
         kind = allowed.get(tuple(found)) if isinstance(found, list) and all(isinstance(n, str) for n in found) else None
         if kind is None:
             raise ValueError(f"{folder / INDEX}: {name} is {found}, which is not allowed; take another model")

@@ -27,6 +27,7 @@ _COMMANDS: list[Callable[..., None]] = [
     train.plan,
     train.report,
     train.train_codec,
+    train.train_copy_decoder,
     make.generate,
     make.animate,
     make.inbetween,

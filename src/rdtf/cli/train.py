@@ -1,4 +1,4 @@
-"""Commands about training: demo, train, plan, report, train-codec."""
+"""Commands about training: demo, train, plan, report, train-codec, train-copy-decoder."""
 
 from __future__ import annotations
 
@@ -137,3 +137,28 @@ def train_codec(
     if len(data) < 2:
         raise ValueError("give at least one prepared dataset and then the codec folder to make")
     console.print(run(data[:-1], data[-1], CodecTrainSettings.model_validate(given)))
+
+
+COPY_DECODER: dict[str, Any] = {
+    "steps": option(int, "Optimiser steps.", 1500),
+    "minutes": option(float, "End earlier, at this time, with the schedule complete."),
+    "clips": option(int, "Clips to learn from, which the model makes first.", 2400),
+    "seed": option(int, "Seed of weights, clips and batches.", 0),
+    "threads": option(int, "CPU threads."),
+}
+"""Settings of ``CopyDecoderSettings`` by their options."""
+
+
+@takes(COPY_DECODER)
+def train_copy_decoder(
+    data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the model with its copy decoder.")],
+    *,
+    model: Annotated[Path, typer.Option("--model", "-m", help="Trained model: a run's or saved pipeline's folder.")],
+    given: dict[str, Any],
+) -> None:
+    """Train a decoder that copies pixels from given frames, for sharp animations, in-betweens and extensions."""
+    from rdtf.train.copy_decoder import CopyDecoderSettings
+    from rdtf.train.copy_decoder import train_copy_decoder as run
+
+    console.print(run(data, model, out, CopyDecoderSettings.model_validate(given)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from rdtf.data.dataset import StickerRecord
 from rdtf.pixels import premultiply, unpremultiply
 from rdtf.rng import numpy_rng
 
@@ -73,3 +74,12 @@ class Augmentation:
         out = np.frombuffer(moved.tobytes(), np.uint8).reshape(frame.shape).copy()
         out[..., :3] = np.minimum(out[..., :3], out[..., 3:])  # filter overshoot
         return out
+
+
+def variant_frames(record: StickerRecord, frames: np.ndarray, variant: int) -> np.ndarray:
+    """Frames ``(n, s, s, 4)`` uint8 of a sticker as one of its variants shows them."""
+    if variant == PLAIN:
+        return frames
+    if variant == MIRRORED:
+        return frames[:, :, ::-1]
+    return Augmentation.draw(record.id, variant, record.flippable).apply(frames)

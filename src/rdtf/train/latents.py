@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rdtf.codec import Codec
-from rdtf.data.augment import FIRST_AUGMENTED, Augmentation
+from rdtf.data.augment import FIRST_AUGMENTED, Augmentation, variant_frames
 from rdtf.data.dataset import StickerDataset, StickerRecord
 from rdtf.faults import reach
 from rdtf.pixels import to_tensor
@@ -115,7 +115,7 @@ class LatentCache:
         yield frames
         yield frames[:, :, ::-1]  # kept for unflippable ones too: a fixed number of rows a frame, and few of them
         for variant in range(FIRST_AUGMENTED, FIRST_AUGMENTED + self.num_augmented):
-            yield self.augmentation(record, variant).apply(frames)
+            yield variant_frames(record, frames, variant)
 
     def augmentation(self, record: StickerRecord, variant: int) -> Augmentation:
         """How a variant differs from its sticker."""

@@ -1,0 +1,191 @@
+"""The copy decoder: decoded frames are redrawn with pixels of the given frames, so that they are as sharp as those.
+
+A codec decodes each frame alone and a small generator smears what it draws. The given frames show the same things
+sharply. Decoders that see the given frames are settled practice in interpolation by diffusion (ToonCrafter, arXiv
+2405.17933; LDMVFI, arXiv 2303.09508). This one chooses for each pixel among shifted pixels of the given frames and the
+pixel that was drawn; a convex sum of premultiplied RGBA is valid premultiplied RGBA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rdtf.pixels import valid_premultiplied
+
+_NEIGHBOURS = 9  # 3 x 3 pixels around each shifted position
+_OFFSET_SCALE = 8.0  # frames; an offset of a clip of 8 is below 1 in size
+
+
+def nearest_known(
+    known: Bool[Tensor, "b f"], loop: Bool[Tensor, " b"], count: int
+) -> tuple[Int[Tensor, "b f k"], Int[Tensor, "b f k"], Bool[Tensor, "b f k"]]:
+    """The nearest given frames of each frame, in time that is circular where a clip loops.
+
+    Args:
+        count: at most this many for each frame, ``k = min(count, f)``.
+
+    Returns:
+        their positions, their distances in frames (negative = earlier), and which of them exist. A given frame is its
+        own nearest one. Of two equally near frames the earlier one comes first.
+    """
+    length = known.shape[1]
+    positions = torch.arange(length, device=known.device)
+    away = positions[None, :] - positions[:, None]  # (frame, reference)
+    around = (away + length // 2) % length - length // 2
+    away = torch.where(loop[:, None, None], around, away)
+    order = away.abs() * 2 + (away > 0).int()
+    order = torch.where(known[:, None, :], order, 4 * length)
+    value, index = order.topk(min(count, length), dim=-1, largest=False, sorted=True)
+    return index, away.expand(len(known), -1, -1).gather(-1, index), value < 4 * length
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions with GroupNorm and SiLU around a skip."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(8, channels), nn.Conv2d(channels, out, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(8, out), nn.Conv2d(out, out, 3, padding=1)
+        self.skip = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``n c h w`` to ``n out h w``."""
+        y = self.conv1(F.silu(self.norm1(x)))
+        return self.skip(x) + self.conv2(F.silu(self.norm2(y)))
+
+
+class CopyDecoder(ModelMixin, ConfigMixin):
+    """Redraws frames with pixels of given frames ("references").
+
+    A small U-Net sees the drawn frame beside one reference at a time. It gives a shift for each 2x2 pixels and a score
+    for each of 3 x 3 pixels around every shifted position. The frame's own pixel, with a correction, has a score too.
+    The output is the sum of all these pixels weighted by the softmax of their scores. Any number of references is
+    possible, none too; their order does not matter.
+
+    Args:
+        widths: channels of the U-Net at 1/2, 1/4, 1/8, ... of the size.
+        reach: largest shift as a fraction of the frame's side.
+        references: number of references of a frame, the nearest ones.
+    """
+
+    @register_to_config
+    def __init__(self, widths: Sequence[int] = (48, 64, 96, 96), reach: float = 0.1875, references: int = 3) -> None:
+        super().__init__()
+        self.widths, self.reach, self.references = tuple(widths), reach, references
+        self.conv_in = nn.Conv2d(4 * (4 + 4 + 2 + 1), widths[0], 3, padding=1)
+        self.down = nn.ModuleList(_Block(a, b) for a, b in zip((widths[0], *widths[:-1]), widths, strict=True))
+        self.shared = nn.Conv2d(widths[-1], widths[-1], 1)
+        inner = list(reversed(widths))
+        self.up = nn.ModuleList(_Block(a + b, b) for a, b in pairwise(inner))
+        self.coarse_shift = nn.Conv2d(widths[1], 2, 3, padding=1)
+        self.fine_shift = nn.Conv2d(widths[0], 2, 3, padding=1)
+        self.scores = nn.Conv2d(widths[0], 4 * _NEIGHBOURS, 3, padding=1)
+        self.own = nn.Conv2d(widths[0], 4 * (1 + 4), 3, padding=1)
+        for head in (self.coarse_shift, self.fine_shift, self.scores, self.own):
+            for parameter in head.parameters():
+                nn.init.zeros_(parameter)
+        with torch.no_grad():  # the own pixel's score, for each of 2 x 2 pixels
+            self.own.bias[:4] = 1.0  # type: ignore[index]
+
+    def forward(
+        self,
+        drawn: Float[Tensor, "n rgba h w"],
+        references: Float[Tensor, "n k rgba h w"],
+        offsets: Int[Tensor, "n k"],
+        exists: Bool[Tensor, "n k"],
+    ) -> Float[Tensor, "n rgba h w"]:
+        """Redrawn frames; all pixels premultiplied in [-1, 1], height and width multiples of 16.
+
+        Args:
+            drawn: decoded frames.
+            references: given frames, with whatever numbers where ``exists`` is False.
+            offsets: time of the reference less that of the frame, in frames.
+        """
+        n, _, _, h, w = references.shape
+        shift, scores, own = self._network(drawn, references, offsets, exists)
+        scores = scores.masked_fill(~exists[:, :, None, None, None], -torch.inf)
+        pixels = self._shifted(references, shift)  # n (k 9) 4 h w
+        mine = valid_premultiplied(drawn + own[:, 1:])
+        weights = torch.cat([scores.reshape(n, -1, h, w), own[:, :1]], 1).softmax(1)
+        copied = torch.einsum("npchw,nphw->nchw", pixels, weights[:, :-1])
+        return copied + mine * weights[:, -1:]
+
+    def _network(
+        self, drawn: Tensor, references: Tensor, offsets: Tensor, exists: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Shifts ``(n k) 2 h w`` in units of half a side, scores ``n k 9 h w``, score and correction ``n 5 h w``."""
+        n, k, _, h, w = references.shape
+        rows, columns = torch.meshgrid(
+            torch.linspace(-1, 1, h, device=drawn.device), torch.linspace(-1, 1, w, device=drawn.device), indexing="ij"
+        )
+        seen = exists[:, :, None, None, None]
+        parts = [
+            drawn[:, None].expand(-1, k, -1, -1, -1),
+            torch.where(seen, references, -torch.ones((), device=drawn.device)),
+            torch.stack([rows, columns]).expand(n, k, -1, -1, -1),
+            (offsets / _OFFSET_SCALE)[:, :, None, None, None].expand(-1, -1, 1, h, w),
+        ]
+        x = F.pixel_unshuffle(torch.cat(parts, 2).flatten(0, 1), 2)
+        x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        skips = []
+        for level, block in enumerate(self.down):
+            x = block(F.avg_pool2d(x, 2) if level else x)
+            skips.append(x)
+        # Each reference hears what the others show.
+        x = x + self.shared(self._mean(x, exists)).repeat_interleave(k, 0)
+        coarse = torch.zeros((), device=drawn.device)
+        for level, block in enumerate(self.up):
+            skip = skips[-2 - level]
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
+            if level == len(self.up) - 2:
+                coarse = F.interpolate(self.coarse_shift(x), (h // 2, w // 2), mode="bilinear", align_corners=False)
+        shift = (coarse + self.fine_shift(x)).float().tanh() * (2 * self.reach)
+        shift = F.interpolate(shift, (h, w), mode="bilinear", align_corners=False)
+        scores = F.pixel_shuffle(self.scores(x).float(), 2).unflatten(0, (n, k))
+        own = F.pixel_shuffle(self.own(self._mean(x, exists)).float(), 2)
+        return shift, scores, own
+
+    @staticmethod
+    def _mean(x: Tensor, exists: Tensor) -> Tensor:
+        """``(n k) c h w`` to ``n c h w``: the mean over the references that exist; over all where none does."""
+        n, k = exists.shape
+        weight = torch.where(exists.any(1, keepdim=True), exists, torch.ones_like(exists)).to(x.dtype)
+        weight = weight / weight.sum(1, keepdim=True)
+        return (x.unflatten(0, (n, k)) * weight[:, :, None, None, None]).sum(1)
+
+    @staticmethod
+    def _shifted(references: Tensor, shift: Tensor) -> Tensor:
+        """``n (k 9) 4 h w``: the 3 x 3 pixels around each pixel's shifted position; outside all is transparent."""
+        n, k, _, h, w = references.shape
+        columns = (2 * torch.arange(w, device=shift.device) + 1) / w - 1
+        rows = (2 * torch.arange(h, device=shift.device) + 1) / h - 1
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], -1)
+        # Around 0 instead of -1, so that the zeros outside are transparent.
+        stack = F.unfold(references.flatten(0, 1) + 1, 3, padding=1).unflatten(-1, (h, w))
+        moved = F.grid_sample(stack, grid + shift.movedim(1, -1), padding_mode="zeros", align_corners=False) - 1
+        return moved.unflatten(1, (4, _NEIGHBOURS)).transpose(1, 2).unflatten(0, (n, k)).flatten(1, 2)
+
+    def redraw(
+        self, frames: Float[Tensor, "b f rgba h w"], known: Bool[Tensor, "b f"], loop: Bool[Tensor, " b"]
+    ) -> Float[Tensor, "b f rgba h w"]:
+        """Clips whose unknown frames are redrawn; known frames and clips without any stay as they are.
+
+        Args:
+            frames: known frames as they were given, unknown ones as they were decoded.
+        """
+        out = frames.clone()
+        index, offsets, exists = nearest_known(known, loop, self.references)
+        clips, positions = torch.nonzero(~known & exists.any(-1), as_tuple=True)
+        for part in torch.arange(len(clips), device=clips.device).split(16):  # bounds memory
+            b, f = clips[part], positions[part]
+            references = frames[b[:, None], index[b, f]]
+            out[b, f] = self(frames[b, f], references, offsets[b, f], exists[b, f])
+        return out

@@ -1,0 +1,148 @@
+"""The copy decoder: which frames are near, what it may put out, and that it learns to copy what moved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rdtf.codec import load_codec
+from rdtf.copy_decoder import CopyDecoder, nearest_known
+from rdtf.data.dataset import StickerDataset
+from rdtf.diffusion.objective import Objective
+from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.pixels import fit
+from rdtf.text import BuiltinTextEncoder
+from rdtf.train.copy_decoder import CopyDecoderReport, CopyDecoderSettings, copy_loss, train_copy_decoder
+from tests.conftest import awaken
+
+SIZE = 16
+
+
+@pytest.fixture
+def decoder() -> CopyDecoder:
+    return awaken(CopyDecoder(widths=(16, 16, 24), references=3)).eval()
+
+
+def frames(*shape: int, seed: int = 0) -> Tensor:
+    """Valid premultiplied RGBA ``(*shape, 4, 16, 16)``."""
+    straight = np.random.default_rng(seed).integers(0, 256, (*shape, 4, SIZE, SIZE)).astype(np.float32)
+    straight[..., :3, :, :] *= straight[..., 3:, :, :] / 255
+    return torch.from_numpy(straight / 127.5 - 1)
+
+
+@pytest.mark.parametrize(
+    ("marks", "loop", "frame", "wanted"),
+    [
+        ("10101010", True, 7, [(6, -1), (0, 1), (4, -3)]),
+        ("10101010", False, 7, [(6, -1), (4, -3), (2, -5)]),
+        ("10000000", False, 3, [(0, -3)]),
+        ("10000000", True, 6, [(0, 2)]),
+        ("11111000", False, 5, [(4, -1), (3, -2), (2, -3)]),
+        ("11111000", True, 6, [(4, -2), (0, 2), (3, -3)]),
+        ("00000000", True, 2, []),
+    ],
+)
+def test_the_nearest_known_frames(marks: str, loop: bool, frame: int, wanted: list[tuple[int, int]]):
+    known = torch.tensor([[mark == "1" for mark in marks]])
+    index, away, exists = nearest_known(known, torch.tensor([loop]), 3)
+    found = zip(index[0, frame].tolist(), away[0, frame].tolist(), strict=True)
+    assert [pair for pair, there in zip(found, exists[0, frame].tolist(), strict=True) if there] == wanted
+
+
+def test_the_output_is_valid_and_the_order_of_references_does_not_matter(decoder: CopyDecoder):
+    drawn, references = frames(3, seed=1), frames(3, 3, seed=2)
+    offsets, exists = torch.tensor([[-1, 1, 3]] * 3), torch.tensor([[True] * 3, [True, False, True], [False] * 3])
+    order = torch.tensor([2, 0, 1])
+    with torch.no_grad():
+        out = decoder(drawn, references, offsets, exists)
+        turned = decoder(drawn, references[:, order], offsets[:, order], exists[:, order])
+    assert out.abs().max() <= 1 + 1e-5
+    assert (out[:, :3] <= out[:, 3:] + 1e-5).all()
+    assert torch.allclose(out, turned, atol=1e-5)
+
+
+def test_what_a_missing_reference_shows_does_not_matter(decoder: CopyDecoder):
+    drawn, offsets, exists = frames(2, seed=1), torch.tensor([[-1, 1]] * 2), torch.tensor([[True, False], [False] * 2])
+    one, other = frames(2, 2, seed=2), frames(2, 2, seed=3)
+    other[0, 0] = one[0, 0]
+    with torch.no_grad():
+        assert torch.equal(decoder(drawn, one, offsets, exists), decoder(drawn, other, offsets, exists))
+
+
+def test_only_unknown_frames_of_clips_with_known_ones_are_redrawn(decoder: CopyDecoder):
+    clips = frames(2, 4)
+    known = torch.tensor([[True, False, True, False], [False] * 4])
+    with torch.no_grad():
+        out = decoder.redraw(clips, known, torch.tensor([True, True]))
+    assert torch.equal(out[known], clips[known])
+    assert torch.equal(out[1], clips[1])
+    assert not torch.isclose(out[0, 1], clips[0, 1]).all()
+    assert out.isfinite().all()
+
+
+def test_it_learns_to_copy_what_has_moved():
+    """A blurred frame is all it sees of the new position; the sharp pixels are in the reference, 2 px away."""
+    torch.manual_seed(0)
+    decoder = CopyDecoder(widths=(24, 32, 48), references=1)
+    optimizer = torch.optim.AdamW(decoder.parameters(), 5e-3)
+    losses, plain = [], []
+    for step in range(150):
+        canvas = torch.nn.functional.pad(frames(8, seed=step)[..., 4:12, 4:12], (4, 4, 4, 4), value=-1.0)
+        target = canvas.roll((2, 0), (-2, -1))
+        drawn = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(target + 1, (2, 2, 2, 2)), 5, 1) - 1
+        offsets, exists = torch.ones(8, 1, dtype=torch.long), torch.ones(8, 1, dtype=torch.bool)
+        loss = copy_loss(decoder(drawn, canvas[:, None], offsets, exists), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        plain.append(copy_loss(drawn, target).item())
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(plain[-10:])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, make_network) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "plain"
+    objective = Objective()
+    StickerPipeline(
+        make_network(latent_channels=16, residual_to_known=objective.clean_factor),
+        load_codec("pixel2"),
+        awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8)),
+        objective.make_scheduler(),
+        SIZE,
+        prediction=objective.prediction,
+        steps=2,
+    ).save_pretrained(folder)
+    return folder
+
+
+def test_training_makes_a_model_that_loads_and_redraws(tmp_path: Path, model: Path, split_data: Path):
+    settings = CopyDecoderSettings(steps=3, clips=8, batch=2, denoising_steps=4)
+    report = train_copy_decoder(split_data, model, tmp_path / "sharp", settings)
+    assert report.steps == 3 and report.clips == 8 and report.error.keys() == {"decoded", "redrawn"}
+    assert CopyDecoderReport.model_validate_json((tmp_path / "sharp/copy_decoder.json").read_text()) == report
+    again = train_copy_decoder(split_data, model, tmp_path / "again", settings)
+    assert again.final_loss == report.final_loss
+    plain, sharp = load_pipeline(model), load_pipeline(tmp_path / "sharp")
+    assert plain.copy_decoder is None and sharp.copy_decoder is not None
+    clip = next(f for f in map(StickerDataset(split_data).frames, range(20)) if len(f) > 3)
+    given = {0: clip[0], 2: clip[2]}
+    made = [pipe("", frames=given, num_frames=4, seed=1).stickers[0].frames for pipe in (plain, sharp)]
+    for frame in (0, 2):
+        assert np.array_equal(made[1][frame], fit(clip[frame][None], SIZE)[0])
+    assert not np.array_equal(made[0][1], made[1][1])
+    texts = [pipe("a cat", num_frames=2, seed=1).stickers[0].frames for pipe in (plain, sharp)]
+    assert np.array_equal(*texts)
+
+
+def test_mistakes_are_told_before_any_work(tmp_path: Path, model: Path, split_data: Path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ValueError, match="exists; name a new folder"):
+        train_copy_decoder(split_data, model, tmp_path / "there", CopyDecoderSettings())
+    with pytest.raises(ValueError, match="raise denoising_steps"):
+        settings = CopyDecoderSettings(min_level=0.9, max_level=0.95, denoising_steps=2)
+        train_copy_decoder(split_data, model, tmp_path / "new", settings)
