@@ -73,7 +73,7 @@ def measure(data: Path, steps: int, **options: Any) -> dict[str, float]:
         rows = []
         for step in range(steps + 3):
             if online:
-                learner.source._features.clear()
+                learner.source.text.clear()
             for times in spent.values():
                 times.clear()
             began = _now()

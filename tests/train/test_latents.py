@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,11 @@ import pytest
 import torch
 
 from rdtf.codec import load_codec
+from rdtf.data import augment
+from rdtf.data.augment import Augmentation
 from rdtf.data.dataset import StickerDataset
 from rdtf.pixels import to_tensor
+from rdtf.train import latents
 from rdtf.train.latents import LatentCache, cache_folder
 
 
@@ -62,7 +66,7 @@ def test_they_are_computed_once(dataset: StickerDataset, tmp_path: Path):
     first = LatentCache(dataset, codec, tmp_path)
     assert codec.frames == 2 * sum(dataset.column("num_frames"))
     again = LatentCache(dataset, codec, tmp_path)
-    assert codec.frames == 2 * sum(dataset.column("num_frames"))
+    assert codec.frames == 2 * sum(dataset.column("num_frames")) + 1  # one, to compare
     assert torch.equal(first.clip(3, [0], 1), again.clip(3, [0], 1))
     assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
 
@@ -92,6 +96,43 @@ def test_every_codec_and_number_of_copies_has_its_own_file(dataset: StickerDatas
     LatentCache(dataset, load_codec("pixel"), tmp_path)
     LatentCache(dataset, load_codec("pixel"), tmp_path, num_augmented=1)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("changed", ["draw", "apply", "recolour", "premultiply", "pixels"])
+def test_other_augmentation_or_pixels_are_another_cache(
+    dataset: StickerDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+):
+    """As after an update that changes what is made of the frames."""
+    old = LatentCache(dataset, load_codec("pixel2"), tmp_path, num_augmented=1)
+    if changed == "draw":
+        draw = Augmentation.draw
+        monkeypatch.setattr(Augmentation, "draw", lambda *args, **options: replace(draw(*args, **options), scale=0.5))
+    elif changed == "apply":
+        apply = Augmentation.apply
+        monkeypatch.setattr(Augmentation, "apply", lambda self, frames: apply(self, frames) // 2)
+    elif changed == "recolour":
+        monkeypatch.setattr(Augmentation, "_recolour", lambda self, frame: frame)
+    elif changed == "premultiply":
+        monkeypatch.setattr(augment, "premultiply", lambda frames: frames)
+    else:
+        monkeypatch.setattr(latents, "to_tensor", lambda frames: to_tensor(frames) / 2)
+    new = LatentCache(dataset, load_codec("pixel2"), tmp_path, num_augmented=1)
+    assert len(list(tmp_path.glob("latents-*.npy"))) == 2
+    assert any(not torch.equal(old.clip(i, [0], 2), new.clip(i, [0], 2)) for i in range(len(dataset)))
+
+
+def test_another_version_of_the_codec_computes_the_cache_again(
+    dataset: StickerDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Its weights are the same, and so is its fingerprint."""
+    old, codec = LatentCache(dataset, Counting(), tmp_path), Counting()
+    before, encode = old.clip(3, [0], 1), codec.encode
+    codec.encode = lambda frames: 0.5 * encode(frames)
+    assert torch.allclose(LatentCache(dataset, codec, tmp_path).clip(3, [0], 1), 0.5 * before, atol=1e-3)
+    assert "is of another version of the codec" in " ".join(capsys.readouterr().err.split())
+    count = codec.frames
+    LatentCache(dataset, codec, tmp_path)
+    assert codec.frames == count + 1
 
 
 def test_an_interrupted_computation_leaves_nothing(dataset: StickerDataset, tmp_path: Path):

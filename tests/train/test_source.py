@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +18,10 @@ from rdtf.data.augment import FIRST_AUGMENTED, Augmentation
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.keyframes import CLUSTER_COUNTS, EXTRACTIONS, Extraction, extract_frames
 from rdtf.masks import PATTERNS, PREDICTION, Task, unknown_counts
-from rdtf.text import BuiltinTextEncoder, caption_words
+from rdtf.text import BuiltinTextEncoder, TextFeatures, caption_words
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import recipe_settings
-from rdtf.train.source import ClipSource, Share
+from rdtf.train.source import ClipSource, Share, TextCache
 
 TEXT = BuiltinTextEncoder(width=16, buckets=64, table_width=8)
 
@@ -117,15 +117,32 @@ def test_clips_are_extracted_as_the_settings_say(
             assert any(torch.equal(drawn, clip) for clip in turned)
 
 
-def test_kept_captions_are_bounded_and_batches_the_same(
+def test_kept_text_features_are_bounded_by_bytes_and_batches_the_same(
     make_source: Callable[..., ClipSource], monkeypatch: pytest.MonkeyPatch
 ):
     whole = [make_source().batches(step, 0.5) for step in range(3)]
-    monkeypatch.setattr("rdtf.train.source._CAPTIONS_KEPT", 3)
+    monkeypatch.setattr("rdtf.train.source._TEXT_BYTES", 2000)
     source = make_source()
     for step, batches in enumerate(whole):
         assert_same(source.batches(step, 0.5), batches)
-        assert len(source._features) <= 3
+        assert 0 < source.text.bytes <= 2000
+
+
+def test_large_text_features_take_no_more_memory_than_small_ones():
+    """States of large encoders take a thousand times the bytes of hashed words."""
+
+    class Wide(BuiltinTextEncoder):
+        def prepare(self, captions: Sequence[str]) -> list[TextFeatures]:
+            return [TextFeatures((np.full((77, 1024), len(caption), np.float16),)) for caption in captions]
+
+    cache = TextCache(Wide(width=16, buckets=64, table_width=8), 1 << 20)
+    for step in range(20):
+        features = cache([f"caption {step}", "a cat"])
+        assert [f.arrays[0][0, 0] for f in features] == [len(f"caption {step}"), 5]
+        assert sum(f.arrays[0].nbytes for f in cache._kept.values()) <= cache.bytes <= 1 << 20
+    assert len(cache._kept) == 6
+    cache([f"all at once {i}" for i in range(20)])
+    assert cache.bytes <= 1 << 20
 
 
 def test_padding_is_of_use(make_source: Callable[..., ClipSource]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from rdtf.progress import bars, console
 
 _FRAMES_AT_ONCE = 64
 _RECORDS_KEPT = 256  # a step asks for each of its own several times
+_TOLERANCE = 0.02  # between latents of one frame: half precision, and other processors and threads
 
 
 def cache_folder(data: Path, run: Path) -> Path:
@@ -33,13 +35,28 @@ def cache_folder(data: Path, run: Path) -> Path:
     return folder
 
 
+def pixels_version() -> str:
+    """First 12 hexadecimal digits of SHA-256 over what augmentation and :mod:`rdtf.pixels` make of a fixed probe.
+
+    It changes with any change of what the codec is given, by our code or by Pillow; no number has to be raised by hand.
+    """
+    digest = hashlib.sha256()
+    probe = np.random.default_rng(0).integers(0, 256, (1, 24, 24, 4), np.uint8)
+    for sticker in range(8):
+        augmentation = Augmentation.draw(str(sticker), FIRST_AUGMENTED + sticker % 2, mirror=True)
+        digest.update(repr(augmentation).encode())
+        digest.update(to_tensor(augmentation.apply(probe)).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 class LatentCache:
     """Memory-mapped fp16 latents of every frame of every variant of a sticker.
 
     The variants are the sticker, its mirror image (where the caption allows) and augmented variants. The file's name
-    holds the codec's and the data's fingerprints, so that a cache is never used for another pair. Behind the latents
-    it has a checksum of every variant of every sticker, which is compared when that is first asked for. Of each
-    sticker nothing but a few numbers is held; its record is read from the dataset's memory map when it is asked for.
+    holds the fingerprints of the codec, the data and the way from frames to pixels (:func:`pixels_version`). So a cache
+    is never used for other ones. The code of the codec is checked when the file is opened: it must still make the same
+    latents of the first frame. Behind the latents stands a checksum of every variant of every sticker. It is compared
+    when the variant is first read. Records are read from the dataset's memory map when they are asked for.
 
     Args:
         num_augmented: augmented variants of each sticker (:mod:`rdtf.data.augment`).
@@ -57,10 +74,9 @@ class LatentCache:
         rows, self._starts = int(rows_each.sum()), np.cumsum(rows_each) - rows_each
         side = dataset.size // codec.downscale
         shape = (rows, codec.latent_channels, side, side)
-        path = (
-            folder / f"latents-{codec.fingerprint}-{dataset.fingerprint}-{dataset.split or 'all'}-{num_augmented}.npy"
-        )
-        if not self._open(path, shape):
+        made_of = f"{codec.fingerprint}-{dataset.fingerprint}-{dataset.split or 'all'}-{num_augmented}"
+        path = folder / f"latents-{made_of}-{pixels_version()}.npy"
+        if not (self._open(path, shape) and self._is_of(dataset, codec)):
             self._fill(path, shape, dataset, codec)
             if not self._open(path, shape):
                 raise ValueError(f"{path} was written and cannot be read; is the disk sound?")
@@ -84,6 +100,16 @@ class LatentCache:
             return False
         self._path, self._compared = path, np.zeros(self._sums.shape, bool)
         return True
+
+    def _is_of(self, dataset: StickerDataset, codec: Codec) -> bool:
+        """Whether the codec as it is now makes the latents that are stored, by the first frame."""
+        if not len(self):
+            return True
+        made = codec.encode(to_tensor(dataset.frames(0)[:1])).float().cpu().numpy()
+        if np.allclose(made, self._latents[:1].astype(np.float32), rtol=_TOLERANCE, atol=_TOLERANCE):
+            return True
+        console.print(f"{self._path} is of another version of the codec; it is computed again")
+        return False
 
     def _fill(self, path: Path, shape: tuple[int, ...], dataset: StickerDataset, codec: Codec) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

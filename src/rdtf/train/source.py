@@ -19,7 +19,8 @@ from rdtf.train.latents import LatentCache
 from rdtf.train.settings import TrainSettings
 
 _SHOWABLE_COVERAGE = 0.02  # an emptier frame is unfit as the one given image
-_CAPTIONS_KEPT = 100_000
+_TEXT_BYTES = 256 << 20  # of text features that are kept
+_ENTRY_BYTES = 512  # about what Python needs for an entry beside its arrays
 _WORD_DROP_VARIANTS = 8  # of each caption, so that frozen text states can be kept
 
 
@@ -35,6 +36,42 @@ class Share:
     rank: int = 0
     count: int = 1
     parts: int = 1
+
+
+class TextCache:
+    """Text features of the captions seen last, up to a number of bytes.
+
+    Args:
+        text: the encoder whose ``prepare`` makes them. limit: bytes; None stands for 256 MiB.
+
+    Attributes:
+        bytes: about what the kept features take.
+    """
+
+    def __init__(self, text: TextEncoder, limit: int | None = None) -> None:
+        self._text, self._limit = text, _TEXT_BYTES if limit is None else limit
+        self._kept: dict[str, TextFeatures] = {}
+        self.bytes = 0
+
+    def __call__(self, captions: list[str]) -> list[TextFeatures]:
+        """The features of each caption. The oldest of all go when they no longer fit, and are made again when asked."""
+        new = sorted({caption for caption in captions if caption not in self._kept})
+        for caption, made in zip(new, self._text.prepare(new) if new else [], strict=True):
+            self._kept[caption] = made
+            self.bytes += _size(made)
+        features = [self._kept[caption] for caption in captions]
+        while self.bytes > self._limit:
+            self.bytes -= _size(self._kept.pop(next(iter(self._kept))))
+        return features
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
+        self.bytes = 0
+
+
+def _size(features: TextFeatures) -> int:
+    return _ENTRY_BYTES + sum(array.nbytes for array in features.arrays)
 
 
 @dataclass(frozen=True)
@@ -54,7 +91,7 @@ class ClipSource:
 
     Args:
         latents: cached latents of the training split.
-        text: the encoder whose ``prepare`` makes the text features; they are kept, one set a caption.
+        text: the encoder whose ``prepare`` makes the text features. They are kept, up to 256 MiB.
         together: put all clips of a step into one batch of one shape, whatever their lengths.
     """
 
@@ -66,7 +103,7 @@ class ClipSource:
         settings: TrainSettings,
         together: bool = False,
     ) -> None:
-        self.latents, self.text, self.curriculum, self.settings = latents, text, curriculum, settings
+        self.latents, self.text, self.curriculum, self.settings = latents, TextCache(text), curriculum, settings
         self.together = together
         fewest = 1 if settings.short_clips else settings.frames
         self.everything = np.flatnonzero(latents.num_frames >= fewest)
@@ -76,7 +113,6 @@ class ClipSource:
             raise ValueError("the training split is empty; prepare more stickers or change the split shares")
         if not len(self.everything):
             raise ValueError(f"no sticker has {fewest} frames, which short_clips=false asks for; lower frames")
-        self._features: dict[str, TextFeatures] = {}
         self._order = lru_cache(maxsize=4)(self._shuffled)
 
     def batches(self, step: int, progress: float, share: Share = Share(), stills: bool = False) -> list[ClipBatch]:
@@ -154,7 +190,7 @@ class ClipSource:
             known=known,
             loop=torch.tensor([sample.plan.loop for sample in samples]),
             tasks=tuple(sample.task for sample in samples),
-            text=tuple(self._text_features([sample.caption for sample in samples])),
+            text=tuple(self.text([sample.caption for sample in samples])),
             ids=tuple(self.latents.record(sample.sticker).id for sample in samples),
             positions=tuple(sample.position for sample in samples),
         )
@@ -169,15 +205,6 @@ class ClipSource:
         return drop_words(
             caption, numpy_rng(self.settings.seed, variant, f"words/{caption}"), self.settings.word_dropout
         )
-
-    def _text_features(self, captions: list[str]) -> list[TextFeatures]:
-        new = sorted({caption for caption in captions if caption not in self._features})
-        if new:
-            self._features.update(zip(new, self.text.prepare(new), strict=True))
-        features = [self._features[caption] for caption in captions]
-        while len(self._features) > _CAPTIONS_KEPT:  # the oldest go; asked for again, they are made again
-            del self._features[next(iter(self._features))]
-        return features
 
 
 def _grouped(samples: list[_Sample]) -> list[list[_Sample]]:
