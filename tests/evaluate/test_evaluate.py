@@ -13,7 +13,9 @@ import pytest
 from rdtf.evaluate import evaluate as module
 from rdtf.evaluate.copying import clip_vectors
 from rdtf.evaluate.estimates import Estimate
-from rdtf.evaluate.evaluate import PATTERNS, evaluate, held_out_clips, pipeline_fill, score_frames, score_generation
+from rdtf.evaluate.evaluate import evaluate, held_out_clips, quick_clips
+from rdtf.evaluate.filling import PATTERNS, pipeline_fill, score_frames
+from rdtf.evaluate.generation import score_generation
 from rdtf.evaluate.interpolation_baselines import simple_fills
 from rdtf.evaluate.judge import Judge, JudgeConfig, fd_sticker
 from rdtf.sticker import Sticker
@@ -56,8 +58,35 @@ def test_the_truth_wins_and_a_crossfade_is_even_with_itself() -> None:
     )["forward"]
     assert fade.over_crossfade == Estimate(0, 0, 0, 6)
     assert fade.methods["model"] == fade.methods["crossfade"] == fade.methods["mean of samples"]
+    assert fade.methods["best of samples"] == fade.methods["model"]
     far = fade.by_gap["nearest"]
     assert far[1].value > far[2].value > far[3].value
+
+
+def test_ratios_are_one_for_the_truth_and_tell_ghosts_and_stillness() -> None:
+    clips = moving(6)
+    task = score_frames(truthful, clips, patterns={"wide": "10010010"})["wide"]
+    assert task.ratios["model"]["half_transparent"].value == pytest.approx(1)
+    assert task.ratios["model"]["motion"].value == pytest.approx(1)
+    assert task.ratios["crossfade"]["half_transparent"].value > 1.3
+    assert task.methods["model"]["cleanliness"].value == 0
+    still = score_frames(
+        lambda part, loops, known, first: [[simple_fills(clip, known)["nearest"]] for clip in part],
+        clips,
+        patterns={"forward": "11111000"},
+    )["forward"]
+    assert still.ratios["model"]["motion"].value == pytest.approx(0)
+
+
+def test_the_best_sample_is_chosen_by_psnr() -> None:
+    clips = moving(6)
+
+    def fill(part, loops, known, first):
+        return [[simple_fills(clip, known)["nearest"], clip] for clip in part]
+
+    task = score_frames(fill, clips, patterns={"wide": "10010010"})["wide"]
+    assert task.methods["best of samples"]["psnr_white"].value == 99
+    assert task.methods["model"]["psnr_white"].value < 99
 
 
 def test_clips_are_numbered_through_all_parts() -> None:
@@ -161,6 +190,14 @@ def test_the_model_and_the_fills_are_told_which_clips_loop(
     loops = [clip.loop for clip in clips]
     result = evaluate(Path("model"), split_data, splits=splits, samples=1)
     assert pipe.loops == loops * (len(PATTERNS) + 2)  # every task, then from text and from text and image
+    assert result.left_out["in-between, 0.1 s"].startswith("3 stickers")
+
+    quick = 2 * quick_clips(split_data, splits)
+    monkeypatch.setattr(module, "quick_clips", lambda *asked: quick)
+    pipe.loops.clear()
+    result = evaluate(Path("model"), split_data, splits=splits, samples=1)
+    assert pipe.loops == loops * len(PATTERNS) + [False] * 6 + loops * 2  # parts of a sticker, which do not loop
+    assert result.frames["in-between, 0.1 s"].clips == 6
 
     # In a loop the crossfade of the last frames leads on to the first, which is the third of three unknown ones.
     frames = [clip.frames for clip in clips]

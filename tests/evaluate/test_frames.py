@@ -10,8 +10,12 @@ from rdtf.evaluate.frames import (
     HIGHER_IS_BETTER,
     alpha_error,
     check_given,
+    cleanliness,
+    colour_distance,
+    flicker,
     frame_scores,
     fringe,
+    half_transparent,
     psnr,
     ssim,
     temporal_error,
@@ -200,3 +204,37 @@ def test_motion_by_hand() -> None:
     assert is_frozen(still) and np.isnan(loop_seam(still))
     with pytest.raises(ValueError, match="2 frames"):
         motion_energy(grey(1))
+
+
+def test_cleanliness_is_the_distance_to_the_given_colours_above_the_true_clips() -> None:
+    given = grey(0, 200)
+    truth = grey(200, 203)  # one new colour, 3 levels away
+    assert colour_distance(truth, given) == pytest.approx(1.5)
+    assert cleanliness(truth, truth, given) == 0
+    assert cleanliness(given, truth, given) == pytest.approx(-1.5)
+    assert cleanliness(grey(100, 100), truth, given) == pytest.approx(100 - 1.5)  # a crossfade's colour
+    faint = grey(100)
+    faint[..., 3] = 249
+    assert np.isnan(colour_distance(faint, given))
+
+
+def test_half_transparent_pixels_are_counted() -> None:
+    frames = grey(50)
+    frames[0, 0, :, 3] = 128
+    assert half_transparent(frames) == pytest.approx(1 / frames.shape[1])
+    frames[0, 0, :, 3] = 20
+    assert half_transparent(frames) == 0
+
+
+def test_flicker_looks_where_the_true_clip_stands_still() -> None:
+    truth = np.full((3, 2, 2, 4), 255, np.uint8)
+    truth[:, 0, 0, :3] = np.array([0, 100, 200])[:, None]  # moves
+    truth[:, 1, 1] = 0  # shows nothing
+    made = truth.copy()
+    made[1, 0, 0], made[1, 1, 1] = 9, 255
+    assert flicker(made, truth) == 0
+    made[1, 0, 1, :3] = 155  # one of the two still places is off by 100 in three channels of four, for a frame
+    assert flicker(made, truth) == pytest.approx(100 * 0.75 / 2)
+    assert flicker(made, truth, np.array([True, False])) == pytest.approx(100 * 0.75 / 2)
+    truth[:, :, :, :3] = np.array([0, 100, 200])[:, None, None, None]
+    assert np.isnan(flicker(made, truth))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from rdtf.evaluate.evaluate import score_generation
+from rdtf.evaluate.generation import score_generation
 from rdtf.evaluate.video_quality import VideoQuality, fragments, load_quality, played
 
 FAST_VQA, FAST_VQA_M = (3, 32, 224, 224), (3, 16, 128, 128)

@@ -14,7 +14,7 @@ from rdtf.progress import console
 EVALUATE: dict[str, Any] = {
     "model": Model,
     "splits": option(list[str], "Splits to measure on.", "val and test", "--split"),
-    "samples": option(int, "Samples a clip.", 4, min=1),
+    "samples": option(int, "Samples a clip.", 8, min=1),
     "steps": option(int, "Denoising steps.", "the model's", min=1),
     "limit": option(int, "Largest number of clips.", "all", min=1),
     "seed": option(int, "Same seed, same pixels.", 0),

@@ -62,3 +62,12 @@ def mean_estimate(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estima
         raise ValueError("a mean of values that are not all finite says nothing")
     low, high = interval(resamples(len(array), seed, "mean") @ array / len(array))
     return Estimate(float(array.mean()), low, high, len(array))
+
+
+def mean_ratio(above: np.ndarray, below: np.ndarray, seed: int) -> Estimate:
+    """Ratio of means, both sets drawn anew for the interval."""
+    draws = [resamples(len(x), seed, f"ratio {i}") @ x / len(x) for i, x in enumerate((above, below))]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = draws[0] / draws[1]
+    low, high = interval(ratios[np.isfinite(ratios)])
+    return Estimate(float(above.mean() / below.mean()), low, high, min(len(above), len(below)))

@@ -1,4 +1,4 @@
-"""How near made frames come to the true ones: errors of colour, structure, transparency, edges and motion.
+"""How near made frames come to the true ones, and whether they look clean: colour, structure, edges and motion.
 
 Clips are ``(n, h, w, 4)`` uint8, straight alpha. A picture over white cannot show errors in white, nor one over black
 errors in black; premultiplied RGBA shows both, and not what lies under full transparency.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
 from rdtf.pixels import composite, premultiply
 
@@ -16,6 +17,13 @@ BEST = 99.0
 """PSNR in dB that stands for no error at all."""
 SIGMA, RADIUS = 1.5, 5
 """Of SSIM's Gaussian window, which is 11 px wide (Wang et al. 2004)."""
+
+OPAQUE = 250
+"""Alpha of 0..255 from which a pixel counts as opaque."""
+HALF = (26, 229)
+"""The range of alpha, 10 to 90 %, that counts as half transparent."""
+STILL = 2
+"""A pixel whose premultiplied RGBA of 0..255 changes by no more than this stands still."""
 
 HIGHER_IS_BETTER = {
     "psnr_white": True,
@@ -26,6 +34,8 @@ HIGHER_IS_BETTER = {
     "alpha_error": False,
     "fringe": False,
     "temporal_error": False,
+    "cleanliness": False,
+    "flicker": False,
     "lpips": False,
 }
 """All measures of frames, and which way they point."""
@@ -108,6 +118,46 @@ def temporal_error(made: np.ndarray, truth: np.ndarray, steps: np.ndarray | None
     return float(np.abs(chosen).mean() / 255)
 
 
+def colour_distance(frames: np.ndarray, given: np.ndarray) -> float:
+    """Mean distance of opaque pixels to the nearest opaque colour of the given frames; 0 to 255.
+
+    The distance of two colours is the root mean square over red, green and blue. Patches, smears and ghosts have
+    colours that the given frames do not have. NaN where either has no opaque pixel.
+    """
+    colours, known = (clip[clip[..., 3] >= OPAQUE][:, :3] for clip in (frames, given))
+    if not len(colours) or not len(known):
+        return float("nan")
+    unique, counts = np.unique(colours, axis=0, return_counts=True)
+    away = cKDTree(np.unique(known, axis=0).astype(np.float64)).query(unique.astype(np.float64))[0]
+    return float((away * counts).sum() / counts.sum() / 3**0.5)
+
+
+def cleanliness(made: np.ndarray, truth: np.ndarray, given: np.ndarray) -> float:
+    """:func:`colour_distance` of the made frames less that of the true ones; near 0 is clean, -255 to 255."""
+    return colour_distance(made, given) - colour_distance(truth, given)
+
+
+def half_transparent(frames: np.ndarray) -> float:
+    """Fraction of the pixels with an alpha from 10 to 90 %, 0 to 1. Soft edges and ghosts have it."""
+    return float(((frames[..., 3] >= HALF[0]) & (frames[..., 3] <= HALF[1])).mean())
+
+
+def flicker(made: np.ndarray, truth: np.ndarray, steps: np.ndarray | None = None) -> float:
+    """Mean change of the made clip from frame to frame where the true clip stands still and shows something.
+
+    Of premultiplied RGBA, 0 to 255, lower is calmer. NaN where nothing stands still.
+
+    Args:
+        steps: ``(n - 1,)`` bool, the differences that count; by default all.
+    """
+    ours, theirs = (premultiply(clip).astype(np.float64) for clip in (made, truth))
+    still = (np.ptp(theirs, axis=0) <= STILL).all(-1) & (truth[..., 3] > 0).any(0)
+    if not still.any():
+        return float("nan")
+    change = np.abs(np.diff(ours, axis=0))[:, still]
+    return float((change if steps is None else change[steps]).mean())
+
+
 def check_given(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:
     """Given frames must come back as they were, but for the colour under full transparency.
 
@@ -140,5 +190,8 @@ def frame_scores(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> dict
     scores["psnr_rgba"] = psnr(premultiply(ours), premultiply(theirs))
     scores["alpha_error"] = alpha_error(ours, theirs)
     scores["fringe"] = fringe(ours, theirs)
-    scores["temporal_error"] = temporal_error(made, truth, unknown[1:] | unknown[:-1])
+    steps = unknown[1:] | unknown[:-1]
+    scores["temporal_error"] = temporal_error(made, truth, steps)
+    scores["cleanliness"] = cleanliness(ours, theirs, truth[known])
+    scores["flicker"] = flicker(made, truth, steps)
     return scores

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from rdtf.evaluate.evaluate import FRAMES, held_out_clips, make_clips, pipeline_fill
+from rdtf.evaluate.evaluate import held_out_clips
+from rdtf.evaluate.filling import FRAMES, pipeline_fill
 from rdtf.evaluate.frames import check_given, frame_scores
+from rdtf.evaluate.generation import make_clips
 from rdtf.evaluate.interpolation_baselines import simple_fills
 from rdtf.evaluate.judge import Judge, agreement, fd_sticker, load_judge
 from rdtf.evaluate.motion import motion_energy

@@ -1,0 +1,145 @@
+"""Stickers that a model makes, scored beside the real ones they were made for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rdtf.evaluate.clip_similarity import ClipScorer
+from rdtf.evaluate.copying import clip_vectors, memorisation
+from rdtf.evaluate.estimates import mean_estimate, mean_ratio
+from rdtf.evaluate.filling import FRAMES, TOGETHER
+from rdtf.evaluate.fvd import FEATURES, I3d
+from rdtf.evaluate.judge import Judge, fd_sticker, text_agreement
+from rdtf.evaluate.motion import is_frozen, loop_seam, motion_energy
+from rdtf.evaluate.sets import frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
+from rdtf.evaluate.video_quality import VideoQuality
+from rdtf.pipeline import StickerPipeline
+
+
+def make_clips(
+    pipe: StickerPipeline,
+    captions: Sequence[str],
+    images: Sequence[np.ndarray] | None = None,
+    loops: Sequence[bool] | None = None,
+    *,
+    frames: int = FRAMES,
+    steps: int | None = None,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda count: None,
+) -> list[np.ndarray]:
+    """Generate one clip for each caption. Seeds count up.
+
+    Args:
+        images: first frames, one for each caption.
+        loops: whether each clip is to loop; none of them by default.
+    """
+    made: list[np.ndarray] = []
+    for start in range(0, len(captions), TOGETHER):
+        words = captions[start : start + TOGETHER]
+        given = None if images is None else [{0: image} for image in images[start : start + TOGETHER]]
+        drawn = pipe(
+            words,
+            frames=given,
+            num_frames=frames,
+            num_inference_steps=steps,
+            loop=[False] * len(words) if loops is None else loops[start : start + len(words)],
+            seed=seed + start,
+        ).stickers
+        made += [sticker.frames for sticker in drawn]
+        advance(len(words))
+    return made
+
+
+def score_generation(
+    made: Sequence[np.ndarray],
+    real: Sequence[np.ndarray],
+    *,
+    captions: Sequence[str] | None = None,
+    images: Sequence[np.ndarray] | None = None,
+    training: np.ndarray | None = None,
+    clip: ClipScorer | None = None,
+    i3d: I3d | None = None,
+    judge: Judge | None = None,
+    attributes: Sequence[Mapping[str, Any]] | None = None,
+    quality: Sequence[VideoQuality] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score made stickers beside the real ones they were made for.
+
+    Args:
+        made, real: as many clips ``(n, h, w, 4)`` uint8 each, in the same order; ``n`` at least 2.
+        captions: what each was made for; asked for by ``clip``.
+        images: first frames that were given.
+        training: vectors of training clips (:func:`~rdtf.evaluate.copying.clip_vectors`).
+        judge: for FD-sticker, of too few clips its unbiased MMD alone, and with ``attributes``, what each clip is to
+            show, for text agreement.
+        quality: networks that rate each clip without the real one.
+
+    Returns:
+        By name an :class:`Estimate`, a float or a whole number. ``real ...`` beside a figure is the same of the real
+        clips: its ceiling or its measure.
+
+    Raises:
+        ValueError: sets of unlike sizes, fewer than 2 clips, or too few for a measure that was asked for.
+    """
+    if len(made) != len(real):
+        raise ValueError(f"{len(made)} made clips for {len(real)} real ones; there must be one for each")
+    scores: dict[str, Any] = {"clips": len(made)}
+    energy = {name: np.array([motion_energy(c) for c in clips]) for name, clips in (("made", made), ("real", real))}
+    scores["motion energy"] = mean_estimate(energy["made"], seed)
+    scores["real motion energy"] = mean_estimate(energy["real"], seed)
+    if energy["real"].any():
+        scores["motion energy, made / real"] = mean_ratio(energy["made"], energy["real"], seed)
+    for prefix, clips in (("", made), ("real ", real)):
+        scores[f"{prefix}frozen clips"] = mean_estimate([float(is_frozen(c)) for c in clips], seed)
+        seams = np.array([loop_seam(c) for c in clips])
+        if np.isfinite(seams).sum() >= 2:
+            scores[f"{prefix}loop seam"] = mean_estimate(seams[np.isfinite(seams)], seed)
+    if training is not None:
+        found = memorisation(clip_vectors(made), clip_vectors(real), training, seed)
+        scores["distance to training"] = found.made
+        scores["real distance to training"] = found.held_out
+        scores["uncommonly close to training"] = found.close
+        scores["training clips"] = len(training)
+    if clip is not None and captions is not None:
+        for prefix, clips in (("", made), ("real ", real)):
+            pairs = zip(captions, clips, strict=True)
+            scores[f"{prefix}CLIP similarity"] = mean_estimate([clip.clipsim(c, f) for c, f in pairs], seed)
+    if clip is not None and images is not None:
+        for prefix, clips in (("", made), ("real ", real)):
+            # Of the frames after the given one: that it is like itself says nothing.
+            likeness = [clip.image_similarity(i, f[1:]) for i, f in zip(images, clips, strict=True)]
+            scores[f"{prefix}image similarity"] = mean_estimate(likeness, seed)
+    for network in quality:
+        for prefix, clips in (("", made), ("real ", real)):
+            rated = [network.scores(c, seed=seed + i) for i, c in enumerate(clips)]
+            scores |= {f"{prefix}{name}": mean_estimate([s[name] for s in rated], seed) for name in rated[0]}
+    if judge is not None:
+        features = judge.features(real), judge.features(made)
+        if len(made) < judge.fewest_clips:
+            scores["FD-sticker (unbiased MMD)"] = unbiased_mmd(*features, seed=seed)
+        else:
+            distance = fd_sticker(judge, *features, seed)
+            scores["FD-sticker (unbiased MMD)"] = distance.mmd
+            scores["FD-sticker"] = distance.frechet
+            scores[f"FD-sticker floor, {distance.floor_clips} against {distance.floor_clips} real"] = distance.floor
+            scores["FD-sticker extrapolated"] = distance.frechet_inf
+        if attributes is not None:
+            for novelty, kinds in text_agreement(judge, made, real, attributes).items():
+                for kind, shares in kinds.items():
+                    prefix = "real " if kind == "real" else ""
+                    among = f"{novelty.replace('_', '-')} combinations"
+                    scores |= {f"{prefix}{name} as asked, {among}": share for name, share in shares.items()}
+    if i3d is not None:
+        a, b = i3d.features(real), i3d.features(made)
+        scores["FVD"] = frechet_distance(a, b)
+        scores["FVD (unbiased MMD)"] = unbiased_mmd(a, b, seed=seed)
+        half = len(a) // 2
+        if half > FEATURES:
+            scores[f"FVD floor, {half} against {half} real"] = frechet_floor(a, half, seed)
+        if len(a) >= 5 * (FEATURES + 1):
+            scores["FVD extrapolated"] = frechet_extrapolated(a, b, seed)
+    return scores
