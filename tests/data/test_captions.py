@@ -1,4 +1,4 @@
-"""Captions from metadata, text files and file names; cleaning; which captions forbid a mirror image."""
+"""Captions from metadata, text files and file names; cleaning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rdtf.data import captions
-from rdtf.data.captions import Caption, caption_from_name, clean_caption, is_flippable
+from rdtf.data.captions import Caption, caption_from_name, clean_caption
 from rdtf.io.archives import FolderTree
 from rdtf.sticker import StickerError
 
@@ -279,38 +279,3 @@ def test_cleaning() -> None:
 )
 def test_names(name: str, caption: str) -> None:
     assert caption_from_name(Path(name)) == caption
-
-
-@pytest.mark.parametrize(
-    "caption",
-    [
-        "COOL button",
-        "backhand index pointing left",
-        "Right-facing fist",
-        "a cat turning clockwise",
-        "up arrows",
-        "keycap #",
-        "flag in hole",
-        "eight o'clock",
-        "one-thirty",
-        "pool 8 ball",
-        "dog saying LOL",
-        "letter m",
-        "mobile phone off",
-        "circled M",
-        "第２名",
-        "向左的箭头",
-        "写着字的牌子",
-        "闹钟",
-        "红旗",
-    ],
-)
-def test_captions_that_forbid_a_mirror_image(caption: str) -> None:
-    assert not is_flippable(caption)
-
-
-@pytest.mark.parametrize(
-    "caption", ["", "waving hand", "a bright red cat jumps", "I love you", "A dog", "flagpole eel", "一只红色的猫在跳"]
-)
-def test_captions_that_allow_it(caption: str) -> None:
-    assert is_flippable(caption)

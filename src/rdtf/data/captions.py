@@ -1,4 +1,4 @@
-"""Find the words for each sticker of a folder or archive, clean them, and say which captions forbid a mirror image."""
+"""Find the words for each sticker of a folder or archive, and clean them."""
 
 from __future__ import annotations
 
@@ -53,23 +53,6 @@ _LANGUAGES = frozenset(
 # Invisible characters that reorder or pad what a person reads; the joiners that emoji and scripts need are kept.
 _INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
-_ONE_SIDED = frozenset(
-    """
-    left leftward right rightward clockwise counterclockwise anticlockwise east west arrow text letter word alphabet
-    abc abcd latin caption writing written says saying spelling calligraphy number numeral numeric digit hundred
-    button keycap key keyboard sign signpost symbol logo label badge mark flag clock watch stopwatch timer thirty
-    calendar date newspaper book map globe chart score note treble quarter crescent dollar euro pound yen currency
-    banknote atm sos medal ticket circled copyright registered zodiac aries taurus gemini cancer leo virgo libra
-    scorpio sagittarius capricorn aquarius pisces ophiuchus off wc dvd mail email closet parking information slot
-    bars gibbous yin prohibited no eighteen om taxi mahjong lowercase uppercase
-    """.split()  # noqa: SIM905 - a list literal of these would be eighty lines
-)
-_ONE_SIDED_CHINESE = re.compile(
-    "[左右東东西字旗钟鐘号號]|箭头|箭頭|按钮|按鈕|按键|按鍵|键帽|鍵帽|标志|標誌|标识|標識|标记|標記|标牌|招牌|顺时针|順時針|逆时针|"
-    "逆時針|手表|手錶|日历|日曆|地图|地圖|报纸|報紙|音符|星座"
-)
-_CAPITALS = re.compile(r"\b(?:[A-Z]{2,}|[B-HJ-Z])\b")
-
 
 @dataclass(frozen=True, slots=True)
 class Caption:
@@ -106,20 +89,6 @@ def clean_caption(text: str) -> str:
     text = unicodedata.normalize("NFC", " ".join(_INVISIBLE.sub("", text).split()))
     text = "".join(character for character in text if unicodedata.category(character) != "Cc")
     return " ".join(text.split())[:MAX_CHARACTERS].strip()
-
-
-def is_flippable(caption: str) -> bool:
-    """Whether a sticker of this caption may be mirrored left to right without its caption becoming wrong.
-
-    False for sides and turns, for anything that carries writing or digits, for flags, clocks and the like, in
-    English and Chinese. In doubt false: a flip that is left out costs little, mirrored writing is learned.
-    """
-    if _CAPITALS.search(caption) or _ONE_SIDED_CHINESE.search(caption):
-        return False
-    if any(unicodedata.category(character).startswith("N") for character in caption):
-        return False
-    words = re.findall(r"[^\W\d_]+", caption.casefold())
-    return not any(word in _ONE_SIDED or word.removesuffix("s") in _ONE_SIDED for word in words)
 
 
 def caption_from_name(path: PurePath) -> str:

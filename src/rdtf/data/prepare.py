@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from rdtf import faults
-from rdtf.data.captions import Caption, is_flippable
+from rdtf.data.captions import Caption
 from rdtf.data.checks import check_captions
 from rdtf.data.dataset import (
     CACHE,
@@ -40,6 +40,7 @@ from rdtf.data.dataset import (
 from rdtf.data.find import KNOWN, Item, Items, find_items, source_labels
 from rdtf.data.index import count_up, make_index
 from rdtf.data.journal import ENTRY, Journal, Ledger, find
+from rdtf.data.mirroring import is_flippable
 from rdtf.data.process_file import FACTS, Decoder, Job, Kind, OneFile, code_versions, rows_of
 from rdtf.data.ray_engine import run_ray
 from rdtf.data.settings import PARTS, PrepareSettings
@@ -204,7 +205,7 @@ def _about(sources: Sequence[Path], found: _FoundAll, settings: PrepareSettings)
 
 def _own_code() -> str:
     digest = hashlib.sha256()
-    for module in ("prepare", "index", "duplicates", "checks"):
+    for module in ("prepare", "index", "duplicates", "checks", "mirroring"):
         digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     return digest.hexdigest()[:16]
 
@@ -498,6 +499,7 @@ def _words(item: Item, content: bytes, licenses: dict[str, str]) -> dict[str, An
     """The columns of a row that need no frames."""
     caption = item.caption
     texts, checks = check_captions(caption.texts)
+    languages = caption.attributes.get("languages", [])
     return {
         "id": hashlib.sha256(content + texts[0].encode()).hexdigest()[:16],
         "caption": texts[0],
@@ -507,7 +509,8 @@ def _words(item: Item, content: bytes, licenses: dict[str, str]) -> dict[str, An
         "license": caption.license or licenses.get(item.name.partition("/")[0], licenses.get("")),
         "caption_checks": list(checks),
         "asked_split": caption.split,
-        "flippable": all(is_flippable(text) for text in texts),
+        # A text that was cleaned may be another one's equal: then it is not known which language it is of.
+        "flippable": all(map(is_flippable, texts, languages if len(languages) == len(texts) else [""] * len(texts))),
     }
 
 

@@ -1,0 +1,104 @@
+"""Which captions forbid a mirror image: sides, turns, writing, numbers, flags and clocks in the main languages."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_WORDS = Path(__file__).with_name("one_sided.txt")
+_SPACED = frozenset({"LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "GEORGIAN"})
+"""Scripts that part words by spaces and add endings to them."""
+_WORD = re.compile(r"[^\W\d_]+")
+_LETTER = re.compile(r"\b[B-HJ-Z]\b")  # A and I are words
+_ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
+_PLAIN_LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ı": "i", "ħ": "h", "æ": "ae", "œ": "oe"})
+
+
+def is_flippable(caption: str, language: str = "") -> bool:
+    """Whether a sticker of this caption may be mirrored left to right without its caption becoming wrong.
+
+    False for sides and turns, for anything that carries writing or digits, for flags, clocks and the like, in the
+    languages of ``one_sided.txt``. False also for a language or a script that the list does not have: a flip that is
+    left out costs little, mirrored writing is learned.
+
+    Args:
+        language: of the caption where it is known, as ``pt`` or ``pt-BR``.
+    """
+    table = _table()
+    if language and language.partition("-")[0].casefold() not in table.languages:
+        return False
+    scripts: set[str] = set()
+    signs: list[str] = []
+    for character in caption:
+        category = unicodedata.category(character)
+        if category[0] == "N":
+            return False
+        if category[0] == "L":
+            scripts.add(_script(unicodedata.normalize("NFKC", character)[0]))
+        elif category[0] == "S" and not character.isascii():
+            signs.append(unicodedata.name(character, "symbol").casefold())
+    if not scripts <= table.scripts:
+        return False
+    words = _WORD.findall(caption)
+    if _LETTER.search(caption) or any(len(word) > 1 and word.isupper() for word in words):
+        return False  # writing in the picture
+    text = unicodedata.normalize("NFKC", caption).casefold()
+    folded = _folded(text)
+    spoken = {*_WORD.findall(text), *_WORD.findall(folded), *_WORD.findall(" ".join(signs))}
+    if any(map(table.names, spoken)):
+        return False
+    return not any(part in text or part in folded for script in scripts for part in table.parts[script])
+
+
+@dataclass
+class _Table:
+    """What ``one_sided.txt`` says."""
+
+    languages: set[str] = field(default_factory=set)
+    scripts: set[str] = field(default_factory=set)
+    words: set[str] = field(default_factory=set)
+    beginnings: set[str] = field(default_factory=set)
+    parts: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def names(self, word: str) -> bool:
+        """Whether a word in small letters is in the list, as it is, in the plural or by its beginning."""
+        if word in self.words or word.removesuffix("s") in self.words:
+            return True
+        return any(word[:length] in self.beginnings for length in range(2, len(word) + 1))
+
+
+@functools.cache
+def _table() -> _Table:
+    table = _Table()
+    for line in _WORDS.read_text("utf-8").splitlines():
+        if line.startswith("#"):
+            continue
+        head, words = line.split(":")
+        codes, *scripts = head.split()
+        table.languages |= {*codes.split(",")}
+        table.scripts |= {*scripts}
+        for word in unicodedata.normalize("NFC", words).casefold().split():
+            if not _SPACED & {*scripts}:
+                for script in scripts:
+                    table.parts[script].add(word)
+            elif word.endswith("*"):
+                table.beginnings.add(word[:-1])
+            else:
+                table.words.add(word)
+    return table
+
+
+@functools.lru_cache(4096)
+def _script(letter: str) -> str:
+    name = unicodedata.name(letter, "").partition(" ")[0].partition("-")[0]
+    return "CJK" if name == "IDEOGRAPHIC" else name
+
+
+def _folded(text: str) -> str:
+    """Without accents and vowel points."""
+    plain = _ACCENTS.sub("", unicodedata.normalize("NFD", text))
+    return unicodedata.normalize("NFC", plain).translate(_PLAIN_LETTERS)
