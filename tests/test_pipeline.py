@@ -207,7 +207,7 @@ def test_no_pass_is_wasted(pipeline: StickerPipeline, monkeypatch, arguments: di
 
     def counted(*args, **kwargs):
         nonlocal seen
-        seen += 1
+        seen += len(args[0])  # all passes are one batch
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(pipeline.dfgn, "forward", counted)
@@ -215,6 +215,66 @@ def test_no_pass_is_wasted(pipeline: StickerPipeline, monkeypatch, arguments: di
     pipeline(**arguments, num_inference_steps=4, callback_on_step_end=lambda done, of: steps.append((done, of)))
     assert seen == 4 * calls
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_sticker_is_the_same_alone_and_among_many(pipeline: StickerPipeline):
+    many = pipeline(["a cat", "a dog"], num_frames=3, num_stickers_per_prompt=3, seed=7, guidance_scale=3.0).stickers
+    for i, sticker in enumerate(many):
+        alone = pipeline(sticker.caption, num_frames=3, seed=7 + i, guidance_scale=3.0).stickers[0]
+        assert np.array_equal(sticker.frames, alone.frames)
+        assert sticker.attributes["seed"] == 7 + i
+
+
+def test_stickers_are_made_a_few_at_a_time(pipeline: StickerPipeline, monkeypatch):
+    sizes = []
+    forward = pipeline.dfgn.forward
+
+    def watched(*args, **kwargs):
+        sizes.append(len(args[0]))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(pipeline.dfgn, "forward", watched)
+    steps: list[tuple[int, int]] = []
+    out = pipeline(
+        num_stickers_per_prompt=5,
+        num_frames=2,
+        num_inference_steps=2,
+        batch_size=2,
+        callback_on_step_end=lambda done, of: steps.append((done, of)),
+    )
+    assert len(out.stickers) == 5 and sizes == [2, 2, 2, 2, 1, 1]
+    assert steps == [(i, 6) for i in range(1, 7)]
+    with pytest.raises(ValueError, match="one sticker a batch"):
+        pipeline(batch_size=0)
+
+
+def test_a_still_first_begins_the_sticker(pipeline: StickerPipeline, monkeypatch):
+    lengths = []
+    forward = pipeline.dfgn.forward
+
+    def watched(noisy, timestep, known_video, known, *rest):
+        lengths.append((noisy.shape[2], known[-1].tolist()))
+        return forward(noisy, timestep, known_video, known, *rest)
+
+    monkeypatch.setattr(pipeline.dfgn, "forward", watched)
+    arguments = {"num_inference_steps": 2, "guidance_scale": 2.0, "seed": 3}
+    steps: list[tuple[int, int]] = []
+    moving = pipeline(
+        "a cat",
+        num_frames=3,
+        still_first=True,
+        loop=True,
+        callback_on_step_end=lambda done, of: steps.append((done, of)),
+        **arguments,
+    ).stickers[0]
+    assert lengths == [(1, [False])] * 2 + [(3, [True, False, False])] * 2
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    still = pipeline("a cat", num_frames=1, **arguments).stickers[0]
+    assert np.array_equal(moving.frames[0], still.frames[0])
+    assert moving.attributes["given"] == []
+    lengths.clear()
+    given = pipeline("a cat", frames={1: picture(0)}, num_frames=3, still_first=True, **arguments).stickers[0]
+    assert [length for length, _ in lengths] == [3, 3] and np.array_equal(given.frames[1], picture(0))
 
 
 def test_the_network_sees_what_it_was_trained_on(pipeline: StickerPipeline, monkeypatch):

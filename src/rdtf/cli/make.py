@@ -31,6 +31,15 @@ OPTIONS: dict[str, Any] = {
     "output_size": option(int, "Output pixels.", "the model's", "--size", min=16, max=2048),
 }
 """Arguments of the pipeline by their options."""
+WORDS_OPTIONS: dict[str, Any] = {
+    **OPTIONS,
+    "still_first": option(
+        bool,
+        "Make the first frame alone, then the sticker that begins with it.",
+        "the model's",
+        "--still-first/--at-once",
+    ),
+}
 FRAMES_OPTIONS: dict[str, Any] = {
     **OPTIONS,
     "image_guidance_scale": option(float, "How closely to follow the given frames.", "the model's", "--image-guidance"),
@@ -89,7 +98,7 @@ def _first_frame(path: Path) -> np.ndarray:
     return read_sticker(path).frames[0]
 
 
-@takes(OPTIONS)
+@takes(WORDS_OPTIONS)
 def generate(caption: Annotated[str, typer.Argument(help="What to show, in words.")], *, given: dict[str, Any]) -> None:
     """Make a sticker from words."""
     _make(caption, {}, given)

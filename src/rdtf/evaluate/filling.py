@@ -68,6 +68,7 @@ def pipeline_fill(pipe: StickerPipeline, *, steps: int | None = None, samples: i
                 num_inference_steps=steps,
                 num_stickers_per_prompt=samples,
                 loop=loops[start : start + together],
+                batch_size=TOGETHER,
                 seed=seed + (first + start) * samples,
             ).stickers
             filled += [[s.frames for s in drawn[i : i + samples]] for i in range(0, len(drawn), samples)]

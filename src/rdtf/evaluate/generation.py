@@ -47,6 +47,7 @@ def make_clips(
             num_inference_steps=steps,
             loop=[False] * len(words) if loops is None else loops[start : start + len(words)],
             seed=seed + start,
+            batch_size=TOGETHER,
         ).stickers
         made += [sticker.frames for sticker in drawn]
         advance(len(words))
