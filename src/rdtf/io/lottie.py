@@ -30,7 +30,8 @@ _SOUND = 6  # type of a layer
 
 
 @functools.cache
-def _engine() -> tvg.Engine:
+def engine() -> tvg.Engine:
+    """ThorVG, started once for each process."""
     return tvg.Engine(threads=0)
 
 
@@ -112,8 +113,8 @@ def read_lottie(job: Job) -> Frames:
     count = total if job.max_frames is None else min(total, job.max_frames)
     job.check_seconds(total / fps)
     job.check(count, w, h)
-    animation = tvg.LottieAnimation(_engine())
-    canvas = tvg.SwCanvas(_engine())
+    animation = tvg.LottieAnimation(engine())
+    canvas = tvg.SwCanvas(engine())
     try:
         picture = animation.get_picture()
         if picture.load_data(json.dumps(root).encode(), "lottie", None, True) != tvg.Result.SUCCESS:

@@ -18,6 +18,7 @@ import numpy as np
 from rdtf.io.job import LIMITS, Frames, Job, ReadLimits
 from rdtf.io.lottie import is_deflated, lottie_animations, read_dotlottie, read_lottie, read_tgs
 from rdtf.io.pictures import AVIF_BRANDS, AVIF_READABLE, HEIF_BRANDS, OTHER_BRANDS, brands, read_picture
+from rdtf.io.svg import read_svg
 from rdtf.io.video import read_video
 from rdtf.sticker import Sticker, StickerError
 
@@ -25,7 +26,8 @@ __all__ = ["SUFFIXES", "ReadLimits", "lottie_animations", "read_sticker", "read_
 
 _AVIF = frozenset({".avif"}) if AVIF_READABLE else frozenset()
 SUFFIXES = _AVIF | {
-    ".gif", ".webp", ".png", ".apng", ".jpg", ".jpeg", ".json", ".lottie", ".tgs", ".webm", ".mkv", ".mp4", ".mov"
+    ".gif", ".webp", ".png", ".apng", ".jpg", ".jpeg", ".json", ".lottie", ".tgs", ".svg",
+    ".webm", ".mkv", ".mp4", ".mov",
 }  # fmt: skip
 """Endings of the files that can be read, in lower case."""
 
@@ -121,6 +123,8 @@ def _reader(path: Path, data: bytes) -> Callable[[Job], Frames]:
     text = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"{") or data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return read_lottie
+    if text.startswith((b"<svg", b"<?xml", b"<!--", b"<!DOCTYPE svg")):
+        return read_svg
     for beginning, what in _NOT_STICKERS.items():
         if text.lower().startswith(beginning):
             raise StickerError(path, what)
@@ -149,6 +153,4 @@ _NOT_STICKERS = {
     b"<!doctype html": "is a web page and no sticker; the download has failed, fetch the file again",
     b"<html": "is a web page and no sticker; the download has failed, fetch the file again",
     b"version https://git-lfs": "is a Git LFS pointer and not the file itself; run `git lfs pull`",
-    b"<svg": "is an SVG picture, which is not read; convert it to PNG",
-    b"<?xml": "is an XML file, which is not read; an SVG picture can be converted to PNG",
 }

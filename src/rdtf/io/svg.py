@@ -1,0 +1,160 @@
+"""SVG pictures to one frame, through ThorVG."""
+
+from __future__ import annotations
+
+import base64
+import graphlib
+import io
+import re
+from collections import Counter
+from xml.etree import ElementTree
+
+import numpy as np
+import thorvg_python as tvg
+from PIL import Image
+
+from rdtf.io.job import STILL_MS, Frames, Job
+from rdtf.io.lottie import SOLID_ALPHA, VECTOR_SIZE, engine
+from rdtf.pixels import fit, unpremultiply
+
+_DOCTYPE = re.compile(rb"<!DOCTYPE[^\[>]*>", re.IGNORECASE)
+_URL = re.compile(r"url\(\s*['\"]?([^'\")]*)", re.IGNORECASE)
+_OUTSIDE = re.compile(r"@import|url\(\s*['\"]?[^#'\"\s]", re.IGNORECASE)
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+_LINKS = ("href", f"{{{_XLINK}}}href")
+# ThorVG knows the elements by their usual names alone.
+ElementTree.register_namespace("", _SVG)
+ElementTree.register_namespace("xlink", _XLINK)
+_PICTURES = {"image", "feImage"}
+_LEFT_OUT = {"text", "foreignObject"}
+_MOVES = {"animate", "animateMotion", "animateTransform", "set"}
+
+
+def read_svg(job: Job) -> Frames:
+    """One frame. Only shapes and embedded pictures are drawn: nothing runs and nothing outside the file is opened."""
+    root = _check(job)
+    picture = tvg.Picture(engine())
+    canvas = tvg.SwCanvas(engine())
+    try:
+        data = ElementTree.tostring(root)
+        if picture.load_data(data, "svg", None, True) != tvg.Result.SUCCESS:
+            raise job.refuse("is no SVG picture that ThorVG can load")
+        _, width, height = picture.get_size()
+        longer = max(width, height)
+        if not (min(width, height) > 0 and np.isfinite(longer)):
+            raise job.refuse(f"its size of {width:g} x {height:g} cannot be drawn")
+        scale = (job.size or VECTOR_SIZE) / longer
+        w, h = max(1, round(width * scale)), max(1, round(height * scale))
+        job.check(1, w, h)
+        picture.set_size(w, h)
+        canvas.set_target(w, h, cs=tvg.Colorspace.ABGR8888)
+        buffer = canvas.buffer_arr
+        assert buffer is not None
+        canvas.add(picture)
+        canvas.update()
+        canvas.draw(True)
+        canvas.sync()
+        drawn = np.frombuffer(bytes(buffer), np.uint8).reshape(1, h, w, 4)
+    finally:
+        canvas.destroy()
+    if not drawn[..., 3].any():
+        names = {_name(element) for element in root.iter()}
+        only = f" ({' and '.join(sorted(names & _LEFT_OUT))} is not drawn)" if names & _LEFT_OUT else ""
+        raise job.refuse(f"draws nothing{only}")
+    frames = unpremultiply(drawn)
+    frames[..., 3][frames[..., 3] >= SOLID_ALPHA] = 255
+    return list(fit(frames, job.size) if job.size is not None else frames), np.array([STILL_MS])
+
+
+def _name(element: ElementTree.Element) -> str:
+    return str(element.tag).rpartition("}")[2]
+
+
+def _check(job: Job) -> ElementTree.Element:
+    """The elements of an SVG file that is safe to draw."""
+    limits = job.limits
+    if len(job.data) > limits.lottie_bytes:
+        raise job.refuse(f"{len(job.data) / 2**20:.0f} MiB is too large for an SVG picture")
+    data = _DOCTYPE.sub(b"", job.data, count=1)
+    if b"<!doctype" in data.lower() or b"<!entity" in data.lower():
+        raise job.refuse("declares entities, which could unfold without end; save it as plain SVG")
+    root = _parse(job, data)
+    if _name(root) != "svg":
+        raise job.refuse(f"is an XML file, but no SVG picture (it begins with <{_name(root)[:40]}>)")
+    names = Counter(map(_name, root.iter()))
+    if names["script"]:
+        raise job.refuse("has a script; save it without")
+    if found := sorted(names.keys() & _MOVES):
+        raise job.refuse(f"moves by <{found[0]}>, which is not read; convert it to WebP, APNG or GIF")
+    for element in root.iter():
+        _check_links(job, element)
+    _check_uses(job, root)
+    return root
+
+
+def _parse(job: Job, data: bytes) -> ElementTree.Element:
+    """The root element; nesting and the number of elements are limited while the file is parsed."""
+    parser: ElementTree.XMLPullParser[ElementTree.Element] = ElementTree.XMLPullParser(("start", "end"))
+    root: ElementTree.Element | None = None
+    depth = count = 0
+    try:
+        for at in range(0, len(data), 1 << 16):
+            parser.feed(data[at : at + (1 << 16)])
+            for event, element in parser.read_events():  # type: ignore[misc]
+                if isinstance(element, ElementTree.Element) and root is None:
+                    root = element
+                depth += 1 if event == "start" else -1
+                count += event == "start"
+                if depth > job.limits.lottie_depth:
+                    raise job.refuse(f"is nested more than {job.limits.lottie_depth} deep")
+                if count > job.limits.lottie_nodes:
+                    raise job.refuse(f"has more than {job.limits.lottie_nodes} elements")
+        parser.close()
+    except ElementTree.ParseError as error:
+        raise job.refuse(f"is no valid XML ({error})") from error
+    if root is None:
+        raise job.refuse("is an XML file without an element")
+    return root
+
+
+def _check_links(job: Job, element: ElementTree.Element) -> None:
+    """No element may refer to anything outside the file."""
+    inside = _name(element) in _PICTURES
+    for key, value in element.attrib.items():
+        if key in _LINKS and not value.startswith("#"):
+            if not (inside and value.startswith("data:image/")):
+                raise job.refuse(f"refers to {value[:80]!r}, which lies outside the file; embed it")
+            content = base64.b64decode(value.partition(",")[2])
+            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as image:
+                job.check(1, *image.size)
+        for target in _URL.findall(value):
+            if not target.startswith("#"):
+                raise job.refuse(f"refers to {target[:80]!r}, which lies outside the file; embed it")
+    if _name(element) == "style" and (
+        "@import" in (text := element.text or "") or re.search(r"url\(\s*['\"]?[^#'\"]", text)
+    ):
+        raise job.refuse("has a style that refers to something outside the file; embed it")
+
+
+def _check_uses(job: Job, root: ElementTree.Element) -> None:
+    """No ``<use>`` that contains itself, and not too many elements once every one is followed."""
+    own: dict[str, int] = {}
+    uses: dict[str, list[str]] = {}
+    for element in [*root.iter()]:
+        name = element.get("id") if element is not root else ""
+        if name is None or name in own:
+            continue
+        inner = [*element.iter()]
+        own[name] = len(inner)
+        links = [e.get(link) for e in inner if _name(e) == "use" for link in _LINKS]
+        uses[name] = [link[1:] for link in links if link]
+    known = {name: [target for target in targets if target in own] for name, targets in uses.items()}
+    try:
+        order = list(graphlib.TopologicalSorter(known).static_order())
+    except graphlib.CycleError:
+        raise job.refuse("an element contains itself by <use>") from None
+    total: dict[str, int] = {}
+    for name in order:
+        total[name] = own[name] + sum(total[used] for used in known[name])
+    if total.get("", 0) > job.limits.lottie_nodes:
+        raise job.refuse(f"unfolds to more than {job.limits.lottie_nodes} elements")

@@ -1,0 +1,119 @@
+"""SVG: what is drawn, and what is refused before anything is drawn."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rdtf.io.read import read_sticker, read_sticker_bytes
+from rdtf.sticker import StickerError
+
+HEAD = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 32 32">'
+SQUARE = '<rect x="8" y="8" width="16" height="16" fill="#ff8000"/>'
+
+
+def read(body: str, size: int | None = 32, head: str = HEAD) -> np.ndarray:
+    return read_sticker_bytes(f"{head}{body}</svg>".encode(), "drawn.svg", size=size).frames
+
+
+def dot(colour: tuple[int, int, int]) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), colour).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_shapes_are_drawn_at_the_wanted_size_on_nothing(tmp_path: Path):
+    frames = read(SQUARE)
+    assert frames.shape == (1, 32, 32, 4)
+    assert frames[0, 16, 16].tolist() == [255, 128, 0, 255] and not frames[0, 2, 2].any()
+    assert (frames[0, ..., 3] == 255).sum() == 256
+    assert read(SQUARE, size=None).shape == (1, 512, 512, 4)
+    (tmp_path / "square.svg").write_text(f'<?xml version="1.0"?>\n<!-- made -->\n{HEAD}{SQUARE}</svg>')
+    assert np.array_equal(read_sticker(tmp_path / "square.svg", size=32).frames, frames)
+
+
+def test_a_half_transparent_colour_is_straight():
+    frames = read('<rect x="8" y="8" width="16" height="16" fill="#ff8000" fill-opacity="0.5"/>')
+    assert np.abs(frames[0, 16, 16].astype(int) - [255, 128, 0, 128]).max() <= 2
+
+
+def test_an_oblong_picture_is_centred():
+    wide = HEAD.replace("0 0 32 32", "0 0 32 16")
+    frames = read('<rect width="32" height="16" fill="#00f"/>', head=wide)
+    assert np.flatnonzero(frames[0, :, 16, 3]).tolist() == list(range(8, 24))
+
+
+@pytest.mark.parametrize("link", ["href", "xlink:href"])
+def test_references_inside_the_file_are_followed(link: str):
+    shape = '<defs><rect id="a" x="8" y="8" width="16" height="16" fill="#ff8000"/></defs>'
+    assert np.array_equal(read(f'{shape}<use {link}="#a"/>'), read(SQUARE))
+    image = read(f'<image {link}="{dot((0, 200, 0))}" x="8" y="8" width="16" height="16"/>')
+    assert image[0, 16, 16].tolist() == [0, 200, 0, 255]
+
+
+def test_a_document_type_is_no_harm():
+    frames = read_sticker_bytes(
+        f'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://x/svg11.dtd">{HEAD}{SQUARE}</svg>'.encode(),
+        "old.svg",
+        size=32,
+    ).frames
+    assert np.array_equal(frames, read(SQUARE))
+
+
+def nested(depth: int) -> str:
+    return "<g>" * depth + SQUARE + "</g>" * depth
+
+
+def unfolding(levels: int) -> str:
+    groups = [f'<g id="g{i}">' + f'<use href="#g{i - 1}"/>' * 10 + "</g>" for i in range(1, levels)]
+    return f'<g id="g0">{SQUARE}</g>' + "".join(groups)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ('<image href="http://example.org/a.png" width="9" height="9"/>', "lies outside the file"),
+        ('<image xlink:href="file:///etc/passwd" width="9" height="9"/>', "lies outside the file"),
+        ('<use href="other.svg#a"/>', "lies outside the file"),
+        ('<rect width="9" height="9" fill="url(http://example.org/a.svg#g)"/>', "lies outside the file"),
+        (f'<style>@import "http://example.org/a.css";</style>{SQUARE}', "outside the file"),
+        (f'<style>rect {{ fill: url("http://example.org/a.svg") }}</style>{SQUARE}', "outside the file"),
+        (f"<script>alert(1)</script>{SQUARE}", "has a script"),
+        ('<rect width="9" height="9"><animate attributeName="x" to="9" dur="1s"/></rect>', "moves by <animate>"),
+        (nested(70), "nested more than 64 deep"),
+        (unfolding(8), "unfolds to more than"),
+        ('<g id="a"><use href="#b"/></g><g id="b"><use href="#a"/></g>', "contains itself"),
+        ("<text>words</text>", "draws nothing (text is not drawn)"),
+        ("", "draws nothing"),
+        ("<rect", "is no valid XML"),
+    ],
+)
+def test_what_is_refused(body: str, told: str):
+    with pytest.raises(StickerError) as error:
+        read(body)
+    assert told in str(error.value)
+
+
+def test_entities_and_other_xml_are_refused():
+    bomb = b'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><svg>&b;</svg>'
+    with pytest.raises(StickerError, match="declares entities"):
+        read_sticker_bytes(bomb, "bomb.svg")
+    with pytest.raises(StickerError, match="no SVG picture .it begins with <plist>"):
+        read_sticker_bytes(b'<?xml version="1.0"?><plist/>', "list.svg")
+    with pytest.raises(StickerError, match="MiB is too large"):
+        read_sticker_bytes(b"<svg>" + b" " * (17 << 20) + b"</svg>", "long.svg")
+
+
+def test_real_pictures_are_read(real_stickers: Path):
+    import zipfile
+
+    with zipfile.ZipFile(real_stickers / "stills" / "twemoji.zip") as archive:
+        names = [name for name in archive.namelist() if name.endswith(".svg")][::300]
+        for name in names:
+            alpha = read_sticker_bytes(archive.read(name), name, size=64).frames[0, ..., 3]
+            assert 0.1 < (alpha == 255).mean() < 1
