@@ -21,6 +21,10 @@ from rdtf.faults import reach
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_WRITING = (errno.EROFS, errno.EACCES, errno.EPERM)
+_SHORTAGES = (
+    *_FULL, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN
+)  # fmt: skip
+_SHORTAGE_TEXTS = ("can't start new thread", *(os.strerror(number) for number in (errno.EAGAIN, errno.ENOMEM)))
 _PARTIAL = ".partial"
 LOCK = ".lock"
 """File in a folder that :func:`folder_lock` holds. It is never removed."""
@@ -31,6 +35,37 @@ class DiskError(OSError):
     """The disk is full, or does not let itself be written on; the text says where and what to do."""
 
     exit_code = 74
+
+
+class ShortageError(OSError):
+    """The machine lacked memory, threads, open files or a network drive: no file is to blame."""
+
+    exit_code = 71
+
+
+def shortage(error: BaseException | None) -> str | None:
+    """What the machine lacked, if that is what an error, or one that it came from, says; else None."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, MemoryError):
+            return os.strerror(errno.ENOMEM)
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _SHORTAGES:
+            return os.strerror(number)
+        # A ValueError's text may hold what a file says of itself.
+        said = [text for text in _SHORTAGE_TEXTS if not isinstance(error, ValueError) and text in str(error)]
+        if said:
+            return said[0]
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def raise_shortage(error: Exception, what: object) -> None:
+    """Raise a :class:`ShortageError` if an error says nothing about ``what``, but that the machine lacked something."""
+    lacked = shortage(error)
+    if lacked is not None:
+        raise ShortageError(f"{what}: {lacked}; nothing is wrong with the file, try again") from error
 
 
 def sync(path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -12,7 +15,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True)
+# Control characters, and invisible ones that reorder text; the joiners that emoji and scripts need are left.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text of others, as a file name, made harmless for a terminal: what cannot be seen is escaped as in ``\\x1b``.
+
+    Args:
+        keep: characters that stay as they are.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+
+
+class _Console(Console):
+    """A console that escapes what could steer a terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(printable(o, "\n\t") if isinstance(o, str) else o for o in objects), **options)
+
+
+console = _Console(stderr=True)
 
 
 def bars() -> Progress:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import pickle
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from rdtf.data.find import _Groups, find_items, source_labels
+from rdtf.files import ShortageError
 from rdtf.io.imports import read_exports
 from rdtf.io.write import save_sticker
 from rdtf.sticker import Sticker, StickerError
@@ -53,6 +56,41 @@ def test_a_stamp_changes_with_the_bytes_and_not_with_the_caption(tmp_path: Path)
     (tmp_path / "a.png").unlink()
     with pytest.raises(StickerError, match="No such file"):
         item.stamp()
+
+
+def test_hidden_folders_are_counted_and_parts_of_systems_are_no_stickers(tmp_path: Path) -> None:
+    save_sticker(blob(), tmp_path / "cat.webp")
+    hidden = [".git/a/b.webp", "__MACOSX/._cat.webp", "@eaDir/cat.webp/THUMB.webp", "#recycle/x.png", "._cat.webp"]
+    for name in hidden:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for name in ("cat.webp", *hidden):
+            archive.writestr(name, b"x")
+    found = find_items(tmp_path, "set")
+    assert [item.name for item in found.items] == ["set/cat.webp", "set/set.zip/cat.webp"]
+    assert not found.problems and found.passed_over == 2 * len(hidden)
+
+
+def test_names_and_reasons_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    save_sticker(blob(), tmp_path / "\x1b[31mred\u202e.png")
+    (tmp_path / "bell\x07.xyz").touch()
+    found = find_items(tmp_path, "set")
+    assert [item.name for item in found.items] == ["set/\\x1b[31mred\\u202e.png"]
+    assert [problem.file for problem in found.problems] == ["set/bell\\x07.xyz"]
+    assert len(found.items[0].read()) == 3  # it is still found on the disk
+
+
+def test_what_the_machine_lacks_is_no_verdict_on_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "set.zip").touch()
+
+    def fail(*args: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("rdtf.io.archives._zip_members", fail)
+    monkeypatch.setattr("rdtf.io.archives._tar_members", fail)
+    with pytest.raises(ShortageError, match="Too many open files"):
+        find_items(tmp_path, "set")
 
 
 def test_equal_names_get_numbers(tmp_path: Path) -> None:

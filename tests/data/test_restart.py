@@ -259,6 +259,19 @@ def test_a_damaged_ledger_or_dataset_costs_time_and_nothing_else(root: Path) -> 
     assert contents(root / "data") == before
 
 
+def test_a_full_disk_is_told_and_the_same_command_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for fault in ("prepare.record:5=full", "prepare.mid_file=full"):
+        monkeypatch.setenv(faults.VARIABLE, fault)
+        with pytest.raises(files.DiskError, match=r"data: the disk is full \(.* free\)") as caught:
+            run(root)
+        assert caught.value.exit_code == 74
+        monkeypatch.delenv(faults.VARIABLE)
+        assert (root / "data" / "building" / "journal").stat().st_size > 0
+    run(root)
+    run(root, "clean")
+    assert contents(root / "data") == contents(root / "clean")
+
+
 def test_an_interruption_keeps_what_is_done(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = 0
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import socket
 import zlib
 from dataclasses import replace
@@ -10,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 
+from rdtf.data import workers as workers_module
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.find import Item, find_items
 from rdtf.data.prepare import prepare
-from rdtf.data.process_file import Job, Kind, OneFile
+from rdtf.data.process_file import Job, Kind, OneFile, Outcome
 from rdtf.data.workers import run_local
-from rdtf.sticker import Sticker
+from rdtf.files import ShortageError
+from rdtf.sticker import Sticker, StickerError
 from tests.data.test_prepare import reasons, settings, write_still
 
 
@@ -43,6 +50,73 @@ def test_a_file_that_takes_too_much_memory_is_told_so_and_the_worker_goes_on(tmp
         ["set/numpy.png", "set/slow leak.png", "set/zlib.png"], "needs more than 64 MiB of memory"
     )
     assert len(StickerDataset(tmp_path / "data")) == 2
+
+
+def decode_for_want_of(item: Item, **kwargs: Any) -> Sticker:
+    """A decoder on a machine that lacks something, the first times or always."""
+    stem, _, times = item.path.stem.partition("-")
+    tries = item.path.parent.parent / f"{item.path.stem}.tries"
+    with tries.open("ab") as stream:
+        stream.write(b"x")
+    if times and tries.stat().st_size <= int(times):
+        if stem == "threads":
+            raise StickerError(item.path, "is damaged") from RuntimeError("can't start new thread")
+        if stem == "files":
+            raise StickerError(item.path, "cannot be opened") from OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        if stem == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+    return item.read(**kwargs)
+
+
+def test_what_the_machine_lacks_is_no_files_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "PAUSE_SECONDS", 0)
+    names = ["a", "files-1", "killed-1", "threads-2"]
+    for i, name in enumerate(names):
+        write_still(tmp_path / "set" / f"{name}.png", i)
+    report = prepare([tmp_path / "set"], tmp_path / "data", settings(), decoder=decode_for_want_of)
+    assert not report.rejected and len(StickerDataset(tmp_path / "data")) == 4
+    tries = [(tmp_path / f"{name}.tries").stat().st_size for name in names]
+    assert tries[1:] == [2, 2, 3]
+
+
+def test_what_the_machine_lacks_for_good_ends_the_run_which_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "PAUSE_SECONDS", 0)
+    for i, name in enumerate(["a", "threads-9"]):
+        write_still(tmp_path / "set" / f"{name}.png", i)
+    with pytest.raises(ShortageError, match="set/threads-9.png: can't start new thread, 3 times") as caught:
+        prepare([tmp_path / "set"], tmp_path / "data", settings(), decoder=decode_for_want_of)
+    assert caught.value.exit_code == 71
+    report = prepare([tmp_path / "set"], tmp_path / "data", settings())
+    assert report.plan == "1 done before the run was stopped, 1 new" and not report.rejected
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_table_is_read_whatever_memory_its_stickers_may_take(tmp_path: Path, workers: int) -> None:
+    rows = []
+    for i in range(6):
+        write_still(tmp_path / "still.png", i)
+        picture = {"bytes": (tmp_path / "still.png").read_bytes(), "path": f"{i}.png"}
+        rows.append({"image": picture, "text": "a cat"})
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set" / "t.parquet")
+    report = prepare([tmp_path / "set"], tmp_path / "data", settings(workers=workers, memory_limit=64))
+    assert not report.rejected and len(StickerDataset(tmp_path / "data")) == 6
+
+
+def test_workers_follow_the_cores_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 5, 6}, raising=False)
+    monkeypatch.setattr(workers_module, "_QUOTA", tmp_path / "cpu.max")
+    assert workers_module.usable_cores() == 3
+    for quota, cores in {"max 100000": 3, "150000 100000": 2, "50000 100000": 1, "900000 100000": 3}.items():
+        (tmp_path / "cpu.max").write_text(quota)
+        assert workers_module.usable_cores() == cores
+
+
+def test_reasons_hold_no_addresses_and_no_control_characters() -> None:
+    reason = "cannot identify <_io.BytesIO object at 0x7f3b5c0>\x1b[2J"
+    assert Outcome.refused(reason).payload == b"cannot identify <_io.BytesIO object>\\x1b[2J"
 
 
 def test_the_largest_frames_fit_into_the_smallest_memory_limit(tmp_path: Path) -> None:
@@ -78,7 +152,7 @@ def test_what_lies_in_folders_and_is_no_file(tmp_path: Path) -> None:
         (root / "spare.png").rename(root / os.fsdecode(name))
     report = prepare([root], tmp_path / "data", settings())
     names = set(StickerDataset(tmp_path / "data").column("source"))
-    assert len(names) == 5 and "set/new\nline.png" in names
+    assert len(names) == 5 and "set/new\\nline.png" in names  # escaped: it could steer a terminal
     why = reasons(report)
     assert "surrogate" in why["set/\\udcff\\udcfe.png"]  # its name is no text, so it has no caption
     assert set(why) >= {

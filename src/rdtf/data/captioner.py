@@ -23,7 +23,7 @@ from rdtf.device import best_device
 from rdtf.files import write_text
 from rdtf.io.archives import FolderTree
 from rdtf.pixels import composite
-from rdtf.progress import bars
+from rdtf.progress import bars, printable
 
 PROMPT = "These are frames of an animated sticker, in order. Say in one short sentence what it shows and what it does."
 FRAMES_SHOWN = 4
@@ -131,9 +131,8 @@ def caption_folder(folder: Path, captioner: Captioner, model_name: str) -> Capti
         raise ValueError(f"{folder}: no such folder of stickers")
     _save(folder)
     tree, label = FolderTree(folder), "."
-    places = {f"{label}/{name}" for name in tree.names} | {
-        f"{label}/{parent}" for name in tree.names for parent in _folders(name)
-    }
+    paths = [*tree.names, *(parent for name in tree.names for parent in _folders(name))]
+    places = {printable(f"{label}/{path}"): path for path in paths}
     left: dict[str, str] = {}
     todo: list[Item] = []
     for item in find_items(folder, label).items:
@@ -156,7 +155,7 @@ def caption_folder(folder: Path, captioner: Captioner, model_name: str) -> Capti
                 if not texts:
                     left[item.name] = "the model found no words for it"
                     continue
-                where, _, name = item.name.removeprefix(f"{label}/").rpartition("/")
+                where, _, name = places[item.name].rpartition("/")
                 journal.write(json.dumps([where, _entry(name, item.caption, texts, model_name)]) + "\n")
                 captioned += 1
     finally:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rdtf.data.spool import Spool
+from rdtf.files import raise_shortage
 from rdtf.io.archives import Tree
 from rdtf.io.tables import plain
 from rdtf.sticker import StickerError
@@ -324,6 +325,7 @@ def _entries(tree: Tree, name: str, problems: list[StickerError]) -> Iterator[tu
                 else:
                     yield where, entry
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+        raise_shortage(error, name)
         reason = error.reason if isinstance(error, StickerError) else str(error)
         problems.append(StickerError(name, f"cannot be read: {reason}"))
 

@@ -25,6 +25,7 @@ import numpy as np
 from rdtf.data.captions import SPLIT_NAMES, Caption, find_captions, is_metadata, make_caption
 from rdtf.data.dataset import Rejection
 from rdtf.data.spool import Spool, without
+from rdtf.files import raise_shortage
 from rdtf.io.archives import ARCHIVES, ArchiveTree, FolderTree, Member, Tree, is_archive, read_member
 from rdtf.io.imports import read_exports
 from rdtf.io.multifile import (
@@ -40,6 +41,7 @@ from rdtf.io.multifile import (
 )
 from rdtf.io.read import SUFFIXES, ReadLimits, lottie_animations, read_sticker, read_sticker_bytes
 from rdtf.io.tables import Cell, read_cell, table_rows
+from rdtf.progress import printable
 from rdtf.sticker import Sticker, StickerError
 
 TABLE = ".parquet"
@@ -103,6 +105,11 @@ class Item:
         data = _bytes(self.file, self.member)
         return read_sticker_bytes(data, self.name, size=size, max_frames=max_frames, animation=self.animation)
 
+    def load(self) -> None:
+        """Have the table in memory that it is in a cell of, before a limit for decoding holds."""
+        if isinstance(self.member, Cell):
+            read_cell(self.path, self.member)
+
     def stamp(self) -> str:
         """16 hex digits that change when the bytes of the sticker may have changed; nothing but ``stat`` is called.
 
@@ -165,7 +172,7 @@ def source_labels(sources: Sequence[Path]) -> list[str]:
     labels: dict[str, None] = {}
     last: Counter[str] = Counter()
     for source in sources:
-        name = label = _printable(source.resolve().name) or "root"
+        name = label = printable(source.resolve().name) or "root"
         while label in labels:
             last[name] += 1
             label = f"{name}-{last[name] + 1}"
@@ -213,7 +220,7 @@ class _Search:
         self.passed_over = 0
 
     def refuse(self, name: str, reason: str) -> None:
-        self.problems.append(Rejection(file=_printable(name), reason=reason))
+        self.problems.append(Rejection(file=printable(name), reason=printable(reason)))
 
     def take(self, item: Item) -> None:
         self.items.append(item if self.split is None else _with_split(item, self.split))
@@ -247,6 +254,7 @@ class _Search:
             else:
                 self.table(file, name)
         except StickerError as error:
+            raise_shortage(error, file)
             self.refuse(name, error.reason)
         finally:
             self.split = None
@@ -259,7 +267,7 @@ class _Search:
             except ValueError as error:
                 self.refuse(named, str(error))
             else:
-                self.take(Item(_printable(named), str(file), caption, cell))
+                self.take(Item(printable(named), str(file), caption, cell))
 
     def tree(self, tree: Tree, prefix: str) -> None:
         """Everything in a folder or an archive; names begin with ``prefix``."""
@@ -305,7 +313,7 @@ class _Search:
             if isinstance(what, Item):
                 self.take(what)
             elif isinstance(tree, FolderTree):
-                self.container(tree.root / what, _printable(f"{prefix}{what}"))
+                self.container(tree.root / what, printable(f"{prefix}{what}"))
             else:
                 self.refuse(f"{prefix}{what}", "an archive inside of an archive is not opened; unpack the outer one")
         for problem in problems:
@@ -372,6 +380,7 @@ class _Groups:
                 sheet = read_sheet_json(data)
                 content = json.loads(data) if sheet is None else None
             except (OSError, ValueError) as error:
+                raise_shortage(error, name)
                 self.problems.append(StickerError(name, f"is no JSON that can be read ({error})"))
                 self.sidecars.add(name)
                 continue
@@ -385,7 +394,7 @@ class _Groups:
 
     def items(self, sticker: str, name: str, caption: Caption) -> Iterator[Item]:
         """The items that a sticker's file is: one, or one for each of its animations."""
-        shown = _printable(name)
+        shown = printable(name)
         if sticker in self.stickers:
             kind, files = self.stickers[sticker]
             parts = [(posixpath.basename(file), *self.tree.place(file)) for file in files]
@@ -402,13 +411,14 @@ class _Groups:
             yield item
             return
         for animation in animations:
-            yield replace(item, name=_printable(f"{name}/{animation}"), animation=animation)
+            yield replace(item, name=printable(f"{name}/{animation}"), animation=animation)
 
     def _lottie_animations(self, sticker: str) -> list[str]:
         try:
             with self.tree.open(sticker) as stream:
                 return lottie_animations(stream)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile) as error:
+            raise_shortage(error, sticker)
             return []  # whoever reads it finds the same, and says so
 
 
@@ -464,8 +474,3 @@ def _split_folders(names: Sequence[str]) -> dict[str, str]:
 
 def _with_split(item: Item, split: str) -> Item:
     return item if item.caption.split else replace(item, caption=replace(item.caption, split=split))
-
-
-def _printable(text: str) -> str:
-    """File names are bytes and may not be text; shown they must be."""
-    return text.encode("utf-8", "backslashreplace").decode()

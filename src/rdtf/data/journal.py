@@ -7,6 +7,7 @@ frames themselves are in the dataset and nowhere else.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -65,7 +66,7 @@ class Journal:
         for part in (data[:half], data[half:]):
             written = self._file.write(part)
             if written != len(part):  # a full disk may take a part of it
-                raise OSError(f"only {written} of {len(part)} bytes could be written to {self._file.name}")
+                raise OSError(errno.ENOSPC, f"only {written} of {len(part)} bytes were written", self._file.name)
             faults.reach("prepare.record")
         self._end += len(data)
         return place

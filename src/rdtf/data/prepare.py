@@ -45,7 +45,7 @@ from rdtf.data.process_file import FACTS, Decoder, Job, Kind, OneFile, code_vers
 from rdtf.data.ray_engine import run_ray
 from rdtf.data.settings import PARTS, PrepareSettings
 from rdtf.data.workers import run_local
-from rdtf.files import LOCK, folder_lock
+from rdtf.files import LOCK, disk_errors, folder_lock
 from rdtf.progress import bars, console
 from rdtf.sticker import StickerError
 
@@ -130,7 +130,7 @@ def prepare(
         raise ValueError(f"a licence is given for {min(unknown)}, but the sources are called {labels}")
     found = _find(sources, settings.captions)
     about = _about(sources, found, settings)
-    with _building(out) as building:
+    with disk_errors(out), _building(out) as building:
         past = _Past.of(out, overwrite)
         if not overwrite:
             past.check_same(out, settings, about)

@@ -6,10 +6,13 @@ bytes, so that it goes through pipes and into the journal as it is.
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import importlib.util
 import math
+import os
+import re
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +31,9 @@ from rdtf.data.find import Item
 from rdtf.data.fixes import FIXED, fix
 from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, frame_features
 from rdtf.data.settings import PrepareSettings
+from rdtf.files import shortage
 from rdtf.pixels import fit
+from rdtf.progress import printable
 from rdtf.sticker import Sticker, StickerError
 
 ROW_COLUMNS = frozenset(
@@ -40,6 +45,7 @@ ROW_COLUMNS = frozenset(
 """Columns of a dataset that come from captions and settings; all others are facts about the frames."""
 FACTS = pa.schema([field for field in SCHEMA if field.name not in ROW_COLUMNS])
 MAX_REASON = 500
+_ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 NO_CONTENT = bytes(32)
 
 Decoder = Callable[..., Sticker]
@@ -51,6 +57,7 @@ class Kind(IntEnum):
     USED = 0
     REFUSED = 1
     STOPPED = 2  # by a limit or a crash: another machine or another limit may do better
+    SHORT = 3  # the machine lacked something: no outcome of the file, engines try again
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,8 @@ class Outcome:
     @classmethod
     def refused(cls, reason: str, kind: Kind = Kind.REFUSED) -> Outcome:
         """The outcome of a sticker that cannot be used."""
-        return cls(kind, NO_CONTENT, reason[:MAX_REASON].encode("utf-8", "backslashreplace"))
+        reason = printable(_ADDRESS.sub("", reason[:MAX_REASON]))
+        return cls(kind, NO_CONTENT, reason.encode())
 
     def facts(self) -> dict[str, Any]:
         """The row of a used sticker."""
@@ -105,21 +113,33 @@ class OneFile:
     def __call__(self, job: Job) -> Outcome:
         """Decode a sticker (or fetch its frames) and work out all that is to be known about them."""
         _limit_processor_time(self.settings.time_limit)
+        limited = False
         try:
             if job.earlier is not None:
                 frames, durations, fixes = _earlier_frames(*job.earlier)
             else:
+                job.item.load()
                 with _limited_memory(self.settings):
+                    limited = True
                     frames, durations, fixes = self._decode(job.item)
+                limited = False
             row = _describe(frames, durations, fixes, self.settings)
-        except StickerError as error:
-            return Outcome.refused(error.reason)
-        except MemoryError:
-            return Outcome.refused(f"needs more than {self.settings.memory_limit} MiB of memory", Kind.STOPPED)
+            batch = pa.RecordBatch.from_pylist([row], schema=FACTS)
+            return Outcome(Kind.USED, row["content"], batch.serialize().to_pybytes())
         except Exception as error:  # whatever a decoder does on a bad file is that file's reason, and told
-            return Outcome.refused(f"{type(error).__name__}: {error}")
-        batch = pa.RecordBatch.from_pylist([row], schema=FACTS)
-        return Outcome(Kind.USED, row["content"], batch.serialize().to_pybytes())
+            return self._failed(error, limited)
+
+    def _failed(self, error: Exception, limited: bool) -> Outcome:
+        """The outcome of an error, which came while memory was limited or not."""
+        lacked = shortage(error)
+        if lacked is None:
+            return Outcome.refused(
+                error.reason if isinstance(error, StickerError) else f"{type(error).__name__}: {error}"
+            )
+        most = self.settings.memory_limit
+        if limited and lacked == os.strerror(errno.ENOMEM) and _machine_has(most):
+            return Outcome.refused(f"needs more than {most} MiB of memory", Kind.STOPPED)
+        return Outcome.refused(lacked, Kind.SHORT)
 
     def _decode(self, item: Item) -> tuple[np.ndarray, np.ndarray, list[str]]:
         settings = self.settings
@@ -204,6 +224,15 @@ def _limited_memory(settings: PrepareSettings) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def _machine_has(mebibytes: int) -> bool:
+    """Whether this process gets so much memory where nothing limits it."""
+    try:
+        np.empty(mebibytes * 2**20, np.uint8)
+    except MemoryError:
+        return False
+    return True
 
 
 def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 from rdtf.data.process_file import Job, Kind, OneFile, Outcome
-from rdtf.data.workers import Crew
+from rdtf.data.workers import Crew, usable_cores
 
 JOBS_AT_ONCE = 16
 """Jobs that go to an actor in one call at most; a call costs about a millisecond."""
@@ -49,7 +49,7 @@ def run_ray(
 
     ours = not ray.is_initialized()
     if ours:
-        here: dict[str, Any] = {"address": "local", "num_cpus": workers or os.cpu_count(), "include_dashboard": False}
+        here: dict[str, Any] = {"address": "local", "num_cpus": workers or usable_cores(), "include_dashboard": False}
         ray.init(**({} if "RAY_ADDRESS" in os.environ else here), log_to_driver=False, logging_level="error")
     actor = ray.remote(num_cpus=1)(_Settler)  # not started again by Ray: what it was on is to be known
     crew: dict[Any, deque[tuple[Any, list[int]]]] = {}

@@ -7,7 +7,10 @@ import pickle
 import tempfile
 from array import array
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
+
+from rdtf.files import disk_errors
 
 T = TypeVar("T")
 
@@ -34,7 +37,11 @@ class Spool(Sequence[T], Generic[T]):
     def append(self, value: T) -> None:
         """Add one."""
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        self._file.write(data)
+        try:
+            self._file.write(data)
+        except OSError:
+            with disk_errors(Path(tempfile.gettempdir())):
+                raise
         self._flushed = False
         self._starts.append(self._end)
         self._lengths.append(len(data))

@@ -6,17 +6,20 @@ Decoders are native code and files come from anywhere, so nothing is decoded in 
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import resource
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing import connection
+from pathlib import Path
 from typing import Any
 
 from rdtf.data.process_file import Job, Kind, OneFile, Outcome
+from rdtf.files import ShortageError
 
 START_SECONDS = 600.0
 """How long a worker may take to start before the run is given up."""
@@ -25,6 +28,12 @@ WAITING_FACTOR = 10
 JOBS_AHEAD = 2
 """Jobs that a worker holds, the one it is on included: it need not wait for this process between two of them."""
 
+TRIES = 3
+"""How often a file is tried where the machine lacks something."""
+PAUSE_SECONDS = 1.0
+"""How long to wait before that."""
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -33,16 +42,28 @@ def run_local(
 ) -> Generator[tuple[int, Outcome]]:
     """Indices and the outcomes of their jobs, as they are done.
 
-    A job whose worker dies is tried once more in another: an earlier file, or a lack of memory, may be to blame.
+    A job whose worker dies is tried once more in another: an earlier file may be to blame. Where the machine lacked
+    something (memory, threads, open files), a job is tried again in a fresh worker, up to :data:`TRIES` times.
 
     Args:
-        workers: processes; None for one a core.
+        workers: processes; None for one for each core that this process may use.
 
     Raises:
         RuntimeError: no worker can be started.
+        ShortageError: the machine lacked something each time.
     """
-    with contextlib.closing(Crew(one_file, workers or os.cpu_count() or 1)) as crew:
+    with contextlib.closing(Crew(one_file, workers or usable_cores())) as crew:
         yield from crew.run(indices, job_of)
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use: of its affinity and of the quota of its container, the smaller."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _QUOTA.read_text("ascii").split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such container, or "max"
+        return cores
 
 
 class Crew:
@@ -55,6 +76,7 @@ class Crew:
     def __init__(self, one_file: OneFile, count: int) -> None:
         self.one_file, self.count = one_file, count
         self.workers: list[_Worker] = []
+        self.short = Counter[str]()
 
     def close(self) -> None:
         """End them, whatever they are on."""
@@ -86,12 +108,25 @@ class Crew:
             for worker in busy:
                 if worker.channel in heard or worker.channel.poll():
                     done, died = worker.hear()
+                    lacked = None
                     if done is not None:
-                        left -= 1
-                        yield done
-                    if not died:
+                        if done[1].kind == Kind.SHORT:
+                            worker.jobs.appendleft(done[0])
+                            lacked = done[1].payload.decode()
+                        else:
+                            left -= 1
+                            yield done
+                    if lacked is None and not died:
                         continue
-                    why = worker.ending()
+                    why = worker.ending() if died else None
+                    if died and worker.process.exitcode == -signal.SIGKILL:  # not by us
+                        lacked = "its process was killed, most likely for want of memory"
+                    if lacked is not None:
+                        self._short(job_of(worker.jobs[0]), lacked)
+                        worker.stop()
+                        crew.remove(worker)
+                        again.extend(worker.jobs)
+                        continue
                 elif time.monotonic() > worker.deadline:
                     why = worker.overdue()
                 else:
@@ -106,6 +141,16 @@ class Crew:
                 else:
                     left -= 1
                     yield first, Outcome.refused(why or f"crashed its decoder twice ({worker.signal()})", Kind.STOPPED)
+
+    def _short(self, job: Job, lacked: str) -> None:
+        """Wait for the machine to have what it lacked for a job; raise if that was the last try."""
+        self.short[job.item.name] += 1
+        if self.short[job.item.name] == TRIES:
+            raise ShortageError(
+                f"{job.item.name}: {lacked}, {TRIES} times; nothing is wrong with the file. Free memory or take fewer "
+                "--workers; the same command goes on from here"
+            )
+        time.sleep(PAUSE_SECONDS)
 
 
 def _work(channel: connection.Connection, one_file: OneFile) -> None:

@@ -21,12 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from rdtf.files import raise_shortage
 from rdtf.sticker import StickerError
 
 ARCHIVES = (".zip", ".wastickers", ".tar", ".tar.gz", ".tgz")
 """Endings of archives."""
 MAX_TEXT_BYTES = 256 * 2**20
 """The largest metadata file that is read out of an archive."""
+_SYSTEM_FOLDERS = ("@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information")
+"""Folders of network drives and of Windows: thumbnails, deleted files."""
 _TEXTS = (".txt", ".json", ".jsonl", ".csv", ".tsv")
 
 
@@ -92,9 +95,13 @@ def is_archive(name: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file, or a folder above it, is hidden or belongs to a system (``__MACOSX``)."""
+    """Whether a file, or a folder above it, is hidden or belongs to a system (``__MACOSX``, ``@eaDir``)."""
     *folders, last = name.split("/")
-    return last.startswith(".") or any(folder.startswith((".", "__")) for folder in folders)
+    return last.startswith(".") or any(map(_is_hidden_folder, folders))
+
+
+def _is_hidden_folder(name: str) -> bool:
+    return name.startswith((".", "__")) or name.lower() in _SYSTEM_FOLDERS
 
 
 class FolderTree:
@@ -114,12 +121,15 @@ class FolderTree:
                     for entry in entries:
                         self._take(f"{folder}{entry.name}", entry, inside, waiting)
             except OSError as error:
+                raise_shortage(error, root / folder)
                 self._refuse(folder.rstrip("/") or ".", error.strerror or str(error))
         self.names.sort()
 
     def _take(self, name: str, entry: os.DirEntry[str], inside: Path, folders: list[str]) -> None:
         if entry.is_dir(follow_symlinks=False):
-            if not entry.name.startswith((".", "__")):
+            if _is_hidden_folder(entry.name):
+                self.hidden += sum(len(files) for _, _, files in os.walk(entry.path))
+            else:
                 folders.append(f"{name}/")
         elif entry.is_symlink() and (self.root / name).is_dir():
             self._refuse(name, "a link to a folder is not followed")
@@ -170,6 +180,8 @@ class ArchiveTree:
                 listing = _zip_members if head[:2] == b"PK" else _tar_members
                 self._collect(listing(file, stream, limits), limits, file.stat().st_size)
         except StickerError:
+            raise
+        except MemoryError:
             raise
         except Exception as error:  # zipfile and tarfile raise nearly every type there is on damaged files
             raise StickerError(file, f"no archive that can be read ({type(error).__name__}: {error})") from error

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from rdtf.files import raise_shortage
 from rdtf.io.archives import Tree
 from rdtf.sticker import StickerError
 
@@ -71,6 +72,7 @@ def _json(tree: Tree, name: str, exported: Exported) -> Any:
         with tree.open(name) as stream:
             return json.load(stream)
     except (OSError, ValueError, RecursionError) as error:
+        raise_shortage(error, name)
         reason = error.reason if isinstance(error, StickerError) else str(error)
         exported.problems.append(StickerError(name, f"is no JSON that can be read ({reason})"))
         return None

@@ -9,13 +9,15 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import AvifImagePlugin, Image, ImageOps, features
 
 from rdtf.io.compositor import Layers, apng_layers, compose, gif_layers
 from rdtf.io.job import BROWSER_MS, STILL_MS, Frames, Job
 from rdtf.io.png import decode_png, still_png
 
 AVIF_READABLE = features.check("avif")
+if AVIF_READABLE:
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a thread that cannot start would look like a damaged file
 AVIF_BRANDS = frozenset({b"avif", b"avis"})
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 OTHER_BRANDS = {b"mif2": "HEIF", b"miaf": "HEIF", b"avci": "HEIF", b"jp2 ": "JPEG 2000", b"jpx ": "JPEG 2000",

@@ -83,8 +83,9 @@ def read_cell(file: Path, cell: Cell) -> bytes:
 def _group(file: str, changed: int, column: str, group: int) -> pa.ChunkedArray:
     """Kept by each worker, which comes back for rows further on."""
     name, _, inner = column.partition(".")
-    with pq.ParquetFile(file) as table:
-        values = table.read_row_group(group, columns=[column]).column(name)
+    with pq.ParquetFile(file, pre_buffer=False) as table:
+        # In one thread: threads of Arrow's own would start while a limit holds, and fail.
+        values = table.read_row_group(group, columns=[column], use_threads=False).column(name)
     return pa.chunked_array([chunk.field(inner) for chunk in values.chunks]) if inner else values
 
 
