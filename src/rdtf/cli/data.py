@@ -30,7 +30,9 @@ def world(
 PREPARE: dict[str, Any] = {
     "size": option(int, "Height and width of the frames.", 64),
     "max_frames": option(int, "Longer stickers are thinned out evenly.", 40),
-    "split_by": option(str, "content, or caption: equal captions share a split.", "content"),
+    "split_by": option(
+        str, "content, caption, or a metadata field: stickers that are equal in it share a split.", "content"
+    ),
     "splits": option(tuple[float, float, float], "Fractions of train, val and test, which sum to 1.", "0.9 0.05 0.05"),
     "seed": option(int, "Seed of the splits.", 0),
     "captions": option(list[str], "Metadata field or column that is a caption; repeatable.", None, "--caption-column"),

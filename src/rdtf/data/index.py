@@ -7,6 +7,7 @@ changes this file and no other.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -62,20 +63,22 @@ def make_index(
     Args:
         folder: of the dataset. files: its Arrow files, in order.
         settings: ``duplicates`` = ``drop`` leaves out all but the first of near-duplicates that show the same (what
-            is mirrored or played backwards stays); with ``split_by`` = ``caption`` stickers of equal captions share a
-            split too. Of near-duplicates one is drawn for, the same one in whatever order they come.
+            is mirrored or played backwards stays). With ``split_by`` = ``caption``, or the name of a metadata field,
+            stickers with an equal caption or field share a split too. A group's split is drawn from its member with the
+            smallest content hash, so file order does not matter.
     """
-    by_caption = settings.split_by == "caption"
-    parts, keys, draws, captions = [], [], [], []
+    by_content = settings.split_by == "content"
+    parts, keys, draws, labels, found = [], [], [], [], []
     extents, asked = [], []
     for batch in _batches(folder, files):
         parts.append(_bytes_column(batch.column("signature"), SIGNATURE_BYTES))
         extents.append(batch.column("extent").to_numpy())
         contents = _bytes_column(batch.column("content"), 32)
         keys.append(contents[:, :8].copy().view(">u8").ravel())
-        texts = batch.column("caption").to_pylist()
-        captions.append(np.array([_hash(text) for text in texts], np.uint64))
-        drawn_from = texts if by_caption else [bytes(content).hex() for content in contents]
+        own = [bytes(content).hex() for content in contents]
+        drawn_from = own if by_content else _shared(batch, settings.split_by, own)
+        found.append(drawn_from != own)
+        labels.append(np.array([_hash(text) for text in drawn_from], np.uint64))
         draws.append(np.array([draw(settings.seed, key) for key in drawn_from]))
         splits = batch.column("asked_split").to_pylist()
         asked.append(np.array([-1 if split is None else SPLITS.index(split) for split in splits], np.int8))
@@ -86,13 +89,29 @@ def make_index(
     left_out[list(copies)] = True
     links = pairs.rows[~left_out[pairs.rows].any(1)]
     groups = _numbered(_connected(links, count))
-    if by_caption:
-        _, first, inverse = np.unique(np.concatenate(captions), return_index=True, return_inverse=True)
+    if not by_content:
+        if not any(found):
+            raise ValueError(
+                f"split_by: no sticker has a metadata field {settings.split_by!r}; name one that they have"
+            )
+        _, first, inverse = np.unique(np.concatenate(labels), return_index=True, return_inverse=True)
         links = np.concatenate([links, np.stack([np.arange(count), first[inverse]], axis=1)])
     codes = assign_splits(
         _connected(links, count), np.concatenate(keys), np.concatenate(draws), np.concatenate(asked), settings.splits
     )
     return Index(np.where(left_out, np.int8(LEFT_OUT), codes), np.where(left_out, np.int32(-1), groups), copies)
+
+
+def _shared(batch: pa.RecordBatch, field: str, own: list[str]) -> list[str]:
+    """For each row its caption or metadata field as text; ``own`` where the row has none."""
+    if field == "caption":
+        values = batch.column("caption").to_pylist()
+    else:
+        values = [json.loads(text).get(field) for text in batch.column("attributes").to_pylist()]
+    return [
+        key if value in (None, "") else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for value, key in zip(values, own, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ class PrepareSettings(BaseModel):
         size: height and width of the frames in pixels.
         max_frames: longer stickers are thinned out to this many.
         splits: shares of train, val and test; they sum to 1.
-        split_by: what the split is drawn from: the frames, or the first caption, so that equal captions are never on
-            two sides. Near-duplicates never are.
+        split_by: what the split is drawn from: the frames (``content``), the first ``caption``, or a metadata field
+            (``emoji``). Stickers that are equal in it share a split, and near-duplicates always do.
         seed: of the splits.
         licenses: of stickers whose metadata names no licence: by the label of their source (its folder's name), and by
             ``""`` of all others.
@@ -42,7 +42,7 @@ class PrepareSettings(BaseModel):
     size: int = Field(64, ge=8, le=1024)
     max_frames: int = Field(40, ge=1, le=1000)
     splits: tuple[float, float, float] = (0.9, 0.05, 0.05)
-    split_by: Literal["content", "caption"] = "content"
+    split_by: str = Field("content", min_length=1)
     seed: int = Field(0, ge=0)
     licenses: dict[str, str] = {}
     captions: tuple[str, ...] = ()
