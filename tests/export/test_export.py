@@ -18,6 +18,7 @@ from rdtf.export.fit import on_clock
 from rdtf.export.pack import PackSticker, emoji_of, write_packs
 from rdtf.export.search import Export, export_sticker
 from rdtf.export.target import Target, load_target, target_names
+from rdtf.io.metadata import NOTE, note_of
 from rdtf.io.read import read_sticker_bytes
 from rdtf.io.write import save_sticker
 from rdtf.sticker import Sticker
@@ -180,6 +181,19 @@ def test_palettes_hold_what_matters():
     few[0, 0, 0] = (1, 2, 3, 255)
     indices, palette = encode.Colours(few).reduced(16)
     np.testing.assert_array_equal(palette[indices], few)
+
+
+@pytest.mark.parametrize("kind", ["webp", "apng", "gif", "webm"])
+def test_the_note_of_a_sticker_goes_along_within_the_limit(kind: str):
+    note = {"caption": "a red ball", "seed": 3}
+    sticker = Sticker(ball(4).frames, np.full(4, 100.0), "", {NOTE: note})
+    size = len(export_sticker(ball(4), small(kind, max_bytes=None)).data)
+    noted = export_sticker(sticker, small(kind, max_bytes=max(size + 600, 8000)))
+    assert note_of(noted.data) == note and problems_of(noted.data, small(kind, max_bytes=max(size + 600, 8000))) == []
+    assert note_of(export_sticker(sticker, small(kind, max_bytes=None, metadata=False)).data) is None
+    long = Sticker(sticker.frames, sticker.durations, "", {NOTE: {"caption": "x" * 5000}})
+    export = export_sticker(long, small(kind, max_bytes=max(size + 600, 8000)))
+    assert note_of(export.data) is None and "left out" in export.changes[0]
 
 
 def test_wrong_targets_are_named(tmp_path: Path):

@@ -32,6 +32,7 @@ _COMMANDS: list[Callable[..., None]] = [
     make.animate,
     make.inbetween,
     make.extend,
+    make.explain,
     export.export,
     export.check,
     export.pack,

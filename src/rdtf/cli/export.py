@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,7 @@ def export(
     max_bytes: Annotated[int | None, typer.Option(min=1000, help="A lower limit than the target's.")] = None,
     workers: Workers = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of the same names.")] = False,
+    no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Leave out how the sticker was made.")] = False,
 ) -> None:
     """Make files that messengers accept: the best quality below each one's limits, at the sticker's own speed.
 
@@ -50,7 +52,7 @@ def export(
     from rdtf.files import atomic_file, write_text
 
     suffixes = {target: load_target(target).suffix for target in to}
-    sources = find_sources(stickers)
+    sources = [replace(source, keep_note=not no_metadata) for source in find_sources(stickers)]
     files = {(t, s): out / Path(t).stem / f"{s.name}{suffix}" for t, suffix in suffixes.items() for s in sources}
     for (_, source), file in files.items():
         if file.exists() and (not overwrite or file.samefile(source.path)):

@@ -1,4 +1,4 @@
-"""Commands that make stickers: generate, animate, inbetween, extend."""
+"""Commands that make stickers: generate, animate, inbetween, extend; explain, which makes them again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rdtf.cli.common import option, say, takes
 from rdtf.progress import bars
 
 if TYPE_CHECKING:
-    import numpy as np
+    from rdtf.provenance import Given
 
 MAX_FRAMES = 16
 Model = option(str, "A run's folder or a saved pipeline's.", None, "--model", "-m")
@@ -57,7 +57,7 @@ def named(model: str | None) -> str:
     return model
 
 
-def _make(caption: str, frames: dict[int, np.ndarray], given: dict[str, Any], inputs: Sequence[Path] = ()) -> None:
+def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any]) -> None:
     """Run the pipeline and write the files; with more than one sticker, each name gets a number."""
     from rdtf.io.write import check_target, save_sticker
 
@@ -65,18 +65,21 @@ def _make(caption: str, frames: dict[int, np.ndarray], given: dict[str, Any], in
     count = given.get("num_stickers_per_prompt", 1)
     paths = [out] if count == 1 else [_numbered(out, number) for number in range(1, count + 1)]
     for path in paths:
-        check_target(path, [model, *inputs])
+        check_target(path, [model, *(frame.path for frame in frames)])
     from rdtf.pipeline import load_pipeline
+    from rdtf.provenance import described, load_frames
 
+    pixels = load_frames(frames)
     pipe = load_pipeline(model)
     with bars() as progress:
-        task = progress.add_task("Generating", total=given.get("num_inference_steps", pipe.config.steps), note="")
+        bar = progress.add_task("Generating", total=given.get("num_inference_steps", pipe.config.steps), note="")
         stickers = pipe(
             caption,
-            frames=frames,
-            callback_on_step_end=lambda done, total: progress.update(task, completed=done, total=total),
+            frames=pixels,
+            callback_on_step_end=lambda done, total: progress.update(bar, completed=done, total=total),
             **given,
         ).stickers
+    stickers = described(stickers, pipe, task=task, model=model, settings=given, given=frames)
     for path, sticker in zip(paths, stickers, strict=True):
         save_sticker(sticker, path)
         say(f"Wrote {path}")
@@ -92,16 +95,10 @@ def _numbered(out: str, number: int) -> str:
     return f"{out.removesuffix(ending)}-{number}{ending}" if ending else f"{out}-{number}"
 
 
-def _first_frame(path: Path) -> np.ndarray:
-    from rdtf.io.read import read_sticker
-
-    return read_sticker(path).frames[0]
-
-
 @takes(WORDS_OPTIONS)
 def generate(caption: Annotated[str, typer.Argument(help="What to show, in words.")], *, given: dict[str, Any]) -> None:
     """Make a sticker from words."""
-    _make(caption, {}, given)
+    _make("generate", caption, [], given)
 
 
 @takes(FRAMES_OPTIONS)
@@ -115,7 +112,9 @@ def animate(
     given: dict[str, Any],
 ) -> None:
     """Bring an image to life, with or without a caption."""
-    _make(caption, {at: _first_frame(image)}, given, [image])
+    from rdtf.provenance import Given
+
+    _make("animate", caption, [Given(at, image)], given)
 
 
 @takes(COUNTED_FRAMES)
@@ -134,8 +133,10 @@ def inbetween(
         raise ValueError(
             f"{len(images)} images with {between} between make {total} frames; at most {MAX_FRAMES} are possible"
         )
-    frames = {i * (between + 1): _first_frame(path) for i, path in enumerate(images)}
-    _make(caption, frames, {"num_frames": total, **given}, images)
+    from rdtf.provenance import Given
+
+    frames = [Given(i * (between + 1), path) for i, path in enumerate(images)]
+    _make("inbetween", caption, frames, {"num_frames": total, **given})
 
 
 @takes(COUNTED_FRAMES)
@@ -155,12 +156,64 @@ def extend(
 
     if before + after == 0:
         raise ValueError("nothing to add: give --after or --before")
-    source = read_sticker(sticker, max_frames=context or max(2, 8 - before - after))
+    most = context or max(2, 8 - before - after)
+    source = read_sticker(sticker, max_frames=most)
     total = before + len(source) + after
     if total > MAX_FRAMES:
         raise ValueError(
             f"{len(source)} frames with {before + after} new ones make {total}; at most {MAX_FRAMES} are possible"
         )
     pace = {"fps": 1000.0 / float(source.durations.mean())}
-    frames = {before + i: frame for i, frame in enumerate(source.frames)}
-    _make(caption, frames, {"num_frames": total, **pace, **given}, [sticker])
+    from rdtf.provenance import Given
+
+    frames = [Given(before + i, sticker, i, most) for i in range(len(source))]
+    _make("extend", caption, frames, {"num_frames": total, **pace, **given})
+
+
+def explain(
+    file: Annotated[Path, typer.Argument(help="A file that rdtf has written.")],
+    out: Annotated[str | None, typer.Option("--out", "-o", help="Make the sticker again, and write it here.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Folder of the model that made it.")] = None,
+    inputs: Annotated[
+        list[Path] | None, typer.Option("--input", help="A file that it was made from; again for more.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the note as it stands in the file.")] = False,
+) -> None:
+    """Say how a sticker was made, from the note in its file; with -o make it again.
+
+    On the same machine the pixels are the same. Inputs are known by the hash of their content; they are looked for
+    beside the file, in the current folder, and among those named.
+    """
+    from rdtf.io.write import check_target, save_sticker
+    from rdtf.provenance import make_again, read_made
+
+    made = read_made(file)
+    if as_json:
+        print(made.model_dump_json())
+    else:
+        facts: dict[str, Any] = {
+            "made by": f"rdtf {made.rdtf}, torch {made.torch}, {made.device}",
+            "command": made.task,
+            "model": f"{made.model} (fingerprint {made.fingerprint})",
+            "caption": made.caption,
+            "seed": made.seed,
+            **{name: value for name, value in made.settings.items() if name != "seed" and value is not None},
+        }
+        facts |= {f"frame {i.position}": f"{i.name}, frame {i.frame} (SHA-256 {i.sha256})" for i in made.inputs}
+        for name, value in facts.items():
+            say(f"{name}: {_one_line(value)}")
+    if out is None:
+        return
+    folder = Path(model or Path(made.model).name)
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {_one_line(folder)} with the model; name it with --model")
+    names = {Path(i.name).name for i in made.inputs}
+    beside = [place / name for place in (file.parent, Path()) for name in sorted(names)]
+    check_target(out, [file, folder, *(inputs or []), *beside])
+    save_sticker(make_again(made, folder, [*(inputs or []), *beside]), out)
+    say(f"Wrote {out}")
+
+
+def _one_line(value: object) -> str:
+    """Text of strangers, without control characters."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))

@@ -13,6 +13,7 @@ from typing import Any
 from rdtf.data.find import find_items
 from rdtf.export.search import Export, export_sticker
 from rdtf.export.target import load_target
+from rdtf.io.metadata import NOTE, note_of
 from rdtf.io.read import SUFFIXES, read_sticker
 from rdtf.sticker import Sticker
 
@@ -26,20 +27,25 @@ class Source:
     Attributes:
         name: of the file that is written, without ending. path: of the sticker's file.
         caption: in words. attributes: what its metadata says.
+        keep_note: the note of how it was made goes into its exports, where a messenger's rules allow.
     """
 
     name: str
     path: Path
     caption: str = ""
     attributes: tuple[tuple[str, Any], ...] = ()
+    keep_note: bool = True
 
     def read(self) -> Sticker:
-        """Decode it.
+        """Decode it. The note of how it was made is its attribute :data:`rdtf.io.metadata.NOTE`.
 
         Raises:
             StickerError: it cannot be read.
         """
-        return read_sticker(self.path, max_frames=MAX_SOURCE_FRAMES)
+        sticker = read_sticker(self.path, max_frames=MAX_SOURCE_FRAMES)
+        note = note_of(self.path.read_bytes()) if self.keep_note else None
+        attributes = {} if note is None else {NOTE: note}
+        return Sticker(sticker.frames, sticker.durations, self.caption, attributes)
 
 
 def find_sources(paths: Sequence[Path]) -> list[Source]:

@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from PIL import GifImagePlugin, Image
@@ -18,6 +20,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from rdtf.io import palette as palettes
+from rdtf.io.metadata import TAG, note_text
 from rdtf.pixels import premultiply, unpremultiply
 
 _BLEED_PIXELS = 8
@@ -69,11 +72,12 @@ def cleared(frames: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------ WebM
 
 
-def webm(clip: Clip, crf: int, fps: float) -> bytes:
+def webm(clip: Clip, crf: int, fps: float, note: dict[str, Any] | None = None) -> bytes:
     """VP9 with alpha at a constant frame rate, the form that Telegram asks for.
 
     Args:
         crf: constant rate factor, 0 (best) to 63. fps: frames a second; a frame of the clip is repeated while it lasts.
+        note: for the file's tags, see :mod:`rdtf.io.metadata`.
     """
     import av
 
@@ -84,6 +88,8 @@ def webm(clip: Clip, crf: int, fps: float) -> bytes:
     planes = {int(i): _yuva420(clip.frames[i]) for i in np.unique(shown)}
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="webm") as container:
+        if note is not None:
+            container.metadata[TAG] = note_text(note)
         stream = container.add_stream("libvpx-vp9", rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuva420p"
         # Without auto-alt-ref=0 libvpx refuses alpha. One thread, so that the bytes are the same on every machine.
@@ -158,8 +164,11 @@ class Colours:
     def __init__(self, frames: np.ndarray) -> None:
         self._frames = premultiply(frames)
         self._shown = self._frames[..., 3] > 0
-        self._colours = palettes.Colours(self._frames[self._shown]) if self._shown.any() else None
         self._made: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
+
+    @cached_property
+    def _colours(self) -> palettes.Colours | None:
+        return palettes.Colours(self._frames[self._shown]) if self._shown.any() else None
 
     def _palette(self, colours: int) -> np.ndarray:
         """``(k, 4)`` premultiplied colours, k at most ``colours``; the first one is transparent, where any pixel is."""

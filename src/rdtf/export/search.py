@@ -16,6 +16,7 @@ from rdtf.export.check import problems_of
 from rdtf.export.encode import Clip
 from rdtf.export.fit import Pick, on_canvas, on_clock, rates
 from rdtf.export.target import AIM, Target
+from rdtf.io.metadata import NOTE, note_text, with_note
 from rdtf.io.read import read_sticker_bytes
 from rdtf.pixels import composite, resize
 from rdtf.sticker import Sticker
@@ -30,6 +31,8 @@ _LADDERS: dict[str, tuple[int | None, ...]] = {
 }
 """Knobs from the best quality to the smallest file: constant rate factor, WebP quality, colours (None = lossless)."""
 _SMALLER = (1.0, 0.75, 0.5)  # scales tried where the canvas may be smaller
+_NOTE_FRAME = 400  # bytes around a note
+_NOTE_SHARE = 0.1  # of the limit that a note may take
 _MOMENTS = 12  # at which quality is measured
 
 
@@ -63,7 +66,7 @@ class Export:
 
 
 def export_sticker(sticker: Sticker, target: Target, *, max_bytes: int | None = None) -> Export:
-    """The best file of a sticker that a target accepts.
+    """The best file of a sticker that a target accepts, with the sticker's note where the target allows one.
 
     Args:
         max_bytes: a lower limit than the target's.
@@ -73,7 +76,14 @@ def export_sticker(sticker: Sticker, target: Target, *, max_bytes: int | None = 
     """
     timed, changes = on_clock(sticker, target)
     limit = min((n for n in (max_bytes, target.limit(len(timed.frames))) if n is not None), default=None)
-    aim = None if limit is None else int(limit * AIM)
+    note = sticker.attributes.get(NOTE) if target.metadata else None
+    room = len(note_text(note)) + _NOTE_FRAME if note else 0
+    if note and limit is not None and room > limit * _NOTE_SHARE:
+        changes.append(f"the note of how it was made is left out: {room:,} bytes are too many")
+        note, room = None, 0
+    aim = (
+        None if limit is None else int(limit * AIM) - room
+    )  # the note of a WebM is written by its encoder and counts there too
     prepare = encode.binary_alpha if target.alpha == "binary" else encode.cleared
     master = Clip(prepare(on_canvas(timed.frames, target.canvas)), timed.durations, timed.plays)
     scales = _SMALLER if target.canvas.rule == "square" or (target.canvas.rule == "free" and aim) else (1.0,)
@@ -85,7 +95,7 @@ def export_sticker(sticker: Sticker, target: Target, *, max_bytes: int | None = 
             # A file cannot be better than its frames are.
             if best is not None and _score(scaled.picked(pick.index, pick.durations), master) <= best.psnr:
                 continue
-            found = _best_quality(scaled, pick, target, aim, colours, master)
+            found = _best_quality(scaled, pick, target, aim, colours, master, note)
             if found is not None and (best is None or found.psnr > best.psnr):
                 best = found
             if best is not None and best.psnr >= GOOD_DB:
@@ -96,9 +106,12 @@ def export_sticker(sticker: Sticker, target: Target, *, max_bytes: int | None = 
         raise ValueError(f"no quality of it stays below the {limit:,} bytes of a {target.title}; shorten the sticker")
     if best.frames < len(timed.frames):
         changes.append(f"{best.frames} of {len(timed.frames)} frames")
-    if wrong := problems_of(best.data, target):
+    data = best.data
+    if note and target.format != "webm":
+        data = with_note(data, note)
+    if wrong := problems_of(data, target):
         raise AssertionError(f"the file made for {target.title} is not accepted: {wrong[0]}")
-    return Export(best.data, best.frames, best.duration_ms, best.psnr, best.settings, changes)
+    return Export(data, best.frames, best.duration_ms, best.psnr, best.settings, changes)
 
 
 def _scaled(clip: Clip, scale: float, prepare: Callable[[np.ndarray], np.ndarray]) -> Clip:
@@ -109,14 +122,20 @@ def _scaled(clip: Clip, scale: float, prepare: Callable[[np.ndarray], np.ndarray
 
 
 def _best_quality(
-    clip: Clip, pick: Pick, target: Target, aim: int | None, colours: encode.Colours | None, master: Clip
+    clip: Clip,
+    pick: Pick,
+    target: Target,
+    aim: int | None,
+    colours: encode.Colours | None,
+    master: Clip,
+    note: dict[str, Any] | None,
 ) -> Export | None:
     """Bisection on the ladder for the first rung below the limit; None if even the last one is above it."""
     ladder: Sequence[int | None] = _LADDERS[target.format]
     made: dict[int, tuple[bytes, Clip, dict[str, Any]]] = {}
 
     def fits(rung: int) -> bool:
-        made[rung] = _encoded(clip, pick, target, ladder[rung], colours)
+        made[rung] = _encoded(clip, pick, target, ladder[rung], colours, note)
         return aim is None or len(made[rung][0]) <= aim
 
     low, high = 0, len(ladder) - 1
@@ -133,7 +152,7 @@ def _best_quality(
     data, shown, settings = made[high]
     knob = ladder[high]
     if target.format in ("apng", "gif") and knob is not None:
-        other = _encoded(clip, pick, target, knob, colours, dither=True)
+        other = _encoded(clip, pick, target, knob, colours, note, dither=True)
         small = (aim is None or len(other[0]) <= aim) and _score(other[1], master, 2) > _score(shown, master, 2) + 0.5
         if small:
             data, shown, settings = other
@@ -141,7 +160,13 @@ def _best_quality(
 
 
 def _encoded(
-    whole: Clip, pick: Pick, target: Target, knob: int | None, colours: encode.Colours | None, dither: bool = False
+    whole: Clip,
+    pick: Pick,
+    target: Target,
+    knob: int | None,
+    colours: encode.Colours | None,
+    note: dict[str, Any] | None,
+    dither: bool = False,
 ) -> tuple[bytes, Clip, dict[str, Any]]:
     """The bytes, the clip that a viewer sees, and the encoder's settings."""
     clip = whole.picked(pick.index, pick.durations)
@@ -150,7 +175,7 @@ def _encoded(
     if target.format == "webm":
         assert knob is not None
         rate = target.max_fps or 30.0
-        data = encode.webm(clip, knob, rate)
+        data = encode.webm(clip, knob, rate, note)
         seen = read_sticker_bytes(data, Path("sticker.webm"))
         return data, Clip(seen.frames, seen.durations), {**settings, "crf": knob, "file_fps": rate}
     if target.format == "webp":

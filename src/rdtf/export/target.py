@@ -81,6 +81,7 @@ class Target(_Table):
         alpha: ``full``, or ``binary`` (a pixel is opaque or transparent).
         first_frame_is_still: the messenger shows the first frame where nothing moves.
         truecolour: a PNG must not have a palette.
+        metadata: a note of how the sticker was made may stand in the file.
         source, checked_on: where the limits stand, and when they were read.
     """
 
@@ -102,6 +103,7 @@ class Target(_Table):
     alpha: Literal["full", "binary"] = "full"
     first_frame_is_still: bool = False
     truecolour: bool = False
+    metadata: bool = True
     pack: PackRules | None = None
     source: str
     checked_on: str

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import GifImagePlugin, Image
 
+from rdtf.io.metadata import NOTE, with_note
 from rdtf.io.palette import Colours
 from rdtf.io.targets import check_file, check_folder, replace_file, replace_folder
 from rdtf.sticker import Sticker, StickerError
@@ -49,7 +50,8 @@ def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0, durable: 
 
     Rounding never adds up: the total duration stays right to one step. A still WebP, PNG or sheet holds no
     duration. Reading back a WebP or (A)PNG gives the same pixels; only the colour under alpha 0 becomes 0.
-    The file appears at once or not at all (a temporary file beside it is renamed).
+    The file appears at once or not at all (a temporary file beside it is renamed). The sticker's attribute
+    ``provenance`` is written into the file, see :mod:`rdtf.io.metadata`.
 
     Args:
         sticker: what to write.
@@ -67,12 +69,16 @@ def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0, durable: 
     encode = _encoder(path)
     check_target(path)
     path = Path(path)
+    note = sticker.attributes.get(NOTE)
     if encode is not None:
-        replace_file(path, encode(_Clip.of(sticker, path, loop)), durable=durable)
+        data = encode(_Clip.of(sticker, path, loop))
+        replace_file(path, with_note(data, note) if note else data, durable=durable)
         return
     digits = max(3, len(str(len(sticker) - 1)))
     names = [f"{index:0{digits}d}.png" for index in range(len(sticker))]
     pictures = {name: _picture(frame, "PNG") for name, frame in zip(names, sticker.frames, strict=True)}
+    if note:
+        pictures = {name: with_note(picture, note) for name, picture in pictures.items()}
     replace_folder(path, pictures, dict(zip(names, sticker.durations.tolist(), strict=True)))
 
 

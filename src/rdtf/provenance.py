@@ -1,0 +1,255 @@
+"""How a sticker was made, as a note in its file, and making it again.
+
+A note is read from files of strangers, so its form is checked. It names no folder of the machine: a model by its
+folder's name and by a hash of its weights, an input by its file's name and by a hash of its bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rdtf import __version__
+from rdtf.io.metadata import NOTE, note_of
+from rdtf.io.read import read_sticker
+from rdtf.sticker import Sticker
+
+if TYPE_CHECKING:  # torch takes seconds, and notes are read without it
+    from rdtf.pipeline import StickerPipeline
+
+_MOST_STICKERS = 1000
+_MOST_FRAMES = 16
+_DEFAULTS: dict[str, Any] = {"num_frames": 8, "loop": False, "fps": 8.0, "output_size": None, "seed": 0}
+_SETTINGS = {
+    *_DEFAULTS,
+    "num_inference_steps",
+    "guidance_scale",
+    "image_guidance_scale",
+    "still_first",
+    "num_stickers_per_prompt",
+    "batch_size",
+}
+
+
+@dataclass(frozen=True)
+class Given:
+    """A frame that a sticker is made around.
+
+    Attributes:
+        position: in the sticker. path: of the file it comes from.
+        frame: its place among the frames that are read. most: the most frames that are read of the file.
+    """
+
+    position: int
+    path: Path
+    frame: int = 0
+    most: int | None = None
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Input(_Table):
+    """A given frame, by the name and the SHA-256 of its file; the rest as in :class:`Given`."""
+
+    position: int = Field(ge=0, lt=_MOST_FRAMES)
+    name: str = Field(max_length=255)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    frame: int = Field(0, ge=0, lt=10_000)
+    most: int | None = Field(None, ge=1, le=10_000)
+
+
+class Made(_Table):
+    """How a sticker was made.
+
+    Attributes:
+        rdtf, torch: versions. device: it was computed on. task: the command.
+        model: name of its folder. fingerprint: see :func:`fingerprint`.
+        caption: in words. number: the sticker's place, from 0, among those of the call.
+        settings: arguments of the pipeline. inputs: given frames.
+    """
+
+    rdtf: str = Field(max_length=40)
+    torch: str = Field(max_length=80)
+    device: str = Field(max_length=80)
+    task: Literal["generate", "animate", "inbetween", "extend"]
+    model: str = Field(max_length=255)
+    fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
+    caption: str = Field(max_length=10_000)
+    number: int = Field(0, ge=0, lt=1000)
+    settings: dict[str, int | float | bool | str | None] = Field(max_length=20)
+    inputs: tuple[Input, ...] = Field((), max_length=_MOST_FRAMES, strict=False)
+
+    @property
+    def seed(self) -> int:
+        """With which the sticker alone gives the same picture, but for rounding."""
+        return int(self.settings.get("seed") or 0) + self.number
+
+
+def fingerprint(pipeline: StickerPipeline) -> str:
+    """SHA-256 of a pipeline's weights and configuration, wherever it was loaded from."""
+    import torch
+
+    digest = hashlib.sha256()
+    digest.update(_plain(pipeline.config))
+    for name in sorted(pipeline.components):
+        part = pipeline.components[name]
+        digest.update(name.encode() + _plain(getattr(part, "config", {})))
+        if isinstance(part, torch.nn.Module):
+            for key, tensor in sorted(part.state_dict().items()):
+                digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _plain(config: Any) -> bytes:
+    kept = {key: value for key, value in dict(config).items() if not key.startswith("_")}
+    return json.dumps(kept, sort_keys=True, default=str).encode()
+
+
+def described(
+    stickers: Sequence[Sticker],
+    pipeline: StickerPipeline,
+    *,
+    task: str,
+    model: str,
+    settings: dict[str, Any],
+    given: Sequence[Given] = (),
+) -> list[Sticker]:
+    """The stickers of one call of a pipeline, each with a note of how it was made.
+
+    Args:
+        stickers: what the call returned, for one caption.
+        model: its folder or name. settings: the arguments of the call but for caption and frames.
+        given: where the given frames come from.
+    """
+    import torch
+
+    from rdtf.pipeline import BATCH_ON_CPU, BATCH_ON_GPU
+
+    config = pipeline.config
+    defaults = {
+        **_DEFAULTS,
+        "num_inference_steps": config.steps,
+        "guidance_scale": config.guidance,
+        "image_guidance_scale": config.image_guidance,
+        "still_first": config.still_first,
+        "num_stickers_per_prompt": 1,
+        "batch_size": BATCH_ON_CPU if pipeline.device.type == "cpu" else BATCH_ON_GPU,
+    }
+    said = {name: value for name, value in settings.items() if value is not None}
+    hashes = {path: _sha256(path) for path in {frame.path for frame in given}}
+    device = torch.cuda.get_device_name(pipeline.device) if pipeline.device.type == "cuda" else platform.machine()
+    made = Made(
+        rdtf=__version__,
+        torch=torch.__version__,
+        device=f"{pipeline.device.type} {device}",
+        task=task,  # type: ignore[arg-type]
+        model=Path(model).resolve().name,
+        fingerprint=fingerprint(pipeline),
+        caption=stickers[0].caption,
+        settings={**defaults, **said},
+        inputs=tuple(
+            Input(position=g.position, name=g.path.name, sha256=hashes[g.path], frame=g.frame, most=g.most)
+            for g in given
+        ),
+    )
+    noted = []
+    for number, sticker in enumerate(stickers):
+        note = made.model_copy(update={"number": number}).model_dump(mode="json")
+        noted.append(Sticker(sticker.frames, sticker.durations, sticker.caption, {**sticker.attributes, NOTE: note}))
+    return noted
+
+
+def read_made(path: Path) -> Made:
+    """How the sticker in a file was made.
+
+    Raises:
+        ValueError: the file cannot be read, or has no note.
+    """
+    try:
+        note = note_of(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from error
+    if note is None:
+        raise ValueError(f"{path} does not say how it was made; only files that rdtf has written do")
+    try:
+        return Made.model_validate(note)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path} says in a form that is not known how it was made ({where}: {first['msg']})") from None
+
+
+def load_frames(given: Iterable[Given]) -> dict[int, np.ndarray]:
+    """The given frames ``(h, w, 4)`` by their positions.
+
+    Raises:
+        ValueError: a file cannot be read, or has too few frames.
+    """
+    read: dict[tuple[Path, int | None], Sticker] = {}
+    frames = {}
+    for one in given:
+        if (one.path, one.most) not in read:
+            read[one.path, one.most] = read_sticker(one.path, max_frames=one.most)
+        sticker = read[one.path, one.most]
+        if one.frame >= len(sticker):
+            raise ValueError(f"{one.path} has {len(sticker)} frames, and frame {one.frame + 1} is asked for")
+        frames[one.position] = sticker.frames[one.frame]
+    return frames
+
+
+def make_again(made: Made, model: Path, inputs: Iterable[Path] = ()) -> Sticker:
+    """The sticker once more: on the same machine the same pixels.
+
+    Args:
+        model: the model's folder. inputs: files among which the given frames are looked for.
+
+    Raises:
+        ValueError: the model is another one, an input is missing, or a setting is not known.
+    """
+    candidates = [path for path in dict.fromkeys(inputs) if path.is_file()]
+    hashes = {_sha256(path): path for path in reversed(candidates)} if made.inputs else {}
+    if missing := sorted({f"{i.name} (SHA-256 {i.sha256[:12]}…)" for i in made.inputs if i.sha256 not in hashes}):
+        raise ValueError(f"it was made from {', '.join(missing)}; name the files with --input")
+    given = [Given(i.position, hashes[i.sha256], i.frame, i.most) for i in made.inputs]
+    from rdtf.pipeline import load_pipeline
+
+    pipeline = load_pipeline(model)
+    if (found := fingerprint(pipeline)) != made.fingerprint:
+        raise ValueError(
+            f"{model} is another model than {made.model}, which made it (fingerprint {found[:12]}, not "
+            f"{made.fingerprint[:12]}); name the right one with --model"
+        )
+    settings: dict[str, Any] = dict(made.settings)
+    if unknown := sorted(settings.keys() - _SETTINGS):
+        raise ValueError(f"a newer rdtf made it: the setting {unknown[0]} is not known here")
+    count = settings.get("num_stickers_per_prompt", 1)
+    if not made.number < count <= _MOST_STICKERS:
+        raise ValueError("its note is damaged: the number of stickers is out of range")
+    number = made.number
+    if settings.get("batch_size") == 1:  # then a sticker is the same without the others of its call
+        settings |= {"seed": made.seed, "num_stickers_per_prompt": 1}
+        number = 0
+    stickers = pipeline(made.caption, frames=load_frames(given), **settings).stickers
+    again = stickers[number]
+    return Sticker(
+        again.frames, again.durations, again.caption, {**again.attributes, NOTE: made.model_dump(mode="json")}
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
