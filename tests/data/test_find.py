@@ -93,6 +93,23 @@ def test_what_the_machine_lacks_is_no_verdict_on_an_archive(tmp_path: Path, monk
         find_items(tmp_path, "set")
 
 
+def test_parts_and_tables_under_other_names_are_told(tmp_path: Path) -> None:
+    lottie = {"v": "5", "fr": 30, "layers": [], "assets": [{"id": "i", "u": "images/", "p": "img_0.png"}]}
+    (tmp_path / "images").mkdir()
+    save_sticker(blob(1), tmp_path / "images" / "img_0.png")
+    save_sticker(blob(2), tmp_path / "images" / "other.png")
+    (tmp_path / "data.json").write_text(json.dumps(lottie), "utf-8")
+    (tmp_path / "data.csv").write_text("a,b", "utf-8")
+    (tmp_path / "half.webp.crdownload").touch()
+    found = find_items(tmp_path, "set")
+    assert [item.name for item in found.items] == ["set/data.json", "set/images/other.png"]
+    assert {problem.file: problem.reason for problem in found.problems} == {
+        "set/data.csv": "is not read; if it has captions, call it metadata.csv",
+        "set/half.webp.crdownload": "a download that is not finished; fetch the file again",
+    }
+    assert found.passed_over == 2
+
+
 def test_equal_names_get_numbers(tmp_path: Path) -> None:
     assert source_labels([tmp_path / "a" / "x", tmp_path / "b" / "x", tmp_path / "y"]) == ["x", "x-2", "y"]
 

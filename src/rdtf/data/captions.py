@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import functools
 import io
 import json
+import math
 import posixpath
 import re
 import unicodedata
@@ -14,20 +17,22 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rdtf.data.spool import Spool
 from rdtf.files import raise_shortage
-from rdtf.io.archives import Tree
+from rdtf.io.archives import ArchiveTree, Tree
 from rdtf.io.tables import plain
 from rdtf.sticker import StickerError
 
 METADATA = "metadata.jsonl"
 MAX_CHARACTERS = 4096
 MAX_LINE_BYTES = 1 << 20
+MAX_DOCUMENT_BYTES = 64 << 20
 MAX_TAGS = 8
 """From so many tags at most an emoji's name is taken as a caption."""
 SPLITS = ("train", "val", "test")
@@ -39,6 +44,13 @@ SPLIT_NAMES = {name: name for name in SPLITS} | {
 CAPTION_FIELDS = ("caption", "text", "captions", "texts", "prompt", "description", "alt_text", "title")
 """Fields that are a caption, if none is named: the first of them that says something."""
 _TAG_FIELDS = ("emoji", "emojis", "sticker_emoji", "tags", "keywords")
+_NO_TEXT = frozenset({"nan", "NaN", "null", "None", "<NA>"})
+"""How programs write that there is no text."""
+TEXT_ENDINGS = frozenset({"txt", "caption", "cap"})
+"""Endings of texts beside stickers, also those of other trainers."""
+_NO_CAPTION_FILE = re.compile(
+    "(read.?me|licen[cs]e|copying|notice|authors?|title|emoji|requirements)([-_.].*)?", re.IGNORECASE
+)
 _FILE_FIELDS = ("file_name", "filename", "file", "path", "image")
 # ISO 639-1: what caption_xx says a language by; caption_alt or caption_raw are none.
 _LANGUAGES = frozenset(
@@ -123,17 +135,18 @@ def find_captions(
     columns: Sequence[str] = (),
     further: Mapping[str, dict[str, Any]] | None = None,
 ) -> Iterator[tuple[str, Caption]]:
-    """Captions for ``stickers``: from metadata files, else a ``.txt`` beside, else their emoji, else the name.
+    """Captions for ``stickers``: from metadata files, else a text beside, else their emoji, else the name.
 
-    Metadata files are called ``metadata`` or ``captions`` and end in ``.jsonl``, ``.csv``, ``.tsv`` or ``.parquet``.
-    They speak for the files of their folder and the folders below; the nearest one wins. What they say of a sticker
-    is an object or a row with ``file_name``; :func:`make_caption` says what is understood of it.
+    Metadata files are called ``metadata`` or ``captions`` and end in ``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or
+    ``.parquet``. They speak for the files of their folder and the folders below; the nearest one wins. What they say of
+    a sticker is an object or a row with ``file_name``; :func:`make_caption` says what is understood of it.
 
     Args:
         tree: where metadata is read.
         stickers: names in it, sorted.
-        problems: is added to: bad metadata lines (with their number), and the stickers whose caption cannot be used,
-            which are then missing among the captions. Their paths are names in the tree.
+        problems: is added to: bad metadata lines (with their number), texts that are not read or belong to no sticker,
+            and the stickers whose caption cannot be used, which are then missing among the captions. Their paths are
+            names in the tree.
         columns: fields that are captions, instead of :data:`CAPTION_FIELDS`.
         further: what is known from elsewhere, by sticker; metadata files are asked first.
 
@@ -143,10 +156,10 @@ def find_captions(
     entries = Spool[tuple[dict[str, Any], str]]()
     entry_of, told_by = (array("q", [-1]) * len(stickers) for _ in range(2))
     metadata = [name for name in tree.names if is_metadata(name)]
+    names, texts = _Names(stickers), _Texts(tree, stickers)
     for number, name in enumerate(sorted(metadata, key=lambda name: (name.count("/"), name))):
         for where, entry in _entries(tree, name, problems):
-            file = posixpath.normpath(posixpath.join(posixpath.dirname(name), _file_of(entry)))
-            position = _position(stickers, file)
+            position = names.find(posixpath.dirname(name), _file_of(entry))
             if position is None:
                 problems.append(StickerError(name, f"{where}: {_file_of(entry)!r} is not among the stickers here"))
             elif told_by[position] == number:
@@ -158,14 +171,105 @@ def find_captions(
         entry, where = (further or {}).get(sticker, {}), ""
         if entry_of[position] >= 0:
             entry, where = entries[entry_of[position]]
-        beside = next((name for name in _beside(sticker) if _position(tree.names, name) is not None), None)
+        complaints: list[str] = []
         try:
-            text = None if beside is None else functools.partial(_text_file, tree, beside)
-            caption = make_caption(entry, sticker, columns, text)
+            caption = make_caption(entry, sticker, columns, functools.partial(texts.of, sticker, problems), complaints)
         except ValueError as error:
             problems.append(StickerError(sticker, f"{error} ({where})" if where else str(error)))
         else:
+            problems += [StickerError(sticker, f"{said}{f' ({where})' if where else ''}") for said in complaints]
             yield sticker, caption
+    problems += [StickerError(name, "belongs to no sticker, and is not read") for name in texts.left()]
+
+
+class _Names:
+    """Names of files, found as other systems and programs write them."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self.alike: dict[str, int] | None = None
+
+    def find(self, folder: str, name: str) -> int | None:
+        """The position of a name that is relative to a folder.
+
+        It may have backslashes, be in another Unicode form, in other case, or quoted as in a URL; what fits several
+        names fits none.
+        """
+        ways = dict.fromkeys((name, name.replace("\\", "/"), unquote(name)))
+        paths = [posixpath.normpath(posixpath.join(folder, way)) for way in ways]
+        for path in paths:
+            position = _position(self.names, path)
+            if position is not None:
+                return position
+        if self.alike is None:
+            self.alike = {}
+            for position, other in enumerate(self.names):
+                key = _alike(other)
+                self.alike[key] = -1 if key in self.alike else position
+        found = next((self.alike[key] for key in map(_alike, paths) if key in self.alike), -1)
+        return found if found >= 0 else None
+
+
+class _Texts:
+    """The text files of a tree, and which sticker each belongs to."""
+
+    def __init__(self, tree: Tree, stickers: Sequence[str]) -> None:
+        self.tree, self.stickers = tree, stickers
+        self.files: dict[str, list[str]] = {}
+        self.used: set[str] = set()
+        for name in tree.names:
+            stem, _, ending = name.rpartition(".")
+            if ending.lower() in TEXT_ENDINGS and not _NO_CAPTION_FILE.fullmatch(posixpath.basename(stem)):
+                self.files.setdefault(_alike(stem), []).append(name)
+
+    def of(self, sticker: str, problems: list[StickerError]) -> str:
+        """The text beside a sticker, cleaned; empty if there is none that can be read."""
+        stems = [_stem(sticker), sticker]
+        if isinstance(self.tree, ArchiveTree):  # WebDataset: the name up to the first dot
+            stems.append(self._key(sticker))
+        for stem in dict.fromkeys(stems):
+            for name in self.files.get(_alike(stem), []):
+                own = name.rpartition(".")[0]
+                if own == stem or not self._has_own(own):
+                    self.used.add(name)
+                    try:
+                        return clean_caption(_text_file(self.tree, name))
+                    except ValueError as error:
+                        problems.append(StickerError(name, f"{error}; the sticker is kept without it"))
+                        return ""
+        return ""
+
+    @staticmethod
+    def _key(sticker: str) -> str:
+        folder, last = posixpath.split(sticker)
+        return posixpath.join(folder, last.lstrip(".").partition(".")[0])
+
+    def _has_own(self, stem: str) -> bool:
+        """Whether there is a sticker of exactly this name."""
+        position = bisect_left(self.stickers, f"{stem}.")
+        while position < len(self.stickers) and self.stickers[position].startswith(f"{stem}."):
+            if _stem(self.stickers[position]) == stem:
+                return True
+            position += 1
+        return False
+
+    def left(self) -> list[str]:
+        """Texts that belong to no sticker, sorted; those beside a sticker whose caption came from elsewhere do."""
+        stems = {_alike(stem) for sticker in self.stickers for stem in (sticker, _stem(sticker))}
+        if isinstance(self.tree, ArchiveTree):
+            stems |= {_alike(self._key(sticker)) for sticker in self.stickers}
+        return sorted(name for key, names in self.files.items() if key not in stems for name in {*names} - self.used)
+
+
+def _stem(name: str) -> str:
+    """A name without its ending; a dot in a folder's name begins none."""
+    folder, last = posixpath.split(name)
+    return posixpath.join(folder, last.rpartition(".")[0] or last)
+
+
+def _alike(name: str) -> str:
+    """What is equal for names that differ in Unicode form and case alone."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _position(names: Sequence[str], name: str) -> int | None:
@@ -184,6 +288,7 @@ def make_caption(
     sticker: str,
     columns: Sequence[str] = (),
     beside: Callable[[], str] | None = None,
+    complaints: list[str] | None = None,
 ) -> Caption:
     """What a metadata entry says of a sticker.
 
@@ -198,9 +303,10 @@ def make_caption(
         sticker: its name, for a caption where nothing else gives one.
         columns: fields that are captions.
         beside: gives the text of a file beside it; called if the entry has no caption.
+        complaints: is added to: what is no text and was left out.
 
     Raises:
-        ValueError: a caption is not text or was cut, or a field that is understood has an impossible value.
+        ValueError: a caption was cut, or a field that is understood has an impossible value.
     """
     rest = {key: value for key, value in entry.items() if key != _file_field(entry)}
     first = next((key for key in (columns or CAPTION_FIELDS) if rest.get(key)), None)
@@ -211,12 +317,12 @@ def make_caption(
             language = _language(key.partition("_")[2])
             if key == first and _language(rest.get("language")):
                 language = _language(rest.pop("language"))
-            pairs += _texts(key, rest.pop(key), language)
+            pairs += _texts(key, rest.pop(key), language, complaints)
     for key in ("caption", "text"):
         if not rest.get(key, True):
             del rest[key]  # there, but empty
     if not pairs and beside is not None:
-        pairs = [(clean_caption(beside()), "")]
+        pairs = [(beside(), "")]
     tags = [tag for key in _TAG_FIELDS for tag in _tags(rest.get(key))]
     pairs += [(name, "en") for name in map(emoji_name, [text for text, _ in pairs] + tags[:MAX_TAGS]) if name]
     said = _without_repeats(pairs)
@@ -244,7 +350,7 @@ def make_caption(
 
 def _json_text(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_value)
     except (ValueError, RecursionError):
         raise ValueError("the field 'attributes' is text, but no JSON that can be read") from None
 
@@ -260,13 +366,20 @@ def _without_repeats(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return kept
 
 
-def _texts(key: str, value: Any, language: str) -> list[tuple[str, str]]:
+def _texts(key: str, value: Any, language: str, complaints: list[str] | None) -> list[tuple[str, str]]:
+    """The texts of a field. Numbers become text; null and what pandas writes for it are no text."""
     if isinstance(value, dict) and not any(isinstance(text, dict) for text in value.values()):
-        return [pair for name, text in value.items() for pair in _texts(key, text, _language(name))]
-    values = value if isinstance(value, list) else [value]
-    if not all(text is None or isinstance(text, str) for text in values):
-        raise ValueError(f"the field {key!r} is not text")
-    return [(clean_caption(text), language) for text in values if text and text.strip()]
+        return [pair for name, text in value.items() for pair in _texts(key, text, _language(name), complaints)]
+    pairs: list[tuple[str, str]] = []
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, int | float) and not isinstance(text, bool) and math.isfinite(text):
+            text = str(text)
+        if isinstance(text, str):
+            if text.strip() and text.strip() not in _NO_TEXT:
+                pairs.append((clean_caption(text), language))
+        elif text is not None and not isinstance(text, float) and complaints is not None:
+            complaints.append(f"the field {key!r} is not text; the sticker is kept without it")
+    return pairs
 
 
 def _language(name: Any) -> str:
@@ -280,22 +393,24 @@ def _tags(value: Any) -> list[str]:
     return [tag for tag in values if isinstance(tag, str) and len(tag) <= MAX_CHARACTERS]
 
 
-def _beside(sticker: str) -> tuple[str, ...]:
-    """Names of the text file for a sticker: ``a.txt``, and for ``a.tar.png`` also the ``a.txt`` of a WebDataset."""
-    folder, _, name = sticker.rpartition("/")
-    stems = dict.fromkeys((name.rpartition(".")[0] or name, name.lstrip(".").partition(".")[0]))
-    return tuple(f"{folder}/{stem}.txt" if folder else f"{stem}.txt" for stem in stems)
-
-
 def _text_file(tree: Tree, name: str) -> str:
     with tree.open(name) as stream:
         head = stream.read(16 * MAX_CHARACTERS + 1)
     # Only a text cut off here may end within a character.
     errors = "ignore" if len(head) > 16 * MAX_CHARACTERS else "strict"
     try:
-        return head.decode("utf-8-sig", errors)
+        return head.decode(_encoding(head), errors)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{posixpath.basename(name)} is not UTF-8 text") from error
+        for other in ("shift_jis", "gb18030", "cp1252"):
+            with contextlib.suppress(UnicodeDecodeError):
+                head.decode(other)
+                raise ValueError(f"is not UTF-8 text, it looks like {other}; save it as UTF-8") from error
+        raise ValueError("is not UTF-8 text; save it as UTF-8") from error
+
+
+def _encoding(head: bytes) -> str:
+    """UTF-16 by its byte order mark, else UTF-8."""
+    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
 # Metadata files
@@ -347,12 +462,36 @@ def _json_lines(stream: io.BufferedIOBase) -> _Reader:
 def _json_line(line: bytes) -> Any:
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
-    return json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant)
+    return json.loads(line.decode("utf-8-sig"), parse_constant=_no_value)
+
+
+def _json_document(stream: io.BufferedIOBase) -> _Reader:
+    """A list of objects, or an object of captions or objects by file."""
+    head = stream.read(MAX_DOCUMENT_BYTES + 1)
+    if len(head) > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"longer than {MAX_DOCUMENT_BYTES:,} bytes; write JSON lines (metadata.jsonl)")
+    content = json.loads(head.decode(_encoding(head)), parse_constant=_no_value)
+    if isinstance(content, dict):
+        objects = {name: known if isinstance(known, dict) else {"caption": known} for name, known in content.items()}
+        content = [{"file_name": name, **known} for name, known in objects.items()]
+    for number, entry in enumerate(content if isinstance(content, list) else [content], 1):
+        yield f"entry {number}", functools.partial(_itself, entry)
+
+
+def _itself(entry: Any) -> Any:
+    return entry
 
 
 def _table_lines(stream: io.BufferedIOBase, delimiter: str) -> _Reader:
     lines: Any = stream  # nothing but bytes to read is asked of it
-    rows = csv.DictReader(io.TextIOWrapper(lines, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
+    encoding = _encoding(stream.read(2))
+    stream.seek(0)
+    text = io.TextIOWrapper(lines, encoding, newline="")
+    head = text.readline()
+    text.seek(0)
+    if delimiter == "," and ";" in head and "," not in head:  # as Excel writes it where "," parts decimals
+        delimiter = ";"
+    rows = csv.DictReader(text, delimiter=delimiter, strict=True)
     for row in rows:
         # Empty cells say nothing; cells beyond the head have no name.
         said = {key: cell for key, cell in row.items() if key and isinstance(cell, str) and cell}
@@ -367,12 +506,13 @@ def _parquet_rows(stream: io.BufferedIOBase) -> _Reader:
             yield f"row {number}", functools.partial(plain, row)
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
+def _no_value(name: str) -> None:
+    """NaN and Infinity, as pandas writes them, are no value."""
 
 
 _ENDINGS: dict[str, Callable[[io.BufferedIOBase], _Reader]] = {
     "jsonl": _json_lines,
+    "json": _json_document,
     "csv": functools.partial(_table_lines, delimiter=","),
     "tsv": functools.partial(_table_lines, delimiter="\t"),
     "parquet": _parquet_rows,

@@ -22,7 +22,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rdtf.data.captions import SPLIT_NAMES, Caption, find_captions, is_metadata, make_caption
+from rdtf.data.captions import (
+    SPLIT_NAMES,
+    TEXT_ENDINGS,
+    Caption,
+    clean_caption,
+    find_captions,
+    is_metadata,
+    make_caption,
+)
 from rdtf.data.dataset import Rejection
 from rdtf.data.spool import Spool, without
 from rdtf.files import raise_shortage
@@ -48,7 +56,23 @@ TABLE = ".parquet"
 KNOWN = (*sorted(SUFFIXES), *ARCHIVES, TABLE)
 """Endings of what can be a sticker or hold some."""
 
-_SIDECARS = frozenset({".txt", ".md", ".rst", ".jsonl", ".csv", ".tsv", ".html", ".yaml", ".yml", ".cls"})
+_SIDECARS = frozenset(
+    {
+        *(f".{ending}" for ending in TEXT_ENDINGS),
+        ".md",
+        ".rst",
+        ".jsonl",
+        ".csv",
+        ".tsv",
+        ".html",
+        ".yaml",
+        ".yml",
+        ".cls",
+    }
+)
+_TABLES = (".jsonl", ".csv", ".tsv")
+_UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".opdownload")
+_ASSET = re.compile(r"(.*/)?images/[^/]+\.(?:png|jpe?g|webp)", re.IGNORECASE)
 _SIDECAR_NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "authors", "thumbs.db", "desktop.ini"})
 _SHARD_SPLIT = re.compile(rf"({'|'.join(SPLIT_NAMES)})-\d.*", re.IGNORECASE)
 
@@ -239,7 +263,7 @@ class _Search:
         """One sticker that was named itself, with a text beside it."""
         beside = source.with_suffix(".txt")
         try:
-            text = partial(beside.read_text, "utf-8-sig") if beside.is_file() else None
+            text = (lambda: clean_caption(beside.read_text("utf-8-sig"))) if beside.is_file() else None
             self.take(Item(label, str(source), make_caption({}, source.name, (), text)))
         except ValueError as error:
             self.refuse(label, str(error))
@@ -263,7 +287,10 @@ class _Search:
         for number, (cell, entry) in enumerate(table_rows(file)):
             named = f"{name}/{number:07d}"
             try:
-                caption = make_caption(entry, str(entry.get("path") or ""), self.captions)
+                complaints: list[str] = []
+                caption = make_caption(entry, str(entry.get("path") or ""), self.captions, None, complaints)
+                for said in complaints:
+                    self.refuse(named, said)
             except ValueError as error:
                 self.refuse(named, str(error))
             else:
@@ -284,8 +311,12 @@ class _Search:
                 stickers.append(name)
             elif name in groups.taken:
                 continue
-            elif name in exported.others or _is_sidecar(name) or name in groups.sidecars:
+            elif name in exported.others or _is_sidecar(name) or name in groups.sidecars or name in groups.pictures:
                 self.passed_over += 1
+                if ending in _TABLES and name not in exported.others and not is_metadata(name):
+                    self.refuse(f"{prefix}{name}", f"is not read; if it has captions, call it metadata{ending}")
+            elif ending in _UNFINISHED:
+                self.refuse(f"{prefix}{name}", "a download that is not finished; fetch the file again")
             elif is_archive(name) or ending == TABLE:
                 containers.append(name)
             elif ending not in SUFFIXES:
@@ -317,7 +348,8 @@ class _Search:
             else:
                 self.refuse(f"{prefix}{what}", "an archive inside of an archive is not opened; unpack the outer one")
         for problem in problems:
-            self.refuse(f"{prefix}{problem.path}", problem.reason)
+            if str(problem.path) not in exported.others:
+                self.refuse(f"{prefix}{problem.path}", problem.reason)
 
 
 class _Groups:
@@ -328,6 +360,7 @@ class _Groups:
         taken: files that belong to them.
         sidecars: JSON files that describe the picture of the same name (as in WebDataset).
         sidecars_of: what they say, by picture.
+        pictures: files of a folder ``images`` that a Lottie beside the folder draws.
         problems: JSON that cannot be read.
     """
 
@@ -340,8 +373,28 @@ class _Groups:
         self.problems: list[StickerError] = []
         self._animations: dict[str, list[str]] = {}
         names = [name for name in tree.names if name not in others]
+        self.pictures = self._lottie_pictures(names)
         self._find_frames(names)
         self._find_sheets([name for name in names if name not in self.taken])
+
+    def _lottie_pictures(self, names: Sequence[str]) -> set[str]:
+        assets = {name for name in names if _ASSET.fullmatch(name)}
+        folders = {name.rpartition("/")[0].rpartition("/")[0] for name in assets}
+        drawn: set[str] = set()
+        for name in names:
+            folder = name.rpartition("/")[0]
+            if folder not in folders or _ending(name) != ".json":
+                continue
+            try:
+                with self.tree.open(name) as stream:
+                    known = json.loads(stream.read(MAX_JSON_BYTES))
+                listed = known["assets"]
+                paths = [f"{asset.get('u') or 'images/'}/{asset['p']}" for asset in listed if "p" in asset]
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise_shortage(error, name)
+                continue  # no Lottie that draws pictures; whoever reads it tells what is wrong
+            drawn |= {posixpath.normpath(posixpath.join(folder, path)) for path in paths} & assets
+        return drawn
 
     def _find_frames(self, names: Sequence[str]) -> None:
         folders: dict[str, list[str]] = defaultdict(list)

@@ -91,6 +91,8 @@ class PrepareReport:
         if self.rejected:
             lines.append(f"{len(self.rejected):,} rejected (all in {self.folder / MANIFEST}), such as:")
             lines += [f"  {rejection.file}: {rejection.reason}" for rejection in self.rejected[:5]]
+        if self.manifest.passed_over:
+            lines.append(f"{self.manifest.passed_over:,} files were passed over: captions, read-mes, hidden files")
         return "\n".join(lines)
 
 
