@@ -267,7 +267,7 @@ def test_a_text_belongs_to_its_own_file_only(tmp_path: Path) -> None:
     for name in ("cat.txt", "Mr.txt", "v1.txt"):
         (tmp_path / name).write_text("a text", "utf-8")
     found, problems = find_captions(tmp_path, files)
-    assert [found[file].texts[0] for file in files] == ["a text", "cat.happy", "cat.v2", "Mr. Smile", "dog"]
+    assert [found[file].texts[0] for file in files] == ["a text", "cat.happy", "cat.v", "Mr. Smile", "dog"]
     assert sorted(str(problem.path) for problem in problems) == ["Mr.txt", "v1.txt"]
     assert {problem.reason for problem in problems} == {"belongs to no sticker, and is not read"}
 

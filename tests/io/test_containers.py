@@ -67,6 +67,7 @@ EXPECTED = {  # in the order of the rows: from where, captions, split, and which
     "set/zz_outer.zip/last.webp": (("last",), "train", 8),
 }
 REFUSED = {
+    "set/two.tar.gz/note.txt": "belongs to no sticker",
     "set/pack/one.zip/../up.webp": "path out of the archive",
     "set/pack/one.zip/broken.webp": "cut short",
     "set/table.parquet/0000001": "cut short",
