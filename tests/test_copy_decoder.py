@@ -82,6 +82,8 @@ def test_only_unknown_frames_of_clips_with_known_ones_are_redrawn(decoder: CopyD
     assert torch.equal(out[1], clips[1])
     assert not torch.isclose(out[0, 1], clips[0, 1]).all()
     assert out.isfinite().all()
+    for marks in (torch.zeros(2, 4), torch.ones(2, 4)):  # nothing to copy from, nothing to redraw
+        assert torch.equal(decoder.redraw(clips, marks.bool(), torch.tensor([True, False])), clips)
 
 
 def test_it_learns_to_copy_what_has_moved():

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from rdtf.pixels import valid_premultiplied
 
 _NEIGHBOURS = 9  # 3 x 3 pixels around each shifted position
+_FRAMES_AT_ONCE = 16
 _OFFSET_SCALE = 8.0  # frames; an offset of a clip of 8 is below 1 in size
 
 
@@ -184,7 +185,8 @@ class CopyDecoder(ModelMixin, ConfigMixin):
         out = frames.clone()
         index, offsets, exists = nearest_known(known, loop, self.references)
         clips, positions = torch.nonzero(~known & exists.any(-1), as_tuple=True)
-        for part in torch.arange(len(clips), device=clips.device).split(16):  # bounds memory
+        for at in range(0, len(clips), _FRAMES_AT_ONCE):
+            part = slice(at, at + _FRAMES_AT_ONCE)
             b, f = clips[part], positions[part]
             references = frames[b[:, None], index[b, f]]
             out[b, f] = self(frames[b, f], references, offsets[b, f], exists[b, f])
