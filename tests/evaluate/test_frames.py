@@ -209,10 +209,10 @@ def test_motion_by_hand() -> None:
 def test_cleanliness_is_the_distance_to_the_given_colours_above_the_true_clips() -> None:
     given = grey(0, 200)
     truth = grey(200, 203)  # one new colour, 3 levels away
-    assert colour_distance(truth, given) == pytest.approx(1.5)
+    assert colour_distance(truth, given) == pytest.approx(1.5 * 3**0.5)
     assert cleanliness(truth, truth, given) == 0
-    assert cleanliness(given, truth, given) == pytest.approx(-1.5)
-    assert cleanliness(grey(100, 100), truth, given) == pytest.approx(100 - 1.5)  # a crossfade's colour
+    assert cleanliness(given, truth, given) == pytest.approx(-1.5 * 3**0.5)
+    assert cleanliness(grey(100, 100), truth, given) == pytest.approx(98.5 * 3**0.5)  # a crossfade's colour
     faint = grey(100)
     faint[..., 3] = 249
     assert np.isnan(colour_distance(faint, given))

@@ -119,9 +119,9 @@ def temporal_error(made: np.ndarray, truth: np.ndarray, steps: np.ndarray | None
 
 
 def colour_distance(frames: np.ndarray, given: np.ndarray) -> float:
-    """Mean distance of opaque pixels to the nearest opaque colour of the given frames; 0 to 255.
+    """Mean distance of opaque pixels to the nearest opaque colour of the given frames; 0 to 442.
 
-    The distance of two colours is the root mean square over red, green and blue. Patches, smears and ghosts have
+    The distance of two colours is Euclidean in RGB of 0 to 255. Patches, smears and ghosts have
     colours that the given frames do not have. NaN where either has no opaque pixel.
     """
     colours, known = (clip[clip[..., 3] >= OPAQUE][:, :3] for clip in (frames, given))
@@ -129,11 +129,11 @@ def colour_distance(frames: np.ndarray, given: np.ndarray) -> float:
         return float("nan")
     unique, counts = np.unique(colours, axis=0, return_counts=True)
     away = cKDTree(np.unique(known, axis=0).astype(np.float64)).query(unique.astype(np.float64))[0]
-    return float((away * counts).sum() / counts.sum() / 3**0.5)
+    return float((away * counts).sum() / counts.sum())
 
 
 def cleanliness(made: np.ndarray, truth: np.ndarray, given: np.ndarray) -> float:
-    """:func:`colour_distance` of the made frames less that of the true ones; near 0 is clean, -255 to 255."""
+    """:func:`colour_distance` of the made frames less that of the true ones; near 0 is clean, -442 to 442."""
     return colour_distance(made, given) - colour_distance(truth, given)
 
 
