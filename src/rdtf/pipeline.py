@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from rdtf.text import BuiltinTextEncoder, PretrainedTextEncoder, TextEncoder
 GivenFrame = Image.Image | np.ndarray
 INDEX = "model_index.json"
 PREDICTIONS = ("sample", "epsilon", "v_prediction")
+_TRIES = 50  # to read a folder that is replaced again and again
+_PAUSE = 0.02  # seconds, longer after each try
 _RANGES = {
     "sample_size": (4, hub.MAX_SIDE),
     "steps": (1, 1000),
@@ -382,17 +385,49 @@ def load_pipeline(model: Path | str) -> StickerPipeline:
 
     It comes onto the GPU if there is one (:func:`rdtf.device.best_device`).
 
+    A training may save into the folder meanwhile. The result is all of one save: what was read while the folder was
+    replaced is dropped and read again.
+
     Nothing in the folder is run or unpickled, see :mod:`rdtf.hub`.
 
     Raises:
-        ValueError: neither of them, or the model is damaged or asks for what is not allowed.
+        ValueError: neither of them, or the model is damaged or asks for what is not allowed, or it is replaced so often
+            that no try came through.
     """
     folder = Path(model)
-    # The last one is there for a moment only, or after a crash in just this moment.
-    for candidate in (folder, folder / "pipeline", folder / "pipeline.old"):
-        if (candidate / INDEX).is_file():
-            return _load(candidate).to(best_device())
+    for attempt in range(_TRIES):
+        found = _find(folder)
+        save = _save_of(found)
+        try:
+            pipeline = _load(found)
+        except (ValueError, OSError):
+            if _save_of(found) == save:  # not replaced, so the folder itself is at fault
+                raise
+        else:
+            if _save_of(found) == save:
+                return pipeline.to(best_device())
+        time.sleep(_PAUSE * attempt)
+    raise ValueError(f"{folder} was replaced {_TRIES} times while it was read; try again, or load a copy of it")
+
+
+def _find(folder: Path) -> Path:
+    # The last ones are there for a moment only, while a save replaces the folder, or after a crash in this moment.
+    old = (folder / "pipeline.old", folder.with_name(f"{folder.name}.old"))
+    for pause in (_PAUSE, 0.0):
+        for candidate in (folder, folder / "pipeline", *old):
+            if (candidate / INDEX).is_file():
+                return candidate
+        time.sleep(pause)  # it may have been renamed between two looks
     raise ValueError(f"{folder} holds no trained model: expected {INDEX} in it or in {folder / 'pipeline'}")
+
+
+def _save_of(folder: Path) -> tuple[int, int, int] | None:
+    """What tells two saves of a pipeline apart: each one writes a new index."""
+    try:
+        status = (folder / INDEX).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _load(folder: Path) -> StickerPipeline:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -127,7 +129,7 @@ def test_all_damaged_is_an_error_that_names_them(tmp_path: Path):
 
 
 @pytest.mark.parametrize("finished_manifest", [False, True])
-def test_unfinished_folders_are_ignored_and_swept(tmp_path: Path, finished_manifest: bool):
+def test_unfinished_folders_are_no_checkpoints_and_take_no_ones_place(tmp_path: Path, finished_manifest: bool):
     save_checkpoint(tmp_path, make(1))
     # What a kill in the middle of a save leaves behind.
     partial = save_checkpoint(tmp_path, make(2)).rename(tmp_path / "step-00000002.partial")
@@ -137,9 +139,31 @@ def test_unfinished_folders_are_ignored_and_swept(tmp_path: Path, finished_manif
     (tmp_path / "step-00000003").mkdir()  # never got a manifest
     found, skipped = load_latest(tmp_path)
     assert found.step == 1
-    assert skipped == []
+    assert len(skipped) == 1
+    assert "step-00000003: its manifest cannot be read" in skipped[0]
     save_checkpoint(tmp_path, make(4))
     assert names(tmp_path) == ["step-00000001", "step-00000003", "step-00000004"]
+
+
+@pytest.mark.parametrize("broken", [errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("name", ["manifest.json", "state.json", "weights.safetensors"])
+def test_a_newest_that_cannot_be_read_falls_back_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int, name: str
+):
+    save_checkpoint(tmp_path, make(1))
+    bad = save_checkpoint(tmp_path, make(2)) / name
+    whole = Path.open
+
+    def opened(self: Path, *args: Any, **options: Any) -> Any:
+        if self == bad:
+            raise OSError(broken, os.strerror(broken), str(self))
+        return whole(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
+    found, skipped = load_latest(tmp_path)
+    assert_same(found, make(1))
+    assert len(skipped) == 1
+    assert "step-00000002" in skipped[0] and os.strerror(broken) in skipped[0]
 
 
 def test_a_save_that_fails_leaves_the_old_one(tmp_path: Path):

@@ -5,6 +5,7 @@ Processes are forked from this warm one, so that none has to import torch anew.
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -39,6 +40,7 @@ from tests.train.test_run import settings
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available() or sys.platform != "linux", reason="forks processes that compute, for which CUDA is unfit"
 )
+SCANDIR = os.scandir
 LEFTOVERS = (".partial", ".old", ".removed")
 
 
@@ -179,6 +181,38 @@ def test_the_threads_are_part_of_the_result(straight: Path, tiny_data: Path, cop
     assert "threads 1 -> 64" in told
 
 
+def test_a_reader_beside_a_saving_run_sees_one_save(tiny_data: Path, tmp_path: Path):
+    """Each save has one number in all weights of the network and of the text encoder."""
+    trainer = Trainer(tiny_data, tmp_path / "run", settings())
+    net = trainer.learner.net
+
+    @torch.no_grad()
+    def save(number: int) -> None:
+        for parameter in net.parameters():
+            parameter.fill_(number)
+        trainer._save_pipeline(net)
+
+    def saves() -> None:
+        for number in range(1, 61):
+            save(number)
+            time.sleep(0.02)
+
+    save(0)
+    process = multiprocessing.get_context("fork").Process(target=saves)
+    process.start()
+    seen: list[float] = []
+    for _ in range(200):
+        pipe = load_pipeline(tmp_path / "run")
+        loaded = [*pipe.dfgn.parameters(), *pipe.text_encoder.parameters()]
+        stamps = {float(number) for parameter in loaded for number in parameter.unique()}
+        assert len(stamps) == 1, f"parts of several saves: {stamps}"
+        seen += stamps
+    process.join()
+    assert process.exitcode == 0
+    assert seen == sorted(seen)
+    assert len({*seen}) > 5  # they did meet
+
+
 def test_the_clock_is_not_asked(straight: Path, tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
     days = iter(range(0, 10**9, 86_400))
     monkeypatch.setattr(time, "time", lambda: 10**9 - next(days))  # a day backwards at every look
@@ -249,6 +283,52 @@ def test_exit_codes(
     if code == 74:  # with room again it goes on as if nothing had been
         resume(tiny_data, copy)
         assert run_differences(straight, copy) == []
+
+
+def unreadable(run: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The folder of checkpoints may not be listed."""
+    listdir = os.listdir
+
+    def refuse(folder: Any = ".") -> list[str]:
+        if Path(folder) == run / "checkpoints":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", lambda folder=".": (refuse(folder), SCANDIR(folder))[1])
+    return "checkpoints cannot be read"
+
+
+def no_folder(run: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file stands in its place."""
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").write_bytes(b"")
+    return "checkpoints cannot be read"
+
+
+def all_damaged(run: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    for path in checkpoints(run / "checkpoints"):
+        (path / "manifest.json").unlink()
+    return "no checkpoint can be used"
+
+
+@pytest.mark.parametrize("harm", [unreadable, no_folder, all_damaged])
+def test_without_a_state_in_hand_nothing_is_touched(
+    tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path, pytest.MonkeyPatch], str]
+):
+    """A resume that finds no state must not begin again over the log."""
+    told = harm(copy, monkeypatch)
+    files = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file() and not path.name.startswith(".")}
+    with pytest.raises(ValueError, match=told):
+        resume(tiny_data, copy)
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_where_checkpoints_are_gone_the_log_is_put_aside(tiny_data: Path, copy: Path):
+    shutil.rmtree(copy / "checkpoints")
+    before = (copy / "log.jsonl").read_bytes()
+    assert resume(tiny_data, copy, steps=1).steps == 1
+    assert (copy / "log.jsonl.aside-1").read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_written_to_is_found_before_the_first_step(

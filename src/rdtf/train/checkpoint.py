@@ -75,7 +75,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> P
             shutil.rmtree(partial, ignore_errors=True)  # on a full disk above all
             raise
         reach("ckpt.after_rename")
-        for old in [path for path in checkpoints(folder) if path != final][: -(keep - 1) or None]:
+        for old in [path for path in checkpoints(folder) if path != final and is_finished(path)][: -(keep - 1) or None]:
             reach("ckpt.before_prune")
             remove(old)
     return final
@@ -106,7 +106,7 @@ def load_latest(folder: Path) -> tuple[Checkpoint, list[str]] | None:
     """The newest checkpoint that verifies, and a line for each newer one that was skipped; None if there is none.
 
     Raises:
-        ValueError: there are checkpoints, but every one of them is damaged.
+        ValueError: there are checkpoints, but every one of them is damaged; or their folder cannot be read.
     """
     skipped: list[str] = []
     for path in reversed(checkpoints(folder)):
@@ -115,7 +115,7 @@ def load_latest(folder: Path) -> tuple[Checkpoint, list[str]] | None:
         except ValueError as error:
             skipped.append(str(error))
     if skipped:
-        raise ValueError("no checkpoint can be used:\n" + "\n".join(skipped))
+        raise ValueError("no checkpoint can be used, and nothing was changed:\n" + "\n".join(skipped))
     return None
 
 
@@ -123,8 +123,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint.
 
     Raises:
-        ValueError: a file is missing or differs from the manifest, or a tensor holds values that are not finite.
+        ValueError: a file is missing, cannot be read or differs from the manifest, or a tensor holds values that are
+            not finite.
     """
+    try:
+        return _load(path)
+    except OSError as error:
+        raise ValueError(f"{path}: it cannot be read ({error.strerror or error})") from error
+
+
+def _load(path: Path) -> Checkpoint:
     names = _verify(path)
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
@@ -140,9 +148,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints by step, oldest first; a partial folder, or one without a manifest, was never finished."""
-    found = [path for path in folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdigit()]
-    return sorted((path for path in found if (path / _MANIFEST).is_file()), key=step_of)
+    """Checkpoints by step, oldest first, damaged ones too. Folders that were never finished have other names.
+
+    Raises:
+        ValueError: the folder is there and cannot be read.
+    """
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be read ({error.strerror}); nothing was changed") from error
+    found = [name for name in names if name.startswith(_PREFIX) and name.removeprefix(_PREFIX).isdecimal()]
+    return sorted((folder / name for name in found), key=step_of)
+
+
+def is_finished(path: Path) -> bool:
+    """Whether it has a manifest; one without is of no use, and takes no good checkpoint's place."""
+    try:
+        return (path / _MANIFEST).is_file()
+    except OSError:  # not to be looked into
+        return False
 
 
 def step_of(path: Path) -> int:

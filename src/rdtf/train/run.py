@@ -26,7 +26,15 @@ from rdtf.files import check_space, check_writable, disk_errors, folder_lock, me
 from rdtf.io.write import save_sticker
 from rdtf.progress import bars, console
 from rdtf.sheets import preview_grid
-from rdtf.train.checkpoint import Checkpoint, checkpoints, load_checkpoint, load_latest, save_checkpoint, step_of
+from rdtf.train.checkpoint import (
+    Checkpoint,
+    checkpoints,
+    is_finished,
+    load_checkpoint,
+    load_latest,
+    save_checkpoint,
+    step_of,
+)
 from rdtf.train.devices import is_first, watched
 from rdtf.train.hardware import busy_cores_hint
 from rdtf.train.heldout import HELD_OUT_LOG, HeldOut, cut_evaluations
@@ -264,7 +272,7 @@ class Trainer:
 
     def _last_good(self) -> str:
         folder = self.run / "checkpoints"
-        found = checkpoints(folder)
+        found = [path for path in checkpoints(folder) if is_finished(path)]
         return f"The last checkpoint, {found[-1]}, is good" if found else f"There is no checkpoint in {folder} yet"
 
     def _preview(self, path: Path, stop: threading.Event) -> None:
@@ -342,12 +350,17 @@ class Trainer:
     def restore(self, start: str | None = None) -> None:
         """Take up the newest whole checkpoint, or the one named by ``start``; without any, begin again.
 
+        Nothing in the run's folder is changed before the state is in memory.
+
         Raises:
             ValueError: the one asked for, or all there are, are damaged; or they are not of this run's settings.
         """
         checkpoint = self._find(start)
         if checkpoint is None:
             _note("There is no checkpoint yet; the run begins again.")
+            if self.devices.first and last_step(self.run / "log.jsonl") >= self.settings.checkpoint_every:
+                for name in ("log.jsonl", HELD_OUT_LOG):  # of checkpoints that are gone
+                    self._put_aside(self.run / name)
         else:
             if doubt := exactness_doubt(checkpoint.state, self._frame()):
                 _note(doubt)
@@ -380,9 +393,13 @@ class Trainer:
         """Checkpoints of a future that is given up; the next start would take them for the newest."""
         folder = self.run / "checkpoints"
         for newer in [path for path in checkpoints(folder) if step_of(path) > self.step]:
-            aside = next(a for n in count(1) if not (a := newer.with_name(f"{newer.name}.aside-{n}")).exists())
-            newer.rename(aside)
-            _note(f"Put aside a newer checkpoint: {aside}; delete it if you do not want it")
+            self._put_aside(newer)
+
+    def _put_aside(self, path: Path) -> None:
+        if path.exists():
+            aside = next(a for n in count(1) if not (a := path.with_name(f"{path.name}.aside-{n}")).exists())
+            path.rename(aside)
+            _note(f"Put aside what this run no longer goes on from: {aside}; delete it if you do not want it")
 
 
 def _note(text: str) -> None:
