@@ -8,9 +8,13 @@ import torch
 
 
 def best_device() -> torch.device:
-    """The first GPU that torch sees, otherwise the processor.
+    """The first CUDA GPU that torch sees, or Apple's GPU (``mps``), otherwise the processor.
 
     ``CUDA_VISIBLE_DEVICES`` chooses among GPUs (empty: none), ``ACCELERATE_USE_CPU=1`` takes the processor.
     """
     unwanted = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return torch.device("cuda" if torch.cuda.is_available() and not unwanted else "cpu")
+    if unwanted:
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

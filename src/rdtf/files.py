@@ -72,11 +72,21 @@ def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
     if os.name == "nt" and path.is_dir():  # Windows cannot open folders
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows syncs what may be written
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_at(file: BinaryIO, count: int, offset: int) -> bytes:
+    """Read bytes at an offset; what is written to the file later still goes to its end."""
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), count, offset)
+    file.seek(offset)  # Windows has no pread
+    data = file.read(count)
+    file.seek(0, os.SEEK_END)
+    return data
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import struct
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ import numpy as np
 
 from rdtf import faults
 from rdtf.data.process_file import Kind, Outcome
+from rdtf.files import read_at
 
 ENTRY = np.dtype([("name", "<u8"), ("stamp", "<u8"), ("place", "<i8"), ("kind", "u1"), ("content", "V32")])
 """What is held in memory of each sticker: hashes of its name and of its file's state, where its outcome is, how it
@@ -73,8 +73,8 @@ class Journal:
 
     def outcome(self, place: int) -> Outcome:
         """The outcome at a place."""
-        _, length, kind, _, _, content = _HEAD.unpack(os.pread(self._file.fileno(), _HEAD.size, place))
-        return Outcome(Kind(kind), content, os.pread(self._file.fileno(), length, place + _HEAD.size))
+        _, length, kind, _, _, content = _HEAD.unpack(read_at(self._file, _HEAD.size, place))
+        return Outcome(Kind(kind), content, read_at(self._file, length, place + _HEAD.size))
 
     def clear(self) -> None:
         """Forget everything."""

@@ -45,7 +45,7 @@ from rdtf.data.process_file import FACTS, Decoder, Job, Kind, OneFile, code_vers
 from rdtf.data.ray_engine import run_ray
 from rdtf.data.settings import PARTS, PrepareSettings
 from rdtf.data.workers import run_local
-from rdtf.files import LOCK, disk_errors, folder_lock
+from rdtf.files import LOCK, disk_errors, folder_lock, sync
 from rdtf.progress import bars, console
 from rdtf.sticker import StickerError
 
@@ -569,11 +569,7 @@ def _in_place(path: Path) -> Iterator[BinaryIO]:
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)
 
 
 def _text(manifest: Manifest) -> bytes:

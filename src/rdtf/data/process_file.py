@@ -13,7 +13,6 @@ import importlib.util
 import math
 import os
 import re
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -197,6 +196,10 @@ def rows_of(file: Path) -> pa.RecordBatch:
 
 def _limit_processor_time(seconds: float) -> None:
     """Have the system end this process (SIGXCPU) when it has computed for this much longer, to the next second."""
+    try:
+        import resource
+    except ImportError:  # Windows; the parent's limit by the clock remains
+        return
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     limit = math.ceil(usage.ru_utime + usage.ru_stime + seconds)
@@ -213,6 +216,8 @@ def _limited_memory(settings: PrepareSettings) -> Iterator[None]:
     if not sys.platform.startswith("linux"):
         yield
         return
+    import resource
+
     wanted = 16 * 4 * settings.max_frames * settings.size**2
     has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)

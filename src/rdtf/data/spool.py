@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import tempfile
 from array import array
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
-from rdtf.files import disk_errors
+from rdtf.files import disk_errors, read_at
 
 T = TypeVar("T")
 
@@ -67,4 +66,4 @@ class Spool(Sequence[T], Generic[T]):
         if not self._flushed:
             self._file.flush()
             self._flushed = True
-        return pickle.loads(os.pread(self._file.fileno(), self._lengths[index], self._starts[index]))
+        return pickle.loads(read_at(self._file, self._lengths[index], self._starts[index]))

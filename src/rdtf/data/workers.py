@@ -9,7 +9,6 @@ import contextlib
 import math
 import multiprocessing
 import os
-import resource
 import signal
 import time
 from collections import Counter, deque
@@ -34,6 +33,7 @@ PAUSE_SECONDS = 1.0
 """How long to wait before that."""
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_OVER_TIME = int(getattr(signal, "SIGXCPU", 0)) or 1 << 20  # on Windows nothing ends with this number
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -156,7 +156,10 @@ class Crew:
 def _work(channel: connection.Connection, one_file: OneFile) -> None:
     """The main function of a worker process: outcomes for jobs until the channel closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees to the end
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ImportError):  # not on Windows, which writes no core files
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     channel.send(None)  # up and running
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
@@ -220,7 +223,7 @@ class _Worker:
                 f"a worker process could not start (exit code {self.process.exitcode}); a script that calls prepare() "
                 "must be a file and do so below `if __name__ == '__main__':`"
             )
-        return "took more than its limit of processor time" if self.process.exitcode == -signal.SIGXCPU else None
+        return "took more than its limit of processor time" if self.process.exitcode == -_OVER_TIME else None
 
     def overdue(self) -> str:
         """Why it is given up."""

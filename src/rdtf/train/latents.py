@@ -108,6 +108,7 @@ class LatentCache:
         made = codec.encode(to_tensor(dataset.frames(0)[:1])).float().cpu().numpy()
         if np.allclose(made, self._latents[:1].astype(np.float32), rtol=_TOLERANCE, atol=_TOLERANCE):
             return True
+        del self._latents  # Windows replaces no file that is mapped
         console.print(f"{self._path} is of another version of the codec; it is computed again")
         return False
 

@@ -103,7 +103,12 @@ def compare(
 def _cores() -> int:
     import torch
 
-    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    return 1 if torch.cuda.is_available() else _usable_cores()
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_folder(out: Path, suite: Suite, data: Path | None, judge: str) -> None:
@@ -167,7 +172,7 @@ def _draw(folder: Path, world: World, pixels: int) -> None:
         size=pixels,
         vocabulary=world.vocabulary,
         style=world.style,
-        workers=min(len(os.sched_getaffinity(0)), 1 + world.count // 500),
+        workers=min(_usable_cores(), 1 + world.count // 500),
     )
     prepare([files], folder, PrepareSettings(size=pixels))
     shutil.rmtree(files)
