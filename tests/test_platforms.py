@@ -18,14 +18,14 @@ from pathlib import Path
 HIDDEN = {"fcntl", "resource", "pwd", "grp", "termios"}
 real = builtins.__import__
 
-def without(name, globals=None, *rest):
+def without(name, globals=None, *rest, **options):
     if name in HIDDEN and str((globals or {}).get("__name__")).startswith("rdtf"):
         raise ImportError(f"{name} is not on this system")
-    return real(name, globals, *rest)
+    return real(name, globals, *rest, **options)
 
 builtins.__import__ = without
 for module, name in (
-    (os, "pread"), (os, "sched_getaffinity"), (os, "posix_fadvise"), (os, "getuid"), (signal, "SIGXCPU"), (os, "fork")
+    (os, "pread"), (os, "sched_getaffinity"), (os, "posix_fadvise"), (signal, "SIGXCPU"), (os, "fork")
 ):
     if hasattr(module, name):
         delattr(module, name)

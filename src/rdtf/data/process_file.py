@@ -194,11 +194,18 @@ def rows_of(file: Path) -> pa.RecordBatch:
     return pa.ipc.open_file(pa.memory_map(str(file))).get_batch(0)
 
 
-def _limit_processor_time(seconds: float) -> None:
-    """Have the system end this process (SIGXCPU) when it has computed for this much longer, to the next second."""
+def _resource() -> Any:
+    """The module ``resource`` of the standard library; None on Windows, which has no such limits."""
     try:
         import resource
-    except ImportError:  # Windows; the parent's limit by the clock remains
+    except ImportError:
+        return None
+    return resource
+
+
+def _limit_processor_time(seconds: float) -> None:
+    """Have the system end this process (SIGXCPU) when it has computed for this much longer, to the next second."""
+    if (resource := _resource()) is None:  # the parent's limit by the clock remains
         return
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -213,11 +220,10 @@ def _limited_memory(settings: PrepareSettings) -> Iterator[None]:
     Work on frames of the wanted size may take some copies of them, also as floats; that much is allowed on top.
     Where the system does not tell how much a process has (other than Linux), there is no limit.
     """
-    if not sys.platform.startswith("linux"):
+    resource = _resource()
+    if resource is None or not sys.platform.startswith("linux"):
         yield
         return
-    import resource
-
     wanted = 16 * 4 * settings.max_frames * settings.size**2
     has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
