@@ -195,13 +195,13 @@ def test_a_reader_beside_a_saving_run_sees_one_save(tiny_data: Path, tmp_path: P
     def saves() -> None:
         for number in range(1, 41):
             save(number)
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     save(0)
     process = multiprocessing.get_context("fork").Process(target=saves)
     process.start()
     seen: list[float] = []
-    for _ in range(60):
+    while process.is_alive() or len(seen) < 2:
         pipe = load_pipeline(tmp_path / "run")
         loaded = [*pipe.dfgn.parameters(), *pipe.text_encoder.parameters()]
         stamps = {float(number) for parameter in loaded for number in parameter.unique()}
@@ -210,7 +210,7 @@ def test_a_reader_beside_a_saving_run_sees_one_save(tiny_data: Path, tmp_path: P
     process.join()
     assert process.exitcode == 0
     assert seen == sorted(seen)
-    assert len({*seen}) > 5  # they did meet
+    assert len({*seen}) > 1  # they did meet
 
 
 def test_the_clock_is_not_asked(straight: Path, tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
