@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ GivenFrame = Image.Image | np.ndarray
 INDEX = "model_index.json"
 PREDICTIONS = ("sample", "epsilon", "v_prediction")
 _TRIES = 50  # to read a folder that is replaced again and again
-_PAUSE = 0.02  # seconds, longer after each try
+_PAUSE = 0.02  # seconds
 _RANGES = {
     "sample_size": (4, hub.MAX_SIDE),
     "steps": (1, 1000),
@@ -399,14 +401,21 @@ def load_pipeline(model: Path | str) -> StickerPipeline:
         found = _find(folder)
         save = _save_of(found)
         try:
-            pipeline = _load(found)
+            if attempt == 0:
+                pipeline = _load(found)
+            else:  # a copy takes less time than loading, so a save seldom comes in between
+                with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+                    copy = Path(shutil.copytree(found, Path(place, found.name)))
+                    if _save_of(found) != save:
+                        continue
+                    return _load(copy).to(best_device())
         except (ValueError, OSError):
             if _save_of(found) == save:  # not replaced, so the folder itself is at fault
                 raise
         else:
             if _save_of(found) == save:
                 return pipeline.to(best_device())
-        time.sleep(_PAUSE * attempt)
+        time.sleep(_PAUSE)
     raise ValueError(f"{folder} was replaced {_TRIES} times while it was read; try again, or load a copy of it")
 
 

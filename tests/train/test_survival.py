@@ -204,13 +204,13 @@ def test_a_reader_beside_a_saving_run_sees_one_save(tiny_data: Path, tmp_path: P
     while process.is_alive() or len(seen) < 2:
         pipe = load_pipeline(tmp_path / "run")
         loaded = [*pipe.dfgn.parameters(), *pipe.text_encoder.parameters()]
-        stamps = {float(number) for parameter in loaded for number in parameter.unique()}
+        stamps = {float(number) for parameter in loaded for number in parameter.detach().unique()}
         assert len(stamps) == 1, f"parts of several saves: {stamps}"
         seen += stamps
     process.join()
     assert process.exitcode == 0
     assert seen == sorted(seen)
-    assert len({*seen}) > 1  # they did meet
+    assert len({*seen}) > 3  # they did meet
 
 
 def test_the_clock_is_not_asked(straight: Path, tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
