@@ -9,6 +9,7 @@ the system's memory, as they are after a pass over data that fits there. Prints 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -52,6 +53,7 @@ class UnfilledLatents(LatentCache):
 def write_dataset(folder: Path, count: int) -> None:
     """A dataset of moving stickers, all in ``train``."""
     rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (FRAMES, SIZE, SIZE, 4), np.uint8) // 64
     row = {
         "attributes": "{}",
         "source": "made/up.webp",
@@ -60,14 +62,14 @@ def write_dataset(folder: Path, count: int) -> None:
         "num_frames": FRAMES,
         "size": SIZE,
         "durations": [50.0] * FRAMES,
-        "frames": pack_frames(rng.integers(0, 256, (FRAMES, SIZE, SIZE, 4), np.uint8) // 64),
+        "frames": pack_frames(frames),
         "coverage": [0.5] * FRAMES,
         "motion": 0.1,
         "loops": True,
         "seam": None,
         "flippable": True,
         "clusters": [[i % k for i in range(FRAMES)] for k in CLUSTER_COUNTS],
-        "content": bytes(32),
+        "content": hashlib.sha256(frames.tobytes()).digest(),
         "signature": bytes(SIGNATURE_BYTES),
         "extent": 1.0,
         **dict.fromkeys(("checks", "caption_checks"), ()),

@@ -119,7 +119,7 @@ class Counting:
         self.seeds: list[int] = []
         self.loops: list[bool] = []
 
-    def __call__(self, prompts, *, frames, num_frames, num_inference_steps, num_stickers_per_prompt=1, loop, seed):
+    def __call__(self, prompts, *, frames, num_frames, num_inference_steps, num_stickers_per_prompt=1, loop, seed, **_):
         stickers = []
         frames = [{}] * len(prompts) if frames is None else frames
         self.loops += [looping for looping in loop for _ in range(num_stickers_per_prompt)]

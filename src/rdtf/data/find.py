@@ -70,6 +70,7 @@ _SIDECARS = frozenset(
         ".cls",
     }
 )
+_OUR_TABLES = ("export.jsonl", "left_out.jsonl")  # ``rdtf data export`` writes them beside the metadata
 _TABLES = (".jsonl", ".csv", ".tsv")
 _UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".opdownload")
 _ASSET = re.compile(r"(.*/)?images/[^/]+\.(?:png|jpe?g|webp)", re.IGNORECASE)
@@ -313,7 +314,12 @@ class _Search:
                 continue
             elif name in exported.others or _is_sidecar(name) or name in groups.sidecars or name in groups.pictures:
                 self.passed_over += 1
-                if ending in _TABLES and name not in exported.others and not is_metadata(name):
+                if (
+                    ending in _TABLES
+                    and name not in exported.others
+                    and not is_metadata(name)
+                    and name.rpartition("/")[2] not in _OUR_TABLES
+                ):
                     self.refuse(f"{prefix}{name}", f"is not read; if it has captions, call it metadata{ending}")
             elif ending in _UNFINISHED:
                 self.refuse(f"{prefix}{name}", "a download that is not finished; fetch the file again")
