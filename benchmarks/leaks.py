@@ -24,7 +24,7 @@ from rich.table import Table
 
 from rdtf.data.prepare import PrepareSettings, prepare
 from rdtf.io.read import SUFFIXES, read_sticker
-from rdtf.pipeline import load_pipeline
+from rdtf.loading import load_pipeline
 from rdtf.progress import console
 from rdtf.sticker import StickerError
 from rdtf.train.run import train

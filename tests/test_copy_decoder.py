@@ -13,7 +13,8 @@ from rdtf.codec import load_codec
 from rdtf.copy_decoder import CopyDecoder, nearest_known
 from rdtf.data.dataset import StickerDataset
 from rdtf.diffusion.objective import Objective
-from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.loading import load_pipeline
+from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit
 from rdtf.text import BuiltinTextEncoder
 from rdtf.train.copy_decoder import CopyDecoderReport, CopyDecoderSettings, copy_loss, train_copy_decoder

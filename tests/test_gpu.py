@@ -17,9 +17,9 @@ from accelerate.state import AcceleratorState
 
 from rdtf.codec import load_codec
 from rdtf.device import best_device
+from rdtf.loading import load_pipeline
 from rdtf.model import DFGN
 from rdtf.model.layers import attend
-from rdtf.pipeline import load_pipeline
 from rdtf.pixels import to_tensor
 from rdtf.train.plan import make_plan
 from rdtf.train.run import train
@@ -91,7 +91,7 @@ def test_the_same_stickers_come_out(run: Path, tmp_path: Path):
     frame = np.full((16, 16, 4), 200, np.uint8)
     here = pipe("a red cat", frames={0: frame}, num_frames=4, seed=3, num_inference_steps=3).stickers[0].frames
     elsewhere(
-        "import sys, numpy as np; from rdtf.pipeline import load_pipeline; "
+        "import sys, numpy as np; from rdtf.loading import load_pipeline; "
         "frame = np.full((16, 16, 4), 200, np.uint8); pipe = load_pipeline(sys.argv[1]); "
         "assert pipe.device.type == 'cpu'; "
         "made = pipe('a red cat', frames={0: frame}, num_frames=4, seed=3, num_inference_steps=3); "

@@ -18,7 +18,8 @@ from rdtf import hub
 from rdtf.cli import app
 from rdtf.codec import load_codec
 from rdtf.diffusion.objective import Objective
-from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.loading import load_pipeline
+from rdtf.pipeline import StickerPipeline
 from rdtf.text import BuiltinTextEncoder, load_text_encoder
 from tests.conftest import awaken
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from rdtf.codec import load_codec
 from rdtf.diffusion.objective import Objective
+from rdtf.loading import load_pipeline
 from rdtf.model.adapter import AdaptedDFGN
-from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit, premultiply
 from rdtf.text import BuiltinTextEncoder
 from tests.conftest import awaken

@@ -42,7 +42,7 @@ if __name__ == "__main__":
 
     from rdtf.data.prepare import PrepareSettings, prepare
     from rdtf.io.write import save_sticker
-    from rdtf.pipeline import load_pipeline
+    from rdtf.loading import load_pipeline
     from rdtf.train.run import resume, train
     from rdtf.train.settings import recipe_settings
     from rdtf.world import write_world

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "DFGN": "rdtf.model.dfgn",
     "StickerPipeline": "rdtf.pipeline",
-    "load_pipeline": "rdtf.pipeline",
+    "load_pipeline": "rdtf.loading",
     "StickerAutoencoder": "rdtf.codec",
     "PixelCodec": "rdtf.codec",
     "DiffusersCodec": "rdtf.codec",

@@ -23,9 +23,10 @@ from rdtf.data.dataset import StickerDataset
 from rdtf.data.prepare import PrepareSettings, prepare
 from rdtf.files import atomic_file
 from rdtf.io.write import save_sticker
+from rdtf.loading import load_pipeline
 from rdtf.masks import Task
 from rdtf.page import Card, Section, data_address, line_chart, smooth, write_page
-from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.pipeline import StickerPipeline
 from rdtf.progress import bars, console
 from rdtf.sheets import contact_sheet
 from rdtf.sticker import Sticker

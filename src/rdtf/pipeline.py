@@ -1,27 +1,20 @@
-"""Generating: one pipeline for all six tasks, saved and loaded like any diffusers pipeline."""
+"""Generating: one pipeline for all six tasks, saved like any diffusers pipeline and loaded by :mod:`rdtf.loading`."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
 from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from rdtf import hub
-from rdtf.codec import Codec, DiffusersCodec, PixelCodec, StickerAutoencoder
+from rdtf.codec import Codec
 from rdtf.copy_decoder import CopyDecoder
-from rdtf.device import best_device
 from rdtf.diffusion.guidance import guidance_passes
 from rdtf.diffusion.objective import Scheduler
 from rdtf.diffusion.sampling import Start, sample
@@ -30,43 +23,12 @@ from rdtf.model.adapter import AdaptedDFGN, adapter_of
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.pixels import fit, to_frames, to_tensor
 from rdtf.sticker import Sticker
-from rdtf.text import BuiltinTextEncoder, PretrainedTextEncoder, TextEncoder
+from rdtf.text import TextEncoder
 
 GivenFrame = Image.Image | np.ndarray
-INDEX = "model_index.json"
-PREDICTIONS = ("sample", "epsilon", "v_prediction")
-_TRIES = 50  # to read a folder that is replaced again and again
-_PAUSE = 0.02  # seconds
-_RANGES = {
-    "sample_size": (4, hub.MAX_SIDE),
-    "steps": (1, 1000),
-    "guidance": (-100, 100),
-    "image_guidance": (-100, 100),
-    "eta": (0, 1),
-}
 BATCH_ON_CPU, BATCH_ON_GPU = 1, 16
-"""Stickers that are made at a time. Alone, a sticker is the same to the pixel whatever it is made with; eight at a time
-are a third faster on two cores with AVX2."""
-_SCHEDULER = "scheduler_config.json"
-_PARTS: dict[str, dict[tuple[str, ...], type[torch.nn.Module] | str]] = {
-    "dfgn": {("rdtf.model.dfgn", "DFGN"): DFGN, ("rdtf.model.adapter", "AdaptedDFGN"): AdaptedDFGN},
-    "codec": {("rdtf.codec", kind.__name__): kind for kind in (StickerAutoencoder, PixelCodec, DiffusersCodec)},
-    "copy_decoder": {("rdtf.copy_decoder", "CopyDecoder"): CopyDecoder},
-    "text_encoder": {("rdtf.text", kind.__name__): kind for kind in (BuiltinTextEncoder, PretrainedTextEncoder)},
-    "scheduler": {
-        ("diffusers", name): _SCHEDULER
-        for name in (
-            "DDIMScheduler",
-            "FlowMatchEulerDiscreteScheduler",
-            "DPMSolverMultistepScheduler",
-            "UniPCMultistepScheduler",
-            "EulerDiscreteScheduler",
-            "EulerAncestralDiscreteScheduler",
-            "DDPMScheduler",
-        )
-    },
-}
-"""The parts of a pipeline and their allowed classes; of schedulers the name of the configuration."""
+"""Stickers that are made at a time. Larger batches are faster. Of one sticker each, they give the same pixels whatever
+else the call makes."""
 
 
 @dataclass(frozen=True)
@@ -380,105 +342,3 @@ def _as_rgba(frame: GivenFrame) -> np.ndarray:
     if array.ndim != 3 or array.shape[-1] != 4 or array.dtype != np.uint8:
         raise ValueError(f"a given frame must be RGBA (h, w, 4) uint8, got {array.shape} {array.dtype}")
     return array
-
-
-def load_pipeline(model: Path | str) -> StickerPipeline:
-    """Load from a saved pipeline's folder or from a run's folder (which holds one in ``pipeline/``).
-
-    It comes onto the GPU if there is one (:func:`rdtf.device.best_device`).
-
-    A training may save into the folder meanwhile. The result is all of one save: what was read while the folder was
-    replaced is dropped and read again.
-
-    Nothing in the folder is run or unpickled, see :mod:`rdtf.hub`.
-
-    Raises:
-        ValueError: neither of them, or the model is damaged or asks for what is not allowed, or it is replaced so often
-            that no try came through.
-    """
-    folder = Path(model)
-    for attempt in range(_TRIES):
-        found = _find(folder)
-        save = _save_of(found)
-        try:
-            if attempt == 0:
-                pipeline = _load(found)
-            else:  # a copy takes less time than loading, so a save seldom comes in between
-                with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-                    copy = Path(shutil.copytree(found, Path(place, found.name)))
-                    if _save_of(found) != save:
-                        continue
-                    return _load(copy).to(best_device())
-        except (ValueError, OSError):
-            if _save_of(found) == save:  # not replaced, so the folder itself is at fault
-                raise
-        else:
-            if _save_of(found) == save:
-                return pipeline.to(best_device())
-        time.sleep(_PAUSE)
-    raise ValueError(f"{folder} was replaced {_TRIES} times while it was read; try again, or load a copy of it")
-
-
-def _find(folder: Path) -> Path:
-    # The last ones are there for a moment only, while a save replaces the folder, or after a crash in this moment.
-    old = (folder / "pipeline.old", folder.with_name(f"{folder.name}.old"))
-    for pause in (_PAUSE, 0.0):
-        for candidate in (folder, folder / "pipeline", *old):
-            if (candidate / INDEX).is_file():
-                return candidate
-        time.sleep(pause)  # it may have been renamed between two looks
-    raise ValueError(f"{folder} holds no trained model: expected {INDEX} in it or in {folder / 'pipeline'}")
-
-
-def _save_of(folder: Path) -> tuple[int, int, int] | None:
-    """What tells two saves of a pipeline apart: each one writes a new index."""
-    try:
-        status = (folder / INDEX).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _load(folder: Path) -> StickerPipeline:
-    index = hub.read_config(folder / INDEX)
-    if index.get("_class_name") != StickerPipeline.__name__:
-        raise ValueError(f"{folder / INDEX} is of class {index.get('_class_name')!r}, not {StickerPipeline.__name__}")
-    hub.check_numbers(index, _RANGES, folder / INDEX)
-    if index.get("prediction", "sample") not in PREDICTIONS:
-        raise ValueError(
-            f"{folder / INDEX}: unknown prediction {index['prediction']!r}; one of {', '.join(PREDICTIONS)}"
-        )
-    for name, allowed in _PARTS.items():
-        found = index.get(name)
-        if name == "copy_decoder" and found in (None, [None, None]):
-            continue
-        kind = allowed.get(tuple(found)) if isinstance(found, list) and all(isinstance(n, str) for n in found) else None
-        if kind is None:
-            raise ValueError(f"{folder / INDEX}: {name} is {found}, which is not allowed; take another model")
-        if isinstance(kind, str):
-            hub.check_numbers(
-                hub.read_config(folder / name / kind), {"num_train_timesteps": (1, 100_000)}, folder / name
-            )
-        else:
-            hub.check_module(folder / name, kind)
-            if kind is PretrainedTextEncoder:
-                for encoder in sorted((folder / name).glob("encoder_*")):
-                    hub.check_transformers(encoder)
-    if unknown := sorted(n for n, value in index.items() if isinstance(value, list) and n not in _PARTS):
-        raise ValueError(
-            f"{folder / INDEX}: {unknown[0]} is no part of a {StickerPipeline.__name__}; take another model"
-        )
-    diffusers_logging.disable_progress_bar()  # four small parts load in a blink
-    try:
-        pipeline = StickerPipeline.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
-        )
-    except Exception as error:  # libraries raise anything for files that make no sense
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{folder} cannot be loaded ({reason}); the model is damaged, copy it again") from error
-    for name in _PARTS:
-        if isinstance(part := getattr(pipeline, name), torch.nn.Module):
-            hub.check_finite(part, folder / name)
-    if pipeline.config.sample_size % pipeline.codec.downscale:
-        raise ValueError(f"{folder / INDEX}: sample_size is no multiple of the codec's {pipeline.codec.downscale}")
-    return pipeline

@@ -222,7 +222,7 @@ def make_again(made: Made, model: Path, inputs: Iterable[Path] = ()) -> Sticker:
     if missing := sorted({f"{i.name} (SHA-256 {i.sha256[:12]}…)" for i in made.inputs if i.sha256 not in hashes}):
         raise ValueError(f"it was made from {', '.join(missing)}; name the files with --input")
     given = [Given(i.position, hashes[i.sha256], i.frame, i.most) for i in made.inputs]
-    from rdtf.pipeline import load_pipeline
+    from rdtf.loading import load_pipeline
 
     pipeline = load_pipeline(model)
     if (found := fingerprint(pipeline)) != made.fingerprint:

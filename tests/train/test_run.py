@@ -16,7 +16,7 @@ import rdtf.train.run as loop
 import rdtf.train.step as step_module
 from rdtf.batch import ClipBatch
 from rdtf.io.read import read_sticker
-from rdtf.pipeline import load_pipeline
+from rdtf.loading import load_pipeline
 from rdtf.train.checkpoint import Checkpoint, load_latest
 from rdtf.train.run import Trainer, TrainingError, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings

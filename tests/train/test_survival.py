@@ -29,7 +29,8 @@ from rdtf.cli import app
 from rdtf.curriculum import Curriculum
 from rdtf.faults import VARIABLE
 from rdtf.files import DiskError, folder_lock
-from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.loading import load_pipeline
+from rdtf.pipeline import StickerPipeline
 from rdtf.research.verify_resume import run_differences, verify_resume
 from rdtf.train.checkpoint import Checkpoint, checkpoints, load_latest
 from rdtf.train.run import OutOfMemoryError, Trainer, TrainingError, resume, train

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rdtf.loading import load_pipeline
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN
-from rdtf.pipeline import load_pipeline
 from rdtf.research.verify_resume import RunState, run_differences
 from rdtf.train.run import Trainer, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings

@@ -66,7 +66,7 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
     paths = [out] if count == 1 else [_numbered(out, number) for number in range(1, count + 1)]
     for path in paths:
         check_target(path, [model, *(frame.path for frame in frames)])
-    from rdtf.pipeline import load_pipeline
+    from rdtf.loading import load_pipeline
     from rdtf.provenance import described, load_frames
 
     pixels = load_frames(frames)

@@ -32,7 +32,7 @@ from rdtf.evaluate.judge import load_judge
 from rdtf.evaluate.lpips import load_lpips
 from rdtf.evaluate.video_quality import load_quality
 from rdtf.files import write_text
-from rdtf.pipeline import load_pipeline
+from rdtf.loading import load_pipeline
 from rdtf.progress import bars
 
 QUICK = 100.0

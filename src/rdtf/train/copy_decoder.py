@@ -23,9 +23,11 @@ from rdtf.copy_decoder import CopyDecoder, nearest_known
 from rdtf.data.augment import variant_frames
 from rdtf.data.clips import plan_clip
 from rdtf.data.dataset import StickerDataset
+from rdtf.diffusion.objective import TRAIN_TIMESTEPS, set_steps
 from rdtf.files import atomic_file, write_text
+from rdtf.loading import load_pipeline
 from rdtf.masks import Task, draw_known
-from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import to_frames, to_tensor
 from rdtf.progress import bars
 from rdtf.rng import numpy_rng
@@ -161,8 +163,6 @@ def make_smears(
 
 def _levels(pipeline: StickerPipeline, settings: CopyDecoderSettings) -> list[float]:
     """Noise levels of the sampling steps that lie in the range."""
-    from rdtf.diffusion.objective import TRAIN_TIMESTEPS, set_steps
-
     scheduler = deepcopy(pipeline.scheduler)
     set_steps(scheduler, settings.denoising_steps, torch.device("cpu"))
     levels = [float(t) / TRAIN_TIMESTEPS for t in scheduler.timesteps]

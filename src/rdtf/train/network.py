@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from rdtf.batch import ClipBatch
 from rdtf.codec import Codec
+from rdtf.loading import load_pipeline
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, Adapter, adapter_of, without_adapter
-from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.pipeline import StickerPipeline
 from rdtf.text import TextEncoder, load_text_encoder
 from rdtf.train.settings import TrainSettings
 

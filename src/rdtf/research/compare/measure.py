@@ -21,8 +21,9 @@ from rdtf.evaluate.judge import Judge, agreement, fd_sticker, load_judge
 from rdtf.evaluate.motion import motion_energy
 from rdtf.evaluate.sets import unbiased_mmd
 from rdtf.files import atomic_file
+from rdtf.loading import load_pipeline
 from rdtf.masks import PATTERNS
-from rdtf.pipeline import StickerPipeline, load_pipeline
+from rdtf.pipeline import StickerPipeline
 from rdtf.research.compare.paths import Place
 from rdtf.research.compare.suites import Suite
 from rdtf.train.heldout import HELD_OUT_LOG
