@@ -39,6 +39,18 @@ PREPARE: dict[str, Any] = {
     "licenses": option(
         list[str], "Licence where metadata names none: NAME for all, or SOURCE=NAME; repeatable.", None, "--licence"
     ),
+    "caption_style": option(
+        bool,
+        "End captions in the sticker's style, as in 'a cat, flat style': metadata's field `style`, or --style.",
+        None,
+        "--caption-style",
+    ),
+    "styles": option(
+        list[str],
+        "Style where metadata names none: NAME for all, or SOURCE=NAME; repeatable; implies --caption-style.",
+        None,
+        "--style",
+    ),
     "duplicates": option(str, "keep, or drop: leave out all but the first of near-duplicates.", "keep"),
     "crop": option(str, "none, or content: crop to what is drawn.", "none"),
     "background": option(str, "keep, or transparent: clear backgrounds of one colour.", "keep"),
@@ -69,9 +81,11 @@ def prepare(
 
     if len(sources) < 2:
         raise ValueError("give at least one folder or archive of stickers and then the dataset folder to make")
-    if "licenses" in given:
-        parted = [text.rpartition("=") for text in given["licenses"]]
-        given["licenses"] = {label: name.strip() for label, _, name in parted}
+    for names in {"licenses", "styles"} & given.keys():
+        parted = [text.rpartition("=") for text in given[names]]
+        given[names] = {label: name.strip() for label, _, name in parted}
+    if "styles" in given:
+        given["caption_style"] = True
     given |= choose_features(given.get("features", "builtin"))
     say(run(sources[:-1], sources[-1], PrepareSettings.model_validate(given), overwrite=overwrite).summary())
 

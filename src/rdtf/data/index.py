@@ -23,6 +23,7 @@ from rdtf.data.captions import SPLITS
 from rdtf.data.dataset import INDEX_SCHEMA, LEFT_OUT
 from rdtf.data.duplicates import SIGNATURE_BYTES, Likeness, NearPairs, near_pairs
 from rdtf.data.settings import PrepareSettings
+from rdtf.data.style import FIELD, without_style
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def make_index(
         folder: of the dataset. files: its Arrow files, in order.
         settings: ``duplicates`` = ``drop`` leaves out all but the first of near-duplicates that show the same (what
             is mirrored or played backwards stays). With ``split_by`` = ``caption``, or the name of a metadata field,
-            stickers with an equal caption or field share a split too. A group's split is drawn from its member with the
-            smallest content hash, so file order does not matter.
+            stickers with an equal caption (without its style words) or field share a split too. A group's split is
+            drawn from its member with the smallest content hash, so file order does not matter.
     """
     by_content = settings.split_by == "content"
     parts, keys, draws, labels, found = [], [], [], [], []
@@ -104,10 +105,12 @@ def make_index(
 
 def _shared(batch: pa.RecordBatch, field: str, own: list[str]) -> list[str]:
     """For each row its caption or metadata field as text; ``own`` where the row has none."""
+    attributes = [json.loads(text) for text in batch.column("attributes").to_pylist()]
     if field == "caption":
-        values = batch.column("caption").to_pylist()
+        captions = batch.column("caption").to_pylist()
+        values = [without_style(text, known.get(FIELD)) for text, known in zip(captions, attributes, strict=True)]
     else:
-        values = [json.loads(text).get(field) for text in batch.column("attributes").to_pylist()]
+        values = [known.get(field) for known in attributes]
     return [
         key if value in (None, "") else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         for value, key in zip(values, own, strict=True)

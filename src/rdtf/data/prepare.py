@@ -44,6 +44,7 @@ from rdtf.data.mirroring import is_flippable
 from rdtf.data.process_file import FACTS, Decoder, Job, Kind, OneFile, code_versions, rows_of
 from rdtf.data.ray_engine import run_ray
 from rdtf.data.settings import PARTS, PrepareSettings
+from rdtf.data.style import FIELD, style_of, with_style
 from rdtf.data.workers import run_local
 from rdtf.files import LOCK, disk_errors, folder_lock, sync
 from rdtf.progress import bars, console
@@ -126,10 +127,11 @@ def prepare(
     settings = settings or PrepareSettings.model_validate({})
     sources, out = [Path(source) for source in sources], Path(out)
     _check_places(sources, out)
-    unknown = settings.licenses.keys() - {"", *source_labels(sources)}
-    if unknown:
-        labels = ", ".join(source_labels(sources))
-        raise ValueError(f"a licence is given for {min(unknown)}, but the sources are called {labels}")
+    for what, names in ("licence", settings.licenses), ("style", settings.styles):
+        unknown = names.keys() - {"", *source_labels(sources)}
+        if unknown:
+            labels = ", ".join(source_labels(sources))
+            raise ValueError(f"a {what} is given for {min(unknown)}, but the sources are called {labels}")
     found = _find(sources, settings.captions)
     about = _about(sources, found, settings)
     with disk_errors(out), _building(out) as building:
@@ -207,7 +209,7 @@ def _about(sources: Sequence[Path], found: _FoundAll, settings: PrepareSettings)
 
 def _own_code() -> str:
     digest = hashlib.sha256()
-    for module in ("prepare", "index", "duplicates", "checks", "mirroring"):
+    for module in ("prepare", "index", "duplicates", "checks", "mirroring", "style"):
         digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     return digest.hexdigest()[:16]
 
@@ -440,7 +442,10 @@ def _put_together(
             reasons[position] = facts
             rejected.append(Rejection(file=item.name, reason=facts))
             continue
-        row = {**facts, **_words(item, work.entries["content"][position].tobytes(), settings.licenses)}
+        words, complaint = _words(item, work.entries["content"][position].tobytes(), settings)
+        if complaint:
+            rejected.append(Rejection(file=item.name, reason=complaint))
+        row = {**facts, **words}
         ledger["place"][position] = rows
         rows += 1
         # All but the frames, for which the id stands: caches of anything in a row may rely on it.
@@ -497,23 +502,32 @@ def _facts(work: _Work, past: _Past, journal: Journal, position: int) -> dict[st
     return rows_of(file).slice(row, 1).select(FACTS.names).to_pylist()[0]
 
 
-def _words(item: Item, content: bytes, licenses: dict[str, str]) -> dict[str, Any]:
-    """The columns of a row that need no frames."""
-    caption = item.caption
+def _words(item: Item, content: bytes, settings: PrepareSettings) -> tuple[dict[str, Any], str]:
+    """The columns of a row that need no frames, and what is wrong with the field ``style`` (empty: nothing)."""
+    caption, complaint = item.caption, ""
     texts, checks = check_captions(caption.texts)
     languages = caption.attributes.get("languages", [])
+    # A text that was cleaned may be another one's equal: then it is not known which language it is of.
+    flippable = all(map(is_flippable, texts, languages if len(languages) == len(texts) else [""] * len(texts)))
+    attributes = caption.attributes
+    if settings.caption_style:
+        try:
+            style = style_of(attributes, settings.of_source(settings.styles, item.name))
+        except ValueError as error:
+            style, complaint = "", str(error)
+        if style:
+            texts, attributes = tuple(with_style(text, style) for text in texts), {**attributes, FIELD: style}
     return {
         "id": hashlib.sha256(content + texts[0].encode()).hexdigest()[:16],
         "caption": texts[0],
         "captions": list(texts),
-        "attributes": json.dumps(caption.attributes, sort_keys=True),
+        "attributes": json.dumps(attributes, sort_keys=True),
         "source": item.name,
-        "license": caption.license or licenses.get(item.name.partition("/")[0], licenses.get("")),
+        "license": caption.license or settings.of_source(settings.licenses, item.name),
         "caption_checks": list(checks),
         "asked_split": caption.split,
-        # A text that was cleaned may be another one's equal: then it is not known which language it is of.
-        "flippable": all(map(is_flippable, texts, languages if len(languages) == len(texts) else [""] * len(texts))),
-    }
+        "flippable": flippable,
+    }, complaint
 
 
 class _Writer:

@@ -25,6 +25,9 @@ class PrepareSettings(BaseModel):
         licenses: of stickers whose metadata names no licence: by the label of their source (its folder's name), and by
             ``""`` of all others.
         captions: metadata fields or columns that are captions; the usual names if empty.
+        caption_style: end each caption in the style of its sticker, see :mod:`rdtf.data.style`: what the metadata field
+            ``style`` names, else what ``styles`` names.
+        styles: of stickers whose metadata names no style, by the labels of ``licenses``.
         duplicates: ``drop`` leaves out all but the first of near-duplicates that show the same; ``keep`` only reports
             them.
         crop: ``content`` crops files to what is drawn in them.
@@ -46,6 +49,8 @@ class PrepareSettings(BaseModel):
     seed: int = Field(0, ge=0)
     licenses: dict[str, str] = {}
     captions: tuple[str, ...] = ()
+    caption_style: bool = False
+    styles: dict[str, str] = {}
     duplicates: Literal["keep", "drop"] = "keep"
     crop: Literal["none", "content"] = "none"
     background: Literal["keep", "transparent"] = "keep"
@@ -62,15 +67,21 @@ class PrepareSettings(BaseModel):
             raise ValueError(f"splits must be three shares that sum to 1, got {self.splits}")
         if (self.features == "builtin") != (self.weights is None):
             raise ValueError("weights belong to features=vgg16:HASH, and only to them")
+        if self.styles and not self.caption_style:
+            raise ValueError("styles are for caption_style=True; without it captions name no style")
         return self
 
-    @field_validator("licenses")
+    @field_validator("licenses", "styles")
     @classmethod
-    def _named(cls, licenses: dict[str, str]) -> dict[str, str]:
-        cleaned = {label: clean_caption(name) for label, name in licenses.items()}
+    def _named(cls, names: dict[str, str]) -> dict[str, str]:
+        cleaned = {label: clean_caption(name) for label, name in names.items()}
         if not all(cleaned.values()):
-            raise ValueError("a licence needs a name")
+            raise ValueError("a licence or style needs a name")
         return cleaned
+
+    def of_source(self, names: dict[str, str], sticker: str) -> str | None:
+        """What ``licenses`` or ``styles`` say of a sticker, whose name begins with the label of its source."""
+        return names.get(sticker.partition("/")[0], names.get(""))
 
     def part(self, name: str) -> dict[str, Any]:
         """The settings that a part of the work depends on, JSON-able."""
@@ -84,7 +95,7 @@ class PrepareSettings(BaseModel):
 PARTS: dict[str, set[str]] = {
     "frames": {"size", "max_frames", "crop", "background"},
     "facts": {"features"},
-    "rows": {"splits", "split_by", "seed", "licenses", "captions", "duplicates"},
+    "rows": {"splits", "split_by", "seed", "licenses", "captions", "caption_style", "styles", "duplicates"},
     "limits": {"time_limit", "memory_limit"},
     "running": {"workers", "engine", "weights"},
 }
