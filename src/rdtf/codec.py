@@ -167,6 +167,33 @@ class StickerAutoencoder(_CodecModel):
             return cls(16, (48, 96, 192), (1, 1, 1), (2, 1, 2))
         raise ValueError(f"no autoencoder with downscale {downscale}; choose 4 or 8")
 
+    def with_larger_decoder(self, decoder_blocks: Sequence[int]) -> StickerAutoencoder:
+        """A copy whose decoder has more residual blocks. New blocks end in zeros, so the copy decodes as this one does.
+
+        Args:
+            decoder_blocks: of each level from fine to coarse, none fewer than now.
+
+        Raises:
+            ValueError: another number of levels, or fewer blocks.
+        """
+        old = self.config.decoder_blocks
+        if len(old) != len(decoder_blocks) or any(a > b for a, b in zip(old, decoder_blocks, strict=True)):
+            raise ValueError(f"decoder_blocks {tuple(decoder_blocks)} must be at least {tuple(old)}, level by level")
+        config = {key: value for key, value in dict(self.config).items() if not key.startswith("_")}
+        larger = StickerAutoencoder(**{**config, "decoder_blocks": tuple(decoder_blocks)})
+        larger.encoder.load_state_dict(self.encoder.state_dict())
+        larger.latent_mean.copy_(self.latent_mean)
+        larger.latent_std.copy_(self.latent_std)
+        layers = iter(self.decoder)
+        layer = next(layers)
+        for new in larger.decoder:
+            if isinstance(new, _Residual) and not isinstance(layer, _Residual):
+                nn.init.zeros_(cast(Tensor, new.conv2.bias))  # a further block of this level
+                continue
+            new.load_state_dict(layer.state_dict())
+            layer = next(layers, layer)
+        return larger
+
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "n rgba h w"]) -> Float[Tensor, "n c y x"]:
         """See ``Codec``.

@@ -116,10 +116,13 @@ def report(
 
 CODEC: dict[str, Any] = {
     "downscale": option(int, "4 or 8.", 4),
+    "base": option(str, "Trained codec to go on from."),
+    "freeze_encoder": option(bool, "Train the decoder of --base alone; its latents stay as they are.", False),
     "steps": option(int, "Optimiser steps.", 10_000),
     "minutes": option(float, "End earlier, at this time, with the schedule complete."),
     "seed": option(int, "Seed of weights and batches.", 0),
     "threads": option(int, "CPU threads."),
+    "settings": OTHERS,
 }
 """Settings of ``CodecTrainSettings`` by their options."""
 

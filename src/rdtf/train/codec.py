@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from rdtf.codec import Codec, StickerAutoencoder
+from rdtf.codec import Codec, StickerAutoencoder, load_codec
 from rdtf.data.dataset import StickerDataset
 from rdtf.device import best_device
 from rdtf.files import atomic_file, write_text
@@ -39,6 +39,10 @@ class CodecTrainSettings(BaseModel):
 
     Attributes:
         downscale: 4 (8 channels, for 64 px) or 8 (16 channels, for 128 px and more).
+        base: a trained codec to go on from, a name or folder; ``downscale`` is then its own.
+        freeze_encoder: train the decoder of ``base`` alone. Latents stay as they are, so that a generator that was
+            trained with ``base`` can be used with the new codec.
+        decoder_blocks: residual blocks of the decoder's levels, from fine to coarse; no fewer than those of ``base``.
         steps: optimiser steps.
         minutes: stop earlier, at this wall-clock time. The learning rate then follows the clock, so two runs differ.
         batch: frames per step.
@@ -48,6 +52,9 @@ class CodecTrainSettings(BaseModel):
         muon_rate: its peak rate.
         latent_noise: deviation of the noise between encoder and decoder, in units of the latents' own: the decoder
             must forgive the errors of a generator.
+        max_latent_noise: if given, each frame's deviation is drawn log-uniformly between ``latent_noise`` and this.
+        scale_equivariance: weight of a second loss: latents averaged over 2x2 or 4x4 cells should decode to the frame
+            averaged alike, so that latents hold coarse and fine structure as pixels do (arXiv 2502.14831, 2502.09509).
         seed: of weights, draws and augmentation.
         precision: ``auto`` follows the rule of :func:`~rdtf.train.hardware.choose_precision`.
         threads: of torch; its own default if not given.
@@ -56,6 +63,9 @@ class CodecTrainSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     downscale: Literal[4, 8] = 4
+    base: str | None = None
+    freeze_encoder: bool = False
+    decoder_blocks: tuple[int, ...] | None = None
     steps: int = Field(10_000, ge=1)
     minutes: float | None = Field(None, gt=0)
     batch: int = Field(16, ge=1)
@@ -64,6 +74,8 @@ class CodecTrainSettings(BaseModel):
     muon: bool = True
     muon_rate: float = Field(0.02, gt=0)
     latent_noise: float = Field(0.05, ge=0)
+    max_latent_noise: float | None = Field(None, gt=0)
+    scale_equivariance: float = Field(0.25, ge=0)
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = Field(None, ge=1)
@@ -160,6 +172,8 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
     keep_freed_memory()
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    model = _untrained(settings)
+    settings = settings.model_copy(update={"downscale": model.downscale})
     datasets = [StickerDataset(folder, "train") for folder in data]
     for folder, dataset in zip(data, datasets, strict=True):
         if not len(dataset):
@@ -168,16 +182,14 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
             raise ValueError(f"crop and the size of {folder} must be multiples of downscale {settings.downscale}")
     if len({min(settings.crop, dataset.size) for dataset in datasets}) != 1:
         raise ValueError("give one or more prepared folders, of one frame size or not smaller than crop")
-    torch.manual_seed(settings.seed)
     device = best_device()
-    model = StickerAutoencoder.for_downscale(settings.downscale).to(memory_format=torch.channels_last)
-    model = model.to(device)
+    model = model.to(device, memory_format=torch.channels_last)
     if settings.precision == "auto":
         precision, _ = choose_precision(device, max(model.config.widths))
         settings = settings.model_copy(update={"precision": precision})
     average = deepcopy(model)
     optimizers = make_optimizers(
-        model.named_parameters(),
+        [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad],
         muon=settings.muon,
         lr=settings.learning_rate,
         muon_lr=settings.muon_rate,
@@ -191,9 +203,13 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
         cells = [side // settings.downscale for side in frames.shape[-2:]]
         noise = torch.randn(len(frames), model.latent_channels, *cells, generator=generator)
         background = torch.rand(len(frames), 3, 1, 1, generator=generator)
-        frames, noise, background = (drawn.to(device) for drawn in (frames, noise, background))
+        level = torch.rand(len(frames), 1, 1, 1, generator=generator)
+        pooled = 2 ** int(torch.randint(1, 3, (), generator=generator))
+        if settings.max_latent_noise:
+            noise *= (settings.max_latent_noise / settings.latent_noise) ** level
+        frames, noise, background = (drawn.to(device) for drawn in (frames, settings.latent_noise * noise, background))
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            return codec_loss(model, frames, settings.latent_noise * noise, background)
+            return codec_loss(model, frames, noise, background, settings.scale_equivariance, pooled)
 
     trained = train_shortly(
         "codec",
@@ -206,7 +222,8 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
         ema_decay=EMA_DECAY,
     )
 
-    store_statistics(average, (draw_batch(datasets, settings, -1 - i) for i in range(32)))
+    if not settings.freeze_encoder:
+        store_statistics(average, (draw_batch(datasets, settings, -1 - i) for i in range(32)))
     average.half().save_pretrained(out)
     saved = cast(StickerAutoencoder, StickerAutoencoder.from_pretrained(out)).to(device)
     held_out = {str(folder): kept for folder in data if len(kept := _held_out(folder))}
@@ -232,13 +249,59 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
     return report
 
 
-def codec_loss(model: StickerAutoencoder, frames: Tensor, noise: Tensor, background: Tensor) -> Tensor:
-    """The reconstruction loss of frames whose latents, normalised by the batch, had ``noise`` added."""
-    latents = model.encoder(frames.to(memory_format=torch.channels_last)).float()
-    # Normalised by the batch: else the encoder would only have to grow its latents to drown the noise.
-    std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True)
-    output = model.decoder((latents - mean) / (std + 1e-5) + noise)
-    return reconstruction_loss(output.float(), frames, background)
+def _untrained(settings: CodecTrainSettings) -> StickerAutoencoder:
+    """The codec to begin with.
+
+    Raises:
+        ValueError: ``base`` is not one of ours, or settings contradict each other.
+    """
+    torch.manual_seed(settings.seed)
+    if settings.base is None:
+        if settings.freeze_encoder:
+            raise ValueError("freeze_encoder trains the decoder of a trained codec; give base too")
+        model = StickerAutoencoder.for_downscale(settings.downscale)
+    else:
+        loaded = load_codec(settings.base)
+        if not isinstance(loaded, StickerAutoencoder):
+            raise ValueError(f"{settings.base} is a {type(loaded).__name__}; only a StickerAutoencoder can be trained")
+        model = loaded
+    if settings.decoder_blocks:
+        model = model.with_larger_decoder(settings.decoder_blocks)
+    model.train().requires_grad_(True)
+    model.encoder.requires_grad_(not settings.freeze_encoder)
+    return model
+
+
+def codec_loss(
+    model: StickerAutoencoder,
+    frames: Tensor,
+    noise: Tensor,
+    background: Tensor,
+    scale_equivariance: float = 0.0,
+    pooled: int = 2,
+) -> Tensor:
+    """The reconstruction loss of frames whose normalised latents had ``noise`` added.
+
+    Args:
+        frames: ``(n, 4, h, w)``, premultiplied in [-1, 1].
+        noise: ``(n, c, h / downscale, w / downscale)``.
+        background: ``(n, 3, 1, 1)`` colours in [0, 1].
+        scale_equivariance: weight of the same loss between frames and latents that were both averaged.
+        pooled: side of the squares over which they are averaged.
+    """
+    frames = frames.to(memory_format=torch.channels_last)
+    if next(model.encoder.parameters()).requires_grad:
+        latents = model.encoder(frames).float()
+        # Normalised by the batch: else the encoder would only have to grow its latents to drown the noise.
+        std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True)
+        latents = (latents - mean) / (std + 1e-5)
+    else:
+        latents = model.encode(frames)
+    loss = reconstruction_loss(model.decoder(latents + noise).float(), frames, background)
+    if scale_equivariance:
+        small, target = (nn.functional.avg_pool2d(x, pooled) for x in (latents, frames))
+        loss = loss + scale_equivariance * reconstruction_loss(model.decoder(small).float(), target, background)
+    return loss
 
 
 @torch.no_grad()
