@@ -77,6 +77,45 @@ def test_same_seed_same_weights(tmp_path: Path) -> None:
     assert prints[0] == prints[1] != prints[2]
 
 
+def test_a_larger_decoder_begins_as_the_old_one_and_keeps_its_latents(tmp_path: Path) -> None:
+    old = load_codec("f4")
+    assert isinstance(old, StickerAutoencoder)
+    frames = to_tensor(FakeDataset(Path("a"), "val").frames(0))
+    latents = old.encode(frames)
+    larger = old.with_larger_decoder((4, 3))
+    assert torch.equal(larger.encode(frames), latents)
+    assert torch.equal(larger.decode(latents), old.decode(latents))
+    with pytest.raises(ValueError, match="at least"):
+        old.with_larger_decoder((2, 3))
+
+    settings = CodecTrainSettings(**QUICK, base="f4", freeze_encoder=True, decoder_blocks=(4, 3), max_latent_noise=0.3)
+    report = train_codec([Path("a")], tmp_path / "out", settings)
+    trained = load_codec(tmp_path / "out")
+    assert torch.allclose(trained.encode(frames), latents, atol=1e-5)
+    assert not torch.allclose(trained.decode(latents), old.decode(latents), atol=1e-3)
+    assert report.settings.downscale == 4
+
+
+def test_what_a_codec_goes_on_from_must_fit(tmp_path: Path) -> None:
+    for wrong, message in (({"base": "pixel"}, "PixelCodec"), ({"freeze_encoder": True}, "give base")):
+        with pytest.raises(ValueError, match=message):
+            train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**QUICK, **wrong))
+
+
+def test_scale_equivariance_is_the_error_of_averaged_latents() -> None:
+    model = StickerAutoencoder.for_downscale(4)
+    frames = to_tensor(drawn_stickers(32, 2))
+    noise, background = torch.zeros(2, 8, 8, 8), torch.rand(2, 3, 1, 1)
+    both = training.codec_loss(model, frames, noise, background, scale_equivariance=0.5)
+    alone = training.codec_loss(model, frames, noise, background)
+    raw = model.encoder(frames)
+    std, mean = torch.std_mean(raw, dim=(0, 2, 3), keepdim=True)
+    halved = torch.nn.functional.avg_pool2d((raw - mean) / (std + 1e-5), 2)
+    small = torch.stack([frame.unflatten(1, (16, 2)).unflatten(3, (16, 2)).mean((2, 4)) for frame in frames])
+    expected = 0.5 * reconstruction_loss(model.decoder(halved), small, background)
+    assert (both - alone).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
 def test_half_precision_storage_costs_nothing(tmp_path: Path) -> None:
     train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**{**QUICK, "steps": 30}))
     frames = FakeDataset(Path("a"), "val").frames(0)

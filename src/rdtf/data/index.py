@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from rdtf.data.dataset import INDEX_SCHEMA, LEFT_OUT
 from rdtf.data.duplicates import SIGNATURE_BYTES, Likeness, NearPairs, near_pairs
 from rdtf.data.settings import PrepareSettings
 from rdtf.data.style import FIELD, without_style
+
+_VARIATION_SELECTORS = re.compile("[\ufe00-\ufe0f]")
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def make_index(
 
 
 def _shared(batch: pa.RecordBatch, field: str, own: list[str]) -> list[str]:
-    """For each row its caption or metadata field as text; ``own`` where the row has none."""
+    """For each row its caption or metadata field as text to compare; ``own`` where the row has none."""
     attributes = [json.loads(text) for text in batch.column("attributes").to_pylist()]
     if field == "caption":
         captions = batch.column("caption").to_pylist()
@@ -112,9 +116,15 @@ def _shared(batch: pa.RecordBatch, field: str, own: list[str]) -> list[str]:
     else:
         values = [known.get(field) for known in attributes]
     return [
-        key if value in (None, "") else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        key if value in (None, "") else _alike(value) if isinstance(value, str) else json.dumps(value, sort_keys=True)
         for value, key in zip(values, own, strict=True)
     ]
+
+
+def _alike(text: str) -> str:
+    """Equal for texts that differ only in case, spaces, Unicode form or variation selectors (of emoji)."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(_VARIATION_SELECTORS.sub("", folded).split())
 
 
 @dataclass(frozen=True)

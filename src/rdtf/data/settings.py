@@ -20,7 +20,8 @@ class PrepareSettings(BaseModel):
         max_frames: longer stickers are thinned out to this many.
         splits: shares of train, val and test; they sum to 1.
         split_by: what the split is drawn from: the frames (``content``), the first ``caption``, or a metadata field
-            (``emoji``). Stickers that are equal in it share a split, and near-duplicates always do.
+            (``emoji``). Stickers that are equal in it share a split, and near-duplicates always do. Case, spaces and
+            variation selectors do not count.
         seed: of the splits.
         licenses: of stickers whose metadata names no licence: by the label of their source (its folder's name), and by
             ``""`` of all others.
