@@ -201,3 +201,33 @@ def test_a_folder_without_what_is_not_in_it(tmp_path: Path) -> None:
     assert tree.names == ["a", "in", "sub/b"] and tree.hidden == 1
     assert sorted(reasons(tree)) == ["loop", "out", "pipe"]
     assert tree.open("sub/b").read() == b"sub/b" and tree.place("sub/b") == (str(root / "sub" / "b"), None)
+
+
+def write_unflagged_zip(path: Path, names: list[bytes]) -> Path:
+    """A ZIP with names of these bytes, which does not say that they are UTF-8."""
+    stand_ins = [f"{number:02}".ljust(len(name), "_") for number, name in enumerate(names)]
+    write_zip(path, {stand_in: f"bytes of {number}".encode() for number, stand_in in enumerate(stand_ins)})
+    data = path.read_bytes()
+    for stand_in, name in zip(stand_ins, names, strict=True):
+        assert data.count(stand_in.encode()) == 2
+        data = data.replace(stand_in.encode(), name)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        # Two-byte characters whose second byte is a backslash: 83 5C, 95 5C, 97 5C.
+        ("cp932", ["ソファと猫.png", "表情/予定.png", "笑う犬 2.gif", "ねこ/寝る.webp"]),
+        ("gbk", ["猫咪.png", "开心的小猫.png", "再见/挥手.gif", "红包 1.webp"]),
+        ("utf-8", ["ソファ.png", "schön.png", "ça va.gif"]),
+        ("cp437", ["für dich.png", "schöne Grüße.gif", "Übung/Äpfel.png", "café.png", "à bientôt.png"]),
+    ],
+)
+def test_zip_names_without_the_utf8_flag(tmp_path: Path, page: str, names: list[str]) -> None:
+    raw = [name.encode(page) for name in [*names, "plain.txt"]]
+    tree = ArchiveTree(write_unflagged_zip(tmp_path / "a.zip", raw))
+    assert tree.names == sorted([*names, "plain.txt"]) and not tree.problems
+    for number, name in enumerate(names):
+        assert tree.open(name).read() == f"bytes of {number}".encode()

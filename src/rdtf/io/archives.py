@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from rdtf.files import raise_shortage
+from rdtf.io.zip_names import name_decoder
 from rdtf.sticker import StickerError
 
 ARCHIVES = (".zip", ".wastickers", ".tar", ".tar.gz", ".tgz")
@@ -279,21 +280,23 @@ def _gzip_stream(file: str, changed: int) -> gzip.GzipFile:
 def _zip_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -> _Listing:
     kinds: dict[int, Literal["zip", "deflated zip"]] = {0: "zip", 8: "deflated zip"}
     with zipfile.ZipFile(stream) as archive:
-        for info in archive.infolist():
+        infos = archive.infolist()
+        name_of = name_decoder(infos)
+        for info in infos:
+            name = name_of(info)
             mode = info.external_attr >> 16 if info.create_system == 3 else 0
             if info.is_dir():
                 continue
-            # The name as written: zipfile cuts it at a NUL without a word.
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                yield info.orig_filename, "a link or device in an archive is not followed", None
+                yield name, "a link or device in an archive is not followed", None
             elif info.flag_bits & 1:
-                yield info.orig_filename, "is encrypted", None
+                yield name, "is encrypted", None
             elif info.compress_type not in kinds:
-                yield info.orig_filename, "is packed by another method than deflate; pack the archive anew", None
+                yield name, "is packed by another method than deflate; pack the archive anew", None
             else:
                 kind = kinds[info.compress_type]
                 member = Member(kind, info.header_offset, info.compress_size, info.file_size, info.CRC)
-                yield info.orig_filename, member, None
+                yield name, member, None
 
 
 def _tar_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -> _Listing:
