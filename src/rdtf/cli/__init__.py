@@ -39,6 +39,7 @@ _COMMANDS: list[Callable[..., None]] = [
     research.evaluate,
     research.compare,
     research.train_judge,
+    research.train_namer,
     research.verify_resume,
 ]
 for _command in _COMMANDS:

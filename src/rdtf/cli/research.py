@@ -1,4 +1,4 @@
-"""Commands that measure: evaluate, compare, train-judge, verify-resume."""
+"""Commands that measure: evaluate, compare, train-judge, train-namer, verify-resume."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ EVALUATE: dict[str, Any] = {
     "lpips": option(Path, "Folder with alexnet*.pth and alex.pth."),
     "fvd": option(Path, "I3D TorchScript file of StyleGAN-V."),
     "judge": option(str, "For FD-sticker and text agreement: builtin, or a folder of rdtf train-judge."),
+    "namer": option(Path, "Folder of rdtf train-namer: can made stickers be named?"),
     "quality": option(Path, "Folder with ONNX files of DOVER or FAST-VQA."),
 }
 """Arguments of ``rdtf.evaluate.evaluate.evaluate`` by their options."""
@@ -102,6 +103,31 @@ def train_judge(out: Annotated[Path, typer.Argument(help="The new judge's folder
     from rdtf.research.train_judge import train_judge as run
 
     console.print(run(out, JudgeTrainSettings.model_validate(given)))
+
+
+NAMER: dict[str, Any] = {
+    "name_by": option(str, "What names a sticker: caption, or a metadata field.", "caption"),
+    "steps": option(int, "Optimiser steps.", 6000),
+    "minutes": option(float, "End earlier, at this time, with the schedule complete."),
+    "seed": option(int, "Seed of weights, frames and left-out drawings.", 0),
+    "threads": option(int, "CPU threads."),
+    "settings": OTHERS,
+}
+"""Settings of ``NamerTrainSettings`` by their options."""
+
+
+@takes(NAMER)
+def train_namer(
+    data: Annotated[Path, typer.Argument(help="Prepared dataset; all its splits are used.")],
+    out: Annotated[Path, typer.Argument(help="The new namer's folder.")],
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Train a network that names stickers, to measure whether made ones can be named."""
+    from rdtf.research.train_namer import NamerTrainSettings
+    from rdtf.research.train_namer import train_namer as run
+
+    console.print(run(data, out, NamerTrainSettings.model_validate(given)))
 
 
 def verify_resume(

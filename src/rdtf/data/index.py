@@ -116,12 +116,16 @@ def _shared(batch: pa.RecordBatch, field: str, own: list[str]) -> list[str]:
     else:
         values = [known.get(field) for known in attributes]
     return [
-        key if value in (None, "") else _alike(value) if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        key
+        if value in (None, "")
+        else comparable(value)
+        if isinstance(value, str)
+        else json.dumps(value, sort_keys=True)
         for value, key in zip(values, own, strict=True)
     ]
 
 
-def _alike(text: str) -> str:
+def comparable(text: str) -> str:
     """Equal for texts that differ only in case, spaces, Unicode form or variation selectors (of emoji)."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(_VARIATION_SELECTORS.sub("", folded).split())

@@ -30,6 +30,7 @@ from rdtf.evaluate.generation import make_clips, score_generation
 from rdtf.evaluate.interpolation_baselines import has_flow
 from rdtf.evaluate.judge import load_judge
 from rdtf.evaluate.lpips import load_lpips
+from rdtf.evaluate.namer import load_namer, sticker_name
 from rdtf.evaluate.video_quality import load_quality
 from rdtf.files import write_text
 from rdtf.loading import load_pipeline
@@ -127,6 +128,7 @@ def evaluate(
     lpips: Path | None = None,
     fvd: Path | None = None,
     judge: str | Path | None = None,
+    namer: Path | None = None,
     quality: Path | None = None,
     out: Path | None = None,
 ) -> Evaluation:
@@ -140,6 +142,7 @@ def evaluate(
         limit: at most so many clips.
         clip, lpips, fvd: local weights, see :class:`ClipScorer`, :func:`load_lpips` and :class:`I3d`.
         judge: for FD-sticker and text agreement, see :func:`rdtf.evaluate.judge.load_judge`.
+        namer: folder of a network that names stickers, see :mod:`rdtf.evaluate.namer`.
         quality: folder of DOVER and FAST-VQA, see :func:`~rdtf.evaluate.video_quality.load_quality`.
         out: JSON file to write.
 
@@ -164,6 +167,11 @@ def evaluate(
             f"FVD needs more than {FEATURES} held-out clips with captions, {data} has {len(named)}; leave it out"
         )
     scorers, extractors = _networks(clip, fvd, judge, quality)
+    known_names: frozenset[str] = frozenset()
+    if namer is not None:
+        scorers["namer"] = load_namer(namer)
+        extractors["namer"] = f"{namer} {scorers['namer'].digest}"
+        known_names = frozenset(scorers["namer"].config.names)
     perceptual = load_lpips(lpips) if lpips else None
     if lpips is not None:
         extractors["lpips"] = f"0.1 on AlexNet {_hash(sorted(lpips.glob('*.pth')))}"
@@ -196,12 +204,20 @@ def evaluate(
             for name, images in (("text", None), ("image and text", [clip[0] for clip in real])):
                 made = make_clips(pipe, words, images, looping, steps=steps, seed=seed, advance=advance)
                 asked = [attributes[i] for i in named]
+                names = [""] * len(named)
+                if namer is not None:
+                    name_by = scorers["namer"].config.name_by
+                    names = [sticker_name(caption, told, name_by) for caption, told in zip(words, asked, strict=True)]
+                    names = [name if name in known_names else "" for name in names]
+                    if "" in names:
+                        left_out["naming"] = f"{names.count('')} of {len(names)} clips have names that the namer lacks"
                 generation[name] = score_generation(
                     made,
                     real,
                     captions=words,
                     images=images,
                     training=training,
+                    names=names,
                     attributes=asked if all("body" in each for each in asked) else None,
                     seed=seed,
                     **scorers,

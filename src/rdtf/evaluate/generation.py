@@ -14,6 +14,7 @@ from rdtf.evaluate.filling import FRAMES, TOGETHER
 from rdtf.evaluate.fvd import FEATURES, I3d
 from rdtf.evaluate.judge import Judge, fd_sticker, text_agreement
 from rdtf.evaluate.motion import is_frozen, loop_seam, motion_energy
+from rdtf.evaluate.namer import Namer, naming
 from rdtf.evaluate.sets import frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
 from rdtf.evaluate.video_quality import VideoQuality
 from rdtf.pipeline import StickerPipeline
@@ -64,6 +65,8 @@ def score_generation(
     clip: ClipScorer | None = None,
     i3d: I3d | None = None,
     judge: Judge | None = None,
+    namer: Namer | None = None,
+    names: Sequence[str] | None = None,
     attributes: Sequence[Mapping[str, Any]] | None = None,
     quality: Sequence[VideoQuality] = (),
     seed: int = 0,
@@ -77,6 +80,7 @@ def score_generation(
         training: vectors of training clips (:func:`~rdtf.evaluate.copying.clip_vectors`).
         judge: for FD-sticker, of too few clips its unbiased MMD alone, and with ``attributes``, what each clip is to
             show, for text agreement.
+        namer: says how often a clip is named as ``names``, one for each clip; clips whose name is "" do not count.
         quality: networks that rate each clip without the real one.
 
     Returns:
@@ -134,6 +138,11 @@ def score_generation(
                     prefix = "real " if kind == "real" else ""
                     among = f"{novelty.replace('_', '-')} combinations"
                     scores |= {f"{prefix}{name} as asked, {among}": share for name, share in shares.items()}
+    if namer is not None and names is not None and sum(map(bool, names)) >= 2:
+        for prefix, clips in (("", made), ("real ", real)):
+            told = [(clip, name) for clip, name in zip(clips, names, strict=True) if name]
+            rates = naming(namer, [clip for clip, _ in told], [name for _, name in told], seed)
+            scores |= {f"{prefix}{measure}": value for measure, value in rates.items()}
     if i3d is not None:
         a, b = i3d.features(real), i3d.features(made)
         scores["FVD"] = frechet_distance(a, b)

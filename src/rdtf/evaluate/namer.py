@@ -1,0 +1,182 @@
+"""The namer: a small network that names what a sticker shows, among the stickers of a prepared dataset.
+
+It measures two things that PSNR cannot see. A sticker that was made from a caption should be named as that caption.
+An animation of a picture should still show on its last frame what the picture shows. A namer knows the names of one
+dataset; several drawings of each (other styles) and strong augmentation let it name drawings that it never saw.
+``rdtf train-namer`` trains one and reports how many left-out drawings it names (:mod:`rdtf.research.train_namer`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rdtf.data.index import comparable
+from rdtf.data.style import FIELD, without_style
+from rdtf.device import best_device
+from rdtf.evaluate.estimates import Estimate, mean_estimate
+from rdtf.evaluate.judge import to_frames
+from rdtf.files import write_bytes, write_text
+
+FORMAT = "rdtf-namer/1"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+TOP = 5
+CAPTION = "caption"
+_FRAMES_AT_ONCE = 64
+
+
+class NamerConfig(BaseModel):
+    """What a namer is made of.
+
+    Attributes:
+        size: frames are scaled to this many pixels.
+        widths: channels at 1/2, 1/4, 1/8, ... of the size.
+        embedding: width of the layer before the names.
+        name_by: ``caption``, or the metadata field that names a sticker.
+        names: all names, in the order of the outputs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str = Field(FORMAT, pattern=re.escape(FORMAT))
+    size: int = Field(64, ge=16, le=256, multiple_of=16)
+    widths: tuple[int, ...] = Field((32, 64, 128, 192), min_length=1, max_length=6)
+    embedding: int = Field(192, ge=8, le=2048)
+    name_by: str = CAPTION
+    names: tuple[str, ...] = Field(min_length=2)
+
+
+def sticker_name(caption: str, attributes: Mapping[str, Any], name_by: str) -> str:
+    """The name of a sticker, or ``""``: its caption or a metadata field.
+
+    The style at the end of a caption is no part of the name.
+    """
+    value = without_style(caption, attributes.get(FIELD)) if name_by == CAPTION else attributes.get(name_by)
+    return comparable(str(value or ""))
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions with batch normalisation around a skip."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.norm2 = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        nn.init.zeros_(self.norm2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``n c h w``, shape kept."""
+        return F.relu(x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
+
+
+class Namer(nn.Module):
+    """A small residual network over single frames. The names are directions in the space of its embedding.
+
+    Args:
+        config: see :class:`NamerConfig`.
+    """
+
+    def __init__(self, config: NamerConfig) -> None:
+        super().__init__()
+        self.config = config
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
+        before = 16
+        for level, width in enumerate(config.widths):
+            stride = 2 if level else 1
+            layers += [nn.Conv2d(before, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            layers.append(_Block(width))
+            before = width
+        self.layers = nn.Sequential(*layers)
+        self.embed = nn.Linear(2 * before, config.embedding)
+        self.names = nn.Parameter(torch.randn(len(config.names), config.embedding))
+        self.scale = nn.Parameter(torch.tensor(16.0))
+
+    def forward(self, frames: Float[Tensor, "n 4 s s"]) -> Float[Tensor, "n names"]:
+        """Logits of the names; frames are premultiplied RGBA in [0, 1]."""
+        x = self.layers(frames.contiguous(memory_format=torch.channels_last))
+        embedding = self.embed(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
+        logits: Tensor = self.scale * F.normalize(embedding, dim=1) @ F.normalize(self.names, dim=1).t()
+        return logits
+
+    @torch.no_grad()
+    def chances(self, frames: np.ndarray) -> np.ndarray:
+        """Probabilities ``(n, names)`` float64 for straight RGBA frames ``(n, h, w, 4)`` uint8 of any size."""
+        parts = []
+        for start in range(0, len(frames), _FRAMES_AT_ONCE):
+            seen = to_frames([frames[start : start + _FRAMES_AT_ONCE]], self.config.size).to(self.names.device)
+            parts.append(self(seen).double().softmax(1).cpu().numpy())
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.config.names)))
+
+    @property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of SHA-256 over configuration and weights (read as float32)."""
+        digest = hashlib.sha256(json.dumps(self.config.model_dump(mode="json"), sort_keys=True).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, folder: Path) -> None:
+        """Write ``config.json`` and ``model.safetensors`` (float16) into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / CONFIG, self.config.model_dump_json(indent=1) + "\n")
+        weights = {name: tensor.detach().half().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        write_bytes(folder / WEIGHTS, save(weights))
+
+
+def load_namer(folder: Path | str) -> Namer:
+    """A namer that ``rdtf train-namer`` wrote, frozen, in float32, on the GPU if there is one.
+
+    Raises:
+        ValueError: the folder holds none, or its files are damaged.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"no namer in {folder}; give a folder that rdtf train-namer wrote")
+    try:
+        namer = Namer(NamerConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8")))
+        namer.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()})
+    except (ValidationError, UnicodeDecodeError, OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{folder}: no namer that this version can read ({error}); train one anew") from error
+    return namer.eval().requires_grad_(False).to(best_device())
+
+
+def naming(namer: Namer, clips: Sequence[np.ndarray], names: Sequence[str], seed: int = 0) -> dict[str, Estimate]:
+    """How often clips are named as they should be.
+
+    Args:
+        clips: ``(f, h, w, 4)`` uint8 each. names: the right name of each, one of the namer's own.
+        seed: of the intervals.
+
+    Returns:
+        ``named``: the likeliest name over all frames is the right one. ``named in top 5``: the right name is among the
+        five likeliest. ``last frame named in top 5``: the same of the last frame alone.
+
+    Raises:
+        ValueError: a name that the namer does not know.
+    """
+    number = {name: i for i, name in enumerate(namer.config.names)}
+    if unknown := [name for name in names if name not in number]:
+        raise ValueError(f"this namer does not know {unknown[0]!r}; it was trained on other stickers")
+    right, among, last = [], [], []
+    for clip, name in zip(clips, names, strict=True):
+        chances = namer.chances(clip)
+        rank, last_rank = (int((each > each[number[name]]).sum()) for each in (chances.mean(0), chances[-1]))
+        right.append(float(rank == 0))
+        among.append(float(rank < TOP))
+        last.append(float(last_rank < TOP))
+    found = {"named": right, f"named in top {TOP}": among, f"last frame named in top {TOP}": last}
+    return {key: mean_estimate(values, seed) for key, values in found.items()}

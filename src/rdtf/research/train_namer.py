@@ -1,0 +1,244 @@
+"""Training of the namer on the frames of a prepared dataset, and its proof on drawings that it never saw."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+import time
+from collections import defaultdict
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from rdtf.data.dataset import StickerDataset
+from rdtf.device import best_device
+from rdtf.evaluate.judge import to_frames
+from rdtf.evaluate.namer import CAPTION, TOP, Namer, NamerConfig, load_namer, sticker_name
+from rdtf.files import atomic_file, write_text
+from rdtf.research.corruptions import DAMAGES
+from rdtf.rng import numpy_rng, torch_rng
+from rdtf.sheets import contact_sheet
+from rdtf.train.hardware import keep_freed_memory
+from rdtf.train.small_loop import train_shortly
+
+EMA_DECAY = 0.998
+FEWEST_DRAWINGS = 3
+"""A name loses one of its drawings to the proof only if it has so many."""
+SHOWN_COVERAGE = 0.02  # an emptier frame shows nothing to name
+DAMAGE_LEVELS = (0.0, 0.25, 0.5, 1.0)
+SHEET_ROWS = 12
+
+
+class NamerTrainSettings(BaseModel):
+    """What ``train_namer`` does.
+
+    Attributes:
+        name_by: ``caption``, or the metadata field that names a sticker (``emoji``).
+        steps: optimiser steps.
+        minutes: stop earlier, at this wall-clock time. The learning rate then follows the clock, so two runs differ.
+        batch: frames per step.
+        size: of the frames that the network sees, in pixels.
+        left_out: probability that a name with 3 or more drawings loses one of them to the proof.
+        learning_rate: peak rate of AdamW.
+        seed: of weights, draws, augmentation and left-out drawings.
+        threads: of torch; its own default if not given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name_by: str = CAPTION
+    steps: int = Field(6000, ge=1)
+    minutes: float | None = Field(None, gt=0)
+    batch: int = Field(64, ge=2)
+    size: int = Field(64, ge=16, le=256, multiple_of=16)
+    left_out: float = Field(0.15, ge=0, le=1)
+    learning_rate: float = Field(3e-3, gt=0)
+    seed: int = 0
+    threads: int | None = Field(None, ge=1)
+
+
+class NamerReport(BaseModel):
+    """What was trained and how good it is; ``report.json`` beside the weights.
+
+    Attributes:
+        drawings: stickers that training saw. left_out: stickers that it did not see, whose names it knows from others.
+        named, named_top_5: fractions of the left-out drawings, one frame of each.
+        damaged: ``named_top_5`` under each kind of damage at the levels of :data:`DAMAGE_LEVELS`.
+    """
+
+    command: str
+    data: str
+    settings: NamerTrainSettings
+    parameters: int
+    digest: str
+    names: int
+    drawings: int
+    left_out: int
+    steps: int
+    seconds: float
+    stopped_early: bool
+    final_loss: float
+    named: float | None
+    named_top_5: float | None
+    damaged: dict[str, list[float]]
+
+
+def split_drawings(names: list[str], left_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the drawings to train on, and of those for the proof; stickers without a name are in neither."""
+    drawings = defaultdict(list)
+    for position, name in enumerate(names):
+        if name:
+            drawings[name].append(position)
+    kept = []
+    for name, positions in sorted(drawings.items()):
+        rng = numpy_rng(seed, 0, f"namer/{name}")
+        if len(positions) >= FEWEST_DRAWINGS and rng.random() < left_out:
+            kept.append(positions[int(rng.integers(len(positions)))])
+    proof = np.array(sorted(kept), int)
+    return np.setdiff1d([position for position, name in enumerate(names) if name], proof), proof
+
+
+def draw_frame(dataset: StickerDataset, position: int, rng: np.random.Generator) -> np.ndarray:
+    """A frame ``(1, s, s, 4)`` of a sticker that shows something, drawn at random."""
+    frames = dataset.frames(position)
+    shown = np.flatnonzero(frames[..., 3].mean((1, 2)) > 255 * SHOWN_COVERAGE)
+    return frames[[int(rng.choice(shown)) if len(shown) else 0]]
+
+
+def augmented(frames: Tensor, generator: torch.Generator) -> Tensor:
+    """Frames ``(n, 4, s, s)``, premultiplied in [0, 1], turned, scaled, moved, recoloured a little, some blurred."""
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(len(frames), *shape, generator=generator)
+
+    angle, scale = uniform(-0.25, 0.25), torch.exp(uniform(math.log(0.9), math.log(1.6)))
+    cos, sin, shift = angle.cos() * scale, angle.sin() * scale, uniform(-0.15, 0.15, 2)
+    matrix = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
+    grid = F.affine_grid(matrix, list(frames.shape), align_corners=False)
+    moved = F.grid_sample(frames, grid, align_corners=False)
+    mixed = torch.eye(3) + 0.12 * torch.randn(len(frames), 3, 3, generator=generator)
+    colour = torch.einsum("nij,njhw->nihw", mixed, moved[:, :3])
+    alpha = moved[:, 3:]
+    out = torch.cat([torch.minimum(colour.clamp(min=0), alpha), alpha], 1)
+    side = frames.shape[-1]
+    small = F.interpolate(F.avg_pool2d(out, 4), (side, side), mode="bilinear", align_corners=False)
+    blur = uniform(-1.0, 1.0, 1, 1, 1).clamp(min=0)
+    return out + blur * (small - out)
+
+
+def train_namer(data: Path, out: Path, settings: NamerTrainSettings) -> NamerReport:
+    """Train a namer on all splits of a dataset but the left-out drawings, and measure it on these.
+
+    Generators that are measured with it learn from the train split alone; the namer has to know every name that is
+    asked for. Writes into ``out``: ``config.json``, ``model.safetensors``, ``report.json`` and ``wrong.png`` with
+    left-out drawings that it does not name. Ctrl-C ends the training early; what there is by then is measured and
+    saved.
+
+    Raises:
+        ValueError: fewer than two names, or a loss that is not finite (nothing is written then).
+    """
+    started = time.monotonic()
+    keep_freed_memory()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    dataset = StickerDataset(data)
+    records = [dataset.record(i) for i in range(len(dataset))]
+    told = [sticker_name(record.caption, record.attributes, settings.name_by) for record in records]
+    shown, proof = split_drawings(told, settings.left_out, settings.seed)
+    names = tuple(sorted({told[i] for i in shown}))
+    if len(names) < 2:
+        raise ValueError(
+            f"{data}: its stickers have {len(names)} names by {settings.name_by!r}; a namer needs 2 or more"
+        )
+    number = {name: i for i, name in enumerate(names)}
+    label = np.array([number.get(name, -1) for name in told])
+    device = best_device()
+    namer = Namer(NamerConfig(size=settings.size, name_by=settings.name_by, names=names)).to(device)
+    average = deepcopy(namer)
+    optimizer = torch.optim.AdamW(namer.parameters(), lr=settings.learning_rate, weight_decay=0.05)
+    order: dict[int, np.ndarray] = {}
+
+    def drawing(place: int) -> int:
+        epoch, at = divmod(place, len(shown))
+        if epoch not in order:
+            order.clear()
+            order[epoch] = numpy_rng(settings.seed, epoch, "namer/order").permutation(shown)
+        return int(order[epoch][at])
+
+    def loss_of(step: int) -> Tensor:
+        rng = numpy_rng(settings.seed, step, "namer/frames")
+        chosen = [drawing(step * settings.batch + i) for i in range(settings.batch)]
+        frames = to_frames([draw_frame(dataset, position, rng) for position in chosen], settings.size)
+        frames = augmented(frames, torch_rng(settings.seed, step, "namer/augment")).to(device)
+        target = torch.from_numpy(label[chosen]).to(device)
+        return F.cross_entropy(namer(frames), target, label_smoothing=0.1)
+
+    trained = train_shortly(
+        "namer",
+        namer,
+        average,
+        [optimizer],
+        loss_of,
+        steps=settings.steps,
+        minutes=settings.minutes,
+        ema_decay=EMA_DECAY,
+    )
+    average.save(out)
+    saved = load_namer(out)
+    frames = [draw_frame(dataset, int(i), numpy_rng(settings.seed, int(i), "namer/proof")) for i in proof]
+    right = label[proof]
+    ranks = _ranks(saved, frames, right)
+    report = NamerReport(
+        command=shlex.join(["rdtf", *sys.argv[1:]]),
+        data=dataset.fingerprint,
+        settings=settings,
+        parameters=sum(parameter.numel() for parameter in saved.parameters()),
+        digest=saved.digest,
+        names=len(names),
+        drawings=len(shown),
+        left_out=len(proof),
+        steps=trained.steps,
+        seconds=round(time.monotonic() - started, 1),
+        stopped_early=trained.stopped_early,
+        final_loss=trained.loss,
+        named=round(float((ranks == 0).mean()), 4) if len(proof) else None,
+        named_top_5=round(float((ranks < TOP).mean()), 4) if len(proof) else None,
+        damaged=_damaged(saved, frames, right) if len(proof) else {},
+    )
+    write_text(out / "report.json", report.model_dump_json(indent=2) + "\n")
+    if missed := [i for i in range(len(proof)) if ranks[i] >= TOP][: 4 * SHEET_ROWS]:
+        with atomic_file(out / "wrong.png") as file:
+            _sheet(saved, [frames[i] for i in missed], [told[proof[i]] for i in missed]).save(file, "PNG")
+    return report
+
+
+def _ranks(namer: Namer, frames: list[np.ndarray], right: np.ndarray) -> np.ndarray:
+    """Of each single-frame clip, how many names are likelier than the right one."""
+    if not frames:
+        return np.zeros(0, int)
+    chances = np.concatenate([namer.chances(frame) for frame in frames])
+    return np.asarray((chances > chances[np.arange(len(right)), right][:, None]).sum(1))
+
+
+def _damaged(namer: Namer, frames: list[np.ndarray], right: np.ndarray) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for kind in ("blur", "noise", "warp", "mosaic"):
+        found[kind] = []
+        for level in DAMAGE_LEVELS:
+            hurt = [DAMAGES[kind](f, level, numpy_rng(0, i, f"namer/{kind}")) for i, f in enumerate(frames)]
+            found[kind].append(round(float((_ranks(namer, hurt, right) < TOP).mean()), 4))
+    return found
+
+
+def _sheet(namer: Namer, frames: list[np.ndarray], told: list[str]) -> Image.Image:
+    seen = [namer.config.names[int(namer.chances(frame)[0].argmax())] for frame in frames]
+    labels = [f"{name}, seen as {other}" for name, other in zip(told, seen, strict=True)]
+    return contact_sheet(frames[:SHEET_ROWS], labels=labels[:SHEET_ROWS], frames=1)
