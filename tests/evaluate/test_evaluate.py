@@ -18,6 +18,7 @@ from rdtf.evaluate.filling import PATTERNS, pipeline_fill, score_frames
 from rdtf.evaluate.generation import score_generation
 from rdtf.evaluate.interpolation_baselines import simple_fills
 from rdtf.evaluate.judge import Judge, JudgeConfig, fd_sticker
+from rdtf.evaluate.namer import Namer, NamerConfig, naming
 from rdtf.sticker import Sticker
 from rdtf.world import is_held_out
 
@@ -175,6 +176,18 @@ def test_a_judge_adds_its_distance_and_what_it_sees() -> None:
     assert "FD-sticker" in alone and not any("as asked" in name for name in alone)
     few = score_generation(made[:10], real[:10], judge=judge)
     assert {name for name in few if name.startswith("FD")} == {"FD-sticker (unbiased MMD)"}
+
+
+def test_a_namer_adds_how_often_stickers_are_named() -> None:
+    namer = Namer(NamerConfig(size=16, widths=(4, 8), embedding=8, names=("a", "b", "c", "d", "e", "f"))).eval()
+    real, made = moving(12), moving(12, seed=1)
+    names = [*"abcdef", "", *"abcde"]
+    scores = score_generation(made, real, namer=namer, names=names)
+    asked = [i for i, name in enumerate(names) if name]
+    for prefix, clips in (("", made), ("real ", real)):
+        assert scores[f"{prefix}named"] == naming(namer, [clips[i] for i in asked], [names[i] for i in asked])["named"]
+    assert scores["named in top 5"].n == 11
+    assert not any("named" in name for name in score_generation(made, real, namer=namer, names=[""] * 12))
 
 
 def test_the_model_and_the_fills_are_told_which_clips_loop(
