@@ -149,3 +149,41 @@ def test_mistakes_are_told_before_any_work(tmp_path: Path, model: Path, split_da
     with pytest.raises(ValueError, match="raise denoising_steps"):
         settings = CopyDecoderSettings(min_level=0.9, max_level=0.95, denoising_steps=2)
         train_copy_decoder(split_data, model, tmp_path / "new", settings)
+
+
+def test_a_larger_frame_copies_single_pixels_of_the_larger_reference(
+    decoder: CopyDecoder, monkeypatch: pytest.MonkeyPatch
+):
+    """The network chooses two pixels to the right and the pixel below that: the large frame is moved by 8 and by 4."""
+    large = torch.nn.functional.interpolate(frames(1, 2, seed=4).flatten(0, 1), scale_factor=4.0)[None]
+    large[0, 0] += 0.2 * (torch.rand(4, 4 * SIZE, 4 * SIZE, generator=torch.Generator().manual_seed(0)) - 0.5)
+    large = torch.cat([large[:, :, :3].minimum(large[:, :, 3:]), large[:, :, 3:]], 2).clamp(-1, 1)
+    small = torch.nn.functional.avg_pool2d(large.flatten(0, 1), 4)[None]
+    shift = torch.zeros(2, 2, SIZE, SIZE)
+    shift[0, 0] = 2 * 2 / SIZE
+    scores = torch.full((1, 2, 9, SIZE, SIZE), -40.0)
+    scores[0, 0, 7] = 40.0  # the middle of the row below
+    network = shift, scores, torch.zeros(1, 5, SIZE, SIZE)
+    monkeypatch.setattr(decoder, "_network", lambda *_: network)
+    offsets, exists = torch.tensor([[-1, 1]]), torch.tensor([[True, True]])
+    out = decoder.enlarged(small[:, 0], small, offsets, exists, large)
+    assert torch.allclose(out[0, :, :-4, :-8], large[0, 0, :, 4:, 8:], atol=1e-5)
+    assert (out[0, :, :, -8:] == -1).all()  # nothing is known of what lies outside
+    assert torch.allclose(
+        decoder(small[:, 0], small, offsets, exists)[0, :, :-1, :-2], small[0, 0, :, 1:, 2:], atol=1e-5
+    )
+
+
+def test_larger_clips_keep_given_frames_and_show_what_the_small_ones_show(decoder: CopyDecoder):
+    clips = frames(2, 4)
+    large = torch.nn.functional.interpolate(clips.flatten(0, 1), scale_factor=3.0).unflatten(0, (2, 4))
+    known = torch.tensor([[True, False, True, False], [False] * 4])
+    loop = torch.tensor([True, False])
+    with torch.no_grad():
+        out, small = decoder.redraw(clips, known, loop, large), decoder.redraw(clips, known, loop)
+    assert out.shape == large.shape and out.abs().max() <= 1 and (out[:, :, :3] <= out[:, :, 3:]).all()
+    assert torch.equal(out[0, [0, 2]], large[0, [0, 2]])
+    reduced = torch.nn.functional.avg_pool2d(out.flatten(0, 1), 3).unflatten(0, (2, 4))
+    away = (reduced - small).abs().mean((2, 3, 4))
+    other = (reduced - small.flip(1)).abs().mean((2, 3, 4))
+    assert (away[0, [1, 3]] < 0.5 * other[0, [1, 3]]).all()

@@ -110,14 +110,50 @@ class CopyDecoder(ModelMixin, ConfigMixin):
             references: given frames, with whatever numbers where ``exists`` is False.
             offsets: time of the reference less that of the frame, in frames.
         """
-        n, _, _, h, w = references.shape
-        shift, scores, own = self._network(drawn, references, offsets, exists)
-        scores = scores.masked_fill(~exists[:, :, None, None, None], -torch.inf)
+        shift, weights, mine = self._choices(drawn, references, offsets, exists)
         pixels = self._shifted(references, shift)  # n (k 9) 4 h w
-        mine = valid_premultiplied(drawn + own[:, 1:])
-        weights = torch.cat([scores.reshape(n, -1, h, w), own[:, :1]], 1).softmax(1)
         copied = torch.einsum("npchw,nphw->nchw", pixels, weights[:, :-1])
         return copied + mine * weights[:, -1:]
+
+    def enlarged(
+        self,
+        drawn: Float[Tensor, "n rgba h w"],
+        references: Float[Tensor, "n k rgba h w"],
+        offsets: Int[Tensor, "n k"],
+        exists: Bool[Tensor, "n k"],
+        large: Float[Tensor, "n k rgba hh ww"],
+    ) -> Float[Tensor, "n rgba hh ww"]:
+        """Redrawn frames in a larger size, with the pixels of larger references.
+
+        The network chooses in the small size. Of each reference one pixel is taken: at the mean of its 3 x 3 positions,
+        weighted as in :meth:`forward`. A mean of nine pixels would blur, as they lie far apart in the large size.
+
+        Args:
+            large: the given frames in the larger size; the other arguments as in :meth:`forward`.
+        """
+        n, k, _, h, w = references.shape
+        size = large.shape[-2:]
+        shift, weights, mine = self._choices(drawn, references, offsets, exists)
+        each = weights[:, :-1].unflatten(1, (k, _NEIGHBOURS))
+        total = each.sum(2)
+        steps = torch.arange(_NEIGHBOURS, device=drawn.device)
+        columns, rows = (steps % 3 - 1) * (2 / w), (steps // 3 - 1) * (2 / h)
+        around = torch.einsum("nkphw,pc->nkchw", each, torch.stack([columns, rows], 1)) / total[:, :, None].clamp(1e-6)
+        moved = _resized(shift + around.flatten(0, 1), size)
+        grid = _pixel_grid(size[0], size[1], drawn.device) + moved.movedim(1, -1)
+        sampled = F.grid_sample(large.flatten(0, 1) + 1, grid, padding_mode="zeros", align_corners=False) - 1
+        weights = _resized(torch.cat([total, weights[:, -1:]], 1), size)
+        copied = (sampled.unflatten(0, (n, k)) * weights[:, :-1, None]).sum(1)
+        return valid_premultiplied(copied + _enlarged(mine, size) * weights[:, -1:])
+
+    def _choices(
+        self, drawn: Tensor, references: Tensor, offsets: Tensor, exists: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Shifts ``(n k) 2 h w``, weights ``n (k 9 + 1) h w`` that sum to 1, and the own pixels ``n 4 h w``."""
+        shift, scores, own = self._network(drawn, references, offsets, exists)
+        scores = scores.masked_fill(~exists[:, :, None, None, None], -torch.inf)
+        weights = torch.cat([scores.flatten(1, 2), own[:, :1]], 1).softmax(1)
+        return shift, weights, valid_premultiplied(drawn + own[:, 1:])
 
     def _network(
         self, drawn: Tensor, references: Tensor, offsets: Tensor, exists: Tensor
@@ -166,28 +202,53 @@ class CopyDecoder(ModelMixin, ConfigMixin):
     def _shifted(references: Tensor, shift: Tensor) -> Tensor:
         """``n (k 9) 4 h w``: the 3 x 3 pixels around each pixel's shifted position; outside all is transparent."""
         n, k, _, h, w = references.shape
-        columns = (2 * torch.arange(w, device=shift.device) + 1) / w - 1
-        rows = (2 * torch.arange(h, device=shift.device) + 1) / h - 1
-        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], -1)
+        grid = _pixel_grid(h, w, shift.device)
         # Around 0 instead of -1, so that the zeros outside are transparent.
         stack = F.unfold(references.flatten(0, 1) + 1, 3, padding=1).unflatten(-1, (h, w))
         moved = F.grid_sample(stack, grid + shift.movedim(1, -1), padding_mode="zeros", align_corners=False) - 1
         return moved.unflatten(1, (4, _NEIGHBOURS)).transpose(1, 2).unflatten(0, (n, k)).flatten(1, 2)
 
     def redraw(
-        self, frames: Float[Tensor, "b f rgba h w"], known: Bool[Tensor, "b f"], loop: Bool[Tensor, " b"]
-    ) -> Float[Tensor, "b f rgba h w"]:
+        self,
+        frames: Float[Tensor, "b f rgba h w"],
+        known: Bool[Tensor, "b f"],
+        loop: Bool[Tensor, " b"],
+        large: Float[Tensor, "b f rgba hh ww"] | None = None,
+    ) -> Float[Tensor, "b f rgba hh ww"]:
         """Clips whose unknown frames are redrawn; known frames and clips without any stay as they are.
 
         Args:
             frames: known frames as they were given, unknown ones as they were decoded.
+            large: the known frames in a larger size, with whatever numbers where ``known`` is False. The output then
+                has this size. What nothing is known of is enlarged by bicubic interpolation.
         """
-        out = frames.clone()
+        if large is None:
+            out = frames.clone()
+        else:
+            enlarged = _enlarged(frames.flatten(0, 1), large.shape[-2:]).unflatten(0, frames.shape[:2])
+            out = torch.where(known[:, :, None, None, None], large, enlarged)
         index, offsets, exists = nearest_known(known, loop, self.references)
         clips, positions = torch.nonzero(~known & exists.any(-1), as_tuple=True)
         for at in range(0, len(clips), _FRAMES_AT_ONCE):
             part = slice(at, at + _FRAMES_AT_ONCE)
             b, f = clips[part], positions[part]
-            references = frames[b[:, None], index[b, f]]
-            out[b, f] = self(frames[b, f], references, offsets[b, f], exists[b, f])
+            chosen = b[:, None], index[b, f]
+            arguments = frames[b, f], frames[chosen], offsets[b, f], exists[b, f]
+            out[b, f] = self(*arguments) if large is None else self.enlarged(*arguments, large[chosen])
         return out
+
+
+def _pixel_grid(height: int, width: int, device: torch.device) -> Float[Tensor, "h w xy"]:
+    """The centre of each pixel in units of half a side, as ``grid_sample`` takes it."""
+    columns = (2 * torch.arange(width, device=device) + 1) / width - 1
+    rows = (2 * torch.arange(height, device=device) + 1) / height - 1
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], -1)
+
+
+def _resized(maps: Tensor, size: torch.Size) -> Tensor:
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def _enlarged(frames: Float[Tensor, "n rgba h w"], size: torch.Size) -> Float[Tensor, "n rgba hh ww"]:
+    """Frames in a larger size, bicubic."""
+    return valid_premultiplied(F.interpolate(frames, size, mode="bicubic", align_corners=False))
