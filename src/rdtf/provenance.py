@@ -124,6 +124,7 @@ def described(
     model: str,
     settings: dict[str, Any],
     given: Sequence[Given] = (),
+    weights: str | None = None,
 ) -> list[Sticker]:
     """The stickers of one call of a pipeline, each with a note of how it was made.
 
@@ -131,6 +132,7 @@ def described(
         stickers: what the call returned, for one caption.
         model: its folder or name. settings: the arguments of the call but for caption and frames.
         given: where the given frames come from.
+        weights: the pipeline's :func:`fingerprint`, if it is known already.
     """
     import torch
 
@@ -155,7 +157,7 @@ def described(
         device=f"{pipeline.device.type} {device}",
         task=task,  # type: ignore[arg-type]
         model=Path(model).resolve().name,
-        fingerprint=fingerprint(pipeline),
+        fingerprint=weights or fingerprint(pipeline),
         caption=stickers[0].caption,
         settings={**defaults, **said},
         inputs=tuple(

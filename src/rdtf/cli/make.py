@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rdtf.cli.common import option, say, takes
+from rdtf.cli.common import STOPPED, option, say, takes
 from rdtf.progress import bars
 
 if TYPE_CHECKING:
@@ -96,9 +96,52 @@ def _numbered(out: str, number: int) -> str:
 
 
 @takes(WORDS_OPTIONS)
-def generate(caption: Annotated[str, typer.Argument(help="What to show, in words.")], *, given: dict[str, Any]) -> None:
-    """Make a sticker from words."""
-    _make("generate", caption, [], given)
+def generate(
+    caption: Annotated[str | None, typer.Argument(help="What to show, in words.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="File of captions (.csv, .jsonl, .txt): a sticker each, into the folder -o."),
+    ] = None,
+    ending: Annotated[str, typer.Option("--format", help="With --from: webp, png, apng or gif.")] = "webp",
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Make a sticker from words, or with --from one for each caption of a file.
+
+    With --from the same command goes on where it was stopped; exit code 75: stopped by Ctrl-C.
+    """
+    if (caption is None) == (source is None):
+        raise ValueError("give a caption, or a file of captions with --from")
+    if caption is not None:
+        _make("generate", caption, [], given)
+    elif source is not None:
+        _make_many(source, ending, given)
+
+
+def _make_many(source: Path, ending: str, given: dict[str, Any]) -> None:
+    """Run the pipeline on a file of captions."""
+    if "out" not in given:
+        raise ValueError("--from writes many stickers; name their folder with -o")
+    if given.get("num_stickers_per_prompt", 1) != 1:
+        raise ValueError("--from makes one sticker a row; for more of a caption write its row again")
+    model, out = named(given.pop("model", None)), Path(given.pop("out"))
+    from rdtf.many import generate_many
+
+    with bars() as progress:
+        bar = progress.add_task("Generating", total=None, note="")
+        try:
+            outcome = generate_many(
+                source,
+                out,
+                model,
+                {name: value for name, value in given.items() if name != "num_stickers_per_prompt"},
+                ending=f".{ending.lstrip('.')}",
+                advance=lambda done, total: progress.update(bar, completed=done, total=total),
+            )
+        except KeyboardInterrupt:
+            say(f"Stopped; the same command goes on in {out}")
+            raise typer.Exit(STOPPED) from None
+    say(f"Wrote {outcome.made} stickers into {out} ({outcome.kept} were there already)")
 
 
 @takes(FRAMES_OPTIONS)

@@ -1,0 +1,233 @@
+"""Stickers for all captions of a file, into one folder; stopped at any moment, the same call goes on.
+
+The folder's manifest has a line for each sticker. Nothing is written over: a row whose caption or seed changed since
+its sticker was made is an error, and so are other settings or another model.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rdtf import __version__
+from rdtf.files import folder_lock
+from rdtf.io.write import check_target, save_sticker
+from rdtf.loading import load_pipeline
+from rdtf.pipeline import BATCH_ON_CPU, BATCH_ON_GPU
+from rdtf.provenance import described, fingerprint
+
+MANIFEST = "manifest.jsonl"
+ENDINGS = (".webp", ".png", ".apng", ".gif")
+_NAME = r"^[^/\\:*?\"<>|\x00-\x1f]{1,200}$"  # no folders, and nothing that a system refuses
+
+
+class Row(BaseModel):
+    """A row of the file of captions.
+
+    Attributes:
+        caption: what to show, in words.
+        name: of the sticker's file, without ending; by default the row's number with six digits.
+        seed: by default the call's seed plus the row's number from 0.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    caption: str = Field(min_length=1, max_length=10_000)
+    name: str | None = Field(None, pattern=_NAME)
+    seed: int | None = None
+
+
+class Entry(BaseModel):
+    """A line of the manifest: a sticker that was made. ``row`` counts from 0."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    row: int
+    file: str
+    caption: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call ended.
+
+    Attributes:
+        made: stickers made by this call. kept: stickers that were there already.
+    """
+
+    made: int
+    kept: int
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file, one after the other.
+
+    Args:
+        path: ``.csv`` whose first line names the column ``caption`` and perhaps ``name`` and ``seed``, ``.jsonl`` with
+            these keys, or ``.txt`` with one caption a line. UTF-8. Empty lines are skipped.
+
+    Raises:
+        ValueError: another ending, no such file, or a row that is not as it should be; the text names the line.
+    """
+    ending = path.suffix.lower()
+    readers: dict[str, Callable[[Any], Iterator[tuple[int, Mapping[str, Any]]]]] = {
+        ".csv": _csv_rows,
+        ".jsonl": _json_rows,
+        ".txt": lambda file: ((n, {"caption": text}) for n, line in enumerate(file, 1) if (text := line.strip())),
+    }
+    if ending not in readers:
+        raise ValueError(f"{path}: captions are read from {', '.join(readers)}")
+    line = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for line, values in readers[ending](file):  # noqa: B007 (it is told in the errors below)
+                yield Row.model_validate({key: value for key, value in values.items() if value not in (None, "")})
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 (near line {line + 1}); save it as UTF-8") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {line + 1}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = first["loc"][0] if first["loc"] else "row"
+        raise ValueError(f"{path}, line {line}: {field}: {first['msg']}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {line + 1} is not JSON ({error.msg})") from None
+
+
+def _csv_rows(file: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(file, skipinitialspace=True)
+    if "caption" not in (reader.fieldnames or ()):
+        raise csv.Error("the first line must name the columns, one of them 'caption'")
+    for values in reader:
+        if any(value for key, value in values.items() if key):
+            yield reader.line_num, values
+
+
+def _json_rows(file: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            values = json.loads(line)
+            yield number, values if isinstance(values, dict) else {}
+
+
+def generate_many(
+    source: Path,
+    out: Path,
+    model: str,
+    settings: Mapping[str, Any],
+    *,
+    ending: str = ".webp",
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Outcome:
+    """Make a sticker for each row of a file.
+
+    Args:
+        source: see :func:`read_rows`. It is read twice: all rows are checked before the first sticker is made.
+        out: the folder; new, empty, or one that this function has begun.
+        model: folder of the model.
+        settings: arguments of the pipeline but for the caption; ``seed`` is that of row 0.
+        ending: of the files.
+        advance: called with the rows that are done, and with their number.
+
+    Raises:
+        ValueError: a bad row, two rows of one name, a folder of other things, of another model or of other settings, or
+            one whose stickers were made from other captions.
+    """
+    if ending not in ENDINGS:
+        raise ValueError(f"{ending!r}: stickers are written as {', '.join(ENDINGS)}")
+    check_target(out / f"0{ending}", [source, model])
+    base = int(settings.get("seed") or 0)
+    names: set[str] = set()
+    total = 0
+    for number, row in enumerate(read_rows(source)):
+        name = _file(row, number, "").casefold()
+        if name in names:
+            raise ValueError(f"{source}: two rows have the name {name!r}; each needs one of its own")
+        names.add(name)
+        total += 1
+    del names
+    if not total:
+        raise ValueError(f"{source} holds no captions")
+    others = {name: value for name, value in settings.items() if value is not None and name != "seed"}
+    pipeline = load_pipeline(model)
+    weights = fingerprint(pipeline)
+    head: dict[str, Any] = {"rdtf": __version__, "model": weights, "seed": base, "settings": others}
+    out.mkdir(parents=True, exist_ok=True)
+    together = settings.get("batch_size") or (BATCH_ON_CPU if pipeline.device.type == "cpu" else BATCH_ON_GPU)
+    counts = {"made": 0, "kept": 0}
+    with folder_lock(out, "the folder"):
+        done = _begun(out, head)
+        with (out / MANIFEST).open("a", encoding="utf-8") as manifest:
+
+            def make(entries: list[Entry]) -> None:
+                captions, seeds = [entry.caption for entry in entries], [entry.seed for entry in entries]
+                drawn = pipeline(captions, seed=seeds[0], **others).stickers
+                for entry, sticker in zip(entries, drawn, strict=True):
+                    used = {**others, "seed": entry.seed}
+                    [noted] = described(
+                        [sticker], pipeline, task="generate", model=model, settings=used, weights=weights
+                    )
+                    save_sticker(noted, out / entry.file)
+                    if entry.row not in done:
+                        manifest.write(entry.model_dump_json() + "\n")
+                        manifest.flush()
+                counts["made"] += len(entries)
+                advance(sum(counts.values()), total)
+
+            waiting: list[Entry] = []
+            for number, row in enumerate(read_rows(source)):
+                seed = base + number if row.seed is None else row.seed
+                entry = Entry(row=number, file=_file(row, number, ending), caption=row.caption, seed=seed)
+                if (before := done.get(number, entry)) != entry:
+                    raise ValueError(
+                        f"{out}: row {number + 1} was made as {before.file} from {before.caption!r} with seed "
+                        f"{before.seed}, and {source} has another there; choose another folder"
+                    )
+                if number in done and (out / entry.file).is_file():
+                    counts["kept"] += 1
+                    continue
+                if waiting and (len(waiting) == together or waiting[-1].seed + 1 != seed):
+                    make(waiting)
+                    waiting = []
+                waiting.append(entry)
+            if waiting:
+                make(waiting)
+    return Outcome(**counts)
+
+
+def _file(row: Row, number: int, ending: str) -> str:
+    return f"{row.name or f'{number + 1:06}'}{ending}"
+
+
+def _begun(out: Path, head: dict[str, Any]) -> dict[int, Entry]:
+    """What the folder's manifest says was made, by row. A folder without one gets one.
+
+    Raises:
+        ValueError: the folder holds other things, or was begun otherwise.
+    """
+    path = out / MANIFEST
+    if not path.exists():
+        if strange := sorted(entry.name for entry in out.iterdir() if not entry.name.startswith(".lock")):
+            raise ValueError(f"{out} holds other things ({strange[0]}); choose a new folder")
+        path.write_text(json.dumps(head) + "\n", encoding="utf-8")
+        return {}
+    whole, _, torn = path.read_text(encoding="utf-8").rpartition("\n")
+    lines = whole.split("\n")
+    try:
+        begun = json.loads(lines[0])
+        entries = [Entry.model_validate_json(line) for line in lines[1:]]
+    except (json.JSONDecodeError, ValidationError, IndexError):
+        raise ValueError(f"{path} is damaged; choose a new folder") from None
+    for key, what in (("model", "another model"), ("seed", "another seed"), ("settings", "other settings")):
+        if begun.get(key) != head[key]:
+            raise ValueError(f"{out} was begun with {what} ({begun.get(key)}, now {head[key]}); choose another folder")
+    if torn:  # the last line was not written to its end
+        path.write_text(whole + "\n", encoding="utf-8")
+    return {entry.row: entry for entry in entries}
