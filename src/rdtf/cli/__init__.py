@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from rdtf.cli import data, export, make, research, train
+from rdtf.cli import data, export, make, research, studio, train
 from rdtf.cli.common import plain_errors
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ _COMMANDS: list[Callable[..., None]] = [
     export.export,
     export.check,
     export.pack,
+    studio.studio,
     research.evaluate,
     research.compare,
     research.train_judge,

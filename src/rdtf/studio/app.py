@@ -1,0 +1,305 @@
+"""The page of the studio, and its endpoints for scripts."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from rdtf.cli.make import FRAMES_OPTIONS, WORDS_OPTIONS
+from rdtf.export.target import load_target, target_names
+from rdtf.studio import views
+from rdtf.studio.forms import fields_of, values_of
+from rdtf.studio.library import GIVEN, MADE, Library
+from rdtf.studio.maker import Maker, Models
+from rdtf.studio.parts import ALONE, EXPORTING, HIDDEN, component, given, plainly, progress, show, upload_field
+from rdtf.studio.timeline_tab import timeline_tab
+from rdtf.studio.training_tab import training_tab
+from rdtf.studio.trainings import Trainings
+
+STYLE = (resources.files("rdtf.studio") / "studio.css").read_text("utf-8")
+QUEUE = 100
+"""Requests that wait at most; more are refused with a sentence."""
+FOUR = 4
+A_PAGE = 12
+_SETTINGS = ("num_frames", "fps", "loop", "num_inference_steps", "guidance_scale", "output_size")
+_SIZES = [("Discord, 160 px", "160px"), ("Telegram Desktop, 256 px", "256px"), ("small, 96 px", "96px")]
+
+
+class Studio:
+    """What the page works on.
+
+    Args:
+        folder: of the studio. models: folders of models. sources: what may be trained on.
+
+    Raises:
+        ValueError: one of the folders of models holds none, or a source is not there.
+    """
+
+    def __init__(self, folder: Path, models: Sequence[Path] = (), sources: Sequence[Path] = ()) -> None:
+        if missing := [path for path in sources if not path.exists()]:
+            raise ValueError(f"{missing[0]}: no such file or folder; name stickers that are there with --stickers")
+        self.library = Library(folder)
+        self.models = Models(models, folder / "runs")
+        self.maker = Maker(self.models, self.library)
+        self.trainings = Trainings(folder, {path.resolve().name: path for path in sources}, self.models)
+
+
+def theme() -> gr.themes.Base:
+    """Fonts of the system only: no other ones are fetched."""
+    return gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+def build_page(studio: Studio) -> gr.Blocks:
+    """The page and its endpoints."""
+    with gr.Blocks(title="RDTF studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
+        names = studio.models.names()
+        with gr.Row():
+            gr.Markdown("# RDTF studio")
+            model = gr.Dropdown(names, value=names[0] if names else None, label="model", elem_id="model", scale=1)
+            size = gr.Radio(_SIZES, value=_SIZES[0][1], label="size in a chat", elem_id="size", scale=2)
+        size_style = gr.HTML()
+        picked, source = gr.State(""), gr.State("")
+        with gr.Tab("Make"):
+            parts = [_make_tab(studio, model)]
+        with gr.Tab("Timeline"):
+            parts.append(timeline_tab(studio, model, source))
+        with gr.Tab("History"):
+            parts.append(_history_tab(studio))
+        with gr.Tab("Train") as training:
+            training_tab(studio, training)
+        _picked_panel(studio, picked, source, parts)
+        size.change(_size_style, size, size_style, **HIDDEN)
+        page.load(lambda: gr.update(choices=studio.models.names()), None, model, **HIDDEN)
+        model.focus(lambda: gr.update(choices=studio.models.names()), None, model, **HIDDEN)
+        for endpoint, options in _endpoints(studio).items():
+            gr.api(plainly(endpoint), **options)
+    return page.queue(max_size=QUEUE, default_concurrency_limit=4)
+
+
+def _size_style(size: str) -> str:
+    known = dict(_SIZES).values()
+    return f"<style>.gradio-container {{ --chat: {size if size in known else _SIZES[0][1]} !important; }}</style>"
+
+
+def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
+    fields = fields_of(WORDS_OPTIONS, _SETTINGS)
+    with gr.Row():
+        caption = gr.Textbox(label="caption", placeholder="a blue cat waving", max_lines=2, scale=4, elem_id="caption")
+        seed = gr.Number(0, label="seed", precision=0, minimum=0, scale=1, elem_id="seed")
+    with gr.Row():
+        make = gr.Button("Make four", variant="primary", elem_id="make")
+        again = gr.Button("Four others", elem_id="again")
+        cancel = gr.Button("Cancel", variant="stop", elem_id="cancel")
+    with gr.Accordion("Picture to animate, settings", open=False, elem_id="more"):
+        upload = upload_field("a picture (of an animation, its first frame)")
+        image = gr.Textbox(visible=False, label="sticker")
+        image_shown = gr.HTML(elem_id="image")
+        with gr.Row():
+            components = [component(field) for field in fields]
+    status = gr.HTML(elem_id="status")
+    cards = gr.HTML(js_on_load=views.PICK, elem_id="made")
+    made: gr.State = gr.State([])
+
+    def give(file: str | None) -> str:
+        """Keep a picture or a sticker in the studio's folder. Returns its key, by which other endpoints take it."""
+        return given(studio.library, file)
+
+    upload.change(plainly(give), upload, image, api_name="give")
+    image.change(lambda key: show(studio.library, [key] if key else []), image, image_shown, **HIDDEN)
+
+    def run(name: str, words: str, first: int, given: str, *settings: Any) -> Iterator[tuple[Any, ...]]:
+        yield views.bar(0, 1, "Waiting for the model"), "", []
+        keys: tuple[str, ...] = ()
+        values = {**values_of(fields, settings), "seed": int(first or 0)}
+        pins = [(0, given, 0)] if given else []
+        for step in studio.maker.make(name or "", words or "", pins=pins, count=FOUR, settings=values):
+            fresh = step.keys != keys
+            keys = step.keys
+            shown = (show(studio.library, keys), list(keys)) if fresh else (gr.skip(), gr.skip())
+            yield progress(step, FOUR), *shown
+        text = f"{len(keys)} stickers, kept in the history. Click on one to download it."
+        yield views.note(text), gr.skip(), gr.skip()
+
+    inputs, outputs = [model, caption, seed, image, *components], [status, cards, made]
+    runs = [make.click(plainly(run), inputs, outputs, **ALONE, **HIDDEN)]
+    runs.append(caption.submit(plainly(run), inputs, outputs, **ALONE, **HIDDEN))
+    other = again.click(lambda: random.randrange(2**31), None, seed, **HIDDEN)
+    runs.append(other.then(plainly(run), inputs, outputs, **ALONE, **HIDDEN))
+    cancel.click(lambda: views.note("Cancelled."), None, status, cancels=runs, **HIDDEN)
+    return cards, made
+
+
+def _history_tab(studio: Studio) -> tuple[gr.HTML, gr.State]:
+    with gr.Row():
+        look = gr.Button("Look again", elem_id="look")
+        newer, older = gr.Button("Newer"), gr.Button("Older", elem_id="older")
+    count = gr.HTML(elem_id="count")
+    cards = gr.HTML(js_on_load=views.PICK, elem_id="history")
+    shown: gr.State = gr.State([])
+    at = gr.State(0)
+
+    def page(start: int, by: int) -> tuple[int, str, str, list[str]]:
+        keys = studio.library.listed()
+        last = (max(len(keys), 1) - 1) // A_PAGE * A_PAGE
+        start = min(max(start + by, 0), last)
+        part = keys[start : start + A_PAGE]
+        text = f"{len(keys)} stickers in {studio.library.folder}" + (f", from {start + 1} on" if part else "")
+        return start, views.note(text), show(studio.library, part), part
+
+    for button, by in ((newer, -A_PAGE), (older, A_PAGE), (look, 0)):
+        button.click(functools.partial(page, by=by), at, [at, count, cards, shown], **HIDDEN)
+    return cards, shown
+
+
+def _picked_panel(
+    studio: Studio, picked: gr.State, source: gr.State, parts: Sequence[tuple[gr.HTML, gr.State]]
+) -> None:
+    """The sticker that was clicked: its files for messengers, and the packs it goes into."""
+    library = studio.library
+    choices = [(load_target(name).title, name) for name in target_names()]
+    chosen: gr.State = gr.State([])
+    with gr.Column(visible=False, elem_id="panel") as panel:
+        about = gr.HTML(elem_id="picked")
+        with gr.Row():
+            target = gr.Dropdown(choices, value="telegram", label="for", elem_id="target", min_width=280)
+            export = gr.Button("Make the file", variant="primary", elem_id="export")
+            use = gr.Button("Frames to the timeline", elem_id="use")
+            add = gr.Button("Into the pack", elem_id="add")
+            delete = gr.Button("Delete", variant="stop", elem_id="delete")
+        link = gr.HTML(elem_id="link")
+    with gr.Accordion("Pack", open=False, elem_id="pack"):
+        members = gr.HTML(views.note("Nothing is in the pack yet."), elem_id="members")
+        with gr.Row():
+            title = gr.Textbox("My stickers", label="name", max_lines=1)
+            author = gr.Textbox("RDTF", label="author", max_lines=1)
+            pack = gr.Button("Make the pack", variant="primary", elem_id="make-pack")
+            empty = gr.Button("Empty the pack")
+        pack_link = gr.HTML(elem_id="pack-link")
+
+    def pick(keys: list[str], event: gr.EventData) -> tuple[Any, ...]:
+        entry = library.entry(event.pick)
+        facts = f"Picked: {entry.caption or '(no caption)'}, seed {entry.seed}, model {entry.model}"
+        return entry.key, show(library, keys, entry.key), gr.update(visible=True), views.note(facts), ""
+
+    for part, state in parts:
+        part.click(plainly(pick), state, [picked, part, panel, about, link], **HIDDEN)
+
+    def make_file(key: str, name: str) -> str:
+        path, made = library.export(key, name)
+        quality = "nothing lost" if made.psnr == float("inf") else f"{made.psnr:.1f} dB"
+        changes = "".join(f"; {change}" for change in made.changes)
+        return views.download(path.name, f"{len(made.data):,} bytes, {made.frames} frames, {quality}{changes}")
+
+    export.click(plainly(make_file), [picked, target], link, **EXPORTING, **HIDDEN)
+    use.click(lambda key: key, picked, source, **HIDDEN)
+
+    def remove(key: str) -> tuple[Any, ...]:
+        library.delete([key])
+        return "", gr.update(visible=False), views.note("Deleted.")
+
+    delete.click(plainly(remove), picked, [picked, panel, link], **HIDDEN)
+
+    def put(keys: list[str], key: str) -> tuple[list[str], str]:
+        keys = list(dict.fromkeys([*keys, library.entry(key).key]))
+        return keys, views.note(f"{len(keys)} stickers are in the pack.")
+
+    add.click(plainly(put), [chosen, picked], [chosen, members], **HIDDEN)
+    empty.click(lambda: ([], views.note("Nothing is in the pack.")), None, [chosen, members], **HIDDEN)
+
+    def make_pack(keys: list[str], name: str, title: str, author: str) -> str:
+        path, left_out = library.pack(keys, name, title, author)
+        return views.download(path.name, "".join(f"Left out {key}: {why}. " for key, why in left_out.items()))
+
+    pack.click(plainly(make_pack), [chosen, target, title, author], pack_link, **EXPORTING, **HIDDEN)
+
+
+def _endpoints(studio: Studio) -> dict[Callable[..., Any], dict[str, Any]]:
+    """Functions for scripts, as Gradio's API page shows them."""
+    library, trainings = studio.library, studio.trainings
+    every = {**WORDS_OPTIONS, **FRAMES_OPTIONS}
+    fields = fields_of(every, [n for n in every if n not in ("out", "model", "seed", "num_stickers_per_prompt")])
+
+    def facts(key: str) -> dict[str, Any]:
+        entry = library.entry(key)
+        return {"sticker": key, "url": f"/stickers/{key}", "caption": entry.caption, "seed": entry.seed}
+
+    def make(
+        caption: str,
+        model: str = "",
+        count: int = FOUR,
+        seed: int = 0,
+        frames: list[dict[str, Any]] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Make stickers; /models names the models, the first one is the default.
+
+        frames: given ones, as {"position": 0, "sticker": KEY, "frame": 0}; /give makes a key of a file.
+        settings: as the options of `rdtf generate` and `rdtf animate`, by the names of the pipeline's arguments.
+        """
+        wanted = settings or {}
+        known = {field.name: field for field in fields}
+        if unknown := sorted(wanted.keys() - known.keys()):
+            raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(known)}")
+        values = values_of([known[name] for name in wanted], list(wanted.values()))
+        pins = [(int(f["position"]), str(f["sticker"]), int(f.get("frame", 0))) for f in frames or []]
+        name = model or next(iter(studio.models.names()), "")
+        keys: tuple[str, ...] = ()
+        for step in studio.maker.make(name, caption, pins=pins, count=count, settings={**values, "seed": seed}):
+            keys = step.keys
+        return [facts(key) for key in keys]
+
+    def models() -> list[str]:
+        """The names of the models."""
+        return studio.models.names()
+
+    def stickers(kind: str = MADE, start: int = 0, count: int = 100) -> list[dict[str, Any]]:
+        """Stickers in the studio's folder, newest first; kind is made or given."""
+        if kind not in (MADE, GIVEN):
+            raise ValueError(f"kind is {MADE} or {GIVEN}, not {kind!r}")
+        return [facts(key) for key in library.listed(kind)[max(start, 0) :][: min(max(count, 0), 1000)]]
+
+    def export(sticker: str, target: str) -> dict[str, Any]:
+        """The file of a sticker for a messenger, as `rdtf export` makes it; its url begins at the studio's address."""
+        path, made = library.export(sticker, target)
+        return {"url": f"/exports/{path.name}", **made.facts()}
+
+    def pack(stickers: list[str], target: str, name: str = "My stickers", author: str = "RDTF") -> dict[str, Any]:
+        """Packs of stickers for a messenger, as `rdtf pack` makes them, in a ZIP file."""
+        path, left_out = library.pack(stickers, target, name, author)
+        return {"url": f"/exports/{path.name}", "left_out": left_out}
+
+    def prepare(source: str, name: str, settings: dict[str, Any] | None = None) -> str:
+        """Begin `rdtf prepare` and `rdtf inspect` on one of the folders named by --stickers; returns a job's name."""
+        return trainings.prepare(source, name, settings or {})
+
+    def train(data: str, name: str, settings: dict[str, Any] | None = None, model: str = "") -> str:
+        """Begin `rdtf train` on a prepared dataset, from a model or from scratch; returns a job's name."""
+        return trainings.train(data, name, settings or {}, model)
+
+    def resume(name: str) -> str:
+        """Go on with a training from its newest checkpoint; returns a job's name."""
+        return trainings.resume(name)
+
+    def stop(name: str) -> None:
+        """Ask a training to save and stop."""
+        trainings.stop(name)
+
+    def training(name: str) -> dict[str, Any]:
+        """How a training is: state, steps, the newest losses, and the end of its output."""
+        status = trainings.status(name)
+        losses = {label: points[-1][1] for label, points in status.losses.items() if points}
+        facts = {"state": status.state, "step": status.step, "steps": status.steps, "losses": losses}
+        return {**facts, "log": status.log[-4000:]}
+
+    def job(name: str) -> dict[str, Any]:
+        """How a job is: running, finished, stopped, failed or killed; and the end of its output."""
+        return {"state": trainings.jobs.state(name), "log": trainings.jobs.log(name)[-4000:]}
+
+    quick = (models, stickers, prepare, train, resume, stop, training, job)
+    return {make: ALONE, export: EXPORTING, pack: EXPORTING, **{function: {} for function in quick}}

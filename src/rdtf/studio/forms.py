@@ -1,0 +1,61 @@
+"""Settings from the options of the command line, which describe each of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+
+@dataclass(frozen=True)
+class Field:
+    """A setting as its option describes it.
+
+    Attributes:
+        name: of the setting. flag: of the option. kind: type of its value. text: what it is.
+        default: in words. low, high: limits.
+    """
+
+    name: str
+    flag: str
+    kind: type
+    text: str
+    default: str
+    low: float | None
+    high: float | None
+
+    def value(self, given: Any) -> Any:
+        """What was given as a value of the setting; None stands for the default.
+
+        Raises:
+            ValueError: it is of another kind, or beyond the limits.
+        """
+        if given is None or given == "" or (self.kind is bool and not given):
+            return None
+        try:
+            value = self.kind(given.strip() if isinstance(given, str) else given)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"{self.flag}: {str(given)[:50]!r} is no {self.kind.__name__}") from None
+        for limit, broken in ((self.low, value.__lt__), (self.high, value.__gt__)) if self.kind in (int, float) else ():
+            if limit is not None and broken(limit) is True:
+                raise ValueError(f"{self.flag}: {value} is out of range ({self.low} to {self.high})")
+        return value
+
+
+def fields_of(options: Mapping[str, Any], names: Sequence[str]) -> list[Field]:
+    """Fields for some of the command line's options, in this order."""
+    fields = []
+    for name in names:
+        union, about = get_args(options[name])
+        kind = next(part for part in get_args(union) if part is not type(None))
+        flags = [flag.partition("/")[0] for flag in about.param_decls or () if flag.startswith("--")]
+        flag = (flags[0] if flags else name).removeprefix("--").replace("_", "-")
+        default = about.show_default if isinstance(about.show_default, str) else ""
+        fields.append(Field(name, flag, kind, about.help, default, about.min, about.max))
+    return fields
+
+
+def values_of(fields: Sequence[Field], given: Sequence[Any]) -> dict[str, Any]:
+    """The settings that were given, by their names."""
+    values = {field.name: field.value(value) for field, value in zip(fields, given, strict=True)}
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,181 @@
+"""Making stickers: the models, one at a time in memory, and one generation at a time, with progress and cancel."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from rdtf.cli.make import MAX_FRAMES
+from rdtf.loading import INDEX, load_pipeline
+from rdtf.provenance import Given, described, load_frames
+from rdtf.studio.library import Library
+
+if TYPE_CHECKING:
+    from rdtf.pipeline import StickerPipeline
+
+MOST_STICKERS = 8
+MOST_CHARACTERS = 1000
+
+
+class _Cancelled(Exception):
+    """Nobody waits for this generation any more."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a generation stands.
+
+    Attributes:
+        done, total: denoising steps. keys: stickers that are ready.
+    """
+
+    done: int
+    total: int
+    keys: tuple[str, ...] = ()
+
+
+class Models:
+    """Models by their names: those that were named at the start, and those of the studio's trainings."""
+
+    def __init__(self, named: Sequence[Path], runs: Path) -> None:
+        self.named = {path.resolve().name: path for path in named}
+        for path in named:
+            _index(path)  # so that a wrong folder is told at once
+        self.runs = runs
+        self._loaded: tuple[tuple[Path, int], StickerPipeline] | None = None
+
+    def names(self) -> list[str]:
+        """All models there are at this moment."""
+        runs = sorted(path.parents[1].name for path in self.runs.glob(f"*/pipeline/{INDEX}"))
+        return [*self.named, *(name for name in runs if name not in self.named)]
+
+    def path(self, name: str) -> Path:
+        """The folder of a model.
+
+        Raises:
+            ValueError: there is none of this name.
+        """
+        if name not in self.names():
+            there = ", ".join(self.names()) or "none yet: train one, or start the studio with -m and a model's folder"
+            raise ValueError(f"there is no model {name!r}; there are: {there}")
+        return self.named.get(name, self.runs / name)
+
+    def load(self, name: str) -> StickerPipeline:
+        """The pipeline of a model; kept until another one is asked for or the model is saved anew."""
+        folder = self.path(name)
+        tag = (folder, _index(folder).stat().st_mtime_ns)
+        if self._loaded is None or self._loaded[0] != tag:
+            self._loaded = None  # two of them may not fit into memory
+            self._loaded = (tag, load_pipeline(folder))
+        return self._loaded[1]
+
+
+def _index(folder: Path) -> Path:
+    for path in (folder / INDEX, folder / "pipeline" / INDEX):
+        if path.is_file():
+            return path
+    raise ValueError(f"{folder} holds no trained model: expected {INDEX} in it or in {folder / 'pipeline'}")
+
+
+class Maker:
+    """Makes stickers into a library, one call after the other."""
+
+    def __init__(self, models: Models, library: Library) -> None:
+        self.models, self.library = models, library
+        self._busy = threading.Lock()
+
+    def make(
+        self,
+        model: str,
+        caption: str,
+        *,
+        pins: Sequence[tuple[int, str, int]] = (),
+        count: int = 1,
+        settings: dict[str, Any] | None = None,
+    ) -> Iterator[Progress]:
+        """Make stickers, and tell how far it is. Who closes this generator cancels the rest.
+
+        Args:
+            pins: given frames as (position, key of a sticker, frame of it).
+            count: stickers, with seeds counting up.
+            settings: other arguments of the pipeline; None stands for the default.
+
+        Raises:
+            ValueError: anything that the pipeline does not take.
+        """
+        settings = {name: value for name, value in (settings or {}).items() if value is not None}
+        if len(caption) > MOST_CHARACTERS:
+            raise ValueError(f"a caption has at most {MOST_CHARACTERS} characters, not {len(caption)}")
+        if not 1 <= count <= MOST_STICKERS:
+            raise ValueError(f"1 to {MOST_STICKERS} stickers can be made at once, not {count}")
+        if len({position for position, _, _ in pins}) < len(pins) or len(pins) > MAX_FRAMES:
+            raise ValueError(f"at most {MAX_FRAMES} frames can be pinned, each at a position of its own")
+        given = [Given(position, self.library.path(key), frame) for position, key, frame in pins]
+        self.models.path(model)
+        messages: SimpleQueue[Progress | Exception | None] = SimpleQueue()
+        stop = threading.Event()
+        threading.Thread(
+            target=self._work, args=(messages, stop, model, caption, given, count, settings), daemon=True
+        ).start()
+        try:
+            while (message := messages.get()) is not None:
+                if isinstance(message, Exception):
+                    raise message
+                yield message
+        finally:
+            stop.set()
+
+    def _work(
+        self,
+        messages: SimpleQueue[Progress | Exception | None],
+        stop: threading.Event,
+        model: str,
+        caption: str,
+        given: Sequence[Given],
+        count: int,
+        settings: dict[str, Any],
+    ) -> None:
+        keys: list[str] = []
+
+        def tell(done: int, total: int) -> None:
+            if stop.is_set():
+                raise _Cancelled
+            messages.put(Progress(done, total, tuple(keys)))
+
+        try:
+            with self._busy:
+                if stop.is_set():
+                    return
+                pipe = self.models.load(model)
+                frames = load_frames(given)
+                each = 1 if pipe.device.type == "cpu" else count  # alone they are as fast there, and shown sooner
+                for first in range(0, count, each):
+                    call = {**settings, "seed": settings.get("seed", 0) + first, "num_stickers_per_prompt": each}
+                    before = first // each
+
+                    def on_step(done: int, total: int, before: int = before) -> None:
+                        tell(before * total + done, total * (count // each))
+
+                    stickers = pipe(caption, frames=frames, callback_on_step_end=on_step, **call).stickers
+                    task = task_of([one.position for one in given])
+                    folder = str(self.models.path(model))
+                    for sticker in described(stickers, pipe, task=task, model=folder, settings=call, given=given):
+                        keys.append(self.library.add(sticker))
+                messages.put(Progress(1, 1, tuple(keys)))
+            messages.put(None)
+        except _Cancelled:
+            pass
+        except Exception as error:  # it belongs to whoever waits
+            messages.put(error)
+
+
+def task_of(positions: Sequence[int]) -> str:
+    """The command that does the same with frames at these positions."""
+    if len(positions) < 2:
+        return "animate" if positions else "generate"
+    together = max(positions) - min(positions) == len(positions) - 1
+    return "extend" if together else "inbetween"

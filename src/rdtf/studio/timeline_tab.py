@@ -1,0 +1,145 @@
+"""The tab with the timeline: pin frames, let the model fill the rest, make single frames anew."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from rdtf.cli.make import FRAMES_OPTIONS, MAX_FRAMES
+from rdtf.studio import views
+from rdtf.studio.forms import fields_of, values_of
+from rdtf.studio.parts import ALONE, HIDDEN, component, given, plainly, progress, show, upload_field
+from rdtf.studio.timeline import Slot, Timeline
+
+if TYPE_CHECKING:
+    from rdtf.studio.app import Studio
+
+_SETTINGS = ("fps", "num_inference_steps", "guidance_scale", "image_guidance_scale", "output_size")
+
+
+def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[gr.HTML, gr.State]:
+    """Build the tab.
+
+    Args:
+        source: key of the sticker whose frames can be placed.
+
+    Returns:
+        the part that shows the sticker that was made, and its keys.
+    """
+    library = studio.library
+    line, frame = gr.State(Timeline()), gr.State(0)
+    fields = fields_of(FRAMES_OPTIONS, _SETTINGS)
+    gr.Markdown("Choose a slot. Place a frame in it, or keep one that was made. The model fills the other slots.")
+    slots = gr.HTML(views.timeline(Timeline()), js_on_load=views.PICK, elem_id="timeline")
+    with gr.Row():
+        clear = gr.Button("Empty this slot", elem_id="clear")
+        keep = gr.Button("Keep this frame", elem_id="keep")
+        keep_all = gr.Button("Keep all frames", elem_id="keep-all")
+        before = gr.Button("Slot before", elem_id="before")
+        after = gr.Button("Slot after", elem_id="after")
+        count = gr.Slider(1, MAX_FRAMES, value=8, step=1, label="slots", elem_id="slots")
+    with gr.Row():
+        with gr.Column(scale=1):
+            upload = upload_field("a picture or a sticker to take frames from")
+        with gr.Column(scale=2):
+            frames = gr.HTML(js_on_load=views.PICK, elem_id="source")
+            with gr.Row():
+                place = gr.Button("Place this frame", elem_id="place")
+                place_all = gr.Button("Place all its frames", elem_id="place-all")
+    with gr.Row():
+        caption = gr.Textbox(label="caption", placeholder="may be empty", scale=3, elem_id="line-caption")
+        seed = gr.Number(0, label="seed", precision=0, minimum=0, elem_id="line-seed")
+        loop = gr.Checkbox(False, label="loop", info="The last frame leads back to the first.", elem_id="line-loop")
+    with gr.Accordion("Settings", open=False), gr.Row():
+        components = [component(field) for field in fields]
+    with gr.Row():
+        fill = gr.Button("Fill the slots", variant="primary", elem_id="fill")
+        again = gr.Button("This frame anew", elem_id="anew")
+        cancel = gr.Button("Cancel", variant="stop")
+    status = gr.HTML(elem_id="line-status")
+    result = gr.HTML(js_on_load=views.PICK, elem_id="line-result")
+    keys: gr.State = gr.State([])
+
+    def changed(line: Timeline) -> tuple[Timeline, str]:
+        return line, views.timeline(line)
+
+    def on(button: gr.Button, change: Callable[[Timeline], Timeline]) -> None:
+        button.click(plainly(lambda line: changed(change(line))), line, [line, slots], **HIDDEN)
+
+    on(clear, Timeline.cleared)
+    on(keep, lambda line: line.pinned(only=line.at))
+    on(keep_all, Timeline.pinned)
+    for button, sides in ((before, (1, 0)), (after, (0, 1))):
+
+        def longer(line: Timeline, sides: tuple[int, int] = sides) -> tuple[Timeline, str, int]:
+            line = line.longer(*sides)
+            return *changed(line), len(line.slots)
+
+        button.click(plainly(longer), line, [line, slots, count], **HIDDEN)
+    count.release(lambda line, count: changed(line.resized(int(count))), [line, count], [line, slots], **HIDDEN)
+
+    def choose(line: Timeline, event: gr.EventData) -> tuple[Timeline, str]:
+        return changed(line.chosen(int(event.pick)))
+
+    slots.click(plainly(choose), line, [line, slots], **HIDDEN)
+
+    def take(file: str | None) -> str:
+        return given(library, file)
+
+    upload.upload(plainly(take), upload, source, **HIDDEN)
+
+    def strip(key: str) -> tuple[str, int]:
+        return (views.strip(key, len(library.read(key)), 0) if key else "", 0)
+
+    source.change(plainly(strip), source, [frames, frame], **HIDDEN)
+
+    def choose_frame(key: str, event: gr.EventData) -> tuple[str, int]:
+        at = int(event.pick)
+        return views.strip(key, len(library.read(key)), at), at
+
+    frames.click(plainly(choose_frame), source, [frames, frame], **HIDDEN)
+
+    def placed(line: Timeline, key: str, frame: int | None) -> tuple[Timeline, str]:
+        if not key:
+            raise ValueError("drop a picture or a sticker first, or pick one that was made")
+        some = range(len(library.read(key))) if frame is None else [frame]
+        return changed(line.placed([Slot(key, i) for i in some]))
+
+    place.click(plainly(placed), [line, source, frame], [line, slots], **HIDDEN)
+    place_all.click(plainly(lambda line, key: placed(line, key, None)), [line, source], [line, slots], **HIDDEN)
+
+    def run(
+        line: Timeline, name: str, words: str, seed: int, loop: bool, settings: tuple[Any, ...], only: int | None
+    ) -> Iterator[tuple[Any, ...]]:
+        skip = gr.skip()
+        yield views.bar(0, 1, "Waiting for the model"), skip, skip, skip, skip
+        values = {**values_of(fields, settings), "seed": seed, "loop": bool(loop), "num_frames": len(line.slots)}
+        pins = (line if only is None else line.pinned(but=only)).pins()
+        if len(pins) == len(line.slots):
+            raise ValueError("every slot is pinned; empty one of them, or add a slot")
+        made: tuple[str, ...] = ()
+        for step in studio.maker.make(name or "", words or "", pins=pins, settings=values):
+            made = step.keys
+            yield progress(step, 1), skip, skip, skip, skip
+        key = made[0]
+        line = line.filled(key) if only is None else line.replaced(only, Slot(key, only, pinned=False))
+        text = f"Seed {seed}. The sticker is in the history; click on it to download it."
+        yield views.note(text), *changed(line), show(library, made), [key]
+
+    def fill_all(line: Timeline, name: str, words: str, seed: int, loop: bool, *settings: Any) -> Iterator[Any]:
+        yield from run(line, name, words, int(seed or 0), loop, settings, None)
+
+    def fill_one(line: Timeline, name: str, words: str, _seed: int, loop: bool, *settings: Any) -> Iterator[Any]:
+        if line.slots[line.at] is None:
+            raise ValueError("there is no frame in the chosen slot yet; fill the slots first")
+        yield from run(line, name, words, random.randrange(2**31), loop, settings, line.at)
+
+    inputs = [line, model, caption, seed, loop, *components]
+    outputs = [status, line, slots, result, keys]
+    runs = [fill.click(plainly(fill_all), inputs, outputs, **ALONE, **HIDDEN)]
+    runs.append(again.click(plainly(fill_one), inputs, outputs, **ALONE, **HIDDEN))
+    cancel.click(lambda: views.note("Cancelled."), None, status, cancels=runs, **HIDDEN)
+    return result, keys

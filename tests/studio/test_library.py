@@ -1,0 +1,151 @@
+"""The studio without its page: the folder of stickers, uploads, making and cancelling, the timeline, settings."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rdtf.cli.make import WORDS_OPTIONS
+from rdtf.io.write import save_sticker
+from rdtf.provenance import make_again, read_made
+from rdtf.sticker import Sticker
+from rdtf.studio import decode as decoding
+from rdtf.studio import views
+from rdtf.studio.forms import fields_of, values_of
+from rdtf.studio.library import Entry, Library
+from rdtf.studio.maker import Maker, Models, task_of
+from rdtf.studio.timeline import Slot, Timeline
+from rdtf.world import draw_sticker
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return Library(tmp_path / "studio")
+
+
+@pytest.fixture
+def maker(library: Library, model: Path, tmp_path: Path) -> Maker:
+    return Maker(Models([model], tmp_path / "runs"), library)
+
+
+def test_given_frames_come_back_and_the_file_says_how_it_was_made(maker: Maker, model: Path, tmp_path: Path):
+    drawn = draw_sticker(1, 0, size=16)
+    save_sticker(drawn, tmp_path / "cat.png")
+    library = maker.library
+    key = library.give(tmp_path / "cat.png")
+    last = list(maker.make("tiny", "a <cat>", pins=[(2, key, 0)], count=2, settings={"num_frames": 4, "seed": 5}))[-1]
+    assert len(last.keys) == 2 and library.listed() == sorted(last.keys, reverse=True)
+    for number, made in enumerate(last.keys):
+        sticker = library.read(made)
+        assert len(sticker) == 4
+        shown = np.where(drawn.frames[0][..., 3:] > 0, drawn.frames[0], np.uint8(0))
+        np.testing.assert_array_equal(sticker.frames[2], shown)
+        assert library.entry(made) == Entry(made, "a <cat>", 5 + number, "tiny")
+        note = read_made(library.path(made))
+        assert note.task == "animate"
+        again = make_again(note, model, [library.path(key)])
+        alpha = again.frames[..., 3:] > 0
+        np.testing.assert_array_equal(np.where(alpha, again.frames, np.uint8(0)), sticker.frames)
+
+
+def test_cancelling_ends_the_work_and_the_next_one_is_made(maker: Maker):
+    steps = maker.make("tiny", "a cat", count=8, settings={"num_inference_steps": 200, "num_frames": 2})
+    next(steps)
+    steps.close()
+    assert len(list(maker.make("tiny", "a dog", settings={"num_frames": 1}))[-1].keys) == 1
+    assert len(maker.library.listed()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "../tiny"}, "no model"),
+        ({"caption": "x" * 2000}, "characters"),
+        ({"count": 9}, "1 to 8"),
+        ({"pins": [(0, "../../etc/passwd", 0)]}, "no sticker"),
+        ({"settings": {"num_frames": 17}}, "num_frames"),
+    ],
+)
+def test_wrong_wishes_get_a_sentence(maker: Maker, arguments: dict, message: str):
+    values = {"model": "tiny", "caption": "a cat", **arguments}
+    with pytest.raises(ValueError, match=message):
+        list(maker.make(values.pop("model"), values.pop("caption"), **values))
+
+
+@pytest.mark.parametrize("key", ["../x", "made-1", "/etc/passwd", "made-20260101-000000-000-0000000g", "", "a\nb"])
+def test_no_key_leads_out_of_the_folder(library: Library, key: str):
+    for use in (library.path, library.read, library.entry, lambda key: library.delete([key]), library.exported):
+        with pytest.raises(ValueError, match="no sticker|no file"):
+            use(key)
+    for target in ("../telegram", "/tmp/mine.json"):
+        with pytest.raises(ValueError, match="no messenger"):
+            library.export(library.add(draw_sticker(1, 0, size=16)), target)
+
+
+def test_files_and_packs_for_messengers(library: Library):
+    frames = np.zeros((4, 1, 16, 16, 4), np.uint8)
+    frames[..., 4:12, 4:12, :] = [200, 60, 60, 255]
+    keys = [library.add(Sticker.at_fps(frame)) for frame in frames]
+    path, made = library.export(keys[0], "discord-emoji")
+    assert path.read_bytes() == made.data and library.exported(path.name) == path
+    archive, left_out = library.pack(keys, "signal", "Cats", "me")
+    assert not left_out and library.exported(archive.name) == archive
+    with zipfile.ZipFile(archive) as pack:
+        assert {"cats/01.png", "cats/04.png", "cats/pack.json"} <= {*pack.namelist()}
+    library.delete([keys[0]])
+    assert keys[0] not in library.listed() and not path.exists()
+
+
+def test_uploads_are_decoded_elsewhere_and_thinned_out(library: Library, tmp_path: Path, monkeypatch):
+    many = Sticker.at_fps(np.random.default_rng(0).integers(0, 256, (40, 24, 600, 4), np.uint8))
+    save_sticker(many, tmp_path / "many.webp")
+    kept = library.read(library.give(tmp_path / "many.webp"))
+    assert len(kept) == 16 and kept.size == (512, 512)
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    with pytest.raises(ValueError, match=r"bad\.png"):
+        library.give(tmp_path / "bad.png")
+    monkeypatch.setattr(decoding, "_SECONDS", 0.005)
+    with pytest.raises(ValueError, match="too long"):
+        library.give(tmp_path / "many.webp")
+
+
+def test_the_timeline_keeps_what_is_pinned():
+    line = Timeline((None,) * 3).placed([Slot("a", 0)]).chosen(2).placed([Slot("b", 4), Slot("b", 5)])
+    assert line.pins() == [(0, "a", 0), (2, "b", 4)]
+    line = line.filled("made")
+    assert line.slots[1] == Slot("made", 1, pinned=False) and line.pins() == [(0, "a", 0), (2, "b", 4)]
+    assert line.pinned(but=0).pins() == [(1, "made", 1), (2, "b", 4)]
+    assert line.pinned(only=1).pins() == [(0, "a", 0), (1, "made", 1), (2, "b", 4)]
+    longer = line.chosen(1).longer(2, 1)
+    assert longer.slots == (None, None, *line.slots, None) and longer.at == 3
+    assert longer.cleared().slots[3] is None
+    assert line.resized(40).resized(2).slots == line.slots[:2]
+    with pytest.raises(ValueError, match="16"):
+        line.longer(10, 10)
+
+
+def test_tasks_are_the_commands():
+    assert [task_of(p) for p in ([], [3], [1, 2], [0, 2])] == ["generate", "animate", "extend", "inbetween"]
+
+
+def test_settings_are_the_command_lines():
+    fields = fields_of(WORDS_OPTIONS, ["num_frames", "fps", "loop", "still_first"])
+    assert [(f.flag, f.kind, f.low, f.high) for f in fields] == [
+        ("frames", int, 1, 16),
+        ("fps", float, 0.1, 100),
+        ("loop", bool, None, None),
+        ("still-first", bool, None, None),
+    ]
+    assert values_of(fields, [4, None, False, True]) == {"num_frames": 4, "still_first": True}
+    for wrong in (17, "x", float("nan")):
+        with pytest.raises(ValueError, match="frames"):
+            values_of(fields, [wrong, None, None, None])
+
+
+def test_captions_are_text():
+    text = "<img src=x onerror=alert(1)> ${alert(1)} {{value}} \" '"
+    shown = views.cards([Entry("made-x", text, 1)])
+    assert "<img src=x" not in shown and "&lt;img src=x" in shown and "&#34;" in shown
