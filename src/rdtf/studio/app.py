@@ -127,7 +127,7 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
         yield views.note(text), gr.skip(), gr.skip()
 
     inputs, outputs = [model, caption, seed, image, *components], [status, cards, made]
-    runs = [make.click(plainly(run), inputs, outputs, **ALONE, **HIDDEN)]
+    runs: list[Any] = [make.click(plainly(run), inputs, outputs, **ALONE, **HIDDEN)]
     runs.append(caption.submit(plainly(run), inputs, outputs, **ALONE, **HIDDEN))
     other = again.click(lambda: random.randrange(2**31), None, seed, **HIDDEN)
     runs.append(other.then(plainly(run), inputs, outputs, **ALONE, **HIDDEN))

@@ -48,7 +48,8 @@ def fields_of(options: Mapping[str, Any], names: Sequence[str]) -> list[Field]:
     for name in names:
         union, about = get_args(options[name])
         kind = next(part for part in get_args(union) if part is not type(None))
-        flags = [flag.partition("/")[0] for flag in about.param_decls or () if flag.startswith("--")]
+        decls = [about.default, *(about.param_decls or ())]  # typer takes the first name for a default
+        flags = [str(flag).partition("/")[0] for flag in decls if str(flag).startswith("--")]
         flag = (flags[0] if flags else name).removeprefix("--").replace("_", "-")
         default = about.show_default if isinstance(about.show_default, str) else ""
         fields.append(Field(name, flag, kind, about.help, default, about.min, about.max))

@@ -139,7 +139,7 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
 
     inputs = [line, model, caption, seed, loop, *components]
     outputs = [status, line, slots, result, keys]
-    runs = [fill.click(plainly(fill_all), inputs, outputs, **ALONE, **HIDDEN)]
+    runs: list[Any] = [fill.click(plainly(fill_all), inputs, outputs, **ALONE, **HIDDEN)]
     runs.append(again.click(plainly(fill_one), inputs, outputs, **ALONE, **HIDDEN))
     cancel.click(lambda: views.note("Cancelled."), None, status, cancels=runs, **HIDDEN)
     return result, keys

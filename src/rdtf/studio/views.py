@@ -93,8 +93,9 @@ def training(name: str, status: Status) -> str:
         )
         image = address.format(name, status.preview.stem, status.preview.stem)
     text = f"{name}: {status.state}, {share}{last}"
+    log = Markup('<pre class="log">{}</pre>').format(status.log[-4000:]) if status.log else ""
     return bar(status.step, status.steps, text) + str(
-        Markup('<div class="charts">{}{}</div><pre class="log">{}</pre>').format(chart, image, status.log[-4000:])
+        Markup('<div class="charts">{}{}</div>{}').format(chart, image, log)
     )
 
 
