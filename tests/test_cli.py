@@ -248,6 +248,57 @@ def test_extending_keeps_some_of_a_long_sticker(model: Path, animation: Path, tm
     assert sticker.durations.tolist() == [200.0] * 3
 
 
+def test_extending_keeps_the_times_of_the_given_frames(model: Path, tmp_path: Path):
+    times = [50.0, 1000.0, 50.0, 1000.0]
+    frames = np.random.default_rng(2).integers(1, 256, (4, SIZE, SIZE, 4), dtype=np.uint8)
+    save_sticker(Sticker(frames, np.array(times)), tmp_path / "uneven.png")
+    made("extend", "-m", model, tmp_path / "uneven.png", "--before", 1, "--after", 2, "-o", tmp_path / "x.webp")
+    longer = read_sticker(tmp_path / "x.webp")
+    assert longer.durations.tolist() == [525.0, *times, 525.0, 525.0]
+    made("explain", tmp_path / "x.webp", "-m", model, "-o", tmp_path / "again.webp")
+    again = read_sticker(tmp_path / "again.webp")
+    assert np.array_equal(again.frames, longer.frames) and np.array_equal(again.durations, longer.durations)
+    made("extend", "-m", model, tmp_path / "uneven.png", "--fps", 10, "-o", tmp_path / "even.webp")
+    assert read_sticker(tmp_path / "even.webp").durations.tolist() == [100.0] * 7
+
+
+@pytest.mark.usefixtures("unused_model")
+def test_nothing_is_made_that_is_not_read_again(model: Path, tmp_path: Path):
+    frames = np.random.default_rng(2).integers(1, 256, (2, SIZE, SIZE, 4), dtype=np.uint8)
+    save_sticker(Sticker(frames, np.array([20_000.0, 30_000.0])), tmp_path / "slow.webp")
+    before = sorted(tmp_path.iterdir())
+    line = refused("extend", "-m", model, tmp_path / "slow.webp", "--after", 2, "-o", tmp_path / "x.webp")
+    assert "the 4 frames would last 100.0 s" in line and "--fps" in line
+    line = refused("generate", "-m", model, "a cat", "--fps", 0.1, "-o", tmp_path / "x.webp")
+    assert "the 8 frames would last 80.0 s" in line
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.usefixtures("unused_model")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--guidance", "nan"], "guidance_scale must be from -100 to 100, not nan"),
+        (["--guidance", "inf"], "not inf"),
+        (["--seed", 1 << 64], "the seed 18446744073709551616 is out of range"),
+        (["--seed", (1 << 63) - 2, "--count", 2], "is out of range"),
+    ],
+)
+def test_numbers_that_are_none_are_refused_at_once(model: Path, tmp_path: Path, options: list, message: str):
+    assert message in refused("generate", "-m", model, "a cat", *options, "-o", tmp_path / "x.webp")
+    assert not list(tmp_path.iterdir())
+
+
+def test_words_beyond_the_window_are_told(model: Path, tmp_path: Path):
+    caption = " ".join(f"word{n}" for n in range(34))
+    out = ["--frames", 1, "-o", tmp_path / "x.webp"]
+    assert (
+        "does not read the whole caption; left out: word32 word33"
+        in made("generate", "-m", model, caption, *out).output
+    )
+    assert "left out" not in made("generate", "-m", model, caption.partition(" word32")[0], *out).output
+
+
 def test_looping_makes_another_sticker(model: Path, tmp_path: Path):
     for name, options in (("open", []), ("loop", ["--loop"]), ("again", ["--loop"])):
         made("generate", "-m", model, "a cat", *options, "-o", tmp_path / f"{name}.webp")

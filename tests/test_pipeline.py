@@ -7,9 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from PIL import Image
 
 from rdtf.codec import load_codec
+from rdtf.copy_decoder import CopyDecoder
 from rdtf.diffusion.objective import Objective
 from rdtf.loading import load_pipeline
 from rdtf.model.adapter import AdaptedDFGN
@@ -81,7 +88,7 @@ def test_each_prompt_with_frames_of_its_own(pipeline: StickerPipeline):
         assert all(np.array_equal(sticker.frames[position], frame) for position, frame in given.items())
         difference = np.abs(sticker.frames.astype(int) - alone.frames)
         assert difference.max() <= 1  # rounding of another batch size
-    with pytest.raises(ValueError, match="3 prompts with given frames for 2"):
+    with pytest.raises(ValueError, match="3 prompts with 2 mappings of given frames"):
         pipeline(prompts, frames=frames[:2], num_frames=4)
 
 
@@ -184,6 +191,112 @@ def test_loop_makes_time_circular(make_pipeline: Callable[..., StickerPipeline],
         pipeline("a cat", loop=[True, False])
 
 
+def test_the_habits_of_diffusers(pipeline: StickerPipeline):
+    call = {"num_frames": 2, "num_inference_steps": 1}
+    first = pipeline("a cat", generator=torch.Generator().manual_seed(3), num_stickers_per_prompt=2, **call)
+    assert not np.array_equal(first.stickers[0].frames, first.stickers[1].frames)
+    again = pipeline("a cat", generator=torch.Generator().manual_seed(3), **call)
+    assert np.array_equal(again.stickers[0].frames, first.stickers[0].frames)
+    seeds = [sticker.attributes["seed"] for sticker in first.stickers]
+    assert np.array_equal(pipeline("a cat", seed=seeds[1], **call).stickers[0].frames, first.stickers[1].frames)
+    with pytest.raises(ValueError, match="1 stickers with 2 generators"):
+        pipeline("a cat", generator=[torch.Generator()] * 2, **call)
+
+    (video,) = pipeline("a cat", output_type="np", return_dict=False, seed=seeds[0], **call)
+    assert video.shape == (1, 2, SIZE, SIZE, 4) and np.array_equal(video[0], first.stickers[0].frames / np.float32(255))
+    tensor = pipeline("a cat", output_type="pt", seed=seeds[0], **call).frames
+    assert torch.equal(tensor.movedim(2, -1), torch.from_numpy(video))
+    with pytest.raises(ValueError, match="output_type"):
+        pipeline("a cat", output_type="latent", **call)
+
+    plain, away = (pipeline("a cat", negative_prompt=n, guidance_scale=3.0, **call) for n in (None, "a dog"))
+    assert not np.array_equal(plain.stickers[0].frames, away.stickers[0].frames)
+    same = pipeline("a cat", negative_prompt="a cat", guidance_scale=3.0, **call)
+    alone = pipeline("a cat", guidance_scale=1.0, **call)  # away from itself: the guidance has nowhere to lead
+    assert np.abs(premultiply(same.stickers[0].frames).astype(int) - premultiply(alone.stickers[0].frames)).max() <= 1
+
+
+def test_a_callback_as_diffusers_calls_it(pipeline: StickerPipeline):
+    call = {"num_frames": 2, "num_inference_steps": 3}
+    seen: list[tuple] = []
+
+    def watch(pipe, index, timestep, kwargs):
+        seen.append((pipe is pipeline, index, float(timestep), kwargs["latents"].shape))
+        return kwargs
+
+    watched = pipeline(["a cat", "a dog"], batch_size=2, callback_on_step_end=watch, **call)
+    assert [index for _, index, _, _ in seen] == [0, 1, 2]
+    assert [level for _, _, level, _ in seen] == pytest.approx([1000, 2000 / 3, 1000 / 3], rel=1e-3)
+    assert all(own and shape == (2, 16, 2, SIZE // 2, SIZE // 2) for own, _, _, shape in seen)
+    assert same(watched, pipeline(["a cat", "a dog"], batch_size=2, **call))
+
+    def emptied(pipe, index, timestep, kwargs):
+        return {"latents": torch.full_like(kwargs["latents"], -1.0)} if index == 2 else {}
+
+    assert not pipeline("a cat", callback_on_step_end=emptied, **call).stickers[0].frames.any()
+    pipeline("a cat", callback_on_step_end=lambda *_: None, callback_on_step_end_tensor_inputs=[], **call)
+    with pytest.raises(ValueError, match="'prompt_embeds'; there are latents only"):
+        pipeline("a cat", callback_on_step_end_tensor_inputs=["prompt_embeds"], **call)
+
+    def cancel(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline("a cat", callback_on_step_end=cancel, **call)
+
+
+def test_height_and_width_are_one_size(pipeline: StickerPipeline):
+    assert pipeline(height=20, width=20, num_frames=1).stickers[0].size == (20, 20)
+    assert pipeline(height=20, num_frames=1).stickers[0].size == (20, 20)
+    with pytest.raises(ValueError, match="stickers are square.*height 20 and width 24"):
+        pipeline(height=20, width=24, num_frames=1)
+    with pytest.raises(ValueError, match="must be the same number"):
+        pipeline(height=20, width=20, output_size=24, num_frames=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_precisions_give_nearly_the_same_sticker(pipeline: StickerPipeline, tmp_path: Path, dtype: torch.dtype):
+    given = {1: picture(0)}
+    wanted = pipeline("a cat", frames=given, num_frames=3)
+    pipeline.save_pretrained(tmp_path / "model")
+    loaded = load_pipeline(tmp_path / "model", torch_dtype=dtype)
+    assert loaded.dtype == dtype and {p.dtype for p in loaded.dfgn.parameters()} == {dtype}
+    moved = load_pipeline(tmp_path / "model").to(dtype)
+    for pipe in (loaded, moved):
+        made = pipe("a cat", frames=given, num_frames=3).stickers[0]
+        assert np.array_equal(made.frames[1], given[1])
+        difference = np.abs(premultiply(made.frames).astype(int) - premultiply(wanted.stickers[0].frames))
+        assert difference.mean() < 4
+    assert same(moved.to(torch.float32)("a cat", num_frames=2), moved("a cat", num_frames=2))
+
+
+def test_a_copy_decoder_in_half_precision(make_pipeline: Callable[..., StickerPipeline]):
+    decoder = awaken(CopyDecoder(widths=(8, 8), references=1))
+    pipe = make_pipeline(copy_decoder=decoder).to(torch.bfloat16)
+    assert np.array_equal(pipe(frames={0: picture(0)}, num_frames=2).stickers[0].frames[0], picture(0))
+
+
+def test_other_schedulers_take_the_place_or_are_refused(make_pipeline: Callable[..., StickerPipeline], tmp_path: Path):
+    given = {0: picture(0)}
+    pipe = make_pipeline(objective=Objective(path="ddpm", prediction="epsilon"))
+    config = pipe.scheduler.config
+    for kind in (EulerDiscreteScheduler, EulerAncestralDiscreteScheduler, DPMSolverMultistepScheduler):
+        pipe.scheduler = kind.from_config(config)
+        first = pipe(["a cat", "a dog"], frames=given, num_frames=2, seed=1)
+        assert np.array_equal(first.stickers[1].frames[0], given[0])
+        assert same(first, pipe(["a cat", "a dog"], frames=given, num_frames=2, seed=1))
+        alone = pipe("a dog", frames=given, num_frames=2, seed=2).stickers[0]
+        assert np.array_equal(alone.frames, first.stickers[1].frames)
+    pipe.save_pretrained(tmp_path / "swapped")
+    assert same(load_pipeline(tmp_path / "swapped")("a cat", num_frames=2), pipe("a cat", num_frames=2))
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(ValueError, match="FlowMatchEulerDiscreteScheduler does not sample this model: .* ddpm path"):
+        pipe("a cat")
+    pipe.save_pretrained(tmp_path / "wrong")
+    with pytest.raises(ValueError, match="scheduler_config.json: FlowMatchEulerDiscreteScheduler does not sample"):
+        load_pipeline(tmp_path / "wrong")
+
+
 def test_the_output_as_images(pipeline: StickerPipeline):
     out = pipeline("a cat", num_frames=2)
     assert [[image.mode for image in clip] for clip in out.frames] == [["RGBA", "RGBA"]]
@@ -213,7 +326,7 @@ def test_no_pass_is_wasted(pipeline: StickerPipeline, monkeypatch, arguments: di
 
     monkeypatch.setattr(pipeline.dfgn, "forward", counted)
     steps: list[tuple[int, int]] = []
-    pipeline(**arguments, num_inference_steps=4, callback_on_step_end=lambda done, of: steps.append((done, of)))
+    pipeline(**arguments, num_inference_steps=4, on_step=lambda done, of: steps.append((done, of)))
     assert seen == 4 * calls
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
@@ -241,7 +354,7 @@ def test_stickers_are_made_a_few_at_a_time(pipeline: StickerPipeline, monkeypatc
         num_frames=2,
         num_inference_steps=2,
         batch_size=2,
-        callback_on_step_end=lambda done, of: steps.append((done, of)),
+        on_step=lambda done, of: steps.append((done, of)),
     )
     assert len(out.stickers) == 5 and sizes == [2, 2, 2, 2, 1, 1]
     assert steps == [(i, 6) for i in range(1, 7)]
@@ -265,7 +378,7 @@ def test_a_still_first_begins_the_sticker(pipeline: StickerPipeline, monkeypatch
         num_frames=3,
         still_first=True,
         loop=True,
-        callback_on_step_end=lambda done, of: steps.append((done, of)),
+        on_step=lambda done, of: steps.append((done, of)),
         **arguments,
     ).stickers[0]
     assert lengths == [(1, [False])] * 2 + [(3, [True, False, False])] * 2

@@ -19,7 +19,7 @@ _PUBLIC = {
     "DiffusersCodec": "rdtf.codec",
     "BuiltinTextEncoder": "rdtf.text",
     "PretrainedTextEncoder": "rdtf.text",
-    "read_sticker": "rdtf.io.read",
+    "read_sticker": "rdtf.io.wall",
     "save_sticker": "rdtf.io.write",
     "Sticker": "rdtf.sticker",
     "StickerError": "rdtf.sticker",

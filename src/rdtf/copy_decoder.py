@@ -171,7 +171,8 @@ class CopyDecoder(ModelMixin, ConfigMixin):
             (offsets / _OFFSET_SCALE)[:, :, None, None, None].expand(-1, -1, 1, h, w),
         ]
         x = F.pixel_unshuffle(torch.cat(parts, 2).flatten(0, 1), 2)
-        x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        x = x.to(self.conv_in.weight.dtype, memory_format=torch.channels_last)
+        x = self.conv_in(x)
         skips = []
         for level, block in enumerate(self.down):
             x = block(F.avg_pool2d(x, 2) if level else x)

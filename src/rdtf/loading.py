@@ -14,6 +14,7 @@ from rdtf import hub
 from rdtf.codec import DiffusersCodec, PixelCodec, StickerAutoencoder
 from rdtf.copy_decoder import CopyDecoder
 from rdtf.device import best_device
+from rdtf.diffusion.schedulers import SCHEDULERS, check_scheduler
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline
@@ -36,23 +37,12 @@ _PARTS: dict[str, dict[tuple[str, ...], type[torch.nn.Module] | str]] = {
     "codec": {("rdtf.codec", kind.__name__): kind for kind in (StickerAutoencoder, PixelCodec, DiffusersCodec)},
     "copy_decoder": {("rdtf.copy_decoder", "CopyDecoder"): CopyDecoder},
     "text_encoder": {("rdtf.text", kind.__name__): kind for kind in (BuiltinTextEncoder, PretrainedTextEncoder)},
-    "scheduler": {
-        ("diffusers", name): _SCHEDULER
-        for name in (
-            "DDIMScheduler",
-            "FlowMatchEulerDiscreteScheduler",
-            "DPMSolverMultistepScheduler",
-            "UniPCMultistepScheduler",
-            "EulerDiscreteScheduler",
-            "EulerAncestralDiscreteScheduler",
-            "DDPMScheduler",
-        )
-    },
+    "scheduler": {("diffusers", name): _SCHEDULER for names in SCHEDULERS.values() for name in names},
 }
 """The parts of a pipeline and their allowed classes; of schedulers the name of the configuration."""
 
 
-def load_pipeline(model: Path | str) -> StickerPipeline:
+def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> StickerPipeline:
     """Load from a saved pipeline's folder or from a run's folder (which holds one in ``pipeline/``).
 
     It comes onto the GPU if there is one (:func:`rdtf.device.best_device`).
@@ -61,6 +51,9 @@ def load_pipeline(model: Path | str) -> StickerPipeline:
     replaced is dropped and read again.
 
     Nothing in the folder is run or unpickled, see :mod:`rdtf.hub`.
+
+    Args:
+        torch_dtype: of the weights; None = as they were saved. Half precision gives slightly other pixels.
 
     Raises:
         ValueError: neither of them, or the model is damaged or asks for what is not allowed, or it is replaced so often
@@ -78,13 +71,13 @@ def load_pipeline(model: Path | str) -> StickerPipeline:
                     copy = Path(shutil.copytree(found, Path(place, found.name)))
                     if _save_of(found) != save:
                         continue
-                    return _load(copy).to(best_device())
+                    return _placed(_load(copy), torch_dtype)
         except (ValueError, OSError):
             if _save_of(found) == save:  # not replaced, so the folder itself is at fault
                 raise
         else:
             if _save_of(found) == save:
-                return pipeline.to(best_device())
+                return _placed(pipeline, torch_dtype)
         time.sleep(_PAUSE)
     raise ValueError(f"{folder} was replaced {_TRIES} times while it was read; try again, or load a copy of it")
 
@@ -109,6 +102,10 @@ def _save_of(folder: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
+def _placed(pipeline: StickerPipeline, dtype: torch.dtype | None) -> StickerPipeline:
+    return pipeline.to(best_device(), *([] if dtype is None else [dtype]))
+
+
 def _load(folder: Path) -> StickerPipeline:
     index = hub.read_config(folder / INDEX)
     if index.get("_class_name") != StickerPipeline.__name__:
@@ -118,6 +115,8 @@ def _load(folder: Path) -> StickerPipeline:
         raise ValueError(
             f"{folder / INDEX}: unknown prediction {index['prediction']!r}; one of {', '.join(PREDICTIONS)}"
         )
+    if index.get("path") not in (None, *SCHEDULERS):
+        raise ValueError(f"{folder / INDEX}: unknown path {index['path']!r}; one of {', '.join(SCHEDULERS)}")
     for name, allowed in _PARTS.items():
         found = index.get(name)
         if name == "copy_decoder" and found in (None, [None, None]):
@@ -149,6 +148,10 @@ def _load(folder: Path) -> StickerPipeline:
     for name in _PARTS:
         if isinstance(part := getattr(pipeline, name), torch.nn.Module):
             hub.check_finite(part, folder / name)
+    try:
+        check_scheduler(pipeline.scheduler, pipeline.config.path, pipeline.config.prediction)
+    except ValueError as error:
+        raise ValueError(f"{folder / 'scheduler' / _SCHEDULER}: {error}") from None
     if pipeline.config.sample_size % pipeline.codec.downscale:
         raise ValueError(f"{folder / INDEX}: sample_size is no multiple of the codec's {pipeline.codec.downscale}")
     return pipeline

@@ -1,60 +1,36 @@
-"""Generating: one pipeline for all six tasks, saved like any diffusers pipeline and loaded by :mod:`rdtf.loading`."""
+"""Generating: one pipeline for all six tasks, called and saved as those of diffusers, loaded by :mod:`rdtf.loading`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from einops import rearrange
-from PIL import Image
 from torch import Tensor
 
 from rdtf.codec import Codec
 from rdtf.copy_decoder import CopyDecoder
 from rdtf.diffusion.guidance import guidance_passes
-from rdtf.diffusion.objective import Scheduler
-from rdtf.diffusion.sampling import Start, sample
+from rdtf.diffusion.sampling import OnStep, Start, sample
+from rdtf.diffusion.schedulers import check_scheduler, path_of
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, adapter_of
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.pixels import fit, to_frames, to_tensor
+from rdtf.request import GivenFrame, Request, StickerOutput, as_rgba, check_call, requests_of, side_of
 from rdtf.sticker import Sticker
-from rdtf.text import TextEncoder
+from rdtf.text import BuiltinTextEncoder, TextEncoder, caption_words
 
-GivenFrame = Image.Image | np.ndarray
 BATCH_ON_CPU, BATCH_ON_GPU = 1, 16
 """Stickers that are made at a time. Larger batches are faster. Of one sticker each, they give the same pixels whatever
 else the call makes."""
 
 
-@dataclass(frozen=True)
-class _Request:
-    """A sticker to make."""
-
-    caption: str
-    given: Mapping[int, GivenFrame]
-    loop: bool
-    seed: int
-
-
-@dataclass(frozen=True)
-class StickerOutput:
-    """What a call of the pipeline returns.
-
-    Attributes:
-        stickers: one for each caption and repetition, captions first.
-    """
-
-    stickers: list[Sticker]
-
-    @property
-    def frames(self) -> list[list[Image.Image]]:
-        """The frames as RGBA images: ``frames[sticker][time]``."""
-        return [[Image.fromarray(frame, "RGBA") for frame in sticker.frames] for sticker in self.stickers]
+OnStepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
 
 
 class StickerPipeline(DiffusionPipeline):
@@ -64,9 +40,11 @@ class StickerPipeline(DiffusionPipeline):
         dfgn: the network, with an adapter or without.
         codec: frames to latents and back.
         text_encoder: captions to states.
-        scheduler: of diffusers; any that fits the network's prediction can be put in its place.
+        scheduler: of diffusers. Others of :data:`rdtf.diffusion.schedulers.SCHEDULERS` can be put in its place; what
+            does not fit the network is refused when the pipeline is called.
         sample_size: height and width in pixels that the network was trained at.
         prediction: what the network puts out, see :class:`rdtf.diffusion.objective.Objective`.
+        path: the noise path of its training; by default that of the scheduler.
         steps, guidance, image_guidance, eta, still_first: defaults of a call.
         copy_decoder: redraws decoded frames with pixels of the given ones; None = the codec's frames as they are.
     """
@@ -78,7 +56,7 @@ class StickerPipeline(DiffusionPipeline):
         dfgn: DFGN | AdaptedDFGN,
         codec: Codec,
         text_encoder: TextEncoder,
-        scheduler: Scheduler,
+        scheduler: SchedulerMixin,
         sample_size: int = 64,
         prediction: str = "sample",
         steps: int = 20,
@@ -87,6 +65,7 @@ class StickerPipeline(DiffusionPipeline):
         eta: float = 0.0,
         copy_decoder: CopyDecoder | None = None,
         still_first: bool = False,
+        path: str | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -100,6 +79,7 @@ class StickerPipeline(DiffusionPipeline):
             image_guidance=image_guidance,
             eta=eta,
             still_first=still_first,
+            path=path or path_of(scheduler),
         )
 
     @torch.no_grad()
@@ -119,8 +99,17 @@ class StickerPipeline(DiffusionPipeline):
         output_size: int | None = None,
         still_first: bool | None = None,
         batch_size: int | None = None,
-        callback_on_step_end: Callable[[int, int], None] | None = None,
-    ) -> StickerOutput:
+        negative_prompt: str | Sequence[str] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        durations: Sequence[float] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: OnStepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> StickerOutput | Any:
         """Generate stickers.
 
         Stickers are made ``batch_size`` at a time, so that memory does not grow with their number. On a processor a
@@ -141,80 +130,106 @@ class StickerPipeline(DiffusionPipeline):
             still_first: for stickers without given frames: make the first frame alone, as a still, and then the sticker
                 that begins with it. The thing then keeps its shape. Costs twice the steps, of a single frame.
             batch_size: stickers at a time; by default 1 on a processor and 16 on a GPU.
-            callback_on_step_end: called with the steps done and their number.
+            negative_prompt: what the guidance of the text leads away from; of all stickers, or one for each prompt.
+            generator: draws the seeds, in place of ``seed``; one for all stickers, or one for each.
+            height, width: the same as ``output_size``; stickers are square.
+            durations: milliseconds that each frame is shown, in place of ``fps``.
+            output_type: form of the output's ``frames``: ``pil``, ``np`` or ``pt``.
+            return_dict: False returns ``(frames,)``.
+            callback_on_step_end: called as ``callback(pipeline, index, timestep, {"latents": latents})`` behind each
+                step. A dictionary that it returns may hold other latents. What it raises ends the call. Each batch
+                (and each still) counts its steps from 0.
+            callback_on_step_end_tensor_inputs: ``latents`` or nothing.
+            on_step: called with the steps done and their number in the whole call.
+
+        Returns:
+            a :class:`~rdtf.request.StickerOutput`, or ``(frames,)``.
 
         Raises:
-            ValueError: a frame count or position out of range; steps, fps or output_size not above 0; mappings of given
-                frames or values of ``loop`` that are not one for each prompt.
+            ValueError: a frame count, a position or a number out of range; values that are not one for each prompt; a
+                scheduler that does not fit the network.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        each = [frames or {}] * len(prompts) if frames is None or isinstance(frames, Mapping) else list(frames)
-        if len(each) != len(prompts):
-            raise ValueError(
-                f"{len(prompts)} prompts with given frames for {len(each)}; give one mapping for each prompt"
-            )
-        loops = [loop] * len(prompts) if isinstance(loop, bool) else list(loop)
-        if len(loops) != len(prompts):
-            raise ValueError(f"{len(prompts)} prompts with {len(loops)} values of loop; give one for each prompt")
         steps = self.config.steps if num_inference_steps is None else num_inference_steps
         if not 1 <= num_frames <= MAX_FRAMES:
             raise ValueError(f"num_frames must be 1 to {MAX_FRAMES}, not {num_frames}")
         if not prompts or num_stickers_per_prompt < 1 or steps < 1 or (batch_size is not None and batch_size < 1):
             raise ValueError("give at least one prompt, one sticker a prompt, one step and one sticker a batch")
-        if fps <= 0 or (output_size is not None and output_size < 1):
-            raise ValueError(f"fps and output_size must be above 0, got {fps} and {output_size}")
-        if outside := sorted({position for given in each for position in given if not 0 <= position < num_frames}):
-            raise ValueError(f"given frames at {outside} lie outside a clip of {num_frames} (positions count from 0)")
-        requests = [
-            _Request(prompts[i], each[i], loops[i], seed + i * num_stickers_per_prompt + n)
-            for i in range(len(prompts))
-            for n in range(num_stickers_per_prompt)
-        ]
         scales = (
             self.config.image_guidance if image_guidance_scale is None else image_guidance_scale,
             self.config.guidance if guidance_scale is None else guidance_scale,
+        )
+        check_call(
+            fps=fps,
+            durations=durations,
+            num_frames=num_frames,
+            image_guidance_scale=scales[0],
+            guidance_scale=scales[1],
+            seed=seed,
+            num_stickers_per_prompt=len(prompts) * num_stickers_per_prompt,
+            output_type=output_type,
+        )
+        times = np.full(num_frames, 1000 / fps) if durations is None else np.asarray(durations, np.float64)
+        side = side_of(output_size, height, width)
+        if unknown := sorted({*callback_on_step_end_tensor_inputs} - {"latents"}):
+            raise ValueError(f"callback_on_step_end_tensor_inputs has {unknown[0]!r}; there are latents only")
+        check_scheduler(self.scheduler, self.config.path, self.config.prediction)
+        requests = requests_of(
+            prompts,
+            negative_prompt=negative_prompt,
+            frames=frames,
+            loop=loop,
+            seed=seed,
+            generator=generator,
+            repetitions=num_stickers_per_prompt,
+            num_frames=num_frames,
         )
         still = num_frames > 1 and (self.config.still_first if still_first is None else still_first)
         together = batch_size or (BATCH_ON_CPU if self.device.type == "cpu" else BATCH_ON_GPU)
         total = sum(steps * (2 if still and not request.given else 1) for request in requests[::together])
         done = 0
 
-        def on_step(*_: int) -> None:
+        def after_step(index: int, timestep: Tensor, latents: Tensor) -> Tensor:
             nonlocal done
             done += 1
             if callback_on_step_end is not None:
-                callback_on_step_end(min(done, total), total)
+                inputs = {"latents": latents} if "latents" in callback_on_step_end_tensor_inputs else {}
+                latents = (callback_on_step_end(self, index, timestep, inputs) or {}).get("latents", latents)
+            if on_step is not None:
+                on_step(min(done, total), total)
+            return latents
 
         stickers = []
         for at in range(0, len(requests), together):
             part = requests[at : at + together]
-            video = self._clips(part, num_frames, scales, steps, still, on_step)
-            if output_size is not None:
-                video = np.stack([fit(clip, output_size) for clip in video])
+            video = self._clips(part, num_frames, scales, steps, still, after_step)
+            if side is not None:
+                video = np.stack([fit(clip, side) for clip in video])
             for clip, request in zip(video, part, strict=True):
                 for position, frame in request.given.items():
-                    clip[position] = fit(_as_rgba(frame)[None], len(clip[position]))[0]
+                    clip[position] = fit(as_rgba(frame)[None], len(clip[position]))[0]
                 known_facts = {
                     "steps": steps,
                     "loops": request.loop,
                     "seed": request.seed,
                     "given": sorted(request.given),
                 }
-                stickers.append(Sticker.at_fps(clip, fps, caption=request.caption, attributes=known_facts))
-        return StickerOutput(stickers)
+                stickers.append(Sticker(clip, times, request.caption, known_facts))
+        output = StickerOutput(stickers, output_type)
+        return output if return_dict else (output.frames,)
 
     def _clips(
         self,
-        requests: Sequence[_Request],
+        requests: Sequence[Request],
         num_frames: int,
         scales: tuple[float, float],
         steps: int,
         still_first: bool,
-        on_step: Callable[[int, int], None],
+        on_step: OnStep,
     ) -> np.ndarray:
         """Straight frames ``(b, f, s, s, 4)`` uint8 in the model's own size."""
         loops, seeds = [request.loop for request in requests], [request.seed for request in requests]
-        captions = [request.caption for request in requests]
+        captions = [(request.caption, request.negative) for request in requests]
         known_video, known = self._known_latents(requests, num_frames)
         drawn_first = ~known.any(1)
         if still_first and drawn_first.any():
@@ -227,10 +242,23 @@ class StickerPipeline(DiffusionPipeline):
         if self.copy_decoder is not None:
             for i, request in enumerate(requests):
                 for position, frame in request.given.items():
-                    pixels = to_tensor(fit(_as_rgba(frame)[None], decoded.shape[-1])[0])
+                    pixels = to_tensor(fit(as_rgba(frame)[None], decoded.shape[-1])[0])
                     decoded[i, position] = pixels.to(decoded.device)
             decoded = self.copy_decoder.redraw(decoded, known, torch.tensor(loops, device=self.device))
         return to_frames(decoded)
+
+    def unread(self, prompt: str) -> str:
+        """The words of a prompt that lie beyond the text encoder's window; empty if all are read.
+
+        Of a pretrained encoder the whole prompt comes back, for its parts of words are no words.
+        """
+        encoder = self.text_encoder
+        if isinstance(encoder, BuiltinTextEncoder):
+            return " ".join(caption_words(prompt)[encoder.max_tokens :])
+        tokenizers = encoder._frozen.tokenizers
+        windows = [(tokenizer, min(encoder.max_tokens, tokenizer.model_max_length)) for tokenizer in tokenizers]
+        cut = any(len(tokenizer(prompt)["input_ids"]) > window for tokenizer, window in windows)
+        return prompt if cut else ""
 
     @torch.no_grad()
     def bring_back(
@@ -246,18 +274,18 @@ class StickerPipeline(DiffusionPipeline):
         Returns:
             decoded clips in the shape of ``frames``.
         """
-        latents = self.codec.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).movedim(1, 2)
+        latents = self.codec.encode(frames.flatten(0, 1)).float().unflatten(0, frames.shape[:2]).movedim(1, 2)
         given = torch.where(known[:, None, :, None, None], latents, torch.zeros_like(latents))
         start = Start(latents, level)
-        captions, seeds = [""] * len(frames), [seed + i for i in range(len(frames))]
+        captions, seeds = [("", "")] * len(frames), [seed + i for i in range(len(frames))]
         return self._decode(self._denoise(captions, given, known, (1.0, 1.0), steps, seeds, loops, None, start))
 
     def _decode(self, latents: Tensor) -> Tensor:
         """``(b, c, f, h, w)`` latents to ``(b, f, 4, h, w)`` premultiplied frames."""
-        decoded = self.codec.decode(rearrange(latents, "b c f h w -> (b f) c h w"))
+        decoded = self.codec.decode(rearrange(latents, "b c f h w -> (b f) c h w")).float()
         return rearrange(decoded, "(b f) c h w -> b f c h w", b=len(latents))
 
-    def _known_latents(self, requests: Sequence[_Request], num_frames: int) -> tuple[Tensor, Tensor]:
+    def _known_latents(self, requests: Sequence[Request], num_frames: int) -> tuple[Tensor, Tensor]:
         """Latents ``(b, c, f, h, w)`` of the given frames, zeros elsewhere, and the condition mask ``(b, f)``."""
         size, count = self.config.sample_size, len(requests)
         side = size // self.codec.downscale
@@ -265,45 +293,46 @@ class StickerPipeline(DiffusionPipeline):
         known = torch.zeros(count, num_frames, dtype=torch.bool, device=self.device)
         for i, request in enumerate(requests):
             for position, frame in request.given.items():
-                pixels = to_tensor(fit(_as_rgba(frame)[None], size)[0])[None]
+                pixels = to_tensor(fit(as_rgba(frame)[None], size)[0])[None]
                 video[i, :, position] = self.codec.encode(pixels.to(self.device))[0]
                 known[i, position] = True
         return video, known
 
     def _denoise(
         self,
-        captions: list[str],
+        captions: list[tuple[str, str]],
         known_video: Tensor,
         known: Tensor,
         scales: tuple[float, float],
         steps: int,
         seeds: list[int],
         loops: list[bool],
-        callback: Callable[[int, int], None] | None,
+        on_step: OnStep | None,
         start: Start | None = None,
     ) -> Tensor:
         """Clean latents ``(b, c, f, h, w)``.
 
         Args:
-            scales: guidance of the given frames and of the text.
+            captions: each with its negative one. scales: guidance of the given frames and of the text.
         """
         shape, count = known_video.shape, len(captions)
         # Drawn on the CPU and a sticker at a time: neither the device nor the company changes a sticker.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(self.device)
-        passes = guidance_passes(bool(known.any()), any(captions), *scales)
+        passes = guidance_passes(bool(known.any()), any(map(any, captions)), *scales)
         # All passes are one batch: a processor is faster on it than on one pass after the other.
-        words = [caption if p.text else "" for p in passes for caption in captions]
+        words = [caption if p.text else negative for p in passes for caption, negative in captions]
         text = self.dfgn.text_context(*self.text_encoder(self.text_encoder.prepare(words)))
         shown = torch.cat([known if p.frames else torch.zeros_like(known) for p in passes])
         valid = torch.ones_like(shown)
         circular = torch.tensor(loops * len(passes), device=self.device)
-        videos = known_video.repeat(len(passes), 1, 1, 1, 1)
+        dtype = self.dfgn.dtype  # sampling itself is in float32: in half precision its small steps would be lost
+        videos = known_video.repeat(len(passes), 1, 1, 1, 1).to(dtype)
 
         def predict(latents: Tensor, timestep: Tensor) -> Tensor:
             level = timestep.float().expand(len(shown))
-            noisy = latents.repeat(len(passes), 1, 1, 1, 1)
-            predicted = self.dfgn(noisy, level, videos, shown, valid, circular, text)
+            noisy = latents.repeat(len(passes), 1, 1, 1, 1).to(dtype)
+            predicted = self.dfgn(noisy, level, videos, shown, valid, circular, text).float()
             parts = zip(passes, predicted.split(count), strict=True)
             return sum((p.weight * part for p, part in parts), torch.zeros_like(latents))
 
@@ -317,8 +346,8 @@ class StickerPipeline(DiffusionPipeline):
             steps=steps,
             start=start or self._start(known_video, known, generators),
             eta=self.config.eta,
-            draw_noise=lambda: self._fresh_noise(generators, shape),
-            on_step=callback,
+            generators=generators,
+            on_step=on_step,
         )
 
     def _start(self, known_video: Tensor, known: Tensor, generators: list[torch.Generator]) -> Start | None:
@@ -332,13 +361,3 @@ class StickerPipeline(DiffusionPipeline):
         if not signals:
             return None
         return Start(torch.stack(signals)[:, :, None].expand_as(known_video), adapter.start_level)
-
-    def _fresh_noise(self, generators: list[torch.Generator], shape: torch.Size) -> Tensor:
-        return torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(self.device)
-
-
-def _as_rgba(frame: GivenFrame) -> np.ndarray:
-    array = np.asarray(frame.convert("RGBA") if isinstance(frame, Image.Image) else frame)
-    if array.ndim != 3 or array.shape[-1] != 4 or array.dtype != np.uint8:
-        raise ValueError(f"a given frame must be RGBA (h, w, 4) uint8, got {array.shape} {array.dtype}")
-    return array

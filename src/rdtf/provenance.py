@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rdtf import __version__
 from rdtf.io.metadata import NOTE, note_of
-from rdtf.io.read import read_sticker
+from rdtf.io.read import load_file
+from rdtf.io.wall import Wanted, read_stickers
 from rdtf.sticker import Sticker
 
 if TYPE_CHECKING:  # torch takes seconds, and notes are read without it
@@ -75,7 +76,8 @@ class Made(_Table):
         rdtf, torch: versions. device: it was computed on. task: the command.
         model: name of its folder. fingerprint: see :func:`fingerprint`.
         caption: in words. number: the sticker's place, from 0, among those of the call.
-        settings: arguments of the pipeline. inputs: given frames.
+        settings: arguments of the pipeline. durations: of the frames, where ``fps`` does not say them.
+        inputs: given frames.
     """
 
     rdtf: str = Field(max_length=40)
@@ -87,6 +89,7 @@ class Made(_Table):
     caption: str = Field(max_length=10_000)
     number: int = Field(0, ge=0, lt=1000)
     settings: dict[str, int | float | bool | str | None] = Field(max_length=20)
+    durations: tuple[float, ...] = Field((), max_length=_MOST_FRAMES, strict=False)
     inputs: tuple[Input, ...] = Field((), max_length=_MOST_FRAMES, strict=False)
 
     @property
@@ -112,7 +115,8 @@ def fingerprint(pipeline: StickerPipeline) -> str:
 
 
 def _plain(config: Any) -> bytes:
-    kept = {key: value for key, value in dict(config).items() if not key.startswith("_")}
+    # The path is what the scheduler says too; without it, notes of older files keep their fingerprint.
+    kept = {key: value for key, value in dict(config).items() if not key.startswith("_") and key != "path"}
     return json.dumps(kept, sort_keys=True, default=str).encode()
 
 
@@ -149,6 +153,7 @@ def described(
         "batch_size": BATCH_ON_CPU if pipeline.device.type == "cpu" else BATCH_ON_GPU,
     }
     said = {name: value for name, value in settings.items() if value is not None}
+    durations = said.pop("durations", ())
     hashes = {path: _sha256(path) for path in {frame.path for frame in given}}
     device = torch.cuda.get_device_name(pipeline.device) if pipeline.device.type == "cuda" else platform.machine()
     made = Made(
@@ -160,6 +165,7 @@ def described(
         fingerprint=weights or fingerprint(pipeline),
         caption=stickers[0].caption,
         settings={**defaults, **said},
+        durations=tuple(durations),
         inputs=tuple(
             Input(position=g.position, name=g.path.name, sha256=hashes[g.path], frame=g.frame, most=g.most)
             for g in given
@@ -198,11 +204,11 @@ def load_frames(given: Iterable[Given]) -> dict[int, np.ndarray]:
     Raises:
         ValueError: a file cannot be read, or has too few frames.
     """
-    read: dict[tuple[Path, int | None], Sticker] = {}
+    given = list(given)
+    files = list(dict.fromkeys((one.path, one.most) for one in given))
+    read = dict(zip(files, read_stickers([Wanted(p, load_file(p), max_frames=m) for p, m in files]), strict=True))
     frames = {}
     for one in given:
-        if (one.path, one.most) not in read:
-            read[one.path, one.most] = read_sticker(one.path, max_frames=one.most)
         sticker = read[one.path, one.most]
         if one.frame >= len(sticker):
             raise ValueError(f"{one.path} has {len(sticker)} frames, and frame {one.frame + 1} is asked for")
@@ -242,7 +248,7 @@ def make_again(made: Made, model: Path, inputs: Iterable[Path] = ()) -> Sticker:
     if settings.get("batch_size") == 1:  # then a sticker is the same without the others of its call
         settings |= {"seed": made.seed, "num_stickers_per_prompt": 1}
         number = 0
-    stickers = pipeline(made.caption, frames=load_frames(given), **settings).stickers
+    stickers = pipeline(made.caption, frames=load_frames(given), durations=made.durations or None, **settings).stickers
     again = stickers[number]
     return Sticker(
         again.frames, again.durations, again.caption, {**again.attributes, NOTE: made.model_dump(mode="json")}

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rdtf.diffusion.objective import Objective, noised_at, scheduler_output
+from rdtf.diffusion.objective import Objective
+from rdtf.diffusion.schedulers import noised_at, scheduler_output
 
 FLOW = [Objective(prediction=p) for p in ("sample", "v_prediction")]
 DDPM = [

@@ -33,9 +33,10 @@ def test_calls_that_overlap_do_not_disturb_each_other(noise: Tensor):
     alone = sample(pull_to(target), *arguments, prediction="sample", steps=5)
     inner: list[Tensor] = []
 
-    def nested(done: int, total: int) -> None:
-        if done == 2:
+    def nested(index: int, timestep: Tensor, latents: Tensor) -> Tensor:
+        if index == 1:
             inner.append(sample(pull_to(-target), *arguments, prediction="sample", steps=3))
+        return latents
 
     outer = sample(pull_to(target), *arguments, prediction="sample", steps=5, on_step=nested)
     assert torch.equal(outer, alone)

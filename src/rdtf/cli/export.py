@@ -85,10 +85,18 @@ def check(
     """Say why a messenger would refuse a file. Exit code 1: at least one would be refused."""
     from rdtf.export.check import problems_of
     from rdtf.export.target import load_target
+    from rdtf.io.read import load_file
+    from rdtf.io.wall import Wanted, read_stickers
+    from rdtf.sticker import StickerError
 
     rules, refused = load_target(target), 0
     for file in files:
-        problems = problems_of(file.read_bytes(), rules, str(file))
+        data = load_file(file)
+        try:
+            read_stickers([Wanted(file, data)])  # behind the wall first; what comes through is decoded here once more
+            problems = problems_of(data, rules, str(file))
+        except StickerError as error:
+            problems = [f"It cannot be read: {error.reason}"]
         refused += bool(problems)
         say(f"{file}: {' '.join(problems) or f'keeps every rule of a {rules.title} (read {rules.checked_on})'}")
     if refused:

@@ -66,23 +66,42 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
     paths = [out] if count == 1 else [_numbered(out, number) for number in range(1, count + 1)]
     for path in paths:
         check_target(path, [model, *(frame.path for frame in frames)])
+    from rdtf.request import check_call
+
+    check_call(**given)
+    _check_time(given)
     from rdtf.loading import load_pipeline
     from rdtf.provenance import described, load_frames
 
     pixels = load_frames(frames)
     pipe = load_pipeline(model)
+    if cut := pipe.unread(caption):
+        say(f"The model does not read the whole caption; left out: {_one_line(cut[:200])}")
     with bars() as progress:
         bar = progress.add_task("Generating", total=given.get("num_inference_steps", pipe.config.steps), note="")
         stickers = pipe(
             caption,
             frames=pixels,
-            callback_on_step_end=lambda done, total: progress.update(bar, completed=done, total=total),
+            on_step=lambda done, total: progress.update(bar, completed=done, total=total),
             **given,
         ).stickers
     stickers = described(stickers, pipe, task=task, model=model, settings=given, given=frames)
     for path, sticker in zip(paths, stickers, strict=True):
         save_sticker(sticker, path)
         say(f"Wrote {path}")
+
+
+def _check_time(given: dict[str, Any]) -> None:
+    """Refuse a sticker that lasts longer than any that is read."""
+    from rdtf.io.job import LIMITS
+
+    frames = given.get("num_frames", 8)
+    seconds = sum(given["durations"]) / 1000 if "durations" in given else frames / given.get("fps", 8.0)
+    if frames > 1 and seconds > LIMITS.seconds:
+        raise ValueError(
+            f"the {frames} frames would last {seconds:.1f} s, and stickers of more than {LIMITS.seconds:g} s are not "
+            "read again; give a higher --fps"
+        )
 
 
 def _numbered(out: str, number: int) -> str:
@@ -194,8 +213,11 @@ def extend(
     *,
     given: dict[str, Any],
 ) -> None:
-    """Make a sticker longer, forwards or backwards, at its own pace."""
-    from rdtf.io.read import read_sticker
+    """Make a sticker longer, forwards or backwards.
+
+    Its frames keep their times, and new ones are shown for the mean of them; --fps gives all frames one time.
+    """
+    from rdtf.io.wall import read_sticker
 
     if before + after == 0:
         raise ValueError("nothing to add: give --after or --before")
@@ -206,7 +228,8 @@ def extend(
         raise ValueError(
             f"{len(source)} frames with {before + after} new ones make {total}; at most {MAX_FRAMES} are possible"
         )
-    pace = {"fps": 1000.0 / float(source.durations.mean())}
+    times, new = source.durations.tolist(), float(source.durations.mean())
+    pace = {} if "fps" in given else {"durations": [new] * before + times + [new] * after}
     from rdtf.provenance import Given
 
     frames = [Given(before + i, sticker, i, most) for i in range(len(source))]

@@ -121,39 +121,14 @@ class Objective(BaseModel):
         if self.path == "flow":
             return _column(1 - t), _column(t)
         index = (t * TRAIN_TIMESTEPS).round().long() - 1
-        alpha_bar = _alphas_cumprod().to(t.device)[index]
+        alpha_bar = alphas_cumprod().to(t.device)[index]
         return _column(alpha_bar.sqrt()), _column((1 - alpha_bar).sqrt())
 
 
-def _alphas_cumprod() -> Tensor:
+def alphas_cumprod() -> Tensor:
+    """Of the ddpm path, ``(1000,)``: the share of the clean clip in x_t, squared."""
     return DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod
 
 
 def _column(per_clip: Tensor) -> Tensor:
     return per_clip[:, None, None, None, None]
-
-
-def set_steps(scheduler: Scheduler, steps: int, device: torch.device) -> None:
-    """Choose the noise levels of sampling: on the flow path 1, (n - 1)/n, ..., 1/n.
-
-    Its scheduler's own choice ends on 0.001, where the clean clip is all but there already: a pass for nothing, at a
-    level that training hardly draws.
-    """
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
-        scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)], device=device)
-    else:
-        scheduler.set_timesteps(steps, device=device)
-
-
-def noised_at(scheduler: Scheduler, x0: Tensor, eps: Tensor, timestep: Tensor) -> Tensor:
-    """x0 at the noise level of one of the scheduler's timesteps."""
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
-        return scheduler.scale_noise(x0, timestep[None], eps)
-    return scheduler.add_noise(x0, eps, timestep[None])
-
-
-def scheduler_output(scheduler: Scheduler, prediction: str, output: Tensor, x_t: Tensor, timestep: Tensor) -> Tensor:
-    """Turn the network's output into what ``scheduler.step`` expects: the velocity on the flow path."""
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler) and prediction == "sample":
-        return (x_t - output) / (timestep / TRAIN_TIMESTEPS)
-    return output

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rdtf.diffusion.objective import TRAIN_TIMESTEPS, Scheduler, noised_at, scheduler_output, set_steps
+from rdtf.diffusion.objective import TRAIN_TIMESTEPS
+from rdtf.diffusion.schedulers import network_input, noised_at, scheduler_output, with_steps
+
+OnStep = Callable[[int, Tensor, Tensor], Tensor]
+"""Called behind each step with its index, its timestep and the latents; returns the latents to go on with."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Start:
 @torch.no_grad()
 def sample(
     predict: Callable[[Tensor, Tensor], Tensor],
-    scheduler: Scheduler,
+    scheduler: Any,
     noise: Float[Tensor, "b c f h w"],
     known_video: Float[Tensor, "b c f h w"],
     known: Bool[Tensor, "b f"],
@@ -38,36 +43,38 @@ def sample(
     steps: int,
     start: Start | None = None,
     eta: float = 0.0,
-    draw_noise: Callable[[], Tensor] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    generators: Sequence[torch.Generator] | None = None,
+    on_step: OnStep | None = None,
 ) -> Float[Tensor, "b c f h w"]:
     """Clean latents. The scheduler is copied, so a call leaves no state behind and calls may overlap.
 
     Args:
         predict: the network with guidance, called with noisy latents and one timestep.
+        scheduler: one that :func:`rdtf.diffusion.schedulers.check_scheduler` lets pass.
         noise: unit normal.
         known_video: latents of the given frames; other frames are not looked at.
         known: True for given frames. They return unchanged.
         prediction: what ``predict`` puts out, see :class:`~rdtf.diffusion.objective.Objective`.
         steps: number of noise levels of the scheduler.
-        eta, draw_noise: of DDIM: fraction of the noise that is added back, and where that comes from.
-        on_step: called with the number of steps done and of all steps.
+        eta: of DDIM: fraction of the noise that is added back.
+        generators: one for each clip, for schedulers that add noise on the way.
     """
-    scheduler = copy.deepcopy(scheduler)
-    set_steps(scheduler, steps, noise.device)
+    scheduler = with_steps(scheduler, steps, noise.device)
+    accepted = inspect.signature(scheduler.step).parameters
+    extra = {"eta": eta, "generator": list(generators) if generators else None}
+    extra = {name: value for name, value in extra.items() if value and name in accepted}
     timesteps = scheduler.timesteps
     latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
     if start is not None:
         timesteps = timesteps[timesteps <= max(start.level * TRAIN_TIMESTEPS, float(timesteps.min()))]
         latents = noised_at(scheduler, start.latents, noise, timesteps[0])
     given = known[:, None, :, None, None]
-    for done, timestep in enumerate(timesteps):
+    for index, timestep in enumerate(timesteps):
         # In training, given frames are noised like the others; so they are here.
         latents = torch.where(given, noised_at(scheduler, known_video, noise, timestep), latents)
-        output = predict(latents, timestep)
-        step_output = scheduler_output(scheduler, prediction, output, latents, timestep)
-        extra = {"eta": eta, "variance_noise": draw_noise()} if eta and draw_noise is not None else {}
+        shown = network_input(scheduler, latents, timestep)
+        step_output = scheduler_output(scheduler, prediction, predict(shown, timestep), shown, timestep)
         latents = scheduler.step(step_output, timestep, latents, **extra).prev_sample
         if on_step is not None:
-            on_step(done + 1, len(timesteps))
+            latents = on_step(index, timestep, latents)
     return torch.where(given, known_video, latents)

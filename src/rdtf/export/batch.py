@@ -14,7 +14,8 @@ from rdtf.data.find import find_items
 from rdtf.export.search import Export, export_sticker
 from rdtf.export.target import load_target
 from rdtf.io.metadata import NOTE, note_of
-from rdtf.io.read import SUFFIXES, read_sticker
+from rdtf.io.read import SUFFIXES
+from rdtf.io.wall import read_sticker
 from rdtf.sticker import Sticker
 
 MAX_SOURCE_FRAMES = 300

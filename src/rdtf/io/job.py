@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,8 @@ class Job:
     max_frames: int | None
     limits: ReadLimits
     animation: str | None = None
+    left_out: list[str] = field(default_factory=list)
+    """What of the file is not drawn, for people; readers add to it."""
 
     def refuse(self, reason: str) -> StickerError:
         """The error to raise about this file."""

@@ -20,6 +20,13 @@ import thorvg_python as tvg
 from PIL import Image
 
 from rdtf.io.job import Frames, Job
+from rdtf.io.lottie_missing import (
+    give_fonts_own_names,
+    has_expressions,
+    leave_out_text,
+    missing_features,
+    take_out_expressions,
+)
 from rdtf.pixels import fit, unpremultiply
 
 VECTOR_SIZE = 512
@@ -35,8 +42,8 @@ def engine() -> tvg.Engine:
     return tvg.Engine(threads=0)
 
 
-def read_tgs(job: Job) -> Frames:
-    """Gzip or zlib around Lottie JSON, once or twice. The limit counts what all members together inflate to."""
+def inflated(job: Job) -> Job:
+    """Without the gzip or zlib around it, once or twice. The limit counts what all members together inflate to."""
     data, most = job.data, job.limits.lottie_bytes
     for _ in range(_MOST_WRAPPINGS):
         if not is_deflated(data):
@@ -51,7 +58,7 @@ def read_tgs(job: Job) -> Frames:
                 raise job.refuse("is cut short; fetch the file again")
             rest = member.unused_data
         data = inflated
-    return read_lottie(replace(job, data=data))
+    return replace(job, data=data)
 
 
 def is_deflated(data: bytes) -> bool:
@@ -113,6 +120,27 @@ def read_lottie(job: Job) -> Frames:
     count = total if job.max_frames is None else min(total, job.max_frames)
     job.check_seconds(total / fps)
     job.check(count, w, h)
+    told = missing_features(root) + ([] if (text := leave_out_text(root)) is None else [text])
+    unsteady = take_out_expressions(root, unsteady=True)
+    give_fonts_own_names(root)
+    drawn = _draw(job, root, (w, h), count, total)
+    if not drawn[..., 3].any():
+        raise job.refuse(f"draws nothing: it has {', '.join(told)}" if told else "draws nothing")
+    lost = unsteady > 0
+    if has_expressions(root):
+        take_out_expressions(root, unsteady=False)
+        lost |= bool((drawn == _draw(job, root, (w, h), count, total)).all())
+    job.left_out.extend([*told, *(["expressions that cannot be drawn; bake them into key frames"] if lost else [])])
+    frames = unpremultiply(drawn)  # ThorVG's colours are premultiplied
+    frames[..., 3][frames[..., 3] >= SOLID_ALPHA] = 255
+    if job.size is not None:
+        frames = fit(frames, job.size)
+    return list(frames), np.full(count, total / fps * 1000 / count)
+
+
+def _draw(job: Job, root: dict[str, Any], size: tuple[int, int], count: int, total: int) -> np.ndarray:
+    """``(count, h, w, 4)`` frames with premultiplied colour, evenly spread over ``total``."""
+    w, h = size
     animation = tvg.LottieAnimation(engine())
     canvas = tvg.SwCanvas(engine())
     try:
@@ -134,13 +162,7 @@ def read_lottie(job: Job) -> Frames:
     finally:
         canvas.destroy()
         animation._del()
-    if not drawn[..., 3].any():
-        raise job.refuse("draws nothing (text layers and expressions are not supported)")
-    frames = unpremultiply(drawn)  # ThorVG's colours are premultiplied
-    frames[..., 3][frames[..., 3] >= SOLID_ALPHA] = 255
-    if job.size is not None:
-        frames = fit(frames, job.size)
-    return list(frames), np.full(count, total / fps * 1000 / count)
+    return drawn
 
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)

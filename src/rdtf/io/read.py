@@ -2,8 +2,8 @@
 
 Files come from anywhere. So each is checked against :class:`ReadLimits` before it is decoded, decoders see only the
 format that the first bytes name, and whatever goes wrong is a :class:`~rdtf.sticker.StickerError` with a reason.
-Decoders are native code that a hostile file may still crash or hold up: read files of unknown origin in worker
-processes.
+Decoders are native code that a hostile file may still crash or hold up: this module is called in processes that may
+end, of :mod:`rdtf.io.wall` and of :mod:`rdtf.data.workers`, and on files that were written here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from rdtf.io.job import LIMITS, Frames, Job, ReadLimits
-from rdtf.io.lottie import is_deflated, lottie_animations, read_dotlottie, read_lottie, read_tgs
+from rdtf.io.lottie import inflated, is_deflated, lottie_animations, read_dotlottie, read_lottie
 from rdtf.io.pictures import AVIF_BRANDS, AVIF_READABLE, HEIF_BRANDS, OTHER_BRANDS, brands, read_picture
 from rdtf.io.svg import read_svg
 from rdtf.io.video import read_video
@@ -24,6 +24,8 @@ from rdtf.sticker import Sticker, StickerError
 
 __all__ = ["SUFFIXES", "ReadLimits", "lottie_animations", "read_sticker", "read_sticker_bytes"]
 
+LEFT_OUT = "left_out"
+"""Attribute of a sticker: what of its file was not drawn, a list of texts; missing where all of it was."""
 _AVIF = frozenset({".avif"}) if AVIF_READABLE else frozenset()
 SUFFIXES = _AVIF | {
     ".gif", ".webp", ".png", ".apng", ".jpg", ".jpeg", ".json", ".lottie", ".tgs", ".svg",
@@ -59,7 +61,7 @@ def read_sticker(
         ValueError: ``size`` or ``max_frames`` below 1.
     """
     path = Path(path)
-    return read_sticker_bytes(_load(path, limits), path, size=size, max_frames=max_frames, limits=limits)
+    return read_sticker_bytes(load_file(path, limits), path, size=size, max_frames=max_frames, limits=limits)
 
 
 def read_sticker_bytes(
@@ -82,15 +84,21 @@ def read_sticker_bytes(
     if not data:
         raise StickerError(path, "is empty")
     try:
-        frames, durations = _reader(path, data)(Job(path, data, size, max_frames, limits, animation))
+        job = Job(path, data, size, max_frames, limits, animation)
+        frames, durations = _reader(path, data)(job)
     except StickerError:
         raise
     except Exception as error:  # decoders raise nearly every type there is on damaged files
         raise StickerError(path, f"cannot be decoded ({type(error).__name__}: {error})") from error
-    return Sticker(np.stack(frames), durations)
+    return Sticker(np.stack(frames), durations, attributes={LEFT_OUT: job.left_out} if job.left_out else {})
 
 
-def _load(path: Path, limits: ReadLimits) -> bytes:
+def load_file(path: Path, limits: ReadLimits = LIMITS) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        StickerError: it cannot be read, or is larger than any sticker may be.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -117,19 +125,30 @@ def _reader(path: Path, data: bytes) -> Callable[[Job], Frames]:
     if data[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
         return functools.partial(read_video, kind="mov")
     if is_deflated(data):
-        return read_tgs
+        return _read_deflated
     if data.startswith(b"PK\3\4"):
         return read_dotlottie
-    text = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text.startswith(b"{") or data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    text = data[:512].lstrip(_BLANK)
+    if data.startswith(_UTF16) and data[:512].decode("utf-16", "ignore").lstrip().startswith("<"):
+        raise StickerError(path, "is XML in UTF-16; save it as UTF-8")
+    if text.startswith(b"{") or data.startswith(_UTF16):
         return read_lottie
-    if text.startswith((b"<svg", b"<?xml", b"<!--", b"<!DOCTYPE svg")):
+    if text.startswith(_XML):
         return read_svg
     for beginning, what in _NOT_STICKERS.items():
         if text.lower().startswith(beginning):
             raise StickerError(path, what)
+    for beginning, name in _OTHER_KINDS.items():
+        if data.startswith(beginning) or (beginning == b"AVI " and data[8:12] == beginning):
+            raise StickerError(path, f"is {name}, which is not read; convert it to PNG, WebP, GIF or WebM")
     readable = ", ".join(sorted(SUFFIXES))
     raise StickerError(path, f"its first bytes are of no kind that can be read ({readable})")
+
+
+def _read_deflated(job: Job) -> Frames:
+    """A TGS file, or a compressed SVG picture (.svgz)."""
+    inner = inflated(job)
+    return read_svg(inner) if inner.data[:512].lstrip(_BLANK).startswith(_XML) else read_lottie(inner)
 
 
 def _media_reader(path: Path, known: list[bytes]) -> Callable[[Job], Frames]:
@@ -144,6 +163,9 @@ def _media_reader(path: Path, known: list[bytes]) -> Callable[[Job], Frames]:
     return functools.partial(read_video, kind="mov")
 
 
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_XML = (b"<svg", b"<?xml", b"<!--", b"<!DOCTYPE svg")
 _PICTURES = {
     b"GIF8": "GIF",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -153,4 +175,22 @@ _NOT_STICKERS = {
     b"<!doctype html": "is a web page and no sticker; the download has failed, fetch the file again",
     b"<html": "is a web page and no sticker; the download has failed, fetch the file again",
     b"version https://git-lfs": "is a Git LFS pointer and not the file itself; run `git lfs pull`",
+}
+_OTHER_KINDS = {
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"BM": "a BMP picture",
+    b"II*\0": "a TIFF picture",
+    b"MM\0*": "a TIFF picture",
+    b"\0\0\1\0": "an icon",
+    b"8BPS": "a Photoshop picture",
+    b"%PDF": "a PDF document",
+    b"\x8aMNG": "an MNG animation",
+    b"qoif": "a QOI picture",
+    b"FWS": "a Flash animation",
+    b"CWS": "a Flash animation",
+    b"FLV\1": "a Flash video",
+    b"OggS": "an Ogg file",
+    b"AVI ": "an AVI video",
 }

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import GifImagePlugin, Image
 
+from rdtf.io.job import LIMITS
 from rdtf.io.metadata import NOTE, with_note
 from rdtf.io.palette import Colours
 from rdtf.io.targets import check_file, check_folder, replace_file, replace_folder
@@ -62,7 +63,8 @@ def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0, durable: 
 
     Raises:
         ValueError: unknown ending, a loop count out of range, a folder that holds anything else, a symbolic link.
-        StickerError: the format cannot hold the sticker (size, a frame's duration), or the disk refuses it.
+        StickerError: the format cannot hold the sticker (size, a frame's duration), it would be too large to be read
+            again, or the disk refuses it.
     """
     if not 0 <= loop <= 65535:
         raise ValueError(f"loop must be between 0 (for ever) and 65535, got {loop}")
@@ -72,6 +74,11 @@ def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0, durable: 
     note = sticker.attributes.get(NOTE)
     if encode is not None:
         data = encode(_Clip.of(sticker, path, loop))
+        if len(data) > LIMITS.image_bytes:
+            most = LIMITS.image_bytes / 2**20
+            raise StickerError(
+                path, f"{len(data) / 2**20:.0f} MiB are more than is read again ({most:g}); scale it down"
+            )
         replace_file(path, with_note(data, note) if note else data, durable=durable)
         return
     digits = max(3, len(str(len(sticker) - 1)))

@@ -23,7 +23,8 @@ from rdtf.copy_decoder import CopyDecoder, nearest_known
 from rdtf.data.augment import variant_frames
 from rdtf.data.clips import plan_clip
 from rdtf.data.dataset import StickerDataset
-from rdtf.diffusion.objective import TRAIN_TIMESTEPS, set_steps
+from rdtf.diffusion.objective import TRAIN_TIMESTEPS
+from rdtf.diffusion.schedulers import with_steps
 from rdtf.files import atomic_file, write_text
 from rdtf.loading import load_pipeline
 from rdtf.masks import Task, draw_known
@@ -163,8 +164,7 @@ def make_smears(
 
 def _levels(pipeline: StickerPipeline, settings: CopyDecoderSettings) -> list[float]:
     """Noise levels of the sampling steps that lie in the range."""
-    scheduler = deepcopy(pipeline.scheduler)
-    set_steps(scheduler, settings.denoising_steps, torch.device("cpu"))
+    scheduler = with_steps(pipeline.scheduler, settings.denoising_steps, torch.device("cpu"))
     levels = [float(t) / TRAIN_TIMESTEPS for t in scheduler.timesteps]
     found = [level for level in levels if settings.min_level <= level <= settings.max_level + 1e-6]
     if not found:

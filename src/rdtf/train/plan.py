@@ -280,7 +280,7 @@ class _Measurement:
                 captions,
                 num_frames=frames,
                 num_inference_steps=2,
-                callback_on_step_end=lambda done, total: moments.append(time.perf_counter()),
+                on_step=lambda done, total: moments.append(time.perf_counter()),
             )
         each = moments[1] - moments[0]
         return time.perf_counter() - began + (steps - 2) * each

@@ -286,7 +286,7 @@ class Trainer:
         with self.learner.averaged() as net, suppress(_Interrupted):
             if self.devices.first:
                 pipeline = self.learner.pipeline(net)
-                stickers = pipeline(captions, seed=0, num_frames=frames, callback_on_step_end=watch).stickers
+                stickers = pipeline(captions, seed=0, num_frames=frames, on_step=watch).stickers
                 save_sticker(preview_grid(stickers, columns=PREVIEW_COLUMNS), path)
                 if self.trackers:
                     self.trackers.show(path, self.step)

@@ -1,0 +1,132 @@
+"""The schedulers of diffusers that sample what a network was trained for; every other one is refused by name.
+
+A network knows one noise path. A scheduler of another path, of other betas or for another prediction runs without an
+error and ends at noise, so that each one is checked before it runs.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import torch
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
+
+from rdtf.diffusion.objective import TRAIN_TIMESTEPS, alphas_cumprod
+
+Path = Literal["flow", "ddpm"]
+FLOW_EULER = "FlowMatchEulerDiscreteScheduler"
+SCHEDULERS: dict[str, tuple[str, ...]] = {
+    "flow": (FLOW_EULER, "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"),
+    "ddpm": (
+        "DDIMScheduler",
+        "DDPMScheduler",
+        "DPMSolverMultistepScheduler",
+        "UniPCMultistepScheduler",
+        "EulerDiscreteScheduler",
+        "EulerAncestralDiscreteScheduler",
+    ),
+}
+"""Names of the schedulers by the noise path."""
+_NOT_WITH: dict[str, tuple[Any, ...]] = {
+    "clip_sample": (True,),  # latents are not bounded by 1
+    "thresholding": (True,),
+    "use_dynamic_shifting": (True,),  # it needs a number that nothing gives it
+    "invert_sigmas": (True,),
+    # The network puts out no variance, and a large one leaves noise in the picture.
+    "variance_type": ("learned", "learned_range", "fixed_large", "fixed_large_log"),
+    "solver_type": ("bh1",),  # divides by the noise of the last step, which is none
+    "predict_x0": (False,),  # does too
+    "timestep_type": ("continuous",),  # the network is told a step, not a logarithm
+}
+"""Options with the values that do not end at the picture."""
+_NOT_ON_FLOW = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
+"""Options of multistep solvers that bring back the noise levels of the ddpm path."""
+_NO_SAMPLE = ("EulerAncestralDiscreteScheduler",)
+"""Schedulers that take no prediction of the clean clip."""
+
+
+def path_of(scheduler: SchedulerMixin) -> Path:
+    """The noise path that a scheduler samples."""
+    flow = type(scheduler).__name__.startswith("FlowMatch") or scheduler.config.get("use_flow_sigmas", False)
+    return "flow" if flow else "ddpm"
+
+
+def check_scheduler(scheduler: SchedulerMixin, path: str, prediction: str) -> None:
+    """Check that a scheduler samples what a network predicts.
+
+    Args:
+        path, prediction: as of :class:`rdtf.diffusion.objective.Objective`.
+
+    Raises:
+        ValueError: it does not. The text names the scheduler and the mend.
+    """
+    name, config = type(scheduler).__name__, scheduler.config
+    own = path_of(scheduler)
+    if name not in SCHEDULERS[path] or own != path:
+        more = ""
+        if path == "flow" and name in SCHEDULERS[path]:
+            more = f'; of {name} give use_flow_sigmas=True and prediction_type="{_type_of(path, prediction)}"'
+        raise ValueError(
+            f"{name} does not sample this model: it was trained on the {path} path; "
+            f"use one of {', '.join(SCHEDULERS[path])}{more}"
+        )
+    if name in _NO_SAMPLE and prediction == "sample":
+        others = ", ".join(other for other in SCHEDULERS[path] if other not in _NO_SAMPLE)
+        raise ValueError(f"{name} does not take this model's prediction, the clean clip; use one of {others}")
+    wanted = _type_of(path, prediction)
+    if name != FLOW_EULER and config.prediction_type != wanted:
+        raise ValueError(
+            f"{name} has the prediction_type {config.prediction_type!r}, and this model's is {wanted!r}; "
+            f'make it with {name}.from_config(pipeline.scheduler.config, prediction_type="{wanted}")'
+        )
+    multistep_flow = path == "flow" and name != FLOW_EULER
+    for option, refused in {**_NOT_WITH, **dict.fromkeys(_NOT_ON_FLOW if multistep_flow else (), (True,))}.items():
+        if (value := config.get(option)) in refused:
+            raise ValueError(f"{name} with {option}={value!r} does not end at the picture; make it without that")
+    unequal = config.num_train_timesteps != TRAIN_TIMESTEPS
+    if path == "ddpm" and not unequal:
+        unequal = not torch.allclose(scheduler.alphas_cumprod.cpu(), alphas_cumprod(), atol=1e-6)
+    if unequal:
+        raise ValueError(
+            f"{name} has another noise schedule than this model was trained with; "
+            f"make it with {name}.from_config(pipeline.scheduler.config)"
+        )
+
+
+def _type_of(path: str, prediction: str) -> str:
+    return "flow_prediction" if path == "flow" and prediction == "v_prediction" else prediction
+
+
+def with_steps(scheduler: Any, steps: int, device: torch.device) -> Any:
+    """A copy of the scheduler with its noise levels chosen: of Euler on the flow path 1, (n - 1)/n, ..., 1/n.
+
+    Its own choice ends on 0.001, where the clean clip is all but there already: a pass for nothing, at a level that
+    training hardly draws.
+    """
+    scheduler = copy.deepcopy(scheduler)
+    if type(scheduler).__name__ == FLOW_EULER:
+        scheduler.set_timesteps(sigmas=[1 - i / steps for i in range(steps)], device=device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
+    return scheduler
+
+
+def noised_at(scheduler: Any, x0: Tensor, eps: Tensor, timestep: Tensor) -> Tensor:
+    """x0 at the noise level of one of the scheduler's timesteps, as the scheduler scales it."""
+    if type(scheduler).__name__ == FLOW_EULER:
+        return scheduler.scale_noise(x0, timestep[None], eps)
+    return scheduler.add_noise(x0, eps, timestep[None])
+
+
+def network_input(scheduler: Any, x_t: Tensor, timestep: Tensor) -> Tensor:
+    """What the network is shown of x_t: some schedulers keep it at another scale."""
+    return scheduler.scale_model_input(x_t, timestep) if hasattr(scheduler, "scale_model_input") else x_t
+
+
+def scheduler_output(scheduler: Any, prediction: str, output: Tensor, x_t: Tensor, timestep: Tensor) -> Tensor:
+    """Turn the network's output into what ``scheduler.step`` expects: of Euler on the flow path the velocity."""
+    if type(scheduler).__name__ == FLOW_EULER and prediction == "sample":
+        return (x_t - output) / (timestep / TRAIN_TIMESTEPS)
+    return output

@@ -1,0 +1,146 @@
+"""What a Lottie file has that ThorVG does not draw, and what has to be changed so that it draws the rest.
+
+ThorVG 1.1 draws text by the glyphs of the file (``chars``) or by a font that is embedded in it. It runs expressions.
+Text whose font is only named is left out. An expression that draws random numbers would give other pixels each time,
+so that it is taken out. It passes over some features without a word (:data:`_SHAPES`, :func:`missing_features`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_TEXT = 5  # type of a layer
+_UNSTEADY = re.compile(r"random|\bDate\b", re.IGNORECASE)
+_count = itertools.count()
+_CAMERA = 13  # type of a layer
+_SHAPES = {"zz": "zig-zag paths", "tw": "twisted paths"}
+_CUTTING = (
+    3,
+    4,
+    5,
+)  # modes of merged paths: subtract, intersect, exclude; the others look like paths that are not merged
+_HARD_MIX = 17  # blend mode
+
+
+def missing_features(root: dict[str, Any]) -> list[str]:
+    """Features of visible layers that are passed over."""
+    found: dict[str, None] = {}
+    for owner in (root, *_dicts(root.get("assets"))):
+        for layer in _dicts(owner.get("layers")):
+            if layer.get("hd"):
+                continue
+            place = layer["ks"] if isinstance(layer.get("ks"), dict) else {}
+            if layer.get("ty") == _CAMERA or (
+                layer.get("ddd") and any(_moves(place.get(n)) for n in ("rx", "ry", "or"))
+            ):
+                found["rotation in depth and cameras"] = None
+            if any(not style.get("hd") for style in _dicts(layer.get("sy"))):
+                found["layer styles"] = None
+            if any(_moves(mask.get("f")) for mask in _dicts(layer.get("masksProperties"))):
+                found["feathered masks"] = None
+            if layer.get("bm") == _HARD_MIX:
+                found["hard mix"] = None
+            waiting = _dicts(layer.get("shapes"))
+            while waiting:
+                shape = waiting.pop()
+                if shape.get("hd"):
+                    continue
+                waiting.extend(_dicts(shape.get("it")))
+                if shape.get("ty") == "mm" and shape.get("mm") in _CUTTING:
+                    found["merged paths"] = None
+                elif (name := _SHAPES.get(str(shape.get("ty")))) is not None:
+                    found[name] = None
+    return list(found)
+
+
+def _moves(value: Any) -> bool:
+    """Whether a property is anything but 0."""
+    k = value.get("k") if isinstance(value, dict) else None
+    return any(part != 0 for part in k) if isinstance(k, list) else k not in (None, 0)
+
+
+def leave_out_text(root: dict[str, Any]) -> str | None:
+    """Hide text layers whose font is only named; the text that is not drawn, as the reader tells it.
+
+    ThorVG would draw them with whatever font it has seen before.
+    """
+    fonts = {str(font.get("fName")): font for font in _list(root, "fonts", "list")}
+    glyphs = {(str(c.get("ch")), str(c.get("fFamily")), str(c.get("style"))) for c in _dicts(root.get("chars"))}
+    kinds = {glyph[1:] for glyph in glyphs}
+    lost = ""
+    for layer, document in _documents(root):
+        font = fonts.get(str(document.get("f")))
+        if font and str(font.get("fPath", "")).startswith("data:"):
+            continue
+        kind = (str(font.get("fFamily")), str(font.get("fStyle"))) if font else ("", "")
+        wanted = [c for c in str(document.get("t", "")) if not c.isspace()]
+        lost += "".join(c for c in wanted if not font or (c, *kind) not in glyphs)
+        if not font or kind not in kinds:
+            layer["hd"] = True
+    if not lost:
+        return None
+    letters = "".join(dict.fromkeys(lost))[:20]
+    return f"text in a font that the file does not hold ({letters!r}); convert it to shapes"
+
+
+def give_fonts_own_names(root: dict[str, Any]) -> None:
+    """Rename the fonts, so that no file is drawn with a font of a file before it.
+
+    ThorVG keeps embedded fonts by name after their file is closed; using one then ends the process.
+    """
+    number = next(_count)
+    for font in _list(root, "fonts", "list"):
+        font["fName"] = f"{font.get('fName')} {number}"
+    for _, document in _documents(root):
+        document["f"] = f"{document.get('f')} {number}"
+
+
+def take_out_expressions(root: dict[str, Any], *, unsteady: bool) -> int:
+    """Take out expressions: those that give other pixels each time, or all. The number of them."""
+    found = 0
+    for owner in _owners(root):
+        if not unsteady or _UNSTEADY.search(owner["x"]):
+            del owner["x"]
+            found += 1
+    return found
+
+
+def has_expressions(root: dict[str, Any]) -> bool:
+    """Whether any property is computed by an expression."""
+    return any(True for _ in _owners(root))
+
+
+def _owners(root: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Properties with an expression: a text under ``x``, beside the value under ``k``."""
+    waiting: list[Any] = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if isinstance(node.get("x"), str):
+                yield node
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+
+
+def _documents(root: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Visible text layers with each of their texts, which has its font ``f`` and its words ``t``."""
+    for owner in (root, *_dicts(root.get("assets"))):
+        for layer in _dicts(owner.get("layers")):
+            if layer.get("ty") == _TEXT and not layer.get("hd"):
+                for key in _list(layer, "t", "d", "k"):
+                    if isinstance(key.get("s"), dict):
+                        yield layer, key["s"]
+
+
+def _list(node: Any, *path: str) -> list[dict[str, Any]]:
+    for name in path:
+        node = node.get(name) if isinstance(node, dict) else None
+    return _dicts(node)
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
