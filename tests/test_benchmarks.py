@@ -24,6 +24,7 @@ SMALLEST = {
 }
 LONG = {
     "busy_cores",
+    "export_compared",
     "judge_proof",
     "kill_resume",
     "leaks",
