@@ -201,11 +201,44 @@ def test_avif_by_any_of_its_brands(brand: bytes, frames: int):
         (struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(40), "is HEIC"),
         (b"<!DOCTYPE html><html></html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
+        (b"\xff\x0a" + bytes(20), "is JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20), "is JPEG XL"),
+        (b"BM" + bytes(60), "is a BMP picture"),
+        (b"RIFF\0\0\0\0AVI LIST", "is an AVI video"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(30), "Apple's own form"),
+        ('<svg xmlns="http://www.w3.org/2000/svg"/>'.encode("utf-16"), "XML in UTF-16; save it as UTF-8"),
     ],
 )
 def test_what_is_no_sticker_is_called_what_it_is(data: bytes, says: str):
     with pytest.raises(StickerError, match=says):
         read(data, "a.png")
+
+
+def test_a_compressed_svg_is_an_svg():
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"><rect width="5" height="8" fill="red"/></svg>'
+    np.testing.assert_array_equal(read(gzip.compress(svg), "a.svgz").frames, read(svg, "a.svg").frames)
+
+
+def test_an_apng_of_no_frames_is_a_still():
+    """A count of 0 is not valid, and browsers show the picture."""
+    buffer = io.BytesIO()
+    picture().save(buffer, "PNG")
+    still = buffer.getvalue()
+    control = struct.pack(">I4sII", 8, b"acTL", 0, 0)
+    animated = still[:33] + control + struct.pack(">I", zlib.crc32(control[4:])) + still[33:]
+    np.testing.assert_array_equal(read(animated).frames, read(still).frames)
+
+
+def test_a_webp_has_the_alpha_of_its_frames():
+    """Whatever the flag in its header says."""
+    buffer = io.BytesIO()
+    frames = [picture(), picture().rotate(90)]
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], lossless=True, duration=100)
+    data = buffer.getvalue()
+    assert data[12:16] == b"VP8X" and data[20] & 0x10
+    plain = read(data)
+    assert plain.frames[..., 3].min() == 0
+    np.testing.assert_array_equal(read(data[:20] + bytes([data[20] & ~0x10]) + data[21:]).frames, plain.frames)
 
 
 # --------------------------------------------------------------------------------------------------------- video
@@ -268,6 +301,24 @@ def test_turned_videos_are_shown_as_players_show_them(quarter: int, turned: int)
 def test_oblong_pixels_are_shown_square():
     assert read(video(64, 48, aspect=Fraction(2, 1))).frames.shape[1:3] == (48, 128)
     assert read(video(64, 48, aspect=Fraction(1, 2))).frames.shape[1:3] == (48, 32)
+
+
+def with_display_width(webm: bytes, width: int) -> bytes:
+    """The element DisplayWidth put into the track, in the place of the track's language."""
+    at = webm.index(b"\x22\xb5\x9c\x83und")  # Language
+    before, after = webm[:at], webm[at + 7 :]
+    video = after.index(b"\xe0")
+    size, inside = after[video + 1], after[video + 2 :]
+    display = b"\x54\xb0\x82" + width.to_bytes(2, "big")
+    return before + b"\xec\x80" + after[:video] + bytes([0xE0, size + len(display)]) + display + inside
+
+
+def test_a_webm_is_shown_at_its_display_size():
+    plain = video(64, 48, alpha=True)
+    assert read(with_display_width(plain, 64)).frames.shape[1:3] == (48, 64)
+    wide, narrow = (read(with_display_width(plain, width)).frames for width in (128, 32))
+    assert wide.shape[1:3] == (48, 128) and narrow.shape[1:3] == (48, 32)
+    assert wide[0, 24, 60, 0] > 180 and 100 < wide[0, 24, 124, 3] < 156  # the blue columns, of half alpha, are wider
 
 
 def test_bytes_behind_a_video_do_no_harm_and_missing_ones_are_told():

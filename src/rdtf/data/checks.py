@@ -46,6 +46,11 @@ _NOTHING = "Nothing has to be done."
 _CAPTION = "rdtf caption FOLDER --model MODEL, or write a line in metadata.jsonl; then prepare again."
 
 FRAME_CHECKS = {
+    "left_out": Check(
+        "Partly drawn",
+        "Its Lottie or SVG file has parts that are not drawn, such as text in a font that it does not hold.",
+        "Convert such parts to plain shapes and key frames, or take it out.",
+    ),
     "still_animation": Check(
         "An animation that does not move",
         "All its frames are equal. Its clips would teach the model not to move.",

@@ -31,6 +31,7 @@ from rdtf.data.fixes import FIXED, fix
 from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, frame_features
 from rdtf.data.settings import PrepareSettings
 from rdtf.files import shortage
+from rdtf.io.read import LEFT_OUT
 from rdtf.pixels import fit
 from rdtf.progress import printable
 from rdtf.sticker import Sticker, StickerError
@@ -149,6 +150,8 @@ class OneFile:
         frames, fixes = fix(sticker.frames, crop=crop, clear=clear)
         frames = fit(frames, settings.size)
         assert len(frames) <= settings.max_frames
+        if sticker.attributes.get(LEFT_OUT):
+            fixes.append(LEFT_OUT)
         # What is under alpha 0 means nothing: it must neither hide a duplicate nor take room.
         frames = np.where(frames[..., 3:] > 0, frames, np.uint8(0))
         if not frames[..., 3].any():
@@ -184,7 +187,7 @@ def _earlier_frames(file: Path, row: int) -> tuple[np.ndarray, np.ndarray, list[
     batch = rows_of(file)
     frames = batch.column(FRAMES)[row].as_buffer()
     count, size, durations = (batch.column(name)[row].as_py() for name in ("num_frames", "size", "durations"))
-    fixes = [code for code in batch.column("checks")[row].as_py() if code in FIXED]
+    fixes = [code for code in batch.column("checks")[row].as_py() if code in (*FIXED, LEFT_OUT)]
     return unpack_frames(frames, count, size), np.asarray(durations, np.float32), fixes
 
 
@@ -266,7 +269,8 @@ def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:
         return digest.hexdigest()[:16]
 
     libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "pyarrow")}
-    reading = ["rdtf.io.read", "rdtf.io.multifile", "rdtf.io.tables", "rdtf.io.archives"]
+    readers = ("read", "job", "pictures", "compositor", "png", "video", "lottie", "lottie_missing", "svg")
+    reading = [f"rdtf.io.{name}" for name in (*readers, "multifile", "tables", "archives")]
     reading += ["rdtf.data.find", "rdtf.data.fixes"]
     describing = [f"rdtf.data.{name}" for name in ("process_file", "keyframes", "duplicates", "fixes", "checks")]
     computing = ["numpy", "scipy"]

@@ -117,6 +117,8 @@ def _gif_blocks(data: bytes) -> Layers:
             start, at = at + 9, at + 9 + _table_bytes(packed)
             table = (packed & 0x87, data[start:at]) if packed & 0x80 else shared
             end = _gif_blocks_end(data, at + 1)
+            if not (w and h):  # as browsers do
+                w, h = width, height
             if not (width and height):
                 width, height = left + w, top + h
             head = b"GIF89a" + struct.pack("<HHBBB", w, h, table[0], 0, 0) + table[1]
@@ -141,14 +143,15 @@ def _gif_blocks_end(data: bytes, at: int) -> int:
 
 
 def _gif_pixels(layer: Layer) -> np.ndarray:
+    flags = layer.file[10]
+    if not flags & 0x80:
+        raise ValueError("it has no table of colours")
     with Image.open(io.BytesIO(layer.file), formats=("GIF",)) as image:
         indices = np.asarray(image)
         palette = np.array(image.getpalette("RGB") or range(768), np.uint8).reshape(-1, 3)
     colours = np.zeros((256, 4), np.uint8)  # an index beyond the table is transparent, as in browsers
     colours[: len(palette), :3], colours[: len(palette), 3] = palette, 255
-    flags = layer.file[10]
-    if flags & 0x80:
-        colours[2 ** ((flags & 7) + 1) :] = 0
+    colours[2 ** ((flags & 7) + 1) :] = 0
     if layer.transparent is not None:
         colours[layer.transparent] = 0
     return colours[indices]
@@ -162,6 +165,9 @@ def apng_layers(job: Job) -> Layers | None:
     every = list(chunks(job))
     names = [name for name, _ in every]
     if b"acTL" not in names[: names.index(b"IDAT")]:
+        return None
+    said = struct.unpack_from(">I", dict(every)[b"acTL"])[0]
+    if not said:  # not a valid number, so that browsers show the still
         return None
     header = dict(every)[b"IHDR"]
     width, height = struct.unpack_from(">II", header)
@@ -177,8 +183,7 @@ def apng_layers(job: Job) -> Layers | None:
             controls.append((data, []))
         elif name in (b"IDAT", b"fdAT") and controls:  # before the first control the picture is no frame
             controls[-1][1].append(data if name == b"IDAT" else data[4:])
-    said = struct.unpack_from(">I", dict(every)[b"acTL"])[0]
-    if said != len(controls) or not said:
+    if said != len(controls):
         raise job.refuse(f"is a damaged APNG: it says {said} frames and has {len(controls)}")
     layers = []
     for control, parts in controls:

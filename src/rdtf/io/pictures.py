@@ -39,6 +39,8 @@ def read_picture(job: Job, kind: str) -> Frames:
     if kind == "GIF":
         return _composed(job, gif_layers(job), 10.0)
     if kind == "PNG":
+        if job.data[12:16] == b"CgBI":
+            raise job.refuse("is a PNG in Apple's own form for apps, which is not read; export a usual PNG")
         width, height = struct.unpack_from(">II", job.data, 16) if len(job.data) > 24 else (0, 0)
         job.check(1, width, height)
         layers = apng_layers(job)
@@ -67,6 +69,8 @@ def _by_pillow(job: Job, kind: str) -> Frames:
     data = job.data
     if kind == "AVIF" and data[8:12] not in AVIF_BRANDS:  # Pillow and libavif look at the first brand alone
         data = data[:8] + (b"avis" if b"moov" in data else b"avif") + data[12:]
+    if kind == "WEBP" and data[12:16] == b"VP8X":  # its flag of alpha is a hint; the frames say whether they have any
+        data = data[:20] + bytes([data[20] | 0x10]) + data[21:]
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         image = Image.open(io.BytesIO(data), formats=(kind,))

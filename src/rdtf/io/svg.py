@@ -57,10 +57,11 @@ def read_svg(job: Job) -> Frames:
         drawn = np.frombuffer(bytes(buffer), np.uint8).reshape(1, h, w, 4)
     finally:
         canvas.destroy()
+    lost = " and ".join(sorted({_name(element) for element in root.iter()} & _LEFT_OUT))
     if not drawn[..., 3].any():
-        names = {_name(element) for element in root.iter()}
-        only = f" ({' and '.join(sorted(names & _LEFT_OUT))} is not drawn)" if names & _LEFT_OUT else ""
-        raise job.refuse(f"draws nothing{only}")
+        raise job.refuse("draws nothing" + (f" ({lost} is not drawn)" if lost else ""))
+    if lost:
+        job.left_out.append(f"{lost}; convert it to shapes")
     frames = unpremultiply(drawn)
     frames[..., 3][frames[..., 3] >= SOLID_ALPHA] = 255
     return list(fit(frames, job.size) if job.size is not None else frames), np.array([STILL_MS])
