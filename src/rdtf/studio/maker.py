@@ -160,7 +160,7 @@ class Maker:
                     def on_step(done: int, total: int, before: int = before) -> None:
                         tell(before * total + done, total * (count // each))
 
-                    stickers = pipe(caption, frames=frames, callback_on_step_end=on_step, **call).stickers
+                    stickers = pipe(caption, frames=frames, on_step=on_step, **call).stickers
                     task = task_of([one.position for one in given])
                     folder = str(self.models.path(model))
                     for sticker in described(stickers, pipe, task=task, model=folder, settings=call, given=given):
