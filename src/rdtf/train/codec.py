@@ -30,6 +30,7 @@ from rdtf.train.small_loop import train_shortly
 
 FRAMES_PER_VISIT = 2  # reading a sticker costs more than cutting a frame out of it
 L2_WEIGHT = 4.0  # 0.8 dB better than 1 with an L1 term on finite differences, after 120 steps
+SPREAD_WEIGHT = 1.0  # of the latents' mean and deviation, which should be 0 and 1
 EMA_DECAY = 0.998
 SHEET_COLUMNS = 12
 
@@ -267,6 +268,8 @@ def _untrained(settings: CodecTrainSettings) -> StickerAutoencoder:
         model = loaded
     if settings.decoder_blocks:
         model = model.with_larger_decoder(settings.decoder_blocks)
+    if not settings.freeze_encoder:
+        fold_statistics(model)
     model.train().requires_grad_(True)
     model.encoder.requires_grad_(not settings.freeze_encoder)
     return model
@@ -280,7 +283,9 @@ def codec_loss(
     scale_equivariance: float = 0.0,
     pooled: int = 2,
 ) -> Tensor:
-    """The reconstruction loss of frames whose normalised latents had ``noise`` added.
+    """The reconstruction loss of frames whose latents had ``noise`` added.
+
+    Latents of an encoder in training are held near zero mean and unit deviation, channel by channel.
 
     Args:
         frames: ``(n, 4, h, w)``, premultiplied in [-1, 1].
@@ -292,12 +297,14 @@ def codec_loss(
     frames = frames.to(memory_format=torch.channels_last)
     if next(model.encoder.parameters()).requires_grad:
         latents = model.encoder(frames).float()
-        # Normalised by the batch: else the encoder would only have to grow its latents to drown the noise.
-        std, mean = torch.std_mean(latents, dim=(0, 2, 3), keepdim=True)
-        latents = (latents - mean) / (std + 1e-5)
+        # Else the encoder would only have to grow its latents to drown the noise. To divide by the batch's deviation is
+        # no way out: a frame's latents would hang on its company, and the decoder could not tell colours exactly.
+        std, mean = torch.std_mean(latents, dim=(0, 2, 3))
+        loss = SPREAD_WEIGHT * ((std - 1).square() + mean.square()).mean()
     else:
         latents = model.encode(frames)
-    loss = reconstruction_loss(model.decoder(latents + noise).float(), frames, background)
+        loss = torch.zeros((), device=frames.device)
+    loss = loss + reconstruction_loss(model.decoder(latents + noise).float(), frames, background)
     if scale_equivariance:
         small, target = (nn.functional.avg_pool2d(x, pooled) for x in (latents, frames))
         loss = loss + scale_equivariance * reconstruction_loss(model.decoder(small).float(), target, background)
@@ -311,6 +318,17 @@ def store_statistics(model: StickerAutoencoder, batches: Iterable[Tensor]) -> No
     std, mean = torch.std_mean(latents, dim=0)
     model.latent_mean.copy_(mean)
     model.latent_std.copy_(std + 1e-5)
+
+
+@torch.no_grad()
+def fold_statistics(model: StickerAutoencoder) -> None:
+    """Move the stored statistics into the encoder's last convolution; ``encode`` stays the same."""
+    last = model.encoder.get_submodule("conv_out")
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    last.weight /= model.latent_std[:, None, None, None]
+    last.bias.sub_(model.latent_mean).div_(model.latent_std)
+    model.latent_mean.zero_()
+    model.latent_std.fill_(1)
 
 
 def fidelity(codec: Codec, frames: np.ndarray) -> Fidelity:
