@@ -26,7 +26,8 @@ import numpy as np
 from PIL import Image, ImageSequence
 from rich.table import Table
 
-from rdtf.data.find import Item, find_items
+from rdtf.data.find import find_items
+from rdtf.data.items import Item
 from rdtf.data.prepare import PrepareSettings, prepare
 from rdtf.data.process_file import Job, OneFile
 from rdtf.progress import console
@@ -45,7 +46,7 @@ def decode_plainly(files: list[Path]) -> float:
     return time.process_time() - start
 
 
-def settle_all(folder: Path, settings: PrepareSettings) -> float:
+def process_all(folder: Path, settings: PrepareSettings) -> float:
     """Processor seconds of the function of one file for all files, without any process around it."""
     items = find_items(folder, "set").items
     # A long limit: it counts from here on, and is this process's own.
@@ -184,7 +185,7 @@ def main() -> None:
         world = write_world(root / "world", options.count, size=2 * options.size)
         files = sorted(world.glob("*.webp"))
         decode_plainly(files[:20])
-        plain, alone = decode_plainly(files), settle_all(world, settings)
+        plain, alone = decode_plainly(files), process_all(world, settings)
         run = in_another_process(world, root / "data", settings)
         again = in_another_process(world, root / "data", settings)
         memory = []

@@ -36,7 +36,6 @@ POINTS = frozenset(
         "pipeline.before_rename",
         "prepare.record",
         "prepare.mid_file",
-        "prepare.before_ledger",
         "prepare.before_manifest",
         "prepare.after_manifest",
         "publish.before_rename",

@@ -210,7 +210,7 @@ def test_bad_lines_are_reported_by_number_and_harm_no_other(tmp_path: Path) -> N
 
 
 def test_a_line_too_long_is_passed_over_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captions, "MAX_LINE_BYTES", 100)
+    monkeypatch.setattr("rdtf.data.metadata_files.MAX_LINE_BYTES", 100)
     files = _folder(tmp_path, "a.png", "b.png")
     _metadata(tmp_path, {"file_name": "a.png", "caption": "x" * 450}, {"file_name": "b.png", "caption": "short"})
     found, problems = find_captions(tmp_path, files)

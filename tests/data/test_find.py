@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdtf.data.find import _Groups, find_items, source_labels
+from rdtf.data.find import find_items, source_labels
+from rdtf.data.groups import Groups
 from rdtf.files import ShortageError
 from rdtf.io.imports import read_exports
 from rdtf.io.write import save_sticker
@@ -131,7 +132,7 @@ class MemoryTree:
 
 
 def one_folder(count: int) -> int:
-    return len(_Groups(MemoryTree([f"set/{number}.png" for number in range(count)], {}), set()).stickers) + count
+    return len(Groups(MemoryTree([f"set/{number}.png" for number in range(count)], {}), set()).stickers) + count
 
 
 def chats(count: int) -> int:

@@ -19,7 +19,7 @@ from PIL import Image
 from rdtf.data import prepare as prepare_module
 from rdtf.data import workers as workers_module
 from rdtf.data.dataset import StickerDataset
-from rdtf.data.find import Item
+from rdtf.data.items import Item
 from rdtf.data.prepare import PrepareSettings, prepare
 from rdtf.io.read import read_sticker
 from rdtf.sticker import Sticker
@@ -53,7 +53,7 @@ def contents(data: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(data)): file.read_bytes()
         for file in data.rglob("*")
-        if file.is_file() and file.name != ".lock"
+        if file.is_file() and file.name != ".lock" and file.parent.name != "cache"
     }
 
 
@@ -130,14 +130,27 @@ def test_what_goes_in_comes_out(folder: Path, tmp_path: Path) -> None:
 def test_the_same_bytes_for_any_number_of_workers(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare_module, "ROWS_PER_FILE", 7)
-    for workers in (1, 2):
-        prepare([folder], tmp_path / f"data{workers}", settings(workers=workers))
-    one, two = (contents(tmp_path / f"data{i}") for i in (1, 2))
-    assert one == two
-    files = [name for name in sorted(one) if not name.startswith("cache/")]
-    assert files[0].startswith("index-")
-    assert [name[:14] for name in files[1:]] == ["manifest.json", *(f"stickers-{i:05d}" for i in range(3))]
+    """Good, damaged and equal files, files in archives, and near-duplicates, in files of seven rows."""
+    monkeypatch.setattr("rdtf.data.rows.ROWS_PER_FILE", 7)
+    shutil.copy(folder / "still_02.png", folder / "a_copy.png")
+    Image.open(folder / "deep" / "moving cat 3.webp").save(folder / "near.webp", save_all=True, quality=30)
+    (folder / "broken.webp").write_bytes((folder / "deep" / "moving cat 1.webp").read_bytes()[:60])
+    for i in range(3):
+        write_animation(tmp_path / "packed" / f"{i}.webp", 200 + i)
+    shutil.copy(folder / "still_04.png", tmp_path / "packed" / "copy.png")
+    (tmp_path / "packed" / "metadata.jsonl").write_text('{"file_name": "1.webp", "caption": "in an archive"}', "utf-8")
+    for kind in ("zip", "gztar"):
+        shutil.make_archive(str(folder / f"archive_{kind}"), kind, tmp_path / "packed")
+    made = {}
+    for workers in (1, 2, 4):
+        report = prepare([folder], tmp_path / f"data{workers}", settings(workers=workers))
+        made[workers] = contents(tmp_path / f"data{workers}")
+    assert made[1] == made[2] == made[4]
+    assert [name[:14] for name in sorted(made[1]) if name.startswith("stickers")] == [
+        f"stickers-{i:05d}" for i in range(3)
+    ]
+    assert sum(report.manifest.counts.values()) == 20
+    assert len([file for file, why in reasons(report).items() if why.startswith("duplicate of set/")]) == 6
 
 
 def test_every_rejected_file_has_its_reason(folder: Path, tmp_path: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -184,17 +182,14 @@ def test_a_second_export_writes_what_differs_and_removes_what_is_gone(
     assert names[0] == names[1]
 
 
-def test_an_export_that_is_killed_goes_on_to_the_same_files(
+def test_an_export_that_is_stopped_goes_on_to_the_same_files(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = (
-        "import sys, pathlib\nfrom rdtf.data import publish\npublish.ROWS_PER_FOLDER = 3\n"
-        "publish.export(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))"
-    )
-    environment = {**os.environ, faults.VARIABLE: "publish.before_rename:3"}
-    command = [sys.executable, "-c", script, str(prepared), str(tmp_path / "out")]
-    assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
     monkeypatch.setattr(publish, "ROWS_PER_FOLDER", 3)
+    monkeypatch.setenv(faults.VARIABLE, "publish.before_rename:3=raise")
+    with pytest.raises(faults.FaultError):
+        export(prepared, tmp_path / "out")
+    monkeypatch.delenv(faults.VARIABLE)
     assert not (tmp_path / "out" / "README.md").exists()
     assert len(list(tmp_path.glob("out/*/[0-9]*"))) == 2
     report = export(prepared, tmp_path / "out")
@@ -334,10 +329,10 @@ def test_a_dataset_from_before_there_were_licences_is_the_same_dataset(prepared:
     manifest = tmp_path / "data" / "manifest.json"
     values = json.loads(manifest.read_text("utf-8"))
     del values["settings"]["licenses"]
-    ledger = next((tmp_path / "data" / "cache").glob("prepared-*.npz"))
     text = (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
     manifest.write_bytes(text)
-    ledger.rename(ledger.with_name(f"prepared-{hashlib.sha256(text).hexdigest()[:16]}.npz"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "cache" / "prepared.sqlite")) as store, store:
+        store.execute("UPDATE datasets SET manifest = ?", (hashlib.sha256(text).hexdigest()[:16],))
     assert prepare([source], tmp_path / "data", settings()).plan == "1 kept from the last run"
     assert manifest.read_bytes() == text
 

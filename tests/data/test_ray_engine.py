@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from rdtf.data import ray_engine as rays
-from rdtf.data.find import Item
+from rdtf.data.items import Item
 from rdtf.data.prepare import prepare
 from rdtf.data.ray_engine import _Queue
 from rdtf.sticker import Sticker

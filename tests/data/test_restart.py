@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from rdtf import faults, files
 from rdtf.data import prepare as prepare_module
 from rdtf.data import workers as workers_module
 from rdtf.data.dataset import StickerDataset
-from rdtf.data.find import Item
+from rdtf.data.items import Item
 from rdtf.data.prepare import PrepareReport, PrepareSettings, prepare
 from rdtf.data.settings import PARTS
 from rdtf.sticker import Sticker
@@ -60,30 +59,27 @@ def run(root: Path, name: str = "data", *, overwrite: bool = False, **values: An
     return prepare([root / "set"], root / name, settings(**values), overwrite=overwrite, decoder=decode_and_count)
 
 
-def _run_with_fault(fault: str, root: Path, overwrite: bool, values: dict[str, Any]) -> None:
+def _run_with_fault(fault: str, root: Path) -> None:
     os.environ[faults.VARIABLE] = fault
-    run(root, overwrite=overwrite, **values)
+    run(root)
 
 
-def run_killed(root: Path, fault: str, *, overwrite: bool = False, **values: Any) -> None:
+def run_killed(root: Path, fault: str) -> None:
     """A run in another process, which kills itself at a named point."""
-    process = multiprocessing.get_context("forkserver").Process(
-        target=_run_with_fault, args=(fault, root, overwrite, values)
-    )
+    process = multiprocessing.get_context("forkserver").Process(target=_run_with_fault, args=(fault, root))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
 
 
 POINTS = [
-    "prepare.record:11",  # in the middle of the sixth outcome, which is written in two halves
+    "prepare.record:11",  # the sixth result is written but not committed
     "prepare.record:12",  # behind it
     "prepare.mid_file",
-    "prepare.before_ledger",
     "prepare.before_manifest",
     "prepare.after_manifest",
 ]
-FEW = ["prepare.record:11", "prepare.before_manifest"]
+FEW = ["prepare.record:11"]
 ALL = [point if point in FEW else pytest.param(point, marks=pytest.mark.slow) for point in POINTS]
 
 
@@ -101,7 +97,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(root: Path, fault: str) 
     again = calls(root)
     assert again.keys() == {*once, "dies.png"}
     again.pop("dies.png")  # its crash may fall to the one run and to the other
-    # What is in the journal is not read again. A worker may have been some files ahead of it.
+    # What is in the store is not read again. A worker may have been some files ahead of it.
     twice = sum(count - 1 for count in again.values())
     assert twice <= (workers_module.JOBS_AHEAD if done < 14 else 0)
     assert contents(root / "data") == contents(root / "clean")
@@ -111,78 +107,65 @@ def test_every_point_of_preparation_is_killed_at() -> None:
     assert {point.partition(":")[0] for point in POINTS} == {p for p in faults.POINTS if p.startswith("prepare.")}
 
 
-@pytest.mark.parametrize("fault", ["prepare.before_manifest", pytest.param("prepare.record:3", marks=pytest.mark.slow)])
-def test_a_change_that_is_killed_leaves_the_old_dataset_until_it_is_whole(root: Path, fault: str) -> None:
+def test_a_change_that_is_stopped_leaves_the_old_dataset_until_it_is_whole(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(root)
     before = contents(root / "data")
-    run_killed(root, fault, overwrite=True, size=24)
+    reader = StickerDataset(root / "data")
+    monkeypatch.setenv(faults.VARIABLE, "prepare.before_manifest=raise")
+    with pytest.raises(faults.FaultError):
+        run(root, overwrite=True, size=24)
+    monkeypatch.delenv(faults.VARIABLE)
     now = contents(root / "data")
     assert {name: now[name] for name in before} == before
     assert StickerDataset(root / "data").size == 16
     run(root, overwrite=True, size=24)
+    assert reader.frames(0).shape[1] == 16  # who reads the old one meanwhile goes on with it
     run(root, "clean", size=24)
     assert contents(root / "data") == contents(root / "clean")
 
 
-def test_a_second_run_does_nothing(root: Path) -> None:
+def test_over_a_finished_dataset_only_what_changed_is_read(root: Path) -> None:
     first = run(root)
     calls(root)
-    before = {file: file.stat().st_mtime_ns for file in (root / "data").rglob("*.*") if file.is_file()}
+    before = {file: file.stat().st_mtime_ns for file in (root / "data").glob("*.*")}
     report = run(root, workers=2, time_limit=30)
     assert report.plan == "14 kept from the last run" and report.manifest == first.manifest
-    assert calls(root) == {}
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
+    (root / "set" / "still_2.txt").write_text("a red square", "utf-8")
+    assert "captions changed: no frames are needed" in run(root).plan
+    assert "a red square" in StickerDataset(root / "data").column("caption")
+    assert calls(root) == {}
 
-def test_only_files_that_changed_are_read(root: Path) -> None:
-    run(root)
-    calls(root)
     write_still(root / "set" / "still_0.png", 60)
     write_still(root / "set" / "a_new.png", 61)
     (root / "set" / "moving_1.webp").unlink()
     (root / "set" / "still_3.png").unlink()  # its copy takes its place, and needs frames of its own
-    report = run(root)
-    assert report.plan == "11 kept from the last run, 1 new, 1 changed, 2 gone"
+    assert run(root).plan == "11 kept from the last run, 1 new, 1 changed, 2 gone"
     assert calls(root) == {"a_new.png": 1, "still_0.png": 1, "still_3_copy.png": 1}
-    run(root, "clean")
-    assert contents(root / "data") == contents(root / "clean")
 
-
-def test_a_new_file_before_an_equal_one_takes_its_place(root: Path) -> None:
-    run(root)
-    shutil.copy(root / "set" / "still_5.png", root / "set" / "a_copy.png")
+    shutil.copy(root / "set" / "still_5.png", root / "set" / "a_copy.png")  # is before the one that it is equal to
     report = run(root)
     assert {r.file: r.reason for r in report.rejected}["set/still_5.png"] == "duplicate of set/a_copy.png"
     run(root, "clean")
     assert contents(root / "data") == contents(root / "clean")
 
 
-def test_captions_are_taken_anew_without_reading_a_file(root: Path) -> None:
+def test_a_changed_setting_redoes_what_depends_on_it_and_says_so(root: Path) -> None:
     run(root)
-    calls(root)
-    (root / "set" / "still_2.txt").write_text("a red square", "utf-8")
-    report = run(root)
-    assert calls(root) == {} and "captions changed: no frames are needed" in report.plan
-    assert "a red square" in StickerDataset(root / "data").column("caption")
-
-
-@pytest.mark.parametrize(
-    ("values", "said", "read"),
-    [
-        ({"seed": 4}, "seed changed: no frames are needed for that", []),
-        ({"split_by": "caption"}, "split_by changed: no frames are needed for that", []),
-        ({"time_limit": 20}, "time_limit changed: what was stopped by it is tried again", ["dies.png"]),
-        ({"max_frames": 3}, "max_frames changed: all are read again", None),
-    ],
-)
-def test_a_changed_setting_redoes_what_depends_on_it_and_says_so(
-    root: Path, values: dict[str, Any], said: str, read: list[str] | None
-) -> None:
-    run(root)
-    everything = calls(root)
-    report = run(root, overwrite=True, **values)
-    assert said in report.plan
-    assert sorted(calls(root)) == (sorted(everything) if read is None else read)
+    everything = sorted(calls(root))
+    values: dict[str, Any] = {}
+    for name, value, said, read in (
+        ("seed", 4, "seed changed: no frames are needed for that", []),
+        ("split_by", "caption", "split_by changed: no frames are needed for that", []),
+        ("time_limit", 20, "time_limit changed: what was stopped by it is tried again", ["dies.png"]),
+        ("max_frames", 3, "max_frames changed: all are read again", everything),
+    ):
+        values[name] = value
+        assert said in run(root, overwrite=True, **values).plan
+        assert sorted(calls(root)) == read
     run(root, "clean", **values)
     assert contents(root / "data") == contents(root / "clean")
 
@@ -193,7 +176,7 @@ def test_every_setting_is_in_one_part() -> None:
 
 
 def test_shards_before_the_first_change_are_not_written_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rdtf.data.prepare.ROWS_PER_FILE", 4)
+    monkeypatch.setattr("rdtf.data.rows.ROWS_PER_FILE", 4)
     run(root)
     before = {file.name: file.stat().st_ino for file in (root / "data").glob("stickers-*.arrow")}
     write_still(root / "set" / "zz_last.png", 77)
@@ -203,50 +186,31 @@ def test_shards_before_the_first_change_are_not_written_again(root: Path, monkey
     assert sorted(name for name in after if before.get(name) == after[name]) == sorted(before)[:2]
 
 
-def test_two_runs_do_not_enter_one_folder(root: Path) -> None:
-    process = multiprocessing.get_context("forkserver").Process(
-        target=_run_with_fault, args=("prepare.before_manifest=stall", root, False, {})
-    )
-    process.start()
-    try:
-        end = time.monotonic() + 60
-        while not list((root / "data").glob("cache/*")):
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        with pytest.raises(ValueError, match="this dataset is in use by process"):
-            run(root)
-    finally:
-        process.kill()
-        process.join()
-    assert run(root).plan == "14 done before the run was stopped"
-
-
-def test_a_lock_is_never_removed_by_its_holder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a run that opened the file before and one that opens it afterwards would hold two locks at once."""
-    locks: list[tuple[int, bool]] = []
+def test_two_runs_never_hold_a_folder_and_its_lock_is_never_removed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that opened a removed lock file and one that makes it anew would hold two locks at once."""
+    lock, locks = root / "data" / ".lock", set[int]()
 
     def look(*args: Any) -> None:
-        lock = root / "data" / ".lock"
-        with pytest.raises(ValueError, match="in use"), files.folder_lock(root / "data", "this dataset"):
-            pass
-        locks.append((lock.stat().st_ino, (root / "data" / "building").is_dir()))
+        with pytest.raises(ValueError, match="this dataset is in use by process"):
+            run(root)
+        locks.add(lock.stat().st_ino)
         sweep(*args)
-        locks.append((lock.stat().st_ino, (root / "data" / "building").is_dir()))
+        locks.add(lock.stat().st_ino)
 
     sweep = prepare_module._sweep
     monkeypatch.setattr(prepare_module, "_sweep", look)
     run(root)
-    inode = locks[0][0]
-    assert locks == [(inode, True), (inode, False)]
     run(root)
-    assert locks == [(inode, True), (inode, False)] * 2
+    assert locks == {lock.stat().st_ino}
 
 
-def test_a_damaged_ledger_or_dataset_costs_time_and_nothing_else(root: Path) -> None:
+def test_a_damaged_store_or_dataset_costs_time_and_nothing_else(root: Path) -> None:
     run(root)
     before = contents(root / "data")
-    (ledger,) = (root / "data" / "cache").iterdir()
-    ledger.write_bytes(b"PK and then nothing")
+    (store,) = (root / "data" / "cache").iterdir()
+    store.write_bytes(b"nothing that SQLite can read")
     with pytest.raises(ValueError, match="not known which"):
         run(root)
     run(root, overwrite=True)
@@ -266,8 +230,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(root: Path, monkeypatc
             run(root)
         assert caught.value.exit_code == 74
         monkeypatch.delenv(faults.VARIABLE)
-        assert (root / "data" / "building" / "journal").stat().st_size > 0
-    run(root)
+    assert "14 done before the run was stopped" in run(root).plan
     run(root, "clean")
     assert contents(root / "data") == contents(root / "clean")
 
@@ -287,7 +250,7 @@ def test_an_interruption_keeps_what_is_done(root: Path, monkeypatch: pytest.Monk
     with pytest.raises(KeyboardInterrupt):
         run(root)
     monkeypatch.undo()
-    assert sorted(path.name for path in (root / "data").iterdir()) == [".lock", "building"]
+    assert sorted(path.name for path in (root / "data").iterdir()) == [".lock", "cache"]
     assert "done before the run was stopped" in run(root).plan
     run(root, "clean")
     assert contents(root / "data") == contents(root / "clean")

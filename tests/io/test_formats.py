@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from rdtf.data.find import Found, Item, find_items
+from rdtf.data.find import Found, find_items
+from rdtf.data.items import Item
 from rdtf.io.archives import ARCHIVES
 from rdtf.io.read import SUFFIXES, read_sticker
 from rdtf.io.write import save_sticker

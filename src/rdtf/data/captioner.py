@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from rdtf.data.captions import METADATA, Caption, clean_caption
+from rdtf.data.captions import Caption, clean_caption
 from rdtf.data.dataset import FRAMES, unpack_frames
-from rdtf.data.find import Item, find_items
+from rdtf.data.find import find_items
+from rdtf.data.items import Item
+from rdtf.data.metadata_files import METADATA
 from rdtf.data.process_file import Job, Kind, OneFile
 from rdtf.data.settings import PrepareSettings
 from rdtf.data.workers import run_local

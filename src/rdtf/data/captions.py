@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import csv
 import functools
-import io
 import json
 import math
 import posixpath
@@ -20,19 +17,12 @@ from pathlib import PurePath, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from rdtf.data.spool import Spool
-from rdtf.files import raise_shortage
+from rdtf.data.disk_list import DiskList
+from rdtf.data.metadata_files import encoding_of, file_field, file_of, is_metadata, no_value, read_entries
 from rdtf.io.archives import ArchiveTree, Tree
-from rdtf.io.tables import plain
 from rdtf.sticker import StickerError
 
-METADATA = "metadata.jsonl"
 MAX_CHARACTERS = 4096
-MAX_LINE_BYTES = 1 << 20
-MAX_DOCUMENT_BYTES = 64 << 20
 MAX_TAGS = 8
 """From so many tags at most an emoji's name is taken as a caption."""
 SPLITS = ("train", "val", "test")
@@ -51,7 +41,6 @@ TEXT_ENDINGS = frozenset({"txt", "caption", "cap"})
 _NO_CAPTION_FILE = re.compile(
     "(read.?me|licen[cs]e|copying|notice|authors?|title|emoji|requirements)([-_.].*)?", re.IGNORECASE
 )
-_FILE_FIELDS = ("file_name", "filename", "file", "path", "image")
 # ISO 639-1: what caption_xx says a language by; caption_alt or caption_raw are none.
 _LANGUAGES = frozenset(
     """
@@ -153,17 +142,17 @@ def find_captions(
     Returns:
         Stickers and their captions, one after the other. Of metadata little more than a number a sticker is in memory.
     """
-    entries = Spool[tuple[dict[str, Any], str]]()
+    entries = DiskList[tuple[dict[str, Any], str]]()
     entry_of, told_by = (array("q", [-1]) * len(stickers) for _ in range(2))
     metadata = [name for name in tree.names if is_metadata(name)]
     names, texts = _Names(stickers), _Texts(tree, stickers)
     for number, name in enumerate(sorted(metadata, key=lambda name: (name.count("/"), name))):
-        for where, entry in _entries(tree, name, problems):
-            position = names.find(posixpath.dirname(name), _file_of(entry))
+        for where, entry in read_entries(tree, name, problems):
+            position = names.find(posixpath.dirname(name), file_of(entry))
             if position is None:
-                problems.append(StickerError(name, f"{where}: {_file_of(entry)!r} is not among the stickers here"))
+                problems.append(StickerError(name, f"{where}: {file_of(entry)!r} is not among the stickers here"))
             elif told_by[position] == number:
-                problems.append(StickerError(name, f"{where}: {_file_of(entry)!r} was named before"))
+                problems.append(StickerError(name, f"{where}: {file_of(entry)!r} was named before"))
             else:
                 told_by[position], entry_of[position] = number, len(entries)
                 entries.append((entry, f"{posixpath.basename(name)}, {where}"))
@@ -278,11 +267,6 @@ def _position(names: Sequence[str], name: str) -> int | None:
     return position if position < len(names) and names[position] == name else None
 
 
-def is_metadata(name: str) -> bool:
-    """Whether a file of this name says something about other files, see :func:`find_captions`."""
-    return posixpath.basename(name).lower() in _METADATA_NAMES
-
-
 def make_caption(
     entry: Mapping[str, Any],
     sticker: str,
@@ -308,7 +292,7 @@ def make_caption(
     Raises:
         ValueError: a caption was cut, or a field that is understood has an impossible value.
     """
-    rest = {key: value for key, value in entry.items() if key != _file_field(entry)}
+    rest = {key: value for key, value in entry.items() if key != file_field(entry)}
     first = next((key for key in (columns or CAPTION_FIELDS) if rest.get(key)), None)
     further = [key for key in rest if re.match("(caption|text)_", key)]
     pairs: list[tuple[str, str]] = []
@@ -350,7 +334,7 @@ def make_caption(
 
 def _json_text(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_value)
+        return json.loads(text, parse_constant=no_value)
     except (ValueError, RecursionError):
         raise ValueError("the field 'attributes' is text, but no JSON that can be read") from None
 
@@ -399,124 +383,10 @@ def _text_file(tree: Tree, name: str) -> str:
     # Only a text cut off here may end within a character.
     errors = "ignore" if len(head) > 16 * MAX_CHARACTERS else "strict"
     try:
-        return head.decode(_encoding(head), errors)
+        return head.decode(encoding_of(head), errors)
     except UnicodeDecodeError as error:
         for other in ("shift_jis", "gb18030", "cp1252"):
             with contextlib.suppress(UnicodeDecodeError):
                 head.decode(other)
                 raise ValueError(f"is not UTF-8 text, it looks like {other}; save it as UTF-8") from error
         raise ValueError("is not UTF-8 text; save it as UTF-8") from error
-
-
-def _encoding(head: bytes) -> str:
-    """UTF-16 by its byte order mark, else UTF-8."""
-    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-
-
-# Metadata files
-
-
-def _file_field(entry: Mapping[str, Any]) -> str | None:
-    return next((key for key in _FILE_FIELDS if isinstance(entry.get(key), str)), None)
-
-
-def _file_of(entry: Mapping[str, Any]) -> str:
-    key = _file_field(entry)
-    return "" if key is None else entry[key]
-
-
-def _entries(tree: Tree, name: str, problems: list[StickerError]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What a metadata file says, each entry with its place ("line 3"); what cannot be read is a problem."""
-    reader = _METADATA_NAMES[posixpath.basename(name).lower()]
-    try:
-        with tree.open(name) as stream:
-            for where, read in reader(stream):
-                try:
-                    entry = read()
-                    if not isinstance(entry, dict) or not _file_of(entry):
-                        raise ValueError("not an object with a 'file_name'")
-                except (ValueError, RecursionError) as error:
-                    problems.append(StickerError(name, f"{where}: {error or type(error).__name__}"))
-                else:
-                    yield where, entry
-    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
-        raise_shortage(error, name)
-        reason = error.reason if isinstance(error, StickerError) else str(error)
-        problems.append(StickerError(name, f"cannot be read: {reason}"))
-
-
-_Reader = Iterator[tuple[str, Callable[[], Any]]]
-
-
-def _json_lines(stream: io.BufferedIOBase) -> _Reader:
-    number = 0
-    while line := stream.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        rest = line
-        while rest and not rest.endswith(b"\n"):  # pass over what is left of a line that is too long
-            rest = stream.readline(MAX_LINE_BYTES)
-        if line.strip():
-            yield f"line {number}", functools.partial(_json_line, line)
-
-
-def _json_line(line: bytes) -> Any:
-    if len(line) > MAX_LINE_BYTES:
-        raise ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
-    return json.loads(line.decode("utf-8-sig"), parse_constant=_no_value)
-
-
-def _json_document(stream: io.BufferedIOBase) -> _Reader:
-    """A list of objects, or an object of captions or objects by file."""
-    head = stream.read(MAX_DOCUMENT_BYTES + 1)
-    if len(head) > MAX_DOCUMENT_BYTES:
-        raise ValueError(f"longer than {MAX_DOCUMENT_BYTES:,} bytes; write JSON lines (metadata.jsonl)")
-    content = json.loads(head.decode(_encoding(head)), parse_constant=_no_value)
-    if isinstance(content, dict):
-        objects = {name: known if isinstance(known, dict) else {"caption": known} for name, known in content.items()}
-        content = [{"file_name": name, **known} for name, known in objects.items()]
-    for number, entry in enumerate(content if isinstance(content, list) else [content], 1):
-        yield f"entry {number}", functools.partial(_itself, entry)
-
-
-def _itself(entry: Any) -> Any:
-    return entry
-
-
-def _table_lines(stream: io.BufferedIOBase, delimiter: str) -> _Reader:
-    lines: Any = stream  # nothing but bytes to read is asked of it
-    encoding = _encoding(stream.read(2))
-    stream.seek(0)
-    text = io.TextIOWrapper(lines, encoding, newline="")
-    head = text.readline()
-    text.seek(0)
-    if delimiter == "," and ";" in head and "," not in head:  # as Excel writes it where "," parts decimals
-        delimiter = ";"
-    rows = csv.DictReader(text, delimiter=delimiter, strict=True)
-    for row in rows:
-        # Empty cells say nothing; cells beyond the head have no name.
-        said = {key: cell for key, cell in row.items() if key and isinstance(cell, str) and cell}
-        yield f"line {rows.line_num}", functools.partial(dict, said)
-
-
-def _parquet_rows(stream: io.BufferedIOBase) -> _Reader:
-    number = 0
-    for batch in pq.ParquetFile(stream).iter_batches(batch_size=4096):
-        for row in batch.to_pylist():
-            number += 1
-            yield f"row {number}", functools.partial(plain, row)
-
-
-def _no_value(name: str) -> None:
-    """NaN and Infinity, as pandas writes them, are no value."""
-
-
-_ENDINGS: dict[str, Callable[[io.BufferedIOBase], _Reader]] = {
-    "jsonl": _json_lines,
-    "json": _json_document,
-    "csv": functools.partial(_table_lines, delimiter=","),
-    "tsv": functools.partial(_table_lines, delimiter="\t"),
-    "parquet": _parquet_rows,
-}
-_METADATA_NAMES = {
-    f"{stem}.{ending}": reader for stem in ("metadata", "captions") for ending, reader in _ENDINGS.items()
-}

@@ -1,7 +1,7 @@
-"""One sticker to one outcome: what a worker does, whichever engine runs it.
+"""One sticker to one result: what a worker does, whichever engine runs it.
 
-An outcome depends on the file and on the settings alone; captions and splits come later and need no frames. It is
-bytes, so that it goes through pipes and into the journal as it is.
+A result depends on the file and on the settings alone; captions and splits come later and need no frames. It is
+bytes, so that it goes through pipes and into the store as it is.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import pyarrow as pa
 
 from rdtf.data.checks import describe
 from rdtf.data.dataset import FRAMES, SCHEMA, pack_frames, unpack_frames
-from rdtf.data.find import Item
 from rdtf.data.fixes import FIXED, fix
+from rdtf.data.items import Item
 from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, frame_features
 from rdtf.data.settings import PrepareSettings
 from rdtf.files import shortage
@@ -57,11 +57,11 @@ class Kind(IntEnum):
     USED = 0
     REFUSED = 1
     STOPPED = 2  # by a limit or a crash: another machine or another limit may do better
-    SHORT = 3  # the machine lacked something: no outcome of the file, engines try again
+    SHORT = 3  # the machine lacked something: no result of the file, engines try again
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FileResult:
     """What became of one sticker.
 
     Attributes:
@@ -75,8 +75,8 @@ class Outcome:
     payload: bytes
 
     @classmethod
-    def refused(cls, reason: str, kind: Kind = Kind.REFUSED) -> Outcome:
-        """The outcome of a sticker that cannot be used."""
+    def refused(cls, reason: str, kind: Kind = Kind.REFUSED) -> FileResult:
+        """The result of a sticker that cannot be used."""
         reason = printable(_ADDRESS.sub("", reason[:MAX_REASON]))
         return cls(kind, NO_CONTENT, reason.encode())
 
@@ -110,7 +110,7 @@ class OneFile:
     decoder: Decoder
     settings: PrepareSettings
 
-    def __call__(self, job: Job) -> Outcome:
+    def __call__(self, job: Job) -> FileResult:
         """Decode a sticker (or fetch its frames) and work out all that is to be known about them."""
         _limit_processor_time(self.settings.time_limit)
         limited = False
@@ -125,21 +125,21 @@ class OneFile:
                 limited = False
             row = _describe(frames, durations, fixes, self.settings)
             batch = pa.RecordBatch.from_pylist([row], schema=FACTS)
-            return Outcome(Kind.USED, row["content"], batch.serialize().to_pybytes())
+            return FileResult(Kind.USED, row["content"], batch.serialize().to_pybytes())
         except Exception as error:  # whatever a decoder does on a bad file is that file's reason, and told
             return self._failed(error, limited)
 
-    def _failed(self, error: Exception, limited: bool) -> Outcome:
-        """The outcome of an error, which came while memory was limited or not."""
+    def _failed(self, error: Exception, limited: bool) -> FileResult:
+        """The result of an error, which came while memory was limited or not."""
         lacked = shortage(error)
         if lacked is None:
-            return Outcome.refused(
+            return FileResult.refused(
                 error.reason if isinstance(error, StickerError) else f"{type(error).__name__}: {error}"
             )
         most = self.settings.memory_limit
         if limited and lacked == os.strerror(errno.ENOMEM) and _machine_has(most):
-            return Outcome.refused(f"needs more than {most} MiB of memory", Kind.STOPPED)
-        return Outcome.refused(lacked, Kind.SHORT)
+            return FileResult.refused(f"needs more than {most} MiB of memory", Kind.STOPPED)
+        return FileResult.refused(lacked, Kind.SHORT)
 
     def _decode(self, item: Item) -> tuple[np.ndarray, np.ndarray, list[str]]:
         settings = self.settings
@@ -197,6 +197,11 @@ def rows_of(file: Path) -> pa.RecordBatch:
     return pa.ipc.open_file(pa.memory_map(str(file))).get_batch(0)
 
 
+def stored_facts(file: Path, row: int) -> dict[str, Any]:
+    """The row of :data:`FACTS` that an Arrow file of a dataset holds."""
+    return rows_of(file).slice(row, 1).select(FACTS.names).to_pylist()[0]
+
+
 def _resource() -> Any:
     """The module ``resource`` of the standard library; None on Windows, which has no such limits."""
     try:
@@ -250,7 +255,7 @@ def _machine_has(mebibytes: int) -> bool:
 
 
 def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:
-    """What outcomes depend on beside settings: our own code by its hash, libraries by their versions.
+    """What results depend on beside settings: our own code by its hash, libraries by their versions.
 
     Args:
         features: of the settings; only other than built-in ones depend on torch.
@@ -271,7 +276,7 @@ def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:
     libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "pyarrow")}
     readers = ("read", "job", "pictures", "compositor", "png", "video", "lottie", "lottie_missing", "svg")
     reading = [f"rdtf.io.{name}" for name in (*readers, "multifile", "tables", "archives")]
-    reading += ["rdtf.data.find", "rdtf.data.fixes"]
+    reading += ["rdtf.data.items", "rdtf.data.fixes"]
     describing = [f"rdtf.data.{name}" for name in ("process_file", "keyframes", "duplicates", "fixes", "checks")]
     computing = ["numpy", "scipy"]
     if features != "builtin":

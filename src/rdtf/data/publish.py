@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from rdtf import faults
-from rdtf.data.captions import METADATA, SPLITS
+from rdtf.data.captions import SPLITS
 from rdtf.data.card import Contents, make_card
 from rdtf.data.dataset import CACHE, StickerDataset, StickerRecord
+from rdtf.data.metadata_files import METADATA
 from rdtf.files import check_writable, disk_errors, sync, write_text
 from rdtf.io.write import save_sticker
 from rdtf.progress import bars, console

@@ -15,8 +15,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from rdtf.data.process_file import Job, Kind, OneFile, Outcome
-from rdtf.data.workers import Crew, usable_cores
+from rdtf.data.process_file import FileResult, Job, Kind, OneFile
+from rdtf.data.workers import WorkerPool, usable_cores
 
 JOBS_AT_ONCE = 16
 """Jobs that go to an actor in one call at most; a call costs about a millisecond."""
@@ -28,8 +28,8 @@ TRIES = 2
 
 def run_ray(
     indices: Sequence[int], job_of: Callable[[int], Job], one_file: OneFile, workers: int | None
-) -> Generator[tuple[int, Outcome]]:
-    """Indices and the outcomes of their jobs, as they are done: :func:`~rdtf.data.workers.run_local` over a cluster.
+) -> Generator[tuple[int, FileResult]]:
+    """Indices and the results of their jobs, as they are done: :func:`~rdtf.data.workers.run_local` over a cluster.
 
     Ray is started on this machine, unless it runs in this process already or ``RAY_ADDRESS`` names a cluster
     (``auto``: the one on this machine). All machines must see the stickers under the same paths and have this package.
@@ -51,56 +51,56 @@ def run_ray(
     if ours:
         here: dict[str, Any] = {"address": "local", "num_cpus": workers or usable_cores(), "include_dashboard": False}
         ray.init(**({} if "RAY_ADDRESS" in os.environ else here), log_to_driver=False, logging_level="error")
-    actor = ray.remote(num_cpus=1)(_Settler)  # not started again by Ray: what it was on is to be known
-    crew: dict[Any, deque[tuple[Any, list[int]]]] = {}
+    actor = ray.remote(num_cpus=1)(_PoolActor)  # not started again by Ray: what it was on is to be known
+    pool: dict[Any, deque[tuple[Any, list[int]]]] = {}
     queue, left = _Queue(indices), len(indices)
     try:
         count = workers or int(ray.cluster_resources()["CPU"])
         while left:
-            while len(crew) < min(count, left):
-                crew[actor.remote(one_file)] = deque()
+            while len(pool) < min(count, left):
+                pool[actor.remote(one_file)] = deque()
             for depth in range(1, CALLS_AHEAD + 1):
-                for settler, calls in crew.items():
+                for holder, calls in pool.items():
                     if len(calls) < depth and (chunk := queue.take(count)):
-                        calls.append((settler.settle.remote([job_of(index) for index in chunk]), chunk))
-            waiting = {calls[0][0]: settler for settler, calls in crew.items() if calls}
+                        calls.append((holder.process.remote([job_of(index) for index in chunk]), chunk))
+            waiting = {calls[0][0]: holder for holder, calls in pool.items() if calls}
             (first,), _ = ray.wait(list(waiting), num_returns=1)
-            settler = waiting[first]
-            _, chunk = crew[settler].popleft()
+            holder = waiting[first]
+            _, chunk = pool[holder].popleft()
             try:
-                outcomes = ray.get(first)
+                results = ray.get(first)
             except RayTaskError:
                 raise  # an exception, not a death: a mistake of ours
             except ray.exceptions.RayError as error:
                 if getattr(error, "actor_init_failed", False):
                     raise RuntimeError(f"a Ray worker could not start: {error}") from error
-                for _, innocent in crew.pop(settler):
+                for _, innocent in pool.pop(holder):
                     queue.again(innocent)
-                ray.kill(settler)
+                ray.kill(holder)
                 given_up = queue.blame(chunk)
-                outcomes = [Outcome.refused("took its worker along twice", Kind.STOPPED) for _ in given_up]
+                results = [FileResult.refused("took its worker along twice", Kind.STOPPED) for _ in given_up]
                 chunk = given_up
-            for index, outcome in zip(chunk, outcomes, strict=True):
+            for index, result in zip(chunk, results, strict=True):
                 left -= 1
-                yield index, outcome
+                yield index, result
     finally:
-        for settler in crew:
-            ray.kill(settler)
+        for holder in pool:
+            ray.kill(holder)
         if ours:
             ray.shutdown()
 
 
-class _Settler:
+class _PoolActor:
     """The actor."""
 
     def __init__(self, one_file: OneFile) -> None:
         # A worker process imports the main module of the one that starts it: here Ray's, with all of Ray.
         vars(sys.modules["__main__"]).pop("__file__", None)
-        self.crew = Crew(one_file, 1)
+        self.pool = WorkerPool(one_file, 1)
 
-    def settle(self, jobs: list[Job]) -> list[Outcome]:
-        outcomes = dict(self.crew.run(range(len(jobs)), jobs.__getitem__))
-        return [outcomes[position] for position in range(len(jobs))]
+    def process(self, jobs: list[Job]) -> list[FileResult]:
+        results = dict(self.pool.run(range(len(jobs)), jobs.__getitem__))
+        return [results[position] for position in range(len(jobs))]
 
 
 class _Queue:

@@ -17,7 +17,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from rdtf.data.process_file import Job, Kind, OneFile, Outcome
+from rdtf.data.process_file import FileResult, Job, Kind, OneFile
 from rdtf.files import ShortageError
 
 START_SECONDS = 600.0
@@ -39,8 +39,8 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 def run_local(
     indices: Sequence[int], job_of: Callable[[int], Job], one_file: OneFile, workers: int | None
-) -> Generator[tuple[int, Outcome]]:
-    """Indices and the outcomes of their jobs, as they are done.
+) -> Generator[tuple[int, FileResult]]:
+    """Indices and the results of their jobs, as they are done.
 
     A job whose worker dies is tried once more in another: an earlier file may be to blame. Where the machine lacked
     something (memory, threads, open files), a job is tried again in a fresh worker, up to :data:`TRIES` times.
@@ -52,8 +52,8 @@ def run_local(
         RuntimeError: no worker can be started.
         ShortageError: the machine lacked something each time.
     """
-    with contextlib.closing(Crew(one_file, workers or usable_cores())) as crew:
-        yield from crew.run(indices, job_of)
+    with contextlib.closing(WorkerPool(one_file, workers or usable_cores())) as pool:
+        yield from pool.run(indices, job_of)
 
 
 def usable_cores() -> int:
@@ -66,7 +66,7 @@ def usable_cores() -> int:
         return cores
 
 
-class Crew:
+class WorkerPool:
     """Worker processes, which stay from one run to the next.
 
     Args:
@@ -84,15 +84,15 @@ class Crew:
             worker.stop()
         self.workers.clear()
 
-    def run(self, indices: Sequence[int], job_of: Callable[[int], Job]) -> Generator[tuple[int, Outcome]]:
+    def run(self, indices: Sequence[int], job_of: Callable[[int], Job]) -> Generator[tuple[int, FileResult]]:
         """See :func:`run_local`."""
         upcoming, again, crashed = iter(indices), deque[int](), set[int]()
-        left, crew = len(indices), self.workers
+        left, pool = len(indices), self.workers
         while left:
-            while len(crew) < min(self.count, left):
-                crew.append(_Worker(self.one_file))
+            while len(pool) < min(self.count, left):
+                pool.append(_Worker(self.one_file))
             for depth in range(1, JOBS_AHEAD + 1):
-                for worker in crew:
+                for worker in pool:
                     if worker.ready and len(worker.jobs) < depth:
                         index = again.popleft() if again else next(upcoming, None)
                         if index is None:
@@ -102,7 +102,7 @@ class Crew:
                             again.appendleft(index)  # a long one could fill the pipe of a worker that fills it too
                         else:
                             worker.give(index, job)
-            busy = [worker for worker in crew if worker.jobs or not worker.ready]
+            busy = [worker for worker in pool if worker.jobs or not worker.ready]
             timeout = min(worker.deadline for worker in busy) - time.monotonic()
             heard = connection.wait([worker.channel for worker in busy], max(0.0, timeout))
             for worker in busy:
@@ -124,7 +124,7 @@ class Crew:
                     if lacked is not None:
                         self._short(job_of(worker.jobs[0]), lacked)
                         worker.stop()
-                        crew.remove(worker)
+                        pool.remove(worker)
                         again.extend(worker.jobs)
                         continue
                 elif time.monotonic() > worker.deadline:
@@ -132,7 +132,7 @@ class Crew:
                 else:
                     continue
                 worker.stop()
-                crew.remove(worker)
+                pool.remove(worker)
                 first, *rest = worker.jobs
                 again.extend(rest)
                 if why is None and first not in crashed:
@@ -140,7 +140,10 @@ class Crew:
                     again.appendleft(first)
                 else:
                     left -= 1
-                    yield first, Outcome.refused(why or f"crashed its decoder twice ({worker.signal()})", Kind.STOPPED)
+                    yield (
+                        first,
+                        FileResult.refused(why or f"crashed its decoder twice ({worker.signal()})", Kind.STOPPED),
+                    )
 
     def _short(self, job: Job, lacked: str) -> None:
         """Wait for the machine to have what it lacked for a job; raise if that was the last try."""
@@ -154,7 +157,7 @@ class Crew:
 
 
 def _work(channel: connection.Connection, one_file: OneFile) -> None:
-    """The main function of a worker process: outcomes for jobs until the channel closes."""
+    """The main function of a worker process: results for jobs until the channel closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees to the end
     with contextlib.suppress(ImportError):  # not on Windows, which writes no core files
         import resource
@@ -200,17 +203,17 @@ class _Worker:
         with contextlib.suppress(OSError):  # it died while idle: noticed when it is listened to
             self.channel.send(job)
 
-    def hear(self) -> tuple[tuple[int, Outcome] | None, bool]:
+    def hear(self) -> tuple[tuple[int, FileResult] | None, bool]:
         """What it has done, if that is what it sent, and whether it has died instead of sending anything."""
         try:
-            outcome = self.channel.recv()
+            result = self.channel.recv()
         except (EOFError, OSError):
             return None, True
         if not self.ready:
             self.ready = True
             return None, False
         self._on_the_next()
-        return (self.jobs.popleft(), outcome), False
+        return (self.jobs.popleft(), result), False
 
     def _on_the_next(self) -> None:
         self.deadline = time.monotonic() + WAITING_FACTOR * self.time_limit

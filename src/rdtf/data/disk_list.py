@@ -21,7 +21,7 @@ def without(values: array[int], positions: Iterable[int]) -> array[int]:
     return array(values.typecode, kept) if left_out else values
 
 
-class Spool(Sequence[T], Generic[T]):
+class DiskList(Sequence[T], Generic[T]):
     """A sequence to append to, in a temporary file without a name, which goes with the process.
 
     In memory are 12 bytes an entry. The file is written and read by this process alone, so that it may hold pickles.

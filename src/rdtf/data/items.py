@@ -1,0 +1,135 @@
+"""Stickers that were found and are not read yet."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from rdtf.data.captions import Caption
+from rdtf.data.disk_list import DiskList, without
+from rdtf.io.archives import Member, read_member
+from rdtf.io.multifile import TIMINGS, Piece, read_frames, read_sheet
+from rdtf.io.read import ReadLimits, read_sticker, read_sticker_bytes
+from rdtf.io.tables import Cell, read_cell
+from rdtf.sticker import Sticker, StickerError
+
+Part = tuple[str, str, Member | None]
+"""One file of a sticker: its name without folders, the file on disk, and where in that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One sticker of a source, found but not read. It is small and pickles.
+
+    Attributes:
+        name: the source's label and the path inside of it, as shown to people and stored in datasets.
+        file: where it is on disk: the sticker itself, or the archive or table that holds it.
+        caption: what is known in words.
+        member: where in ``file``; None for the whole file.
+        kind: a file of its own; numbered pictures; or a sprite sheet.
+        parts: the pictures in order (and a JSON with their times), or the sheet and its JSON; ``file`` and ``member``
+            are those of the first.
+        animation: which of a file that holds several.
+    """
+
+    name: str
+    file: str
+    caption: Caption
+    member: Member | Cell | None = None
+    kind: Literal["file", "frames", "sheet"] = "file"
+    parts: tuple[Part, ...] = ()
+    animation: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file on disk that holds it."""
+        return Path(self.file)
+
+    def read(self, *, size: int | None = None, max_frames: int | None = None) -> Sticker:
+        """Decode it; see :func:`~rdtf.io.read.read_sticker` for arguments and errors."""
+        if self.kind == "frames":
+            pieces = [Piece(name, partial(_bytes, file, member)) for name, file, member in self.parts]
+            timing = pieces.pop().read() if pieces[-1].name in TIMINGS else None
+            return read_frames(pieces, timing, self.name, size=size, max_frames=max_frames)
+        if self.kind == "sheet":
+            picture, sheet = (_bytes(file, member) for _, file, member in self.parts)
+            return read_sheet(
+                picture,
+                sheet,
+                self.name,
+                animation=self.animation,
+                size=size,
+                max_frames=max_frames,
+            )
+        if self.member is None and self.animation is None:
+            return read_sticker(self.path, size=size, max_frames=max_frames)
+        data = _bytes(self.file, self.member)
+        return read_sticker_bytes(data, self.name, size=size, max_frames=max_frames, animation=self.animation)
+
+    def load(self) -> None:
+        """Have the table in memory that it is in a cell of, before a limit for decoding holds."""
+        if isinstance(self.member, Cell):
+            read_cell(self.path, self.member)
+
+    def stamp(self) -> str:
+        """16 hex digits that change when the bytes of the sticker may have changed; nothing but ``stat`` is called.
+
+        The caption, which asks for no decoding, is not part of it.
+
+        Raises:
+            StickerError: the file is gone.
+        """
+        known: list[Any] = [self.kind, self.animation]
+        for _, file, member in self.parts or (("", self.file, self.member),):
+            try:
+                status = Path(file).stat()
+            except OSError as error:
+                raise StickerError(file, error.strerror or str(error)) from error
+            known += [status.st_size, status.st_mtime_ns, repr(member)]
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+
+
+class Items(DiskList[Item]):
+    """Stickers that were found, held on disk.
+
+    Attributes:
+        hashes: 64 bits of a hash of each name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hashes = array("Q")
+
+    def append(self, value: Item) -> None:
+        """Add one."""
+        super().append(value)
+        digest = hashlib.blake2b(value.name.encode(), digest_size=8).digest()
+        self.hashes.append(int.from_bytes(digest, "little"))
+
+    def remove(self, positions: Iterable[int]) -> None:
+        """Take out those at these positions."""
+        positions = list(positions)
+        super().remove(positions)
+        self.hashes = without(self.hashes, positions)
+
+
+def _bytes(file: str, member: Member | Cell | None) -> bytes:
+    """The bytes of a file, a member of an archive or a cell of a table, under the limits of reading."""
+    most = max(ReadLimits.image_bytes, ReadLimits.lottie_bytes, ReadLimits.video_bytes)
+    path = Path(file)
+    if isinstance(member, Member):
+        return read_member(path, member, most)
+    if isinstance(member, Cell):
+        return read_cell(path, member)
+    try:
+        size = path.stat().st_size
+        if size > most:
+            raise StickerError(path, f"{size / 2**20:.0f} MiB is too large (at most {most / 2**20:.0f})")
+        return path.read_bytes()
+    except OSError as error:
+        raise StickerError(path, error.strerror or str(error)) from error

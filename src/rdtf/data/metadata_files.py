@@ -1,0 +1,143 @@
+"""Metadata files: their entries, read from JSON lines, JSON, CSV, TSV and Parquet."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import functools
+import io
+import json
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rdtf.files import raise_shortage
+from rdtf.io.archives import Tree
+from rdtf.io.tables import plain
+from rdtf.sticker import StickerError
+
+METADATA = "metadata.jsonl"
+MAX_LINE_BYTES = 1 << 20
+MAX_DOCUMENT_BYTES = 64 << 20
+_FILE_FIELDS = ("file_name", "filename", "file", "path", "image")
+
+
+def is_metadata(name: str) -> bool:
+    """Whether a file of this name is a metadata file, see :func:`~rdtf.data.captions.find_captions`."""
+    return posixpath.basename(name).lower() in _METADATA_NAMES
+
+
+def encoding_of(head: bytes) -> str:
+    """UTF-16 by its byte order mark, else UTF-8."""
+    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def file_field(entry: Mapping[str, Any]) -> str | None:
+    """The field of an entry that names its file."""
+    return next((key for key in _FILE_FIELDS if isinstance(entry.get(key), str)), None)
+
+
+def file_of(entry: Mapping[str, Any]) -> str:
+    """The file that an entry names; empty if it names none."""
+    key = file_field(entry)
+    return "" if key is None else entry[key]
+
+
+def read_entries(tree: Tree, name: str, problems: list[StickerError]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a metadata file says, each entry with its place ("line 3"); what cannot be read is a problem."""
+    reader = _METADATA_NAMES[posixpath.basename(name).lower()]
+    try:
+        with tree.open(name) as stream:
+            for where, read in reader(stream):
+                try:
+                    entry = read()
+                    if not isinstance(entry, dict) or not file_of(entry):
+                        raise ValueError("not an object with a 'file_name'")
+                except (ValueError, RecursionError) as error:
+                    problems.append(StickerError(name, f"{where}: {error or type(error).__name__}"))
+                else:
+                    yield where, entry
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+        raise_shortage(error, name)
+        reason = error.reason if isinstance(error, StickerError) else str(error)
+        problems.append(StickerError(name, f"cannot be read: {reason}"))
+
+
+_Reader = Iterator[tuple[str, Callable[[], Any]]]
+
+
+def _json_lines(stream: io.BufferedIOBase) -> _Reader:
+    number = 0
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        rest = line
+        while rest and not rest.endswith(b"\n"):  # pass over what is left of a line that is too long
+            rest = stream.readline(MAX_LINE_BYTES)
+        if line.strip():
+            yield f"line {number}", functools.partial(_json_line, line)
+
+
+def _json_line(line: bytes) -> Any:
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
+    return json.loads(line.decode("utf-8-sig"), parse_constant=no_value)
+
+
+def _json_document(stream: io.BufferedIOBase) -> _Reader:
+    """A list of objects, or an object of captions or objects by file."""
+    head = stream.read(MAX_DOCUMENT_BYTES + 1)
+    if len(head) > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"longer than {MAX_DOCUMENT_BYTES:,} bytes; write JSON lines (metadata.jsonl)")
+    content = json.loads(head.decode(encoding_of(head)), parse_constant=no_value)
+    if isinstance(content, dict):
+        objects = {name: known if isinstance(known, dict) else {"caption": known} for name, known in content.items()}
+        content = [{"file_name": name, **known} for name, known in objects.items()]
+    for number, entry in enumerate(content if isinstance(content, list) else [content], 1):
+        yield f"entry {number}", functools.partial(_itself, entry)
+
+
+def _itself(entry: Any) -> Any:
+    return entry
+
+
+def _table_lines(stream: io.BufferedIOBase, delimiter: str) -> _Reader:
+    lines: Any = stream  # nothing but bytes to read is asked of it
+    encoding = encoding_of(stream.read(2))
+    stream.seek(0)
+    text = io.TextIOWrapper(lines, encoding, newline="")
+    head = text.readline()
+    text.seek(0)
+    if delimiter == "," and ";" in head and "," not in head:  # as Excel writes it where "," parts decimals
+        delimiter = ";"
+    rows = csv.DictReader(text, delimiter=delimiter, strict=True)
+    for row in rows:
+        # Empty cells say nothing; cells beyond the head have no name.
+        said = {key: cell for key, cell in row.items() if key and isinstance(cell, str) and cell}
+        yield f"line {rows.line_num}", functools.partial(dict, said)
+
+
+def _parquet_rows(stream: io.BufferedIOBase) -> _Reader:
+    number = 0
+    for batch in pq.ParquetFile(stream).iter_batches(batch_size=4096):
+        for row in batch.to_pylist():
+            number += 1
+            yield f"row {number}", functools.partial(plain, row)
+
+
+def no_value(name: str) -> None:
+    """NaN and Infinity, as pandas writes them, are no value."""
+
+
+_ENDINGS: dict[str, Callable[[io.BufferedIOBase], _Reader]] = {
+    "jsonl": _json_lines,
+    "json": _json_document,
+    "csv": functools.partial(_table_lines, delimiter=","),
+    "tsv": functools.partial(_table_lines, delimiter="\t"),
+    "parquet": _parquet_rows,
+}
+_METADATA_NAMES = {
+    f"{stem}.{ending}": reader for stem in ("metadata", "captions") for ending, reader in _ENDINGS.items()
+}

@@ -1,0 +1,113 @@
+"""Rows of a dataset: their words, and the Arrow files that they are written into."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from rdtf import faults
+from rdtf.data.checks import check_captions
+from rdtf.data.dataset import FRAMES, SCHEMA
+from rdtf.data.items import Item
+from rdtf.data.mirroring import is_flippable
+from rdtf.data.settings import PrepareSettings
+from rdtf.data.style import FIELD, style_of, with_style
+from rdtf.files import atomic_file
+
+ROWS_PER_FILE = 2048
+BYTES_PER_FILE = 256 * 2**20
+
+
+def words_of(item: Item, content: bytes, settings: PrepareSettings) -> tuple[dict[str, Any], str]:
+    """The columns of a row that need no frames, and what is wrong with the field ``style`` (empty: nothing is)."""
+    caption, complaint = item.caption, ""
+    texts, checks = check_captions(caption.texts)
+    languages = caption.attributes.get("languages", [])
+    # A text that was cleaned may be another one's equal: then it is not known which language it is of.
+    flippable = all(map(is_flippable, texts, languages if len(languages) == len(texts) else [""] * len(texts)))
+    attributes = caption.attributes
+    if settings.caption_style:
+        try:
+            style = style_of(attributes, settings.of_source(settings.styles, item.name))
+        except ValueError as error:
+            style, complaint = "", str(error)
+        if style:
+            texts, attributes = tuple(with_style(text, style) for text in texts), {**attributes, FIELD: style}
+    return {
+        "id": hashlib.sha256(content + texts[0].encode()).hexdigest()[:16],
+        "caption": texts[0],
+        "captions": list(texts),
+        "attributes": json.dumps(attributes, sort_keys=True),
+        "source": item.name,
+        "license": caption.license or settings.of_source(settings.licenses, item.name),
+        "caption_checks": list(checks),
+        "asked_split": caption.split,
+        "flippable": flippable,
+    }, complaint
+
+
+class RowWriter:
+    """Rows into numbered Arrow files, of which only the last unwritten one is held in memory.
+
+    Each file has a hash of its rows in its name. One that is there already is not written again, so that what an
+    earlier run and this one have in common at their beginnings stays as it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, int] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+        self._bytes, self._digest = 0, hashlib.sha256()
+
+    def add(self, row: dict[str, Any], text: bytes) -> None:
+        """Take a row; ``text`` is what is hashed of it."""
+        self._rows.append(row)
+        self._digest.update(text)
+        self._bytes += len(row[FRAMES])
+        if len(self._rows) >= ROWS_PER_FILE or self._bytes >= BYTES_PER_FILE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held."""
+        if not self._rows:
+            return
+        name = f"stickers-{len(self.files):05d}-{self._digest.hexdigest()[:12]}.arrow"
+        if not self._is_there(name):
+            with atomic_file(self.folder / name) as sink, pa.ipc.new_file(sink, SCHEMA) as stream:
+                faults.reach("prepare.mid_file")
+                stream.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=SCHEMA))
+        self.files[name] = len(self._rows)
+        self._begin()
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            return count_rows(self.folder / name) == len(self._rows)
+        except (OSError, pa.ArrowException):
+            return False
+
+
+def count_rows(file: Path) -> int:
+    """Rows in an Arrow file.
+
+    Raises:
+        OSError, pyarrow.ArrowException: it is missing or damaged.
+    """
+    with pa.memory_map(str(file)) as source:
+        return int(pa.ipc.open_file(source).get_batch(0).num_rows)
+
+
+def readable_files(folder: Path) -> dict[str, int]:
+    """The Arrow files of a folder that are whole, with their numbers of rows."""
+    files = {}
+    for file in folder.glob("stickers-*.arrow"):
+        with contextlib.suppress(OSError, pa.ArrowException):
+            files[file.name] = count_rows(file)
+    return files

@@ -1,0 +1,276 @@
+"""The store of a preparation: what became of every file, in one SQLite database in the dataset's cache folder.
+
+A result is in the store from the moment it is known, so a run that is killed goes on where it was. Until the dataset is
+whole, the store holds the described frames; afterwards it holds where in the dataset they are. A later run finds there
+which files it need not read again. The database is in WAL mode: a killed process loses no committed result, and a power
+cut loses the last ones and damages nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rdtf import faults
+from rdtf.data.dataset import CACHE
+from rdtf.data.process_file import FileResult, Kind
+
+STORE = "prepared.sqlite"
+
+# ``frames``, ``facts`` and ``limits`` are hashes of the settings and versions that the result depends on.
+_TABLES = """
+PRAGMA auto_vacuum = FULL;
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;
+CREATE TABLE IF NOT EXISTS results (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, stamp TEXT NOT NULL,
+    frames TEXT NOT NULL, facts TEXT NOT NULL, limits TEXT NOT NULL,
+    kind INTEGER NOT NULL, content BLOB NOT NULL, payload BLOB, file TEXT, row INTEGER,
+    finished INTEGER NOT NULL DEFAULT 0, UNIQUE (name, frames));
+CREATE TABLE IF NOT EXISTS datasets (manifest TEXT PRIMARY KEY, about TEXT NOT NULL, finished INTEGER NOT NULL);
+CREATE TEMP TABLE items (position INTEGER PRIMARY KEY, name TEXT NOT NULL, stamp TEXT NOT NULL);
+CREATE TEMP TABLE owners (content BLOB PRIMARY KEY, owner INTEGER NOT NULL) WITHOUT ROWID;
+"""
+# Results that hold for the items as they are now. A duplicate has neither payload nor row and needs no facts.
+_VIEW = f"""
+CREATE TEMP VIEW known AS
+    SELECT position, id, kind, content, file, row, finished, payload IS NOT NULL AS held,
+        (kind != {Kind.STOPPED:d} OR limits = '{{limits}}')
+        AND (kind != {Kind.USED:d} OR facts = '{{facts}}' OR (row IS NULL AND payload IS NULL)) AS done
+    FROM items JOIN results USING (name, stamp) WHERE frames = '{{frames}}';
+"""
+_OWNERS = f"""
+INSERT INTO owners SELECT content, MIN(position) FROM known
+    WHERE kind = {Kind.USED:d} AND (done OR row IS NOT NULL) GROUP BY content
+"""
+
+
+class Known(NamedTuple):
+    """What is known of an item.
+
+    Attributes:
+        id: of its result in the store.
+        kind: how it ended.
+        content: SHA-256 of its frames if it is used.
+        owner: position of the first item with equal frames if it is used.
+        file, row: where its frames are in an earlier dataset; None if they are in the store.
+    """
+
+    id: int
+    kind: int
+    content: bytes
+    owner: int | None
+    file: str | None
+    row: int | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of items: done in an earlier run, or in one that was stopped, new, changed; and of results of no item."""
+
+    kept: int
+    resumed: int
+    new: int
+    changed: int
+    gone: int
+
+
+class Store:
+    """The store in a dataset's folder, which the caller has locked.
+
+    A store that cannot be read is replaced by an empty one: all that it saves is time.
+
+    Args:
+        folder: of the dataset.
+        about: what the results depend on: values under ``frames``, ``facts`` and ``limits``.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+        self.path = folder / CACHE / STORE
+        self.path.parent.mkdir(exist_ok=True)
+        self._about = about
+        self._hashes = {part: _hash(about[part]) for part in ("frames", "facts", "limits")}
+        try:
+            self._open()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            self._database.close()
+            self._remove()
+            self._open()
+
+    def _open(self) -> None:
+        self._database = sqlite3.connect(self.path, isolation_level=None)
+        with _disk_errors():
+            self._database.executescript(_TABLES + _VIEW.format(**self._hashes))
+
+    def _remove(self) -> None:
+        for ending in ("", "-wal", "-shm"):
+            self.path.with_name(STORE + ending).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close it; an empty one leaves no file."""
+        empty = self._one("SELECT NOT EXISTS (SELECT 1 FROM results)")
+        self._database.close()
+        if empty:
+            self._remove()
+            if not any(self.path.parent.iterdir()):
+                self.path.parent.rmdir()
+
+    def _one(self, query: str, *values: Any) -> Any:
+        found = self._database.execute(query, values).fetchone()
+        return None if found is None else found[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _disk_errors():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+
+    # What is there
+
+    def about(self, manifest: str, *, finished: bool = False) -> dict[str, Any] | None:
+        """What a dataset depends on, by the hash of its manifest; None if the store does not know the dataset.
+
+        Args:
+            finished: only if the store knows where in the dataset each result is.
+        """
+        text = self._one("SELECT about FROM datasets WHERE manifest = ? AND finished >= ?", manifest, int(finished))
+        return None if text is None else json.loads(text)
+
+    def take_items(self, items: Iterable[tuple[str, str]], files: Mapping[str, int]) -> Counts:
+        """Compare the names and stamps of all items with the results.
+
+        Args:
+            files: Arrow files that can be read, with their numbers of rows. Frames in other files are lost.
+        """
+        with self._transaction():
+            self._database.executemany(
+                "INSERT INTO items VALUES (?, ?, ?)", ((position, *item) for position, item in enumerate(items))
+            )
+            for (file,) in self._database.execute(
+                "SELECT DISTINCT file FROM results WHERE file IS NOT NULL"
+            ).fetchall():
+                rows = files.get(file, 0)
+                self._database.execute(
+                    "UPDATE results SET file = NULL, row = NULL WHERE file = ? AND row >= ?", (file, rows)
+                )
+        done = "SELECT COUNT(*) FROM known WHERE done AND finished = ?"
+        other = """
+            SELECT COUNT(*) FROM items WHERE position NOT IN (SELECT position FROM known WHERE done)
+            AND NOT EXISTS (SELECT 1 FROM results WHERE results.name = items.name {})
+            AND {} EXISTS (SELECT 1 FROM results WHERE results.name = items.name)
+        """
+        return Counts(
+            kept=self._one(done, 1),
+            resumed=self._one(done, 0),
+            new=self._one(other.format("", "NOT")),
+            changed=self._one(other.format("AND results.stamp = items.stamp", "")),
+            gone=self._one(
+                "SELECT COUNT(DISTINCT name) FROM results WHERE finished AND name NOT IN (SELECT name FROM items)"
+            ),
+        )
+
+    def todo(self) -> Sequence[int]:
+        """Positions of items to process: not known, or known as a duplicate of one that is no longer before them."""
+        self._database.execute("DELETE FROM owners")
+        self._database.execute(_OWNERS)
+        query = """
+            SELECT position FROM items LEFT JOIN known USING (position) LEFT JOIN owners USING (content)
+            WHERE done IS NOT 1 OR (owner = position AND row IS NULL AND NOT held) ORDER BY position
+        """
+        return [position for (position,) in self._database.execute(query)]
+
+    def known(self) -> Iterator[Known]:
+        """What is known of each item, in their order; to be called after :meth:`todo` found nothing."""
+        query = (
+            "SELECT id, kind, content, owner, file, row FROM known LEFT JOIN owners USING (content) ORDER BY position"
+        )
+        return (Known(*values) for values in self._database.execute(query))
+
+    def place(self, position: int) -> tuple[str, int] | None:
+        """The Arrow file and the row in it that hold an item's frames, if they are to be described again."""
+        query = "SELECT file, row FROM known WHERE position = ? AND NOT done AND row IS NOT NULL"
+        found: tuple[str, int] | None = self._database.execute(query, (position,)).fetchone()
+        return found
+
+    def result(self, known: Known) -> FileResult:
+        """The result of an item whose frames are in no dataset."""
+        payload = self._one("SELECT payload FROM results WHERE id = ?", known.id)
+        return FileResult(Kind(known.kind), known.content, payload)
+
+    # What comes
+
+    def add(self, position: int, result: FileResult) -> None:
+        """Keep the result of an item."""
+        with self._transaction():
+            self._database.execute(
+                """
+                INSERT OR REPLACE INTO results (name, stamp, frames, facts, limits, kind, content, payload)
+                SELECT name, stamp, ?, ?, ?, ?, ?, ? FROM items WHERE position = ?
+                """,
+                (*self._hashes.values(), int(result.kind), result.content, result.payload, position),
+            )
+            faults.reach("prepare.record")
+        faults.reach("prepare.record")
+
+    def forget(self) -> None:
+        """Forget all that came in since the last dataset."""
+        with self._transaction():
+            self._database.execute("DELETE FROM results WHERE NOT finished")
+
+    def announce(self, manifest: str) -> None:
+        """Keep what a dataset depends on, before its manifest is written."""
+        with self._transaction():
+            self._database.execute(
+                "INSERT OR REPLACE INTO datasets VALUES (?, ?, 0)", (manifest, json.dumps(self._about, sort_keys=True))
+            )
+
+    def finish(self, manifest: str, places: Iterable[tuple[int, str | None, int | None]]) -> None:
+        """Let go of frames that a finished dataset holds, and of what belongs to no item.
+
+        Args:
+            manifest: its hash, as announced.
+            places: of every item the id of its result, and the Arrow file and the row of its frames if it has some.
+        """
+        with self._transaction():
+            self._database.execute("UPDATE results SET finished = 0")
+            self._database.executemany(
+                f"""
+                UPDATE results SET finished = 1, file = ?2, row = ?3,
+                payload = CASE kind WHEN {Kind.USED:d} THEN NULL ELSE payload END WHERE id = ?1
+                """,
+                places,
+            )
+            self._database.execute("DELETE FROM results WHERE NOT finished")
+            self._database.execute("DELETE FROM datasets WHERE manifest != ?", (manifest,))
+            self._database.execute("UPDATE datasets SET finished = 1")
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Turn what SQLite says of a full disk into the error that files raise."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "full" in str(error) or "disk I/O" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
