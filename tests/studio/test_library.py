@@ -12,7 +12,6 @@ from rdtf.cli.make import WORDS_OPTIONS
 from rdtf.io.write import save_sticker
 from rdtf.provenance import make_again, read_made
 from rdtf.sticker import Sticker
-from rdtf.studio import decode as decoding
 from rdtf.studio import views
 from rdtf.studio.forms import fields_of, values_of
 from rdtf.studio.library import Entry, Library
@@ -99,7 +98,7 @@ def test_files_and_packs_for_messengers(library: Library):
     assert keys[0] not in library.listed() and not path.exists()
 
 
-def test_uploads_are_decoded_elsewhere_and_thinned_out(library: Library, tmp_path: Path, monkeypatch):
+def test_uploads_are_decoded_elsewhere_and_thinned_out(library: Library, tmp_path: Path):
     many = Sticker.at_fps(np.random.default_rng(0).integers(0, 256, (40, 24, 600, 4), np.uint8))
     save_sticker(many, tmp_path / "many.webp")
     kept = library.read(library.give(tmp_path / "many.webp"))
@@ -107,9 +106,6 @@ def test_uploads_are_decoded_elsewhere_and_thinned_out(library: Library, tmp_pat
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     with pytest.raises(ValueError, match=r"bad\.png"):
         library.give(tmp_path / "bad.png")
-    monkeypatch.setattr(decoding, "_SECONDS", 0.005)
-    with pytest.raises(ValueError, match="too long"):
-        library.give(tmp_path / "many.webp")
 
 
 def test_the_timeline_keeps_what_is_pinned():
