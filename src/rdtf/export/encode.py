@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -20,6 +19,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from rdtf.io import palette as palettes
+from rdtf.io.containers import PNG_SIGNATURE, png_chunk, png_chunks
 from rdtf.io.metadata import TAG, note_text
 from rdtf.pixels import premultiply, unpremultiply
 
@@ -223,27 +223,27 @@ def apng(clip: Clip, palette: np.ndarray | None = None, indices: np.ndarray | No
     """
     if len(clip.frames) == 1:
         return _png(clip.frames[0] if indices is None else indices[0], palette)
-    out = [b"\x89PNG\r\n\x1a\n"]
+    out = [PNG_SIGNATURE]
     sequence = 0
     times = whole_ticks(clip.durations, 1.0, 1)
     for number, frame in enumerate(clip.frames):
         left, top, right, bottom = _changed(clip.frames, number)
         pixels = (frame if indices is None else indices[number])[top:bottom, left:right]
-        chunks = list(_chunks(_png(pixels, palette)))
+        chunks = list(png_chunks(_png(pixels, palette)))
         if not number:
             for name, data in chunks:
                 if name in (b"IHDR", b"PLTE", b"tRNS"):
-                    out.append(_chunk(name, data))
+                    out.append(png_chunk(name, data))
                 if name == b"IHDR":
-                    out.append(_chunk(b"acTL", struct.pack(">II", len(clip.frames), clip.plays)))
+                    out.append(png_chunk(b"acTL", struct.pack(">II", len(clip.frames), clip.plays)))
         box = (right - left, bottom - top, left, top)
         keep, replace = 0, 0  # the frame stays until the next one; all four channels are replaced
-        out.append(_chunk(b"fcTL", struct.pack(">IIIIIHHBB", sequence, *box, times[number], 1000, keep, replace)))
+        out.append(png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", sequence, *box, times[number], 1000, keep, replace)))
         sequence += 1
         for data in (data for name, data in chunks if name == b"IDAT"):
-            out.append(_chunk(b"fdAT", struct.pack(">I", sequence) + data) if number else _chunk(b"IDAT", data))
+            out.append(png_chunk(b"fdAT", struct.pack(">I", sequence) + data) if number else png_chunk(b"IDAT", data))
             sequence += bool(number)
-    return b"".join([*out, _chunk(b"IEND", b"")])
+    return b"".join([*out, png_chunk(b"IEND", b"")])
 
 
 def _png(pixels: np.ndarray, palette: np.ndarray | None) -> bytes:
@@ -256,18 +256,6 @@ def _png(pixels: np.ndarray, palette: np.ndarray | None) -> bytes:
         # Always eight bits: all frames of a file share one header.
         image.save(buffer, "PNG", compress_level=6, bits=8, transparency=palette[:, 3].tobytes())
     return buffer.getvalue()
-
-
-def _chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 8
-    while at < len(file):
-        length, name = struct.unpack_from(">I4s", file, at)
-        yield name, file[at + 8 : at + 8 + length]
-        at += 12 + length
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def _changed(frames: np.ndarray, number: int) -> tuple[int, int, int, int]:

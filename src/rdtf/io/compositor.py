@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from rdtf.io.containers import PNG_SIGNATURE, png_chunk
 from rdtf.io.job import Job
-from rdtf.io.png import SIGNATURE, chunk, chunks, decode_png
+from rdtf.io.png import chunks, decode_png
 
 KEEP, CLEAR, RESTORE = 1, 2, 3
 """What happens to a frame before the next one is drawn: it stays, its box becomes transparent, or it is undone."""
@@ -171,7 +172,7 @@ def apng_layers(job: Job) -> Layers | None:
         return None
     header = dict(every)[b"IHDR"]
     width, height = struct.unpack_from(">II", header)
-    shared = b"".join(chunk(n, d) for n, d in every if n in (b"PLTE", b"tRNS"))
+    shared = b"".join(png_chunk(n, d) for n, d in every if n in (b"PLTE", b"tRNS"))
     controls: list[tuple[bytes, list[bytes]]] = []
     sequence = 0
     for name, data in every:
@@ -190,8 +191,8 @@ def apng_layers(job: Job) -> Layers | None:
         w, h, left, top, over, under, disposal, blend = struct.unpack_from(">IIIIHHBB", control, 4)
         if not (w and h and left + w <= width and top + h <= height):
             raise job.refuse("is a damaged APNG: a frame lies outside of its canvas")
-        head = chunk(b"IHDR", struct.pack(">II", w, h) + header[8:]) + shared
-        file = SIGNATURE + head + chunk(b"IDAT", b"".join(parts)) + chunk(b"IEND", b"")
+        head = png_chunk(b"IHDR", struct.pack(">II", w, h) + header[8:]) + shared
+        file = PNG_SIGNATURE + head + png_chunk(b"IDAT", b"".join(parts)) + png_chunk(b"IEND", b"")
         how = {1: CLEAR, 2: RESTORE}.get(disposal, KEEP)
         layers.append(Layer(file, (left, top, w, h), 1000 * over / (under or 100), how, blend == 1))
     return Layers(width, height, layers)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import struct
-import zlib
 from collections.abc import Iterator
 from typing import Any
 from xml.sax.saxutils import escape, unescape
+
+from rdtf.io.containers import PNG_SIGNATURE, png_chunk, png_chunks, riff_chunk, riff_chunks
 
 NOTE = "provenance"
 """Attribute of a sticker that holds the note of its file."""
@@ -24,7 +25,7 @@ _XMP = (
     '<rdf:Description rdf:about="" xmlns:rdtf="urn:rdtf"><rdtf:made>{}</rdtf:made></rdf:Description>'
     "</rdf:RDF></x:xmpmeta>"
 )
-_PNG, _EBML = b"\x89PNG\r\n\x1a\n", b"\x1a\x45\xdf\xa3"
+_EBML = b"\x1a\x45\xdf\xa3"
 _IHDR_END = 33
 _SEGMENT, _TAGS, _TAG, _SIMPLE, _NAME, _TEXT = (
     bytes.fromhex(name) for name in ("18538067", "1254c367", "7373", "67c8", "45a3", "4487")
@@ -43,9 +44,9 @@ def with_note(file: bytes, note: dict[str, Any]) -> bytes:
         ValueError: the note is too long.
     """
     text = note_text(note)
-    if file.startswith(_PNG):
+    if file.startswith(PNG_SIGNATURE):
         body = _KEY.encode() + b"\0\0\0\0\0" + text.encode()  # not compressed, no language, no translated keyword
-        return file[:_IHDR_END] + _png_chunk(b"iTXt", body) + file[_IHDR_END:]
+        return file[:_IHDR_END] + png_chunk(b"iTXt", body) + file[_IHDR_END:]
     if file.startswith(b"GIF89a"):
         data = f"{_KEY} {text}".encode()
         blocks = b"".join(bytes([len(part)]) + part for part in (data[i : i + 255] for i in range(0, len(data), 255)))
@@ -78,8 +79,8 @@ def note_of(file: bytes) -> dict[str, Any] | None:
 
 
 def _text_of(file: bytes) -> str | None:
-    if file.startswith(_PNG):
-        for name, body in _png_chunks(file):
+    if file.startswith(PNG_SIGNATURE):
+        for name, body in png_chunks(file):
             if name == b"iTXt" and body.startswith(_KEY.encode() + b"\0\0\0\0\0"):
                 return _short(body[len(_KEY) + 5 :])
     elif file.startswith(b"GIF89a"):
@@ -87,7 +88,7 @@ def _text_of(file: bytes) -> str | None:
             if comment.startswith(_KEY.encode() + b" "):
                 return _short(comment[len(_KEY) + 1 :])
     elif file.startswith(b"RIFF") and file[8:12] == b"WEBP":
-        for name, body in _webp_chunks(file):
+        for name, body in riff_chunks(file):
             if name == b"XMP " and (found := re.search(r"<rdtf:made>(.*?)</rdtf:made>", _short(body) or "", re.DOTALL)):
                 return unescape(found[1])
     elif file.startswith(_EBML):
@@ -99,19 +100,7 @@ def _short(text: bytes) -> str | None:
     return text.decode("utf-8") if len(text) <= 2 * MAX_BYTES else None
 
 
-# PNG and GIF
-
-
-def _png_chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-def _png_chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = len(_PNG)
-    while at + 12 <= len(file):
-        length, name = struct.unpack_from(">I4s", file, at)
-        yield name, file[at + 8 : at + 8 + length]
-        at += 12 + length
+# GIF
 
 
 def _gif_comments(file: bytes) -> Iterator[bytes]:
@@ -135,16 +124,8 @@ def _gif_comments(file: bytes) -> Iterator[bytes]:
 # WebP
 
 
-def _webp_chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 12
-    while at + 8 <= len(file):
-        name, length = struct.unpack_from("<4sI", file, at)
-        yield name, file[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2
-
-
 def _webp_with(file: bytes, xmp: bytes) -> bytes:
-    chunks = [chunk for chunk in _webp_chunks(file) if chunk[0] != b"XMP "]
+    chunks = [chunk for chunk in riff_chunks(file) if chunk[0] != b"XMP "]
     name, first = chunks[0]
     if name != b"VP8X":
         width, height, alpha = _webp_size(name, first)
@@ -152,8 +133,7 @@ def _webp_with(file: bytes, xmp: bytes) -> bytes:
         chunks.insert(0, (b"VP8X", struct.pack("<I", 0x10 if alpha else 0) + sides))
     name, head = chunks[0]
     chunks[0] = name, bytes([head[0] | 0x04]) + head[1:]
-    body = b"".join(n + struct.pack("<I", len(d)) + d + b"\0" * (len(d) % 2) for n, d in [*chunks, (b"XMP ", xmp)])
-    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+    return riff_chunk(b"RIFF", b"WEBP" + b"".join(riff_chunk(n, d) for n, d in [*chunks, (b"XMP ", xmp)]))
 
 
 def _webp_size(name: bytes, data: bytes) -> tuple[int, int, bool]:

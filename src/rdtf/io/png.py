@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageOps
 
+from rdtf.io.containers import PNG_SIGNATURE, png_chunk
 from rdtf.io.job import Job
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DRAWN = frozenset({b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"IEND"})
 """Chunks that say what is seen. Damage to any other one, or its size, does no harm."""
 _OPTIONAL = frozenset({b"tRNS", b"eXIf"})  # with a wrong checksum they are passed over, as by libpng
@@ -30,7 +30,7 @@ def chunks(job: Job) -> Iterator[tuple[bytes, bytes]]:
     Raises:
         StickerError: the file is cut short, or one of these chunks is damaged.
     """
-    data, at, seen = job.data, len(SIGNATURE), set[bytes]()
+    data, at, seen = job.data, len(PNG_SIGNATURE), set[bytes]()
     while at + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
         content, at = data[at + 8 : at + 8 + length], at + 12 + length
@@ -49,15 +49,10 @@ def chunks(job: Job) -> Iterator[tuple[bytes, bytes]]:
     raise job.refuse("is cut short; fetch the file again")
 
 
-def chunk(name: bytes, data: bytes) -> bytes:
-    """A chunk as it stands in a file."""
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
 def still_png(job: Job) -> bytes:
     """The file with nothing in it but what its picture takes."""
     kept = (b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"eXIf", b"IEND")
-    return SIGNATURE + b"".join(chunk(name, data) for name, data in chunks(job) if name in kept)
+    return PNG_SIGNATURE + b"".join(png_chunk(name, data) for name, data in chunks(job) if name in kept)
 
 
 def decode_png(file: bytes) -> np.ndarray:
@@ -126,7 +121,7 @@ def _samples(file: bytes) -> np.ndarray:
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced)
     bytes_of = []
     for plane in planes:
-        grey = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"".join(plane), 1))
-        with Image.open(io.BytesIO(grey + chunk(b"IEND", b"")), formats=("PNG",)) as image:
+        grey = PNG_SIGNATURE + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"".join(plane), 1))
+        with Image.open(io.BytesIO(grey + png_chunk(b"IEND", b"")), formats=("PNG",)) as image:
             bytes_of.append(np.asarray(image).astype(np.uint16))
     return np.stack([bytes_of[i] << 8 | bytes_of[i + 1] for i in (0, 2, 4)], -1)

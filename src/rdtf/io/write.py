@@ -11,7 +11,6 @@ import io
 import math
 import os
 import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import GifImagePlugin, Image
 
+from rdtf.io.containers import PNG_SIGNATURE, png_chunk, png_chunks, riff_chunk, riff_chunks
 from rdtf.io.job import LIMITS
 from rdtf.io.metadata import NOTE, with_note
 from rdtf.io.palette import Colours
@@ -30,7 +30,6 @@ SHEET_COLUMNS = 8
 GIF_ALPHA_THRESHOLD = 128
 """GIF knows only opaque and transparent: alpha from here on is opaque."""
 GIF_COLOURS = 255  # the 256th palette entry is the transparent one
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Box = tuple[int, int, int, int]
 
@@ -185,15 +184,15 @@ def _webp(clip: _Clip) -> bytes:
         return _webp_picture(clip.frames[0])
     width, height = clip.size
     alpha, animation = 0x10, 0x02
-    body = _riff(b"VP8X", struct.pack("<I", alpha | animation) + _u24(width - 1) + _u24(height - 1))
-    body += _riff(b"ANIM", struct.pack("<IH", 0, clip.loop))
+    body = riff_chunk(b"VP8X", struct.pack("<I", alpha | animation) + _u24(width - 1) + _u24(height - 1))
+    body += riff_chunk(b"ANIM", struct.pack("<IH", 0, clip.loop))
     replace_pixels = 0x02  # no blending: the pixels of the box, transparent ones too, replace what was there
     for (box, pixels), ms in zip(clip.changes(align=2), clip.ticks(1, 1, 2**24 - 1), strict=True):
         left, top, right, bottom = box
         place = _u24(left // 2) + _u24(top // 2) + _u24(right - left - 1) + _u24(bottom - top - 1)
-        picture = b"".join(_riff(n, d) for n, d in _riff_chunks(_webp_picture(pixels)) if n in _WEBP_PICTURE)
-        body += _riff(b"ANMF", place + _u24(ms) + bytes([replace_pixels]) + picture)
-    return _riff(b"RIFF", b"WEBP" + body)
+        picture = b"".join(riff_chunk(n, d) for n, d in riff_chunks(_webp_picture(pixels)) if n in _WEBP_PICTURE)
+        body += riff_chunk(b"ANMF", place + _u24(ms) + bytes([replace_pixels]) + picture)
+    return riff_chunk(b"RIFF", b"WEBP" + body)
 
 
 _WEBP_PICTURE = (b"ALPH", b"VP8 ", b"VP8L")
@@ -207,18 +206,6 @@ def _u24(value: int) -> bytes:
     return struct.pack("<I", value)[:3]
 
 
-def _riff(name: bytes, data: bytes) -> bytes:
-    return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
-
-
-def _riff_chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 12
-    while at < len(file):
-        name, length = struct.unpack_from("<4sI", file, at)
-        yield name, file[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2
-
-
 # APNG: https://www.w3.org/TR/png-3/#apng-frame-based-animation
 
 
@@ -228,20 +215,20 @@ def _png(clip: _Clip) -> bytes:
     out, sequence = PNG_SIGNATURE, 0
     for index, ((box, pixels), delay) in enumerate(zip(clip.changes(), clip.fractions(), strict=True)):
         left, top, right, bottom = box
-        chunks = list(_png_chunks(_picture(pixels, "PNG")))
+        chunks = list(png_chunks(_picture(pixels, "PNG")))
         if not index:
-            out += _png_chunk(b"IHDR", dict(chunks)[b"IHDR"])
-            out += _png_chunk(b"acTL", struct.pack(">II", len(clip.frames), clip.loop))
+            out += png_chunk(b"IHDR", dict(chunks)[b"IHDR"])
+            out += png_chunk(b"acTL", struct.pack(">II", len(clip.frames), clip.loop))
         keep, overwrite = 0, 0  # dispose and blend: leave the frame, replace all four channels
         control = struct.pack(">IIIIIHHBB", sequence, right - left, bottom - top, left, top, *delay, keep, overwrite)
-        out, sequence = out + _png_chunk(b"fcTL", control), sequence + 1
+        out, sequence = out + png_chunk(b"fcTL", control), sequence + 1
         for data in (data for name, data in chunks if name == b"IDAT"):
             if index:
-                out += _png_chunk(b"fdAT", struct.pack(">I", sequence) + data)
+                out += png_chunk(b"fdAT", struct.pack(">I", sequence) + data)
                 sequence += 1
             else:
-                out += _png_chunk(b"IDAT", data)
-    return out + _png_chunk(b"IEND", b"")
+                out += png_chunk(b"IDAT", data)
+    return out + png_chunk(b"IEND", b"")
 
 
 def _fraction(ms: float) -> tuple[int, int]:
@@ -251,18 +238,6 @@ def _fraction(ms: float) -> tuple[int, int]:
     seconds = Fraction(ms) / 1000
     nearest = seconds.limit_denominator(min(65535, int(65534 / seconds)))
     return max(1, nearest.numerator), nearest.denominator
-
-
-def _png_chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def _png_chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = len(PNG_SIGNATURE)
-    while at < len(file):
-        length, name = struct.unpack_from(">I4s", file, at)
-        yield name, file[at + 8 : at + 8 + length]
-        at += 12 + length
 
 
 # GIF: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
