@@ -21,7 +21,7 @@ from rdtf.diffusion.objective import Objective
 from rdtf.loading import load_pipeline
 from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline
-from rdtf.pixels import fit, premultiply
+from rdtf.pixels import fit, premultiply, to_frames, to_tensor
 from rdtf.text import BuiltinTextEncoder
 from tests.conftest import awaken
 
@@ -274,6 +274,26 @@ def test_a_copy_decoder_in_half_precision(make_pipeline: Callable[..., StickerPi
     decoder = awaken(CopyDecoder(widths=(8, 8), references=1))
     pipe = make_pipeline(copy_decoder=decoder).to(torch.bfloat16)
     assert np.array_equal(pipe(frames={0: picture(0)}, num_frames=2).stickers[0].frames[0], picture(0))
+
+
+def test_a_copy_decoder_draws_larger_frames_with_the_pixels_of_larger_given_ones(
+    make_pipeline: Callable[..., StickerPipeline], monkeypatch
+):
+    pipe = make_pipeline(copy_decoder=awaken(CopyDecoder(widths=(8, 8), references=1)))
+    seen = []
+    redraw = pipe.copy_decoder.redraw
+    monkeypatch.setattr(pipe.copy_decoder, "redraw", lambda *args: seen.append((args, redraw(*args))) or seen[-1][1])
+    given = {0: picture(0, 2 * SIZE)}
+    made = pipe("a cat", frames=given, num_frames=2, output_size=2 * SIZE).stickers[0]
+    (_, known, _, large), redrawn = seen[-1]
+    assert made.size == (2 * SIZE, 2 * SIZE) and np.array_equal(made.frames[0], given[0])
+    assert torch.equal(large[0, 0], to_tensor(given[0])) and known.tolist() == [[True, False]]
+    assert np.array_equal(made.frames[1], to_frames(redrawn)[0, 1])
+    for arguments in ({}, {"output_size": SIZE}, {"output_size": SIZE // 2}):
+        small = pipe("a cat", frames=given, num_frames=2, **arguments).stickers[0]
+        assert seen[-1][0][3] is None and small.size == (arguments.get("output_size", SIZE),) * 2
+    words = pipe("a cat", num_frames=2, output_size=2 * SIZE, still_first=True).stickers[0]
+    assert words.size == (2 * SIZE, 2 * SIZE)
 
 
 def test_other_schedulers_take_the_place_or_are_refused(make_pipeline: Callable[..., StickerPipeline], tmp_path: Path):

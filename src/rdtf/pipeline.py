@@ -20,7 +20,7 @@ from rdtf.diffusion.schedulers import check_scheduler, path_of
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, adapter_of
 from rdtf.model.time_axis import MAX_FRAMES
-from rdtf.pixels import fit, to_frames, to_tensor
+from rdtf.pixels import fit, to_frames, to_tensor, valid_premultiplied
 from rdtf.request import GivenFrame, Request, StickerOutput, as_rgba, check_call, requests_of, side_of
 from rdtf.sticker import Sticker
 from rdtf.text import BuiltinTextEncoder, TextEncoder, caption_words
@@ -126,7 +126,8 @@ class StickerPipeline(DiffusionPipeline):
             seed: of the first sticker; the next ones count up. The same seed gives the same pixels on one machine.
             loop: treat time as circular, so that the last frame leads back to the first. One value for all stickers, or
                 one for each prompt.
-            output_size: height and width of the output, by default ``sample_size``; other sizes are scaled.
+            output_size: height and width of the output, by default ``sample_size``; other sizes are scaled. A copy
+                decoder draws larger frames with the pixels of the given ones at that size.
             still_first: for stickers without given frames: make the first frame alone, as a still, and then the sticker
                 that begins with it. The thing then keeps its shape. Costs twice the steps, of a single frame.
             batch_size: stickers at a time; by default 1 on a processor and 16 on a GPU.
@@ -202,7 +203,7 @@ class StickerPipeline(DiffusionPipeline):
         stickers = []
         for at in range(0, len(requests), together):
             part = requests[at : at + together]
-            video = self._clips(part, num_frames, scales, steps, still, after_step)
+            video = self._clips(part, num_frames, scales, steps, still, side, after_step)
             if side is not None:
                 video = np.stack([fit(clip, side) for clip in video])
             for clip, request in zip(video, part, strict=True):
@@ -225,9 +226,13 @@ class StickerPipeline(DiffusionPipeline):
         scales: tuple[float, float],
         steps: int,
         still_first: bool,
+        side: int | None,
         on_step: OnStep,
     ) -> np.ndarray:
-        """Straight frames ``(b, f, s, s, 4)`` uint8 in the model's own size."""
+        """Straight frames ``(b, f, s, s, 4)`` uint8 in the model's own size.
+
+        Of a model with a copy decoder they are of the wanted ``side``, if that is larger.
+        """
         loops, seeds = [request.loop for request in requests], [request.seed for request in requests]
         captions = [(request.caption, request.negative) for request in requests]
         known_video, known = self._known_latents(requests, num_frames)
@@ -240,11 +245,15 @@ class StickerPipeline(DiffusionPipeline):
         latents = self._denoise(captions, known_video, known, scales, steps, seeds, loops, on_step)
         decoded = self._decode(latents)
         if self.copy_decoder is not None:
+            small = decoded.shape[-1]
+            large = None if side is None or side <= small else _enlarged(decoded, side)
             for i, request in enumerate(requests):
                 for position, frame in request.given.items():
-                    pixels = to_tensor(fit(as_rgba(frame)[None], decoded.shape[-1])[0])
-                    decoded[i, position] = pixels.to(decoded.device)
-            decoded = self.copy_decoder.redraw(decoded, known, torch.tensor(loops, device=self.device))
+                    for video in (decoded, large):
+                        if video is not None:
+                            pixels = to_tensor(fit(as_rgba(frame)[None], video.shape[-1])[0])
+                            video[i, position] = pixels.to(video.device)
+            decoded = self.copy_decoder.redraw(decoded, known, torch.tensor(loops, device=self.device), large)
         return to_frames(decoded)
 
     def unread(self, prompt: str) -> str:
@@ -361,3 +370,9 @@ class StickerPipeline(DiffusionPipeline):
         if not signals:
             return None
         return Start(torch.stack(signals)[:, :, None].expand_as(known_video), adapter.start_level)
+
+
+def _enlarged(video: Tensor, side: int) -> Tensor:
+    """``(b, f, 4, h, w)`` premultiplied frames in a larger size, by a bicubic filter."""
+    frames = torch.nn.functional.interpolate(video.flatten(0, 1), (side, side), mode="bicubic", align_corners=False)
+    return valid_premultiplied(frames).unflatten(0, video.shape[:2])
