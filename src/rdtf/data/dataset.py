@@ -194,6 +194,16 @@ def read_manifest(folder: Path) -> Manifest:
         raise ValueError(f"{path} is damaged ({type(error).__name__}); prepare the dataset anew") from error
 
 
+def open_batches(file: Path) -> list[pa.RecordBatch]:
+    """The rows of an Arrow file, memory-mapped.
+
+    Raises:
+        OSError, pyarrow.ArrowException: it is missing or damaged.
+    """
+    reader = pa.ipc.open_file(pa.memory_map(str(file)))
+    return [reader.get_batch(number) for number in range(reader.num_record_batches)]
+
+
 def is_dataset(folder: Path) -> bool:
     """Whether there is a prepared dataset of whatever format in a folder, which may be damaged."""
     try:
@@ -236,11 +246,11 @@ class StickerDataset:
     def _open(self, name: str, rows: int, schema: pa.Schema) -> list[pa.RecordBatch]:
         path = self.folder / name
         try:
-            reader = pa.ipc.open_file(pa.memory_map(str(path)))
-            batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+            batches = open_batches(path)
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"{path} is missing or damaged ({error}); prepare the dataset anew") from error
-        if not reader.schema.equals(schema) or sum(batch.num_rows for batch in batches) != rows:
+        fits = all(batch.schema.equals(schema) for batch in batches)
+        if not fits or sum(batch.num_rows for batch in batches) != rows:
             raise ValueError(f"{path} is not what {MANIFEST} says; prepare the dataset anew")
         return batches
 

@@ -22,7 +22,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from rdtf.data.captions import SPLITS
-from rdtf.data.dataset import INDEX_SCHEMA, LEFT_OUT
+from rdtf.data.dataset import INDEX_SCHEMA, LEFT_OUT, open_batches
 from rdtf.data.duplicates import SIGNATURE_BYTES, Likeness, NearPairs, near_pairs
 from rdtf.data.settings import PrepareSettings
 from rdtf.data.style import FIELD, without_style
@@ -239,8 +239,7 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
 
 def _batches(folder: Path, files: Mapping[str, int]) -> Iterator[pa.RecordBatch]:
     for name in files:
-        reader = pa.ipc.open_file(pa.memory_map(str(folder / name)))
-        yield from (reader.get_batch(number) for number in range(reader.num_record_batches))
+        yield from open_batches(folder / name)
 
 
 def _bytes_column(column: pa.Array, width: int) -> np.ndarray:

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from rdtf.data.checks import describe
-from rdtf.data.dataset import FRAMES, SCHEMA, pack_frames, unpack_frames
+from rdtf.data.dataset import FRAMES, SCHEMA, open_batches, pack_frames, unpack_frames
 from rdtf.data.fixes import FIXED, fix
 from rdtf.data.items import Item
 from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, frame_features
@@ -194,7 +194,7 @@ def _earlier_frames(file: Path, row: int) -> tuple[np.ndarray, np.ndarray, list[
 @functools.lru_cache(maxsize=4)
 def rows_of(file: Path) -> pa.RecordBatch:
     """The rows of an Arrow file of a dataset, memory-mapped."""
-    return pa.ipc.open_file(pa.memory_map(str(file))).get_batch(0)
+    return open_batches(file)[0]
 
 
 def stored_facts(file: Path, row: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from rdtf import faults
 from rdtf.data.checks import check_captions
-from rdtf.data.dataset import FRAMES, SCHEMA
+from rdtf.data.dataset import FRAMES, SCHEMA, open_batches
 from rdtf.data.items import Item
 from rdtf.data.mirroring import is_flippable
 from rdtf.data.settings import PrepareSettings
@@ -60,6 +60,7 @@ class RowWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._there = readable_files(folder)
         self.files: dict[str, int] = {}
         self._begin()
 
@@ -80,28 +81,12 @@ class RowWriter:
         if not self._rows:
             return
         name = f"stickers-{len(self.files):05d}-{self._digest.hexdigest()[:12]}.arrow"
-        if not self._is_there(name):
+        if self._there.get(name) != len(self._rows):
             with atomic_file(self.folder / name) as sink, pa.ipc.new_file(sink, SCHEMA) as stream:
                 faults.reach("prepare.mid_file")
                 stream.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=SCHEMA))
         self.files[name] = len(self._rows)
         self._begin()
-
-    def _is_there(self, name: str) -> bool:
-        try:
-            return count_rows(self.folder / name) == len(self._rows)
-        except (OSError, pa.ArrowException):
-            return False
-
-
-def count_rows(file: Path) -> int:
-    """Rows in an Arrow file.
-
-    Raises:
-        OSError, pyarrow.ArrowException: it is missing or damaged.
-    """
-    with pa.memory_map(str(file)) as source:
-        return int(pa.ipc.open_file(source).get_batch(0).num_rows)
 
 
 def readable_files(folder: Path) -> dict[str, int]:
@@ -109,5 +94,7 @@ def readable_files(folder: Path) -> dict[str, int]:
     files = {}
     for file in folder.glob("stickers-*.arrow"):
         with contextlib.suppress(OSError, pa.ArrowException):
-            files[file.name] = count_rows(file)
+            batch = open_batches(file)[0]
+            if batch.schema.equals(SCHEMA):
+                files[file.name] = batch.num_rows
     return files
