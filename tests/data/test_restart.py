@@ -235,6 +235,12 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(root: Path, monkeypatc
     assert contents(root / "data") == contents(root / "clean")
 
 
+def test_a_disk_that_takes_no_database_is_told(root: Path) -> None:
+    (root / "data" / "cache" / "prepared.sqlite").mkdir(parents=True)
+    with pytest.raises(files.DiskError, match=r"data cannot be written to any more"):
+        run(root)
+
+
 def test_an_interruption_keeps_what_is_done(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = 0
 

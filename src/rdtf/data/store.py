@@ -54,6 +54,15 @@ INSERT INTO owners SELECT content, MIN(position) FROM known
 """
 
 
+_DISK_ERRORS = {
+    "is full": errno.ENOSPC,
+    "disk I/O error": errno.EIO,
+    "readonly": errno.EROFS,
+    "unable to open": errno.EACCES,
+}
+"""What SQLite says, and the number of the error that a file would raise."""
+
+
 class Known(NamedTuple):
     """What is known of an item.
 
@@ -109,8 +118,8 @@ class Store:
             self._open()
 
     def _open(self) -> None:
-        self._database = sqlite3.connect(self.path, isolation_level=None)
         with _disk_errors():
+            self._database = sqlite3.connect(self.path, isolation_level=None)
             self._database.executescript(_TABLES + _VIEW.format(**self._hashes))
 
     def _remove(self) -> None:
@@ -263,12 +272,13 @@ class Store:
 
 @contextmanager
 def _disk_errors() -> Iterator[None]:
-    """Turn what SQLite says of a full disk into the error that files raise."""
+    """Turn what SQLite says of a full or read-only disk into the error that files raise."""
     try:
         yield
     except sqlite3.OperationalError as error:
-        if "full" in str(error) or "disk I/O" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        for text, number in _DISK_ERRORS.items():
+            if text in str(error):
+                raise OSError(number, os.strerror(number)) from error
         raise
 
 
