@@ -114,14 +114,14 @@ def test_captions_are_shown_as_text_and_the_history_has_what_was_made(page):
 
 
 def test_a_cancelled_generation_keeps_nothing_more(page, studio: Running):
-    page.click("#more button")
-    page.fill("input[aria-label='steps'], #more label:has-text('steps') input", "3000")
+    page.click("#more > button")
+    page.fill("#more label:has-text('steps') input", "3000")
     before = len(Library(studio.folder).listed())
     page.click("#make")
     page.wait_for_function("document.querySelector('#status').innerText.includes('Step')")
     page.click("#cancel")
     page.wait_for_function("document.querySelector('#status').innerText.includes('Cancelled')")
-    page.fill("input[aria-label='steps'], #more label:has-text('steps') input", "1")
+    page.fill("#more label:has-text('steps') input", "1")
     page.click("#make")  # the model is free again
     page.wait_for_selector("#made .sticker >> nth=3")
     assert len(Library(studio.folder).listed()) == before + 4

@@ -8,6 +8,7 @@ import secrets
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import gradio as gr
@@ -15,6 +16,7 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
+from gradio import processing_utils
 from PIL import Image
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -101,8 +103,14 @@ class Guard:
         return None
 
 
+async def _no_address(url: str) -> NoReturn:
+    """Gradio fetches what a client names by an address; this machine asks nothing of others for anybody."""
+    raise gr.Error("Give a file, not an address.", print_exception=False)
+
+
 def build_server(studio: Studio, *, token: str | None, host: str, port: int) -> FastAPI:
     """The studio as a web application."""
+    processing_utils.async_ssrf_protected_get = _no_address
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.add_middleware(Guard, token=token)
 
