@@ -60,7 +60,7 @@ def test_a_picture_is_pinned_the_rest_is_filled_and_a_messengers_file_comes_down
     drawn = draw_sticker(3, 0, size=16)
     save_sticker(drawn, tmp_path / "cat.webp")
     page.get_by_role("tab", name="Timeline").click()
-    page.set_input_files("input[type=file] >> nth=1", str(tmp_path / "cat.webp"))
+    page.set_input_files("#line-upload input[type=file]", str(tmp_path / "cat.webp"))
     page.wait_for_selector("#source .slot")
     page.click("#timeline [data-pick='2']")
     page.wait_for_selector("#timeline [data-pick='2'].at")

@@ -97,7 +97,7 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
         again = gr.Button("Four others", elem_id="again")
         cancel = gr.Button("Cancel", variant="stop", elem_id="cancel")
     with gr.Accordion("Picture to animate, settings", open=False, elem_id="more"):
-        upload = upload_field("a picture (of an animation, its first frame)")
+        upload = upload_field("a picture (of an animation, its first frame)", "upload")
         image = gr.Textbox(visible=False, label="sticker")
         image_shown = gr.HTML(elem_id="image")
         with gr.Row():

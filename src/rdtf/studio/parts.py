@@ -61,9 +61,9 @@ def component(field: Field) -> gr.components.Component:
     )
 
 
-def upload_field(label: str) -> gr.File:
+def upload_field(label: str, elem_id: str) -> gr.File:
     """Where a sticker or a picture is dropped."""
-    return gr.File(label=label, file_types=sorted(SUFFIXES), height=110)
+    return gr.File(label=label, file_types=sorted(SUFFIXES), height=150, elem_id=elem_id)
 
 
 def given(library: Library, file: str | None) -> str:

@@ -43,7 +43,7 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
         count = gr.Slider(1, MAX_FRAMES, value=8, step=1, label="slots", elem_id="slots")
     with gr.Row():
         with gr.Column(scale=1):
-            upload = upload_field("a picture or a sticker to take frames from")
+            upload = upload_field("a picture or a sticker to take frames from", "line-upload")
         with gr.Column(scale=2):
             frames = gr.HTML(js_on_load=views.PICK, elem_id="source")
             with gr.Row():
