@@ -144,7 +144,7 @@ class CopyDecoder(ModelMixin, ConfigMixin):
         sampled = F.grid_sample(large.flatten(0, 1) + 1, grid, padding_mode="zeros", align_corners=False) - 1
         weights = _resized(torch.cat([total, weights[:, -1:]], 1), size)
         copied = (sampled.unflatten(0, (n, k)) * weights[:, :-1, None]).sum(1)
-        return valid_premultiplied(copied + _enlarged(mine, size) * weights[:, -1:])
+        return valid_premultiplied(copied + enlarge(mine, size) * weights[:, -1:])
 
     def _choices(
         self, drawn: Tensor, references: Tensor, offsets: Tensor, exists: Tensor
@@ -220,18 +220,15 @@ class CopyDecoder(ModelMixin, ConfigMixin):
 
         Args:
             frames: known frames as they were given, unknown ones as they were decoded.
-            large: the known frames in a larger size, with whatever numbers where ``known`` is False. The output then
-                has this size. What nothing is known of is enlarged by bicubic interpolation.
+            large: the same clips in a larger size, known frames as they were given, unknown ones enlarged. The output
+                then has this size.
         """
-        if large is None:
-            out = frames.clone()
-        else:
-            enlarged = _enlarged(frames.flatten(0, 1), large.shape[-2:]).unflatten(0, frames.shape[:2])
-            out = torch.where(known[:, :, None, None, None], large, enlarged)
+        out = (frames if large is None else large).clone()
         index, offsets, exists = nearest_known(known, loop, self.references)
         clips, positions = torch.nonzero(~known & exists.any(-1), as_tuple=True)
-        for at in range(0, len(clips), _FRAMES_AT_ONCE):
-            part = slice(at, at + _FRAMES_AT_ONCE)
+        together = max(1, _FRAMES_AT_ONCE * frames.shape[-1] ** 2 // out.shape[-1] ** 2)
+        for at in range(0, len(clips), together):
+            part = slice(at, at + together)
             b, f = clips[part], positions[part]
             chosen = b[:, None], index[b, f]
             arguments = frames[b, f], frames[chosen], offsets[b, f], exists[b, f]
@@ -250,6 +247,6 @@ def _resized(maps: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-def _enlarged(frames: Float[Tensor, "n rgba h w"], size: torch.Size) -> Float[Tensor, "n rgba hh ww"]:
-    """Frames in a larger size, bicubic."""
-    return valid_premultiplied(F.interpolate(frames, size, mode="bicubic", align_corners=False))
+def enlarge(frames: Float[Tensor, "n rgba h w"], size: Sequence[int]) -> Float[Tensor, "n rgba hh ww"]:
+    """Premultiplied frames in another size ``(hh, ww)``, bicubic."""
+    return valid_premultiplied(F.interpolate(frames, tuple(size), mode="bicubic", align_corners=False))

@@ -13,14 +13,14 @@ from einops import rearrange
 from torch import Tensor
 
 from rdtf.codec import Codec
-from rdtf.copy_decoder import CopyDecoder
+from rdtf.copy_decoder import CopyDecoder, enlarge
 from rdtf.diffusion.guidance import guidance_passes
 from rdtf.diffusion.sampling import OnStep, Start, sample
 from rdtf.diffusion.schedulers import check_scheduler, path_of
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, adapter_of
 from rdtf.model.time_axis import MAX_FRAMES
-from rdtf.pixels import fit, to_frames, to_tensor, valid_premultiplied
+from rdtf.pixels import fit, to_frames, to_tensor
 from rdtf.request import GivenFrame, Request, StickerOutput, as_rgba, check_call, requests_of, side_of
 from rdtf.sticker import Sticker
 from rdtf.text import BuiltinTextEncoder, TextEncoder, caption_words
@@ -245,16 +245,20 @@ class StickerPipeline(DiffusionPipeline):
         latents = self._denoise(captions, known_video, known, scales, steps, seeds, loops, on_step)
         decoded = self._decode(latents)
         if self.copy_decoder is not None:
-            small = decoded.shape[-1]
-            large = None if side is None or side <= small else _enlarged(decoded, side)
-            for i, request in enumerate(requests):
-                for position, frame in request.given.items():
-                    for video in (decoded, large):
-                        if video is not None:
-                            pixels = to_tensor(fit(as_rgba(frame)[None], video.shape[-1])[0])
-                            video[i, position] = pixels.to(video.device)
+            self._put_given(decoded, requests)
+            large = None
+            if side is not None and side > decoded.shape[-1]:
+                large = enlarge(decoded.flatten(0, 1), (side, side)).unflatten(0, decoded.shape[:2])
+                self._put_given(large, requests)
             decoded = self.copy_decoder.redraw(decoded, known, torch.tensor(loops, device=self.device), large)
         return to_frames(decoded)
+
+    @staticmethod
+    def _put_given(frames: Tensor, requests: Sequence[Request]) -> None:
+        """Replace frames ``(b, f, 4, h, w)`` by the given ones, fitted to their size."""
+        for clip, request in zip(frames, requests, strict=True):
+            for position, frame in request.given.items():
+                clip[position] = to_tensor(fit(as_rgba(frame)[None], clip.shape[-1])[0]).to(clip.device)
 
     def unread(self, prompt: str) -> str:
         """The words of a prompt that lie beyond the text encoder's window; empty if all are read.
@@ -370,9 +374,3 @@ class StickerPipeline(DiffusionPipeline):
         if not signals:
             return None
         return Start(torch.stack(signals)[:, :, None].expand_as(known_video), adapter.start_level)
-
-
-def _enlarged(video: Tensor, side: int) -> Tensor:
-    """``(b, f, 4, h, w)`` premultiplied frames in a larger size, by a bicubic filter."""
-    frames = torch.nn.functional.interpolate(video.flatten(0, 1), (side, side), mode="bicubic", align_corners=False)
-    return valid_premultiplied(frames).unflatten(0, video.shape[:2])

@@ -30,7 +30,7 @@ from rdtf.train.small_loop import train_shortly
 
 FRAMES_PER_VISIT = 2  # reading a sticker costs more than cutting a frame out of it
 L2_WEIGHT = 4.0  # 0.8 dB better than 1 with an L1 term on finite differences, after 120 steps
-SPREAD_WEIGHT = 1.0  # of the latents' mean and deviation, which should be 0 and 1
+STATISTICS_MOMENTUM = 0.01  # of the latents' mean and deviation, which follow the training
 EMA_DECAY = 0.998
 SHEET_COLUMNS = 12
 
@@ -210,7 +210,8 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
             noise *= (settings.max_latent_noise / settings.latent_noise) ** level
         frames, noise, background = (drawn.to(device) for drawn in (frames, settings.latent_noise * noise, background))
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            return codec_loss(model, frames, noise, background, settings.scale_equivariance, pooled)
+            momentum = STATISTICS_MOMENTUM if settings.base else max(STATISTICS_MOMENTUM, 1 / (1 + step))
+            return codec_loss(model, frames, noise, background, settings.scale_equivariance, pooled, momentum)
 
     trained = train_shortly(
         "codec",
@@ -268,8 +269,6 @@ def _untrained(settings: CodecTrainSettings) -> StickerAutoencoder:
         model = loaded
     if settings.decoder_blocks:
         model = model.with_larger_decoder(settings.decoder_blocks)
-    if not settings.freeze_encoder:
-        fold_statistics(model)
     model.train().requires_grad_(True)
     model.encoder.requires_grad_(not settings.freeze_encoder)
     return model
@@ -282,10 +281,11 @@ def codec_loss(
     background: Tensor,
     scale_equivariance: float = 0.0,
     pooled: int = 2,
+    momentum: float = STATISTICS_MOMENTUM,
 ) -> Tensor:
-    """The reconstruction loss of frames whose latents had ``noise`` added.
+    """The reconstruction loss of frames whose normalised latents had ``noise`` added.
 
-    Latents of an encoder in training are held near zero mean and unit deviation, channel by channel.
+    If the encoder is trained, the stored statistics of its latents follow those of the batch.
 
     Args:
         frames: ``(n, 4, h, w)``, premultiplied in [-1, 1].
@@ -293,18 +293,23 @@ def codec_loss(
         background: ``(n, 3, 1, 1)`` colours in [0, 1].
         scale_equivariance: weight of the same loss between frames and latents that were both averaged.
         pooled: side of the squares over which they are averaged.
+        momentum: how far the stored statistics move towards those of the batch.
     """
     frames = frames.to(memory_format=torch.channels_last)
     if next(model.encoder.parameters()).requires_grad:
-        latents = model.encoder(frames).float()
-        # Else the encoder would only have to grow its latents to drown the noise. To divide by the batch's deviation is
-        # no way out: a frame's latents would hang on its company, and the decoder could not tell colours exactly.
-        std, mean = torch.std_mean(latents, dim=(0, 2, 3))
-        loss = SPREAD_WEIGHT * ((std - 1).square() + mean.square()).mean()
+        raw = model.encoder(frames).float()
+        std, mean = torch.std_mean(raw, dim=(0, 2, 3))
+        with torch.no_grad():
+            model.latent_mean.lerp_(mean, momentum)
+            model.latent_std.lerp_(std, momentum)
+        # Not normalised by the batch's own statistics: a frame's latents would depend on the rest of its batch, and the
+        # decoder could not tell flat colours exactly.
+        latents = (raw - model.latent_mean[:, None, None]) / model.latent_std[:, None, None]
+        # The noise grows with the batch's spread: the encoder cannot drown it by larger latents.
+        noise = noise * (std / model.latent_std)[:, None, None]
     else:
         latents = model.encode(frames)
-        loss = torch.zeros((), device=frames.device)
-    loss = loss + reconstruction_loss(model.decoder(latents + noise).float(), frames, background)
+    loss = reconstruction_loss(model.decoder(latents + noise).float(), frames, background)
     if scale_equivariance:
         small, target = (nn.functional.avg_pool2d(x, pooled) for x in (latents, frames))
         loss = loss + scale_equivariance * reconstruction_loss(model.decoder(small).float(), target, background)
@@ -318,17 +323,6 @@ def store_statistics(model: StickerAutoencoder, batches: Iterable[Tensor]) -> No
     std, mean = torch.std_mean(latents, dim=0)
     model.latent_mean.copy_(mean)
     model.latent_std.copy_(std + 1e-5)
-
-
-@torch.no_grad()
-def fold_statistics(model: StickerAutoencoder) -> None:
-    """Move the stored statistics into the encoder's last convolution; ``encode`` stays the same."""
-    last = model.encoder.get_submodule("conv_out")
-    assert isinstance(last, nn.Conv2d) and last.bias is not None
-    last.weight /= model.latent_std[:, None, None, None]
-    last.bias.sub_(model.latent_mean).div_(model.latent_std)
-    model.latent_mean.zero_()
-    model.latent_std.fill_(1)
 
 
 def fidelity(codec: Codec, frames: np.ndarray) -> Fidelity:
