@@ -21,7 +21,7 @@ from rdtf.diffusion.objective import Objective
 from rdtf.loading import load_pipeline
 from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline
-from rdtf.pixels import fit, premultiply, to_frames, to_tensor
+from rdtf.pixels import fit, premultiply
 from rdtf.text import BuiltinTextEncoder
 from tests.conftest import awaken
 
@@ -276,24 +276,23 @@ def test_a_copy_decoder_in_half_precision(make_pipeline: Callable[..., StickerPi
     assert np.array_equal(pipe(frames={0: picture(0)}, num_frames=2).stickers[0].frames[0], picture(0))
 
 
-def test_a_copy_decoder_draws_larger_frames_with_the_pixels_of_larger_given_ones(
-    make_pipeline: Callable[..., StickerPipeline], monkeypatch
-):
-    pipe = make_pipeline(copy_decoder=awaken(CopyDecoder(widths=(8, 8), references=1)))
-    seen = []
-    redraw = pipe.copy_decoder.redraw
-    monkeypatch.setattr(pipe.copy_decoder, "redraw", lambda *args: seen.append((args, redraw(*args))) or seen[-1][1])
-    given = {0: picture(0, 2 * SIZE)}
-    made = pipe("a cat", frames=given, num_frames=2, output_size=2 * SIZE).stickers[0]
-    (_, known, _, large), redrawn = seen[-1]
-    assert made.size == (2 * SIZE, 2 * SIZE) and np.array_equal(made.frames[0], given[0])
-    assert torch.equal(large[0, 0], to_tensor(given[0])) and known.tolist() == [[True, False]]
-    assert np.array_equal(made.frames[1], to_frames(redrawn)[0, 1])
-    for arguments in ({}, {"output_size": SIZE}, {"output_size": SIZE // 2}):
-        small = pipe("a cat", frames=given, num_frames=2, **arguments).stickers[0]
-        assert seen[-1][0][3] is None and small.size == (arguments.get("output_size", SIZE),) * 2
-    words = pipe("a cat", num_frames=2, output_size=2 * SIZE, still_first=True).stickers[0]
-    assert words.size == (2 * SIZE, 2 * SIZE)
+def test_a_copy_decoder_takes_the_pixels_of_larger_given_frames(make_pipeline: Callable[..., StickerPipeline]):
+    """A new copy decoder weighs the given frame's pixels nine to one score of e against its own."""
+    pipe = make_pipeline(copy_decoder=CopyDecoder(widths=(8, 8), references=1))
+    side = 4 * pipe.config.sample_size
+    large = np.zeros((side, side, 4), np.uint8)
+    large[::2] = 255  # stripes that no smaller picture can show
+    made = pipe(frames={0: large}, num_frames=2, output_size=side).stickers[0].frames
+    assert np.array_equal(made[0], large)
+    contrast = premultiply(made[1]).astype(int)[::2, ..., 3] - premultiply(made[1])[1::2, ..., 3]
+    assert contrast.mean() == pytest.approx(255 * 9 / (9 + np.e), abs=8)
+    small = pipe(frames={0: large}, num_frames=2).stickers[0].frames
+    plain = make_pipeline()(frames={0: large}, num_frames=2, output_size=side).stickers[0].frames
+    assert small.shape[1] == pipe.config.sample_size and plain.shape == made.shape
+    contrast = premultiply(plain[1]).astype(int)[::2, ..., 3] - premultiply(plain[1])[1::2, ..., 3]
+    assert abs(contrast.mean()) < 20
+    words = pipe("a cat", num_frames=2, output_size=side, still_first=True).stickers[0]
+    assert words.size == (side, side)
 
 
 def test_other_schedulers_take_the_place_or_are_refused(make_pipeline: Callable[..., StickerPipeline], tmp_path: Path):
