@@ -70,6 +70,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an unknown prediction": (lambda m: edit(m / "model_index.json", prediction="noise"), "prediction"),
     "guidance that is not finite": (lambda m: edit(m / "model_index.json", guidance=float("nan")), "guidance"),
     "no steps": (lambda m: edit(m / "model_index.json", steps=0), "steps"),
+    "a later format": (lambda m: edit(m / "model_index.json", _rdtf_format=hub.FORMAT + 1), "later rdtf.*Update rdtf"),
+    "a format that is no number": (lambda m: edit(m / "model_index.json", _rdtf_format="new"), "no format number"),
     "no JSON": (lambda m: cut(m / "dfgn" / "config.json"), "dfgn/config.json is no JSON"),
     "a list for an object": (lambda m: (m / "dfgn" / "config.json").write_text("[]"), "no JSON object"),
     "a configuration of 2 MB": (lambda m: (m / "dfgn" / "config.json").write_text(" " * (1 << 21)), "larger than"),
@@ -122,8 +124,36 @@ def test_the_command_says_it_and_ends_with_2(model: Path, tmp_path: Path):
     assert result.exit_code == 2 and "is no JSON" in result.output and not (tmp_path / "a.webp").exists()
 
 
-def test_a_sound_model_loads(model: Path):
-    assert load_pipeline(model)("a cat", num_frames=2).stickers[0].frames.shape == (2, 8, 8, 4)
+def test_a_sound_model_loads_and_names_its_format(model: Path, tmp_path: Path):
+    index = json.loads((model / hub.INDEX).read_text())
+    assert index[hub.FORMAT_KEY] == hub.FORMAT
+    assert index["text_encoder"] == ["rdtf.text", "BuiltinTextEncoder"]  # wherever the class stands
+    del index[hub.FORMAT_KEY]  # as older versions saved it
+    (model / hub.INDEX).write_text(json.dumps(index))
+    pipeline = load_pipeline(model)
+    assert pipeline("a cat", num_frames=2).stickers[0].frames.shape == (2, 8, 8, 4)
+    pipeline.save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / hub.INDEX).read_text())[hub.FORMAT_KEY] == hub.FORMAT
+
+
+def test_a_name_is_a_folder_or_else_a_hub_id(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+
+    def download(name: str, **_: Any) -> str:
+        asked.append(name)
+        return str(model)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.chdir(tmp_path)
+    assert hub.find_pipeline("someone/stickers") == model
+    assert isinstance(load_pipeline("someone/stickers"), StickerPipeline)
+    assert asked == ["someone/stickers"] * 2
+    shutil.copytree(model, tmp_path / "runs" / "mine" / "pipeline")
+    assert hub.find_pipeline("runs/mine") == Path("runs/mine/pipeline")
+    for missing in ("runs/other", "./other", "other", "/someone/stickers"):  # a folder is meant, so nothing is asked
+        with pytest.raises(ValueError, match="holds no trained model"):
+            hub.find_pipeline(missing)
+    assert asked == ["someone/stickers"] * 2
 
 
 @pytest.mark.parametrize("answer", ['{"auto_map": {"AutoModel": "mine.Model"}, "model_type": "mine"}',

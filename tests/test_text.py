@@ -17,11 +17,11 @@ from rdtf.text import (
     BuiltinTextEncoder,
     PretrainedTextEncoder,
     TextEncoder,
-    _bucket,
     caption_words,
     drop_words,
     load_text_encoder,
 )
+from rdtf.text.builtin import _bucket
 
 CAPTIONS = [
     "a red cat jumps",

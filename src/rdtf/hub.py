@@ -1,8 +1,13 @@
-"""Model folders of strangers: what is checked before anything in them is built.
+"""Names of models, and checks of model folders before anything in them is built.
 
-Nothing in a folder is run or unpickled: configurations are JSON, weights are safetensors, classes are in a fixed list.
-A network is first built without memory ("meta" tensors) and compared with the header of its weights file, so that a
-configuration that asks for gigabytes is refused at once.
+A name is a shipped model (``builtin``, ``f4``), a local folder, or a hub id (``owner/name``), and is looked for in this
+order. A hub id is fetched from the Hugging Face Hub.
+
+Folders may come from strangers. Nothing in a folder is run or unpickled: configurations are JSON, weights are
+safetensors, classes are in a fixed list. A network is first built on the "meta" device, which takes no memory, and
+compared with the header of its weights file. A configuration that asks for gigabytes is thus refused at once.
+
+Importing this module does not import torch, so that a wrong name is answered at once.
 """
 
 from __future__ import annotations
@@ -11,26 +16,32 @@ import inspect
 import json
 import math
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+if TYPE_CHECKING:
+    from torch.nn import Module
+else:
+    Module = Any
 
+INDEX = "model_index.json"
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+FORMAT = 1
+"""Version of saved pipelines. It counts up when an older rdtf cannot load what this one saves."""
+FORMAT_KEY = "_rdtf_format"
 MAX_SIDE = 1024
 """Largest height and width in pixels that a model may be made for."""
 _CONFIG_BYTES = 1 << 20
 _SPARE_TENSORS = 64
+_HUB_ID = r"[\w-][\w.-]*/[\w.-]+"
 _FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # the last two belong to tokenizers
 _AGAIN = "the model is damaged or incomplete, copy it again"
 
-M = TypeVar("M", bound=nn.Module)
+M = TypeVar("M")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -52,6 +63,47 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def find_pipeline(name: Path | str, pause: float = 0.02) -> Path:
+    """The folder with the index of a saved pipeline.
+
+    Args:
+        name: a saved pipeline's folder, a run's folder (which holds one in ``pipeline/``), or a hub id.
+        pause: seconds before the second look. A save that replaces the folder takes less.
+
+    Raises:
+        ValueError: there is no pipeline, and the hub has none or is not reached.
+    """
+    folder = Path(name)
+    # A folder ends in .old only while a save replaces it, or after a crash in this moment.
+    old = (folder / "pipeline.old", folder.with_name(f"{folder.name}.old"))
+    for seconds in (pause, 0.0):
+        for candidate in (folder, folder / "pipeline", *old):
+            if (candidate / INDEX).is_file():
+                return candidate
+        time.sleep(seconds)  # the folder may have been renamed between two looks
+    if re.fullmatch(_HUB_ID, folder.as_posix()) and not folder.parent.exists():
+        folder = fetch(folder.as_posix())
+        if (folder / INDEX).is_file():
+            return folder
+    raise ValueError(f"{name} holds no trained model: expected {INDEX} in it or in {folder / 'pipeline'}")
+
+
+def check_format(index: Mapping[str, Any], path: Path) -> None:
+    """Check that this version of rdtf can load a saved pipeline. Pipelines without a number are of format 1.
+
+    Raises:
+        ValueError: the pipeline is of a later format, or its number is none.
+    """
+    found = index.get(FORMAT_KEY, 1)
+    if type(found) is not int or found < 1:
+        raise ValueError(f"{path}: {FORMAT_KEY} is {str(found)[:40]!r}, which is no format number; {_AGAIN}")
+    if found > FORMAT:
+        raise ValueError(
+            f"{path} is of format {found}, which a later rdtf has written; this one loads format {FORMAT} and older. "
+            "Update rdtf: pip install --upgrade rdtf"
+        )
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[dict[str, list[int]]]:
     """The shapes of a safetensors file by the tensors' names.
@@ -59,6 +111,8 @@ def _opened(path: Path) -> Iterator[dict[str, list[int]]]:
     Raises:
         ValueError: it is missing or damaged.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, "pt") as file:
             yield {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -79,6 +133,9 @@ def _built(make: Callable[[], M], config: Path, tensors: int) -> M:
     Raises:
         ValueError: it cannot be built.
     """
+    import torch
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
     made = 0
 
     def count(*_: Any) -> None:
@@ -100,7 +157,7 @@ def _built(make: Callable[[], M], config: Path, tensors: int) -> M:
         handle.remove()
 
 
-def check_module(folder: Path, kind: type[nn.Module]) -> None:
+def check_module(folder: Path, kind: type[Module]) -> None:
     """Check the folder of one of our networks: arguments, class, and the shapes in its weights file.
 
     Raises:
@@ -125,7 +182,7 @@ def check_module(folder: Path, kind: type[nn.Module]) -> None:
         )
 
 
-def check_foreign(folder: Path, make: Callable[[dict[str, Any]], nn.Module]) -> None:
+def check_foreign(folder: Path, make: Callable[[dict[str, Any]], Module]) -> None:
     """Check a folder of another library: its weights are safetensors, and its network is not larger than they are.
 
     Args:
@@ -166,7 +223,7 @@ def check_transformers(folder: Path, kinds: Mapping[str, str] | None = None) -> 
             raise ValueError(f"{path} asks for attention kernels from a hub, which are never run; take another model")
     import transformers
 
-    def make(config: dict[str, Any]) -> nn.Module:
+    def make(config: dict[str, Any]) -> Module:
         model_type = str(config.get("model_type"))
         name = (kinds or {}).get(model_type)
         if name is None:
@@ -179,7 +236,7 @@ def check_transformers(folder: Path, kinds: Mapping[str, str] | None = None) -> 
 
 
 def fetch(name: str, local_files_only: bool = False) -> Path:
-    """The folder of a model: a local one, or a copy of a hub's without code and pickles.
+    """A local folder of that name, or the hub's model without code and pickles.
 
     Raises:
         ValueError: there is no such folder, and the hub has none or is not reached.
@@ -187,7 +244,7 @@ def fetch(name: str, local_files_only: bool = False) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+|[\w-][\w.-]*", name):
+    if not re.fullmatch(rf"{_HUB_ID}|[\w-][\w.-]*", name):
         raise ValueError(f"{name!r}: no such folder")
     import huggingface_hub
 
@@ -197,19 +254,21 @@ def fetch(name: str, local_files_only: bool = False) -> Path:
         raise ValueError(f"{name!r}: no such folder, and no model could be fetched from the hub: {error}") from error
 
 
-def check_finite(module: nn.Module, folder: Path) -> None:
+def check_finite(module: Module, folder: Path) -> None:
     """Check that all weights are finite numbers.
 
     Raises:
         ValueError: a weight is not.
     """
+    import torch
+
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{folder}: {name} holds numbers that are not finite; {_AGAIN}")
 
 
 def check_numbers(values: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]], path: Path) -> None:
-    """Check numbers of a configuration against their least and greatest values; None and missing ones pass.
+    """Check numbers of a configuration against their least and greatest values. None and missing numbers pass.
 
     Raises:
         ValueError: a value is no number, or out of its range.

@@ -15,12 +15,12 @@ from rdtf.codec import DiffusersCodec, PixelCodec, StickerAutoencoder
 from rdtf.copy_decoder import CopyDecoder
 from rdtf.device import best_device
 from rdtf.diffusion.schedulers import SCHEDULERS, check_scheduler
+from rdtf.hub import INDEX, find_pipeline
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline
 from rdtf.text import BuiltinTextEncoder, PretrainedTextEncoder
 
-INDEX = "model_index.json"
 PREDICTIONS = ("sample", "epsilon", "v_prediction")
 _TRIES = 50  # to read a folder that is replaced again and again
 _PAUSE = 0.02  # seconds
@@ -43,7 +43,7 @@ _PARTS: dict[str, dict[tuple[str, ...], type[torch.nn.Module] | str]] = {
 
 
 def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> StickerPipeline:
-    """Load from a saved pipeline's folder or from a run's folder (which holds one in ``pipeline/``).
+    """Load from a saved pipeline's folder, from a run's folder (which holds one in ``pipeline/``), or by a hub id.
 
     It comes onto the GPU if there is one (:func:`rdtf.device.best_device`).
 
@@ -61,7 +61,7 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
     """
     folder = Path(model)
     for attempt in range(_TRIES):
-        found = _find(folder)
+        found = find_pipeline(folder)
         save = _save_of(found)
         try:
             if attempt == 0:
@@ -82,17 +82,6 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
     raise ValueError(f"{folder} was replaced {_TRIES} times while it was read; try again, or load a copy of it")
 
 
-def _find(folder: Path) -> Path:
-    # The last ones are there for a moment only, while a save replaces the folder, or after a crash in this moment.
-    old = (folder / "pipeline.old", folder.with_name(f"{folder.name}.old"))
-    for pause in (_PAUSE, 0.0):
-        for candidate in (folder, folder / "pipeline", *old):
-            if (candidate / INDEX).is_file():
-                return candidate
-        time.sleep(pause)  # it may have been renamed between two looks
-    raise ValueError(f"{folder} holds no trained model: expected {INDEX} in it or in {folder / 'pipeline'}")
-
-
 def _save_of(folder: Path) -> tuple[int, int, int] | None:
     """What tells two saves of a pipeline apart: each one writes a new index."""
     try:
@@ -108,6 +97,7 @@ def _placed(pipeline: StickerPipeline, dtype: torch.dtype | None) -> StickerPipe
 
 def _load(folder: Path) -> StickerPipeline:
     index = hub.read_config(folder / INDEX)
+    hub.check_format(index, folder / INDEX)
     if index.get("_class_name") != StickerPipeline.__name__:
         raise ValueError(f"{folder / INDEX} is of class {index.get('_class_name')!r}, not {StickerPipeline.__name__}")
     hub.check_numbers(index, _RANGES, folder / INDEX)

@@ -17,6 +17,7 @@ from rdtf.copy_decoder import CopyDecoder, enlarge
 from rdtf.diffusion.guidance import guidance_passes
 from rdtf.diffusion.sampling import OnStep, Start, sample
 from rdtf.diffusion.schedulers import check_scheduler, path_of
+from rdtf.hub import FORMAT, FORMAT_KEY
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, adapter_of
 from rdtf.model.time_axis import MAX_FRAMES
@@ -80,6 +81,7 @@ class StickerPipeline(DiffusionPipeline):
             eta=eta,
             still_first=still_first,
             path=path or path_of(scheduler),
+            **{FORMAT_KEY: FORMAT},
         )
 
     @torch.no_grad()

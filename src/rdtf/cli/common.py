@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature, signature
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,23 @@ def option(kind: Any, text: str, default: object = None, *flags: str, **limits: 
 
 
 OTHERS = option(list[str], "Any other setting, as name=value (value is JSON or text).", None, "--set")
+
+
+def check_given(*data: Path, model: str | Path | None = None) -> None:
+    """Check that datasets and a model are there, before torch is imported, which takes seconds.
+
+    Raises:
+        ValueError: a folder is missing, or of another kind.
+    """
+    if data:
+        from rdtf.data.dataset import read_manifest
+
+        for folder in data:
+            read_manifest(folder)
+    if model is not None:
+        from rdtf.hub import find_pipeline
+
+        find_pipeline(model)
 
 
 def say(text: str, *, markup: bool = False) -> None:

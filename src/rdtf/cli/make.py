@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rdtf.cli.common import STOPPED, option, say, takes
+from rdtf.cli.common import STOPPED, check_given, option, say, takes
 from rdtf.progress import bars
 
 if TYPE_CHECKING:
     from rdtf.provenance import Given
 
 MAX_FRAMES = 16
-Model = option(str, "A run's folder or a saved pipeline's.", None, "--model", "-m")
+Model = option(str, "A run's or saved pipeline's folder, or a hub id (owner/name).", None, "--model", "-m")
 Caption = Annotated[str, typer.Option(help="What it shows, in words.")]
 OPTIONS: dict[str, Any] = {
     "out": option(str, ".webp, .png/.apng, .gif, .sheet.png, or a folder of PNGs.", "sticker.webp", "--out", "-o"),
@@ -60,20 +60,20 @@ def named(model: str | None) -> str:
 def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any]) -> None:
     """Run the pipeline and write the files; with more than one sticker, each name gets a number."""
     from rdtf.io.write import check_target, save_sticker
+    from rdtf.provenance import described, load_frames
 
     model, out = named(given.pop("model", None)), given.pop("out", "sticker.webp")
     count = given.get("num_stickers_per_prompt", 1)
     paths = [out] if count == 1 else [_numbered(out, number) for number in range(1, count + 1)]
     for path in paths:
         check_target(path, [model, *(frame.path for frame in frames)])
+    _check_time(given)
+    pixels = load_frames(frames)
+    check_given(model=model)
+    from rdtf.loading import load_pipeline  # these two import torch
     from rdtf.request import check_call
 
     check_call(**given)
-    _check_time(given)
-    from rdtf.loading import load_pipeline
-    from rdtf.provenance import described, load_frames
-
-    pixels = load_frames(frames)
     pipe = load_pipeline(model)
     if cut := pipe.unread(caption):
         say(f"The model does not read the whole caption; left out: {_one_line(cut[:200])}")

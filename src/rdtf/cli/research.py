@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdtf.cli.common import OTHERS, STOPPED, option, say, takes
+from rdtf.cli.common import OTHERS, STOPPED, check_given, option, say, takes
 from rdtf.cli.make import Model, named
 from rdtf.progress import console
 
@@ -37,6 +37,7 @@ def evaluate(
 ) -> None:
     """Measure a model on held-out stickers: frames filled in, beside what needs no model, and stickers made."""
     model = named(given.pop("model", None))
+    check_given(data, model=model)
     from rdtf.evaluate.evaluate import evaluate as run
 
     result = run(Path(model), data, out=out, **given)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdtf.cli.common import OTHERS, STOPPED, option, say, takes
+from rdtf.cli.common import OTHERS, STOPPED, check_given, option, say, takes
 from rdtf.progress import console
 
 SETTINGS: dict[str, Any] = {
@@ -66,6 +66,8 @@ def train(
     Exit codes: 0 finished; 75 stopped by Ctrl-C or SIGTERM after saving, start again with --resume; 70 loss not
     finite; 71 out of memory; 74 disk full or not writable; 2 anything else that is wrong; 130 stopped at once.
     """
+    if not resume and resume_from is None:
+        check_given(data)
     from rdtf.train.run import resume as resume_training
     from rdtf.train.run import train as run_training
     from rdtf.train.settings import recipe_settings
@@ -94,6 +96,7 @@ def plan(
 
     Takes a minute or so. Exit code 2: it does not fit; the text says what would.
     """
+    check_given(data)
     from rdtf.files import write_text
     from rdtf.train.plan import announce, make_plan
     from rdtf.train.settings import recipe_settings
@@ -134,11 +137,12 @@ def train_codec(
     given: dict[str, Any],
 ) -> None:
     """Train an RGBA autoencoder on the frames of prepared datasets."""
+    if len(data) < 2:
+        raise ValueError("give at least one prepared dataset and then the codec folder to make")
+    check_given(*data[:-1])
     from rdtf.train.codec import CodecTrainSettings
     from rdtf.train.codec import train_codec as run
 
-    if len(data) < 2:
-        raise ValueError("give at least one prepared dataset and then the codec folder to make")
     console.print(run(data[:-1], data[-1], CodecTrainSettings.model_validate(given)))
 
 
@@ -161,6 +165,7 @@ def train_copy_decoder(
     given: dict[str, Any],
 ) -> None:
     """Train a decoder that copies pixels from given frames, for sharp animations, in-betweens and extensions."""
+    check_given(data, model=model)
     from rdtf.train.copy_decoder import CopyDecoderSettings
     from rdtf.train.copy_decoder import train_copy_decoder as run
 

@@ -1,0 +1,257 @@
+"""Pretrained text encoders of the transformers library. They are frozen; only projections are trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from rdtf import hub
+from rdtf.text.encoder import TextEncoder, TextFeatures, pad, starts_of
+
+# Classes of the text half of models with several halves. All other models load by AutoModel.
+_TOWERS = {
+    "clip": "CLIPTextModel",
+    "clip_text_model": "CLIPTextModel",
+    "chinese_clip_text_model": "ChineseCLIPTextModel",
+    "t5": "T5EncoderModel",
+    "mt5": "MT5EncoderModel",
+    "umt5": "UMT5EncoderModel",
+}
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "pretrained text encoders need the package transformers: pip install 'rdtf[pretrained]'"
+        ) from error
+    return transformers
+
+
+@dataclass
+class _Frozen:
+    """Encoders and tokenizers. They are not trained, not averaged, and not in the state dict."""
+
+    encoders: list[Any]
+    tokenizers: list[Any]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Frozen:
+        # A copy for weight averaging shares the encoders.
+        return self
+
+
+def _load_frozen(name: str, local_files_only: bool) -> tuple[Any, Any, str]:
+    """The encoder in eval mode and float32, its tokenizer, and its model type."""
+    transformers = _transformers()
+    safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        folder = hub.fetch(name, local_files_only)
+        hub.check_transformers(folder, _TOWERS)
+        config = transformers.AutoConfig.from_pretrained(folder, **safe)
+        kind = config.model_type
+        if kind == "chinese_clip":
+            # The text half alone looks for weights under other names than the saved model has.
+            loader: Any = transformers.ChineseCLIPModel
+        else:
+            loader = getattr(transformers, _TOWERS.get(kind, "AutoModel"))
+        model, report = loader.from_pretrained(folder, output_loading_info=True, use_safetensors=True, **safe)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **safe)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"text encoder {name!r} is not 'builtin', no folder with a transformers model and its tokenizer, "
+            f"and no model that could be fetched from the hub: {error}"
+        ) from error
+    # Pooling heads are not used, and many files have none.
+    missing = [key for key in report["missing_keys"] if "pool" not in key]
+    if missing:
+        raise ValueError(f"text encoder {name!r} lacks {len(missing)} weights, the first is {missing[0]}")
+    if kind == "chinese_clip":
+        model = model.text_model
+        kind = "chinese_clip_text_model"
+    if model.config.is_encoder_decoder and kind not in _TOWERS:
+        raise ValueError(f"text encoder {name!r}: model type {kind!r} has a decoder; CLIP, T5 or BERT-like is needed")
+    hub.check_finite(model, folder)
+    return model.float().eval().requires_grad_(False), tokenizer, kind
+
+
+class PretrainedTextEncoder(TextEncoder):
+    """One or two frozen transformers encoders with trainable projections (paper section 3: CLIP text and T5).
+
+    The sequence is the tokens of T5 and then the tokens of the other encoder, as in the authors' release. Padding is
+    left out (ours; the release attends to it). The main encoder is the first that is no T5, or a single T5. Its states
+    are not projected if their width is the output width. All other states go through an MLP with SiLU:
+    width -> 2 * out -> out. Each encoder adds a learned offset to its states, which starts at zero (ours).
+
+    Make one with :meth:`from_encoders` or :meth:`from_pretrained`. Only projections and offsets are parameters. The
+    frozen encoders are neither in ``parameters()`` nor in ``state_dict()``. They follow ``.to(device)`` and stay in
+    float32.
+
+    Args:
+        model_types: transformers' ``model_type`` of each encoder, in the order of the sequence.
+        encoder_widths: width of each encoder's states.
+        width: output width.
+        max_tokens: tokens of a caption that each encoder reads, with special tokens. Later tokens are cut off.
+    """
+
+    @register_to_config
+    def __init__(
+        self, model_types: Sequence[str], encoder_widths: Sequence[int], width: int, max_tokens: int = 77
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.max_tokens = max_tokens
+        main = _main_encoder(model_types)
+        self.projections = nn.ModuleList(
+            nn.Identity()
+            if index == main and inner == width
+            else nn.Sequential(nn.Linear(inner, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+            for index, inner in enumerate(encoder_widths)
+        )
+        self.offsets = nn.Parameter(torch.zeros(len(encoder_widths), width))
+        self._frozen = _Frozen([], [])
+
+    @classmethod
+    def from_encoders(
+        cls,
+        names_or_folders: str | PathLike[str] | Sequence[str | PathLike[str]],
+        width: int | None = None,
+        max_tokens: int = 77,
+        local_files_only: bool = False,
+    ) -> PretrainedTextEncoder:
+        """One or two encoders by folder or hub id. ``width`` defaults to the width of the main encoder.
+
+        Raises:
+            ValueError: more than two names, no such folder or hub id, or a model that is no text encoder.
+            ModuleNotFoundError: transformers is not installed.
+        """
+        names = as_list(names_or_folders)
+        if not 1 <= len(names) <= 2:
+            raise ValueError(f"one or two pretrained text encoders can be used at a time, not {len(names)}: {names}")
+        loaded = [_load_frozen(name, local_files_only) for name in names]
+        loaded.sort(key=lambda item: not _is_t5(item[2]))
+        kinds = [kind for _, _, kind in loaded]
+        widths = [encoder.config.hidden_size for encoder, _, _ in loaded]
+        self = cls(kinds, widths, width or widths[_main_encoder(kinds)], max_tokens)
+        self._frozen = _Frozen([item[0] for item in loaded], [item[1] for item in loaded])
+        return self
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> PretrainedTextEncoder:
+        """Load a folder that :meth:`save_pretrained` wrote. Nothing is fetched. Options are as in diffusers."""
+        self = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        folder = Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
+        names = [str(folder / f"encoder_{index}") for index in range(len(self.projections))]
+        loaded = [_load_frozen(name, local_files_only=True) for name in names]
+        encoders = [encoder.to(self.offsets.device) for encoder, _, _ in loaded]
+        self._frozen = _Frozen(encoders, [tokenizer for _, tokenizer, _ in loaded])
+        return self
+
+    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
+        """Write the projections, and each frozen encoder with its tokenizer into ``encoder_0``, ``encoder_1``."""
+        super().save_pretrained(save_directory, **kwargs)
+        for index, encoder in enumerate(self._encoders()):
+            folder = Path(save_directory) / f"encoder_{index}"
+            encoder.save_pretrained(folder)
+            self._frozen.tokenizers[index].save_pretrained(folder)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> PretrainedTextEncoder:
+        super()._apply(fn, recurse)
+        # The encoders follow the device and stay in float32: T5 overflows in float16, and caches keep float32 results.
+        for encoder in self._frozen.encoders:
+            encoder.to(self.offsets.device)
+        return self
+
+    def _encoders(self) -> list[Any]:
+        if not self._frozen.encoders:
+            raise ValueError("this text encoder has no frozen encoders: use from_encoders() or from_pretrained()")
+        return self._frozen.encoders
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """See :attr:`TextEncoder.fingerprint`. A hash of the vocabularies and of values of each tensor."""
+        digest = hashlib.blake2b(f"pretrained-1-{self.max_tokens}".encode(), digest_size=16)
+        for encoder, tokenizer in zip(self._encoders(), self._frozen.tokenizers, strict=True):
+            digest.update(json.dumps(sorted(tokenizer.get_vocab().items())).encode())
+            for name, tensor in sorted(encoder.state_dict().items()):
+                if "pool" in name:
+                    continue  # not used, and random where a file has none
+                flat = tensor.detach().flatten()
+                values = flat[:: max(1, flat.numel() // 1024)].cpu().contiguous().numpy()
+                digest.update(f"{name}{tuple(tensor.shape)}".encode() + values.tobytes())
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def prepare(self, captions: Sequence[str]) -> list[TextFeatures]:
+        """Last hidden states of each frozen encoder, with special tokens. See :class:`TextFeatures`."""
+        states = [
+            self._states(encoder, tokenizer, captions)
+            for encoder, tokenizer in zip(self._encoders(), self._frozen.tokenizers, strict=True)
+        ]
+        return [TextFeatures(arrays) for arrays in zip(*states, strict=True)]
+
+    def _states(self, encoder: Any, tokenizer: Any, captions: Sequence[str], chunk: int = 32) -> list[np.ndarray]:
+        limit = min(self.max_tokens, tokenizer.model_max_length)
+        ids = [tokenizer(caption, truncation=True, max_length=limit)["input_ids"] for caption in captions]
+        # A tokenizer without special tokens gives no token for an empty caption.
+        filler = next((i for i in (tokenizer.eos_token_id, tokenizer.pad_token_id) if i is not None), 0)
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for position, row in enumerate(ids):
+            by_length[len(row)].append(position)
+        out: list[np.ndarray] = [np.empty(0)] * len(ids)
+        # A batch holds captions of one length. There is no padding, so states do not depend on the batch.
+        for positions in by_length.values():
+            for first in range(0, len(positions), chunk):
+                some = positions[first : first + chunk]
+                batch = torch.tensor([ids[position] or [filler] for position in some], device=encoder.device)
+                hidden = encoder(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
+                for position, rows in zip(some, hidden.to(torch.float16).cpu().numpy(), strict=True):
+                    if not np.isfinite(rows).all():
+                        raise ValueError(
+                            f"text encoder {encoder.config.model_type}: states of {captions[position]!r} are "
+                            "not finite in float16; use another encoder"
+                        )
+                    out[position] = rows.copy()
+        return out
+
+    def forward(self, features: Sequence[TextFeatures]) -> tuple[Tensor, Tensor]:
+        """States ``(b, tokens of all encoders, width)`` and their mask. See :meth:`TextEncoder.forward`."""
+        projected = []
+        rows: list[list[int]] = [[] for _ in features]
+        base = 0
+        for source, projection in enumerate(self.projections):
+            arrays = [item.arrays[source] for item in features]
+            flat = torch.from_numpy(np.concatenate(arrays)).to(self.offsets)
+            projected.append(projection(flat) + self.offsets[source])
+            starts = starts_of([len(array) for array in arrays])
+            for row, first, last in zip(rows, starts, starts[1:], strict=False):
+                row.extend(range(base + first, base + last))
+            base += starts[-1]
+        states, mask = pad(torch.cat(projected), rows)
+        return states * mask[..., None], mask
+
+
+def as_list(names: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[str]:
+    """One name or several, as texts."""
+    return [str(name) for name in ([names] if isinstance(names, (str, PathLike)) else names)]
+
+
+def _is_t5(model_type: str) -> bool:
+    return model_type in ("t5", "mt5", "umt5")
+
+
+def _main_encoder(model_types: Sequence[str]) -> int:
+    """Index of the main encoder: the first that is no T5, else the first."""
+    return next((index for index, kind in enumerate(model_types) if not _is_t5(kind)), 0)
