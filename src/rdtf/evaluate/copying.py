@@ -1,4 +1,4 @@
-"""Whether made clips are copies of training clips: nearest neighbours, held against those of held-out clips."""
+"""Memorisation: are generated clips nearer to training clips than held-out clips are?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rdtf.pixels import premultiply
 SIDE, FRAMES = 16, 4
 CHUNK = 512
 CLOSE = 0.05
-"""Share of the held-out clips that count as uncommonly close to a training clip."""
+"""Fraction of the held-out clips that counts as unusually close to a training clip."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Memorisation:
     """Distances to the nearest training clip.
 
     Attributes:
-        made, held_out: mean distance of made and of held-out clips.
-        close: share of made clips nearer to a training clip than 95 % of the held-out ones are: about 0.05 for a
-            model that copies no more than life does, 1 for one that only copies.
-        nearest: for each made clip the index of its nearest training clip.
-        distances: and how far away it is.
+        made, held_out: mean distance of generated and of held-out clips.
+        close: fraction of generated clips that are nearer to a training clip than 95 % of the held-out clips are. A
+            model that does not copy gets about 0.05. A model that only copies gets 1.
+        nearest: index of the nearest training clip, for each generated clip.
+        distances: distance to it.
     """
 
     made: Estimate
@@ -37,9 +37,9 @@ class Memorisation:
 
 
 def clip_vectors(clips: Iterable[np.ndarray]) -> np.ndarray:
-    """Clips of any sizes and lengths to ``(n, 4096)`` float32: four frames evenly over time, box-filtered to 16 px.
+    """Vectors ``(n, 4096)`` float32 of clips: four frames, evenly spaced in time, box-filtered to 16 px.
 
-    Premultiplied RGBA in 0..1. The Euclidean distance of two vectors divided by 64 is their RMS difference.
+    Values are premultiplied RGBA in [0, 1]. The RMS difference of two vectors is their Euclidean distance / 64.
     """
     return np.stack([_small(clip) for clip in clips])
 
@@ -57,9 +57,9 @@ def _small(clip: np.ndarray) -> np.ndarray:
 
 
 def nearest_neighbours(queries: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each of ``(n, d)`` queries the RMS difference to the nearest of ``(m, d)`` references, and which it is.
+    """The nearest of ``(m, d)`` references for each of ``(n, d)`` queries: RMS differences and indices.
 
-    A chunk of references at a time: memory is ``n x 512`` floats, not ``n x m``.
+    References are compared in chunks. Memory is ``n x 512`` floats, not ``n x m``.
     """
     if not len(references) or queries.shape[1:] != references.shape[1:]:
         raise ValueError(f"no neighbours for {queries.shape} among {references.shape}")
@@ -67,7 +67,7 @@ def nearest_neighbours(queries: np.ndarray, references: np.ndarray) -> tuple[np.
     index = np.zeros(len(queries), int)
     for start in range(0, len(references), CHUNK):
         part = references[start : start + CHUNK]
-        # |q|^2 - 2 q.r + |r|^2 in double precision: near copies are the point, and they cancel.
+        # |q - r|^2 = |q|^2 - 2 q.r + |r|^2. Float64, because the terms cancel for near copies.
         q, r = queries.astype(np.float64), part.astype(np.float64)
         squares = np.square(q).sum(1)[:, None] - 2 * q @ r.T + np.square(r).sum(1)
         nearest = squares.argmin(1)
@@ -78,16 +78,16 @@ def nearest_neighbours(queries: np.ndarray, references: np.ndarray) -> tuple[np.
 
 
 def memorisation(made: np.ndarray, held_out: np.ndarray, training: np.ndarray, seed: int = 0) -> Memorisation:
-    """Compare made with held-out clips in their distance to the nearest training clip.
+    """Compare the distances of generated and of held-out clips to their nearest training clip.
 
-    A small distance says little by itself (a plain shape on nothing is near to many); that held-out clips, which cannot
-    be copies, are farther away does. In pixels a copy that is mirrored, moved or recoloured is not found.
+    A small distance alone proves nothing: a plain shape is close to many clips. Held-out clips cannot be copies, so
+    their distances are the scale. Vectors of pixels do not find a copy that is mirrored, moved or recoloured.
 
     Args:
         made, held_out, training: vectors ``(n, d)``, from :func:`clip_vectors` or of any features.
 
     Raises:
-        ValueError: fewer than 20 held-out clips, of which 5 % could not be told.
+        ValueError: fewer than 20 held-out clips. 5 % of them are less than one clip.
     """
     needed = round(1 / CLOSE)
     if len(held_out) < needed:

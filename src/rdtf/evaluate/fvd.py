@@ -1,7 +1,7 @@
 """Fréchet video distance by the protocol of StyleGAN-V (arXiv 2112.14683), with its I3D in a local TorchScript file.
 
-Values hold against each other only within one implementation, one number of clips and one way of making clips long
-enough; other programs crop otherwise, have other weights or divide the covariance by N.
+Values are comparable only within one implementation, one number of clips and one way to lengthen short clips. Other
+programs crop in other ways, have other weights, or divide the covariance by N.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from rdtf.pixels import composite
 
 FRAMES = 16
-"""Frames of a clip that the network is shown; it fails on 8 and fewer."""
+"""Frames of a clip that the network sees. It fails on 8 and fewer."""
 FEATURES = 400
 BATCH = 8
 PROTOCOL = (
@@ -26,10 +26,10 @@ PROTOCOL = (
 
 
 def to_sixteen(clip: np.ndarray) -> np.ndarray:
-    """A clip ``(n, ...)`` of 1 to 16 frames played forth and back (0 1 2 1 0 1 ...) until it has 16.
+    """16 frames of a clip ``(n, ...)`` of 1 to 16 frames, played forwards and backwards (0 1 2 1 0 1 ...).
 
     Raises:
-        ValueError: more than 16 frames: which of them are shown is the caller's to say.
+        ValueError: more than 16 frames. The caller chooses which of them to show.
     """
     if len(clip) > FRAMES:
         raise ValueError(f"FVD is measured on {FRAMES} frames, this clip has {len(clip)}; choose which")
@@ -44,10 +44,10 @@ class I3d:
     """The I3D of a TorchScript file.
 
     The script is called as ``net(video, rescale=True, resize=True, return_features=True)`` with float32
-    ``(b, 3, 16, h, w)`` of 0 to 255; it scales to [-1, 1] and to 224 px itself and returns ``(b, 400)``.
+    ``(b, 3, 16, h, w)`` of 0 to 255. It scales values to [-1, 1] and pictures to 224 px, and returns ``(b, 400)``.
 
     Attributes:
-        sha256: of the file; state it beside every value.
+        sha256: of the file. State it beside every value.
 
     Raises:
         ValueError: the file cannot be loaded.

@@ -1,9 +1,9 @@
 """The judge: a small network that looks at sticker clips, for metrics that need no download.
 
-It gives a clip a feature of few numbers, in which sets of clips are compared (FD-sticker), and says what the clip
-shows in terms of the built-in world: body, colour, action, expression, what is worn and held. It was trained on that
-world (``rdtf train-judge``), on clips of 1 to 16 frames, whole and damaged. It is no model of everyday videos: figures
-in its feature compare with each other only, and only with the same judge, which :attr:`Judge.digest` names.
+It maps a clip to a small feature vector, and FD-sticker compares sets of clips in these features. It also predicts
+attributes of the built-in world: body, colour, action, expression, what is worn and held. ``rdtf train-judge`` trains
+it on that world, on clips of 1 to 16 frames, undamaged and damaged. It does not know everyday videos. Its values are
+comparable only under the same judge, which :attr:`Judge.digest` names.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from rdtf.world import is_held_out
 FORMAT = "rdtf-judge/1"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_FEATURES = 64
-"""The Frechet distance of more dimensions needs more clips than anybody generates."""
+"""Largest number of features: the Fréchet distance of ``d`` features needs ``10 d`` clips in each set."""
 MAX_FRAMES = 16
 DEPTH = 2  # residual layers at each of the two coarse levels
-_SAMPLES_PER_FEATURE = 10  # of each set, for a covariance that means something
+_SAMPLES_PER_FEATURE = 10  # in each set, for a usable estimate of the covariance
 _CLIPS_AT_ONCE = 32
 
 
 class JudgeConfig(BaseModel):
-    """What a judge is made of.
+    """Sizes and names of a judge.
 
     Attributes:
-        size: clips are scaled to so many pixels.
+        size: height and width in pixels that clips are scaled to.
         features: numbers in a feature.
         widths: channels of the three levels.
         hidden: width of the layers before and after the feature.
-        names: for each attribute the names it is told by, in the order of the outputs.
-        damages: kinds of damage whose level it was trained to tell.
+        names: for each attribute its values, in the order of the outputs.
+        damages: kinds of damage whose severity it predicts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,12 +67,12 @@ class JudgeConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What a judge says of ``n`` clips.
+    """Predictions for ``n`` clips.
 
     Attributes:
-        features: ``(n, d)`` float64; about zero mean and unit deviation over whole stickers of the built-in world.
+        features: ``(n, d)`` float64, of mean 0 and deviation 1 over undamaged stickers of the built-in world.
         attributes: for each attribute the probabilities ``(n, names)`` float64.
-        damages: for each kind of damage the level ``(n,)`` in [0, 1].
+        damages: for each kind of damage its severity ``(n,)`` in [0, 1].
     """
 
     features: np.ndarray
@@ -90,9 +90,10 @@ class _Layer(nn.Sequential):
 
 
 class _OverTime(nn.Module):
-    """A residual layer that sees a quarter of the channels a frame late and a quarter a frame early (arXiv 1811.08383).
+    """Residual layer with a temporal shift (TSM, arXiv 1811.08383).
 
-    Nothing comes from before a clip's first frame or after its last.
+    A quarter of the channels comes from the frame before, and a quarter from the frame after. Beyond the ends of a clip
+    these channels are 0.
     """
 
     def __init__(self, width: int) -> None:
@@ -100,7 +101,7 @@ class _OverTime(nn.Module):
         self.layer = _Layer(width, width)
 
     def forward(self, x: Tensor, later: Tensor) -> Tensor:
-        """``n c h w``, shape kept; ``later`` ``(n 1 1 1)`` is 0 at first frames and 1 elsewhere."""
+        """``n c h w`` to the same shape. ``later`` ``(n 1 1 1)`` is 0 at first frames of clips and 1 elsewhere."""
         quarter = x.shape[1] // 4
         late = _before(x[:, :quarter]) * later
         early = torch.cat([(x[:, quarter : 2 * quarter] * later)[1:], torch.zeros_like(x[:1, :quarter])])
@@ -109,12 +110,12 @@ class _OverTime(nn.Module):
 
 
 def _before(x: Tensor) -> Tensor:
-    """The frame before each; zeros before all."""
+    """The map of the frame before each frame. It is 0 for the first of all."""
     return torch.cat([torch.zeros_like(x[:1]), x[:-1]])
 
 
 class Judge(nn.Module):
-    """The network. Every frame is seen beside its difference to the one before, so that motion is seen from the start.
+    """The network. Its input is each frame together with its difference to the frame before.
 
     Args:
         config: see :class:`JudgeConfig`.
@@ -142,11 +143,11 @@ class Judge(nn.Module):
         self.register_buffer("deviation", torch.ones(config.features))
 
     def pool(self, frames: Float[Tensor, "n 4 s s"], lengths: Sequence[int]) -> Float[Tensor, "b p"]:
-        """Mean, deviation and mean change over time of what is seen anywhere; mean over time of what is seen where."""
+        """Mean, deviation and mean change over time of pooled features, and the mean over time of unpooled features."""
         later = torch.ones(len(frames), 1, 1, 1, device=frames.device)
         later[np.cumsum([0, *lengths[:-1]])] = 0
         steps = (frames - _before(frames)) * later
-        # Steps are small beside the frames; what is empty should be 0.
+        # Differences of frames are small, so they are scaled up. Empty space stays 0.
         x = F.pixel_unshuffle(torch.cat([frames, 3 * steps], dim=1), 2).contiguous(memory_format=torch.channels_last)
         levels = [self.low(x)]
         for down, layers in ((self.to_middle, self.middle), (self.to_high, self.high)):
@@ -167,7 +168,7 @@ class Judge(nn.Module):
     def forward(
         self, frames: Float[Tensor, "n 4 s s"], lengths: Sequence[int]
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Look at clips, their frames one after the other: premultiplied RGBA in [0, 1]; ``lengths`` adds up to ``n``.
+        """Predict for clips. Their frames follow each other: premultiplied RGBA in [0, 1]. ``lengths`` sums to ``n``.
 
         Returns:
             Feature ``(b, d)``, not yet normalised, logits of each attribute, and logits of damage ``(b, kinds)``.
@@ -178,10 +179,10 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def examine(self, clips: Sequence[np.ndarray]) -> Verdicts:
-        """Look at clips: straight RGBA ``(f, h, w, 4)`` uint8 of 1 to 16 frames, sizes and lengths as they come.
+        """Predict for clips: straight RGBA ``(f, h, w, 4)`` uint8 of 1 to 16 frames, of any sizes.
 
         Raises:
-            ValueError: no clips, or one that is no such clip.
+            ValueError: no clips, or a clip of another form.
         """
         if not len(clips):
             raise ValueError("no clips to judge")
@@ -206,16 +207,16 @@ class Judge(nn.Module):
         return Verdicts(features, attributes, damages)
 
     def features(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """The features ``(n, d)`` float64 of clips; see :meth:`examine`."""
+        """The features ``(n, d)`` float64 of clips. See :meth:`examine`."""
         return self.examine(clips).features
 
     def attributes(self, clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """The probabilities ``(n, names)`` of each attribute in the order of ``config.names``; see :meth:`examine`."""
+        """The probabilities ``(n, names)`` of each attribute, in the order of ``config.names``. See :meth:`examine`."""
         return self.examine(clips).attributes
 
     @property
     def fewest_clips(self) -> int:
-        """How many clips a set must have for FD-sticker."""
+        """Least number of clips in a set for FD-sticker."""
         return _SAMPLES_PER_FEATURE * self.config.features
 
     @property
@@ -236,7 +237,7 @@ class Judge(nn.Module):
 
 
 def to_frames(clips: Sequence[np.ndarray], size: int) -> Float[Tensor, "n 4 s s"]:
-    """All frames of clips as a judge sees them: scaled to ``size`` pixels, premultiplied, in [0, 1].
+    """All frames of clips as input of a judge: scaled to ``size`` pixels, premultiplied, in [0, 1].
 
     Premultiplied colour is the sticker over black, and alpha stands beside it: what shows over any background is a
     sum of the two.
@@ -252,7 +253,7 @@ def load_judge(spec: str | Path = "builtin") -> Judge:
         spec: ``"builtin"``, or a folder that ``rdtf train-judge`` wrote.
 
     Raises:
-        ValueError: there is no such judge, or its files are not what they should be.
+        ValueError: there is no such judge, or its files are damaged.
     """
     if str(spec) == "builtin":
         with resources.as_file(resources.files("rdtf") / "assets" / "judge") as folder:
@@ -279,15 +280,15 @@ def _load_folder(folder: Path) -> Judge:
 
 @dataclass(frozen=True)
 class StickerDistance:
-    """FD-sticker and its conditions: how far made clips are from real ones in the feature of a judge; 0 is best.
+    """FD-sticker and its conditions: the distance of generated from real clips in a judge's features. 0 is best.
 
     Attributes:
         judge: digest of the judge.
         features: dimensions ``d``.
         real, made: clips in each set.
-        frechet: plain Frechet distance of these sets; biased upwards, the more the fewer clips.
-        floor: the same between real clips and as many others, mean over draws.
-        floor_clips: how many: of the smaller set, or half of the real ones.
+        frechet: Fréchet distance of these sets. It is biased upwards, by more for fewer clips.
+        floor: the same between two sets of real clips, as a mean over draws.
+        floor_clips: clips in each of the two: as many as in the smaller set, at most half of the real clips.
         frechet_inf: extrapolated to infinitely many clips.
         mmd: unbiased squared maximum mean discrepancy, kernel of degree 3.
     """
@@ -304,14 +305,14 @@ class StickerDistance:
 
 
 def fd_sticker(judge: Judge, real: np.ndarray, made: np.ndarray, seed: int = 0) -> StickerDistance:
-    """FD-sticker of made clips to real ones. It is no FVD and compares with nothing but itself under the same judge.
+    """FD-sticker of generated to real clips. It is no FVD; compare it only under the same judge.
 
-    Give both sets the same size and lengths of clips: the judge sees the length.
+    Clips of both sets need the same sizes and lengths, because the judge sees the length.
 
     Args:
         judge: whose features these are.
         real, made: ``(n, d)`` from :meth:`Judge.features`, one row a clip.
-        seed: of the draws for floor, extrapolation and intervals.
+        seed: of the random draws for floor, extrapolation and intervals.
 
     Raises:
         ValueError: fewer than ``10 d`` clips in a set, or features of another width than the judge's.
@@ -343,7 +344,7 @@ def fd_sticker(judge: Judge, real: np.ndarray, made: np.ndarray, seed: int = 0) 
 
 
 def share(right: np.ndarray) -> Estimate:
-    """The share of ``(n,)`` marks that are true, n at least 1, with Wilson's interval of 95 %."""
+    """The fraction of ``(n,)`` marks that are true, with Wilson's 95 % interval. ``n`` is at least 1."""
     n, z = len(right), 1.959964
     value = float(np.mean(right))
     middle, reach = value + z * z / (2 * n), z * np.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
@@ -354,10 +355,10 @@ def share(right: np.ndarray) -> Estimate:
 def agreement(
     judge: Judge, clips: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
 ) -> dict[str, Estimate]:
-    """How often the judge sees in a clip what was asked for, for each attribute and for all of what is asked at once.
+    """How often the judge sees in a clip what was asked for: for each attribute, and for all attributes at once.
 
     Args:
-        judge: who looks.
+        judge: the judge.
         clips: see :meth:`Judge.examine`.
         attributes: what each clip should show, as in the metadata of the built-in world. What it says that the judge
             has no name for (``frames``, ``held_out``, ...) is passed over; what it does not say is not asked.
@@ -391,18 +392,18 @@ def agreement(
 def text_agreement(
     judge: Judge, made: Sequence[np.ndarray], real: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, dict[str, Estimate]]]:
-    """Agreement of made clips with what was asked for, beside that of real ones, which is its ceiling.
+    """Agreement of generated clips with what was asked for, and the agreement of real clips, its upper limit.
 
     Args:
-        judge: who looks.
-        made: clips made for captions that say ``attributes``.
-        real: the stickers that have them, as clips of the same lengths.
+        judge: the judge.
+        made: clips generated for captions that say ``attributes``.
+        real: the stickers with these attributes, as clips of the same lengths.
         attributes: of prepared stickers of the built-in world they stand in ``record.attributes``. Other stickers
             have none, and text agreement cannot be had of them.
 
     Returns:
         For ``seen`` and ``held_out`` (combinations that ``world.is_held_out`` keeps from training), those that occur,
-        what :func:`agreement` says of ``made`` and of ``real``.
+        the result of :func:`agreement` for ``made`` and for ``real``.
 
     Raises:
         ValueError: as :func:`agreement`, or other numbers of clips.

@@ -20,7 +20,7 @@ BATCH = 64
 
 
 class Lpips(nn.Module):
-    """Weighted distance of AlexNet features, normalised over channels; 0 for equal pictures, lower is nearer.
+    """Weighted distance of AlexNet features, normalised over channels. It is 0 for equal pictures; lower is better.
 
     Args:
         backbone: state of torchvision's AlexNet (``features.0.weight`` and so on; its classifier is not used).
@@ -66,10 +66,10 @@ class Lpips(nn.Module):
         return total
 
     def of_frames(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Distances ``(n,)`` of frames ``(n, h, w, 4)`` uint8 over white, at the size they have.
+        """Distances ``(n,)`` of frames ``(n, h, w, 4)`` uint8 over white, at their own size.
 
         Raises:
-            ValueError: frames below 35 px, of which the network leaves nothing.
+            ValueError: frames below 35 px, for which a layer of the network has no output.
         """
         if min(a.shape[1:3]) < LEAST_SIZE:
             raise ValueError(f"LPIPS on AlexNet needs frames of at least {LEAST_SIZE} px, these have {a.shape[1:3]}")
@@ -98,7 +98,7 @@ def load_lpips(folder: Path) -> Lpips:
 def _state(path: Path) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a file that is no such thing, torch raises anything
+    except Exception as error:  # torch raises errors of many kinds for a file of another kind
         raise ValueError(f"{path} holds no weights of torch ({type(error).__name__})") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds no weights by name")

@@ -1,7 +1,7 @@
-"""How far two sets of feature vectors lie apart: Fréchet distance and maximum mean discrepancy.
+"""Distances of two sets of feature vectors: Fréchet distance and maximum mean discrepancy (MMD).
 
-Both compare a set of made clips with a set of real ones through the features of some network. They say nothing about
-a single clip, and a value may only be held against values of the same extractor, preprocessing and numbers of samples.
+Both compare a set of generated clips with a set of real clips in the features of a network. They say nothing about a
+single clip. Values are comparable only for one network, one preprocessing and one number of samples.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from rdtf.rng import numpy_rng
 __all__ = ["Estimate", "frechet_distance", "frechet_extrapolated", "frechet_floor", "unbiased_mmd"]
 
 PARTS = (1, 2, 4)
-"""Into how many parts the sets are cut for the extrapolation to infinitely many samples."""
+"""Numbers of parts that the sets are cut into, for the extrapolation to infinitely many samples."""
 SHUFFLES = 2
 GROUPS = 10
 NORMAL = 1.96
-"""The middle 95 % of the normal distribution lie within so many standard errors."""
+"""Standard errors on each side of the mean that hold 95 % of a normal distribution."""
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Fréchet (2-Wasserstein) distance between Gaussians fitted to two sets; 0 or above, lower is nearer.
+    """Fréchet (2-Wasserstein) distance of Gaussians fitted to two sets. It is at least 0, and lower is better.
 
     ``|mean_a - mean_b|^2 + tr(C_a) + tr(C_b) - 2 tr((C_a C_b)^(1/2))`` in float64, with covariances divided by
-    ``N - 1``. The trace of the root is the sum of the singular values of ``C_a^(1/2) C_b^(1/2)``, whose factors come
-    from symmetric eigenvalues, so that no complex part and no matrix root arise.
+    ``N - 1``. The trace of the root equals the sum of the singular values of ``C_a^(1/2) C_b^(1/2)``. The two factors
+    come from symmetric eigendecompositions, so the result has no complex part.
 
-    The estimate is biased upwards by about ``1/N`` times a factor that grows with the dimension and differs from
-    model to model (arXiv 1911.07023): state N, and see :func:`frechet_extrapolated` and :func:`frechet_floor`.
+    The estimate is biased upwards by about ``k / N``, where k grows with the dimension and depends on the model
+    (arXiv 1911.07023). State N, and see :func:`frechet_extrapolated` and :func:`frechet_floor`.
 
     Args:
         a, b: features ``(n, d)`` and ``(m, d)``.
 
     Raises:
-        ValueError: shapes that do not fit, values that are not finite, or not more than ``d`` samples (the covariance
-            is singular then).
+        ValueError: shapes that do not fit, values that are not finite, or at most ``d`` samples, for which the
+            covariance is singular.
     """
     a, b = _checked(a, b, a.shape[-1] + 1)
     roots = [_root(np.atleast_2d(np.cov(x, rowvar=False))) for x in (a, b)]
@@ -47,15 +47,15 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """``R`` with ``R.T @ R = covariance``; eigenvalues that rounding made negative count as 0."""
+    """``R`` with ``R.T @ R = covariance``. Eigenvalues that rounding made negative count as 0."""
     values, vectors = np.linalg.eigh(covariance)
     return np.sqrt(values.clip(0))[:, None] * vectors.T
 
 
 def frechet_floor(real: np.ndarray, n: int, seed: int) -> float:
-    """What :func:`frechet_distance` gives for two disjoint sets of ``n`` real samples each: mean over four draws.
+    """Mean of :func:`frechet_distance` over four draws of two disjoint sets of ``n`` real samples each.
 
-    No set of ``n`` made samples can be expected to come nearer to ``n`` real ones.
+    This is the least distance that ``n`` generated samples can be expected to have to ``n`` real samples.
 
     Raises:
         ValueError: ``real`` ``(m, d)`` has fewer than ``2 n`` samples, or ``n`` is not above ``d``.
@@ -70,21 +70,22 @@ def frechet_floor(real: np.ndarray, n: int, seed: int) -> float:
 def frechet_extrapolated(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Estimate:
     """Fréchet distance extrapolated to infinitely many samples, after Chong and Forsyth (arXiv 1911.07023).
 
-    Both sets are cut into 1, 2 and 4 disjoint parts at random (twice over); the mean distance of parts with 1/k
-    of the samples is fitted by a straight line in k, and its value at k = 0 is returned. Unlike the plain distance it
-    can fall below 0 by chance. Interval: delete-a-group jackknife over 10 groups of clips, normal approximation (a
-    bootstrap would put copies into the sets, which the distance takes for structure).
+    Both sets are cut at random into k = 1, 2 and 4 disjoint parts (two random cuts). A straight line in k is fitted to
+    the mean distance of the parts. The result is its value at k = 0, which can be below 0 by chance.
+
+    The interval is a delete-a-group jackknife over 10 groups of clips, with the normal approximation. A bootstrap is
+    wrong here: it puts copies of a clip into a set, and copies change the covariance.
 
     Args:
         a, b: features ``(n, d)`` and ``(m, d)``.
 
     Raises:
-        ValueError: as :func:`frechet_distance`, here from ``5 (d + 1)`` samples on (each part needs more than ``d``,
-            also while a group is left out).
+        ValueError: as :func:`frechet_distance`, or fewer than ``5 (d + 1)`` samples. Each part needs more than ``d``,
+            also while a group is left out.
     """
     a, b = _checked(a, b, 5 * (a.shape[-1] + 1))
     rng = numpy_rng(seed, 0, "frechet extrapolation")
-    # Sorted by group, so that leaving a group out takes equally many samples from every part.
+    # Labels are dealt out group by group, so leaving a group out takes as many samples from each part.
     groups = [np.arange(len(x)) * GROUPS // len(x) for x in (a, b)]
     sets = [x[rng.permutation(len(x))] for x in (a, b)]
     labels = [[_deal(group, rng) for group in groups] for _ in range(SHUFFLES)]
@@ -108,7 +109,7 @@ def frechet_extrapolated(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Estimat
 
 
 def _deal(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Number the samples of each group in a random order, going round and round: ``label % parts`` is their part."""
+    """Labels 0 1 2 3 0 1 ... for the samples in a random order within each group. ``label % parts`` is their part."""
     order = np.lexsort([rng.random(len(groups)), groups])
     labels = np.empty(len(groups), int)
     labels[order] = np.arange(len(groups)) % max(PARTS)
@@ -116,12 +117,13 @@ def _deal(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def unbiased_mmd(a: np.ndarray, b: np.ndarray, degree: int = 3, seed: int = 0) -> Estimate:
-    """Squared maximum mean discrepancy with the kernel ``(x.y / d + 1)^degree``: KID's (arXiv 1801.01401) for degree 3.
+    """Squared MMD with the kernel ``(x.y / d + 1)^degree``. Degree 3 is the kernel of KID (arXiv 1801.01401).
 
-    The unbiased estimate over all samples: pairs of a sample with itself are left out, so that its mean is exactly the
-    true value whatever the number of samples, and it falls below 0 by chance when the sets are alike. Lower is nearer.
-    Interval: bootstrap over the samples of both sets (1,000 resamples, pairs of copies of one sample left out);
-    when the sets are alike it is wider than it need be.
+    This is the unbiased estimate over all samples: pairs of a sample with itself are left out. Its mean is the true
+    value for any number of samples. It is below 0 by chance if the sets are alike. Lower is better.
+
+    The interval is a bootstrap over the samples of both sets: 1,000 resamples, without pairs of copies of one sample.
+    It is too wide if the sets are alike.
 
     Args:
         a, b: features ``(n, d)`` and ``(m, d)``.
@@ -146,7 +148,9 @@ def unbiased_mmd(a: np.ndarray, b: np.ndarray, degree: int = 3, seed: int = 0) -
     total = np.zeros(1 + DRAWS)
     for weights, matrix in zip(counts, within, strict=True):
         pairs = np.square(weights.sum(1)) - np.square(weights).sum(1)
-        with np.errstate(invalid="ignore"):  # of very few samples a resample may be one sample throughout: no pairs
+        with np.errstate(
+            invalid="ignore"
+        ):  # a resample of few samples may repeat one sample only, and then has no pairs
             total += np.einsum("kn,kn->k", weights @ matrix, weights) / pairs
     total -= 2 * np.einsum("kn,kn->k", counts[0] @ across, counts[1]) / (len(a) * len(b))
     low, high = interval(total[1:][np.isfinite(total[1:])])

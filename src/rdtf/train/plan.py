@@ -1,4 +1,4 @@
-"""What a training will cost, measured before it starts: memory, time, disk; and what to change if it does not fit."""
+"""A forecast of a training from a few measured passes: memory, time and disk, and what to change if it does not fit."""
 
 from __future__ import annotations
 
@@ -26,25 +26,26 @@ from rdtf.train.hardware import free_memory, peak_memory, reset_peak_memory
 from rdtf.train.run import Trainer
 from rdtf.train.settings import TrainSettings
 
-_SECONDS = 40.0  # that measuring steps may take, at about
-_MEASURED = 12  # steps, at most
-_LOOKED_AT = 40  # steps whose clips are drawn, for how much work an average step is
+_SECONDS = 40.0  # for measuring steps, about
+_MEASURED = 12  # steps at most
+_LOOKED_AT = 40  # steps whose clips are drawn, to know the work of an average step
 _USABLE = 0.92  # of the free memory
-_PROBED = 1 << 28  # bytes written to see how fast the disk is, where a whole checkpoint is more than
+_PROBED = 1 << 28  # bytes written to measure the disk, if a checkpoint is larger than
 _SAVED = 1 << 30
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A forecast. Bytes and seconds, all of them.
+    """A forecast, in bytes and seconds.
 
     Attributes:
-        free: memory that training can have on this device. held: by weights, gradients, moments and averages.
-        peak: at most, in steps, saves and previews.
-        step: an average step. steps: until ``steps`` or ``max_minutes`` end the run. training: all steps.
-        save, save_disk: a checkpoint with its pipeline. saves: how many. preview, previews, evaluation (held-out
-            loss), evaluations: likewise.
-        largest: clips and frames of the largest pass. room: most clips of that many frames that fit into a pass.
+        free: memory that training can take on this device. held: memory of weights, gradients, moments and averages.
+        peak: largest memory in steps, saves and previews.
+        step: seconds of an average step. training: seconds of all steps.
+        steps: their number, until ``steps`` or ``max_minutes`` end the run.
+        save, save_disk: a checkpoint with its pipeline. saves: their number. preview, previews: the same for previews.
+            evaluation, evaluations: the same for held-out losses.
+        largest: clips and frames of the largest pass. room: most clips of that length that fit into a pass.
     """
 
     device: str
@@ -73,11 +74,11 @@ class Plan:
         return self.training + self.saves * self.save + rest
 
     def facts(self) -> dict[str, Any]:
-        """As JSON-able values."""
+        """Values for JSON."""
         return {**asdict(self), "total": self.total}
 
     def table(self) -> Table:
-        """For the terminal."""
+        """A table for the terminal."""
         end = datetime.now() + timedelta(seconds=self.total)
         clips, frames = self.largest
         table = Table("what", "", title=f"Plan for {self.parameters / 1e6:.1f} M parameters on {self.device}")
@@ -99,13 +100,13 @@ class Plan:
 def make_plan(data: Path, settings: TrainSettings, folder: Path = Path()) -> Plan:
     """Measure a few passes of a training, a checkpoint and a preview, with the real data and the real network.
 
-    Nothing is kept but the data's cache of latents, which the training will use.
+    Only the data's cache of latents is kept, which the training will use.
 
     Args:
-        folder: on the disk that the run will write to.
+        folder: a folder on the disk that the run will write to.
 
     Raises:
-        ValueError: it does not fit into the memory; the text says what would.
+        ValueError: the training does not fit into memory. The text says what would fit.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".plan-") as run:
         _refuse_what_cannot_fit(settings)
@@ -116,15 +117,15 @@ def make_plan(data: Path, settings: TrainSettings, folder: Path = Path()) -> Pla
 
 
 def _held(parameters: int, settings: TrainSettings) -> int:
-    """Bytes of weights, gradients, AdamW's two moments (Muon, for most of them, has one) and averages."""
+    """Bytes of weights, gradients, moments (two of AdamW, one of Muon) and averages."""
     copies = 1 + 1 + (1 if settings.muon else 2) + (0 if settings.ema_on_disk else 1)
     return 4 * parameters * copies
 
 
 def _refuse_what_cannot_fit(settings: TrainSettings) -> None:
-    """Before anything is built: what stays in memory, activations left out."""
+    """Refuse a network whose weights, gradients, moments and averages do not fit. Nothing is built for that."""
     if settings.start_from is not None:
-        return  # a network that has been trained already
+        return  # the network has been trained before, so it fits
     device = best_device()
     free = free_memory(device)
     channels = load_codec(settings.codec).latent_channels
@@ -152,7 +153,7 @@ def _refuse_what_cannot_fit(settings: TrainSettings) -> None:
 
 
 class _Measurement:
-    """Passes of one trainer, and what is read off them."""
+    """Timed passes of one trainer, and the forecast from them."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.learner, self.settings = trainer, trainer.learner, trainer.settings
@@ -190,7 +191,7 @@ class _Measurement:
         batch = batch.to(self.device)
         self.learner.backward(batch, int(batch.valid.sum()))
         self._finish()
-        if recorded is None or recorded.count == before:  # to record a pass takes longer than the pass
+        if recorded is None or recorded.count == before:  # recording a CUDA graph takes longer than the pass
             self.timed.append((math.prod(_shape(batch)), time.perf_counter() - began))
 
     def _update(self) -> float:
@@ -205,25 +206,25 @@ class _Measurement:
             torch.cuda.synchronize()
 
     def _memory(self, largest: ClipBatch) -> tuple[float, float]:
-        """Peak with one clip of the largest pass, and what each further clip adds."""
+        """Peak memory with one clip of the largest pass, and the memory that each further clip adds."""
         one = _first(largest, 1)
         self._pass(one)
-        self._update()  # makes the moments
+        self._update()  # creates the moments
         reset_peak_memory(self.device)
         self._pass(one)
-        self._pass(one)  # all gradients are there from the start, as when a batch is worked off in parts
+        self._pass(one)  # gradients exist from the start, as in gradient accumulation
         base = peak_memory(self.device)
-        slope = max(0, base - _held(self.parameters, self.settings))  # a second clip adds at most this
+        slope = max(0, base - _held(self.parameters, self.settings))  # an upper bound of what a second clip adds
         if len(largest) > 1 and base + slope < _USABLE * self.free:
             self._pass(_first(largest, 2))
             slope = peak_memory(self.device) - base
         self.update_seconds = self._update()
-        self.timed.clear()  # these were the first
-        # A pass that leaves no trace in the peak stands within what is kept anyway.
+        self.timed.clear()  # first passes are slower
+        # The peak may not grow at all: then the pass fits into memory that is kept anyway.
         return base, max(slope, base * 0.001)
 
     def _steps(self, first: Sequence[int]) -> None:
-        """Real steps, as long as there is time; the one with the largest pass among them."""
+        """Real steps while there is time, first the step with the largest pass."""
         began, updates = time.perf_counter(), []
         for step in (*first, *range(_MEASURED)):
             for batch in self.learner.source.batches(step, 0.0, self.learner.share):
@@ -240,7 +241,7 @@ class _Measurement:
         return time.perf_counter() - began > _SECONDS
 
     def _step_seconds(self) -> float:
-        """An average step: passes cost so much each and so much a frame, by least squares."""
+        """Seconds of an average step: a pass takes a + b * frames, with a and b fitted by least squares."""
         sizes, seconds = (np.array(column, float) for column in zip(*self.timed, strict=True))
         each, per_frame = 0.0, float(seconds.sum() / sizes.sum())
         if len(set(sizes)) > 1:
@@ -251,7 +252,7 @@ class _Measurement:
         return float(np.mean(steps)) + self.update_seconds + self.drawing
 
     def _save(self) -> tuple[float, int]:
-        """Seconds and bytes of a save; from a part of it where it is large."""
+        """Seconds and bytes of a save. For a large save they are extrapolated from a part."""
         trainer = self.trainer
         total = trainer.learner.bytes()
         began = time.perf_counter()
@@ -265,7 +266,7 @@ class _Measurement:
         return (time.perf_counter() - began) * total / _PROBED, total
 
     def _preview(self) -> float:
-        """Seconds of a preview, from two of its steps; estimated where even those would take long."""
+        """Seconds of a preview, from two of its steps, or from training passes if two steps would take long."""
         trainer, steps = self.trainer, self.settings.sampling.steps
         captions = trainer.preview_captions[: self.settings.previews]
         frames = min(8, self.settings.frames)
@@ -286,7 +287,7 @@ class _Measurement:
         return time.perf_counter() - began + (steps - 2) * each
 
     def _evaluation(self) -> float:
-        """Seconds of a held-out evaluation, from one of its rounds."""
+        """Seconds of a held-out evaluation, from one round of it."""
         held_out = self.trainer.held_out
         if not held_out.clips:
             return 0.0
@@ -366,7 +367,7 @@ def _shape(batch: ClipBatch) -> tuple[int, int]:
 
 
 def _first(batch: ClipBatch, count: int) -> ClipBatch:
-    """Some of the clips, at the batch's padded length."""
+    """The first clips of a batch, at its padded length."""
     return ClipBatch(
         batch.video[:count],
         batch.valid[:count],
@@ -389,7 +390,7 @@ def _time(seconds: float) -> str:
 
 
 def announce(plan: Plan) -> None:
-    """Print the table and what could be changed."""
+    """Print the table and the advice."""
     console.print(plan.table())
     for line in plan.advice:
         console.print(f"- {line}", markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""A page about training runs: losses, pace, curriculum, previews, settings. A run may be unfinished or damaged."""
+"""A page about training runs: losses, speed, curriculum, previews, settings. Runs may be unfinished or damaged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rdtf.train.reproducibility import differences, flat
 from rdtf.train.run import PREVIEW_COLUMNS
 from rdtf.train.settings import RECIPES, TrainSettings, recipe_settings
 
-_POINTS = 300  # of a line
+_POINTS = 300  # of a line in a chart
 _PREVIEWS = 8  # side by side
 _SHOWN = ("recipe", "size", "codec", "precision")  # settings at the top of the page
 
@@ -33,13 +33,13 @@ Points = list[tuple[float, float]]
 
 @dataclass
 class _Log:
-    """Lines of JSON with a step each. Nested values have names joined by dots."""
+    """A file of JSON lines, one for each step. Names of nested values are joined by dots."""
 
     lines: dict[int, dict[str, Any]]
 
     @classmethod
     def read(cls, path: Path, if_empty: str, missing: list[str]) -> _Log:
-        """Read each step once; what cannot be read is counted in ``missing``."""
+        """Read each step once. Lines that cannot be read are counted in ``missing``."""
         texts = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         lines, damaged, not_finite = {}, 0, 0
         for text in texts:
@@ -61,12 +61,12 @@ class _Log:
         return cls({step: lines[step] for step in sorted(lines)})
 
     def line(self, name: str) -> Points:
-        """A number by step, where it was logged."""
+        """The logged values of a number, by step."""
         found = [(step, line.get(name)) for step, line in self.lines.items()]
         return [(float(step), float(y)) for step, y in found if isinstance(y, int | float)]
 
     def lines_of(self, group: str) -> dict[str, Points]:
-        """All numbers of a group by their names, sorted by length and letters."""
+        """All numbers of a group by name, sorted by length and then by letters."""
         names = {name for line in self.lines.values() for name in line if name.startswith(f"{group}.")}
         ordered = sorted(names, key=lambda name: (len(name), name))
         return {name.removeprefix(f"{group}."): self.line(name) for name in ordered}
@@ -76,21 +76,21 @@ class _Log:
         return {task.value.replace("_", " "): lines[task.value] for task in Task if task.value in lines}
 
     def pace(self) -> Points:
-        """Seconds of each step whose predecessor was logged too."""
+        """Seconds of each step whose preceding step was logged too."""
         seconds = dict(self.line("seconds"))
         spans = [(step, now - seconds[step - 1]) for step, now in seconds.items() if step - 1 in seconds]
-        return [(step, span) for step, span in spans if span > 0]  # after a resume the clock may go back
+        return [(step, span) for step, span in spans if span > 0]  # the clock may go back after a resume
 
 
 @dataclass
 class _Run:
-    """A run as it lies on the disk, and what is missing of it."""
+    """A run as it is on disk, and what is missing in it."""
 
     folder: Path
     config: dict[str, Any] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     preview_steps: list[int] = field(default_factory=list)
-    previews: list[list[Sticker]] = field(default_factory=list)  # for each caption a sticker for each of these steps
+    previews: list[list[Sticker]] = field(default_factory=list)  # previews[caption][step]
 
     def __post_init__(self) -> None:
         folder = self.folder
@@ -129,7 +129,7 @@ class _Run:
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
-    """Write the page of one run, or of several beside each other; returns its path.
+    """Write the page of one run, or of several runs side by side. Returns its path.
 
     The page lists whatever a run lacks. The previews of a single run also go into an animated picture beside the page,
     ``NAME-previews.webp``: a row for each caption, a column for each step.
@@ -151,7 +151,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 
 
 def _page(run: _Run) -> dict[str, Any]:
-    """What ``report.html`` shows of a run."""
+    """The sections of ``report.html`` for one run."""
     saved = checkpoints(run.folder / "checkpoints")
     changed, settings_text = _deviations(run.settings)
     captions = [str(caption) or "(no caption)" for caption in run.config["previews"]] if run.previews else []
@@ -263,7 +263,7 @@ def _facts(run: _Run) -> list[tuple[str, str]]:
 
 
 def _deviations(settings: Mapping[str, Any]) -> tuple[list[tuple[str, str, str]], str]:
-    """What differs from the recipe (name, value here, value in the recipe), and a sentence."""
+    """Settings that differ from the recipe (name, value here, value in the recipe), and a sentence about them."""
     recipe = str(settings.get("recipe"))
     if recipe not in RECIPES:
         return [], "They follow no recipe of this version."
@@ -278,7 +278,7 @@ def _deviations(settings: Mapping[str, Any]) -> tuple[list[tuple[str, str, str]]
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Nested values as texts; dots join their names."""
+    """Nested values as texts, with their names joined by dots."""
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flat(values).items()}
 
 

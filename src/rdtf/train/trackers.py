@@ -1,4 +1,4 @@
-"""A run's figures for TensorBoard or trackio, through accelerate's trackers. The run's own files stay what counts."""
+"""A run's numbers for TensorBoard or trackio, through accelerate's trackers. The run's own log stays complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from rdtf.train.reproducibility import flat
 
 TRACKERS = {"tensorboard": is_tensorboard_available, "trackio": is_trackio_available}
-"""Names, and whether their packages are there."""
+"""Names, and functions that say whether their packages are installed."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -28,14 +28,14 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """The trackers of a run, opened; for the first of several processes.
+    """The open trackers of a run. Of several processes, only the first one has them.
 
-    A resumed run goes on in the same place. Steps that are done again, because they came after the last checkpoint, are
-    not told twice: TensorBoard is asked to purge them, and trackio is not given them again.
+    A resumed run goes on in the same place. Steps after the last checkpoint are done again but not shown twice:
+    TensorBoard purges them, and trackio does not get them again.
 
     Args:
-        names: of :data:`TRACKERS`. run: its folder. settings: shown beside the curves.
-        step: steps that the run begins after. told: the last step that was told before it was stopped.
+        names: names in :data:`TRACKERS`. run: the run's folder. settings: shown beside the curves.
+        step: the step of the checkpoint, or 0. told: the last step that trackers got before the run was stopped.
     """
 
     def __init__(self, names: Sequence[str], run: Path, settings: Mapping[str, Any], step: int, told: int) -> None:
@@ -55,7 +55,7 @@ class Trackers:
             self.trackers.append((tracker, last))
 
     def log(self, line: Mapping[str, Any], kind: str) -> None:
-        """Tell the numbers of a log line, those inside of others under ``kind/name/inner``."""
+        """Send the numbers of a log line. Nested ones are named ``kind/name/inner``."""
         step = int(line["step"])
         values = {f"{kind}/{name}": value for name, value in flat(line, "/").items() if isinstance(value, int | float)}
         for tracker, last in self.trackers:
@@ -63,7 +63,7 @@ class Trackers:
                 tracker.log(values, step=step)
 
     def show(self, picture: Path, step: int) -> None:
-        """Show an animated picture: all its frames, one below the other, where the tracker has pictures."""
+        """Send an animated picture, all frames one below the other, to trackers that show pictures."""
         pictures = [(tracker, last) for tracker, last in self.trackers if hasattr(tracker, "log_images")]
         if not any(step > last for _, last in pictures):
             return
@@ -77,6 +77,6 @@ class Trackers:
                 tracker.log_images({"previews": np.concatenate(frames)[None]}, step=step, dataformats="NHWC")
 
     def close(self) -> None:
-        """Write what is held back, and let go."""
+        """Write what is buffered, and close."""
         for tracker, _ in self.trackers:
             tracker.finish()
