@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,24 @@ import rdtf.train.codec as training
 from rdtf.codec import StickerAutoencoder, load_codec
 from rdtf.data.dataset import StickerDataset
 from rdtf.pixels import to_tensor
-from rdtf.train.codec import CodecReport, CodecTrainSettings, augment, fidelity, reconstruction_loss, train_codec
+from rdtf.train.codec import (
+    CodecReport,
+    CodecTrainSettings,
+    Fidelity,
+    augment,
+    fidelity,
+    reconstruction_loss,
+    train_codec,
+)
 from tests.test_codec import drawn_stickers
 
-QUICK = {"steps": 12, "batch": 8, "threads": 1}
+QUICK = {"steps": 4, "batch": 4, "threads": 1}
 
 
 class FakeDataset(StickerDataset):
     """Prepared stickers of drawn faces: 8 clips of 3 frames for training, 2 held out, none for ``test``."""
 
-    size = 32
+    size = 16
     fingerprint = "drawn"
 
     def __init__(self, folder: Path, split: str | None = None) -> None:
@@ -38,32 +47,46 @@ class FakeDataset(StickerDataset):
         return self._clips[i]
 
 
-@pytest.fixture(autouse=True)
-def _drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "StickerDataset", FakeDataset)
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    """Drawn stickers, and an autoencoder of a few thousand parameters."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "StickerDataset", FakeDataset)
+        patch.setattr(
+            StickerAutoencoder, "for_downscale", lambda downscale: StickerAutoencoder(8, (8, 16), (1, 1), (1, 1))
+        )
+        yield
 
 
-def test_training_learns_writes_and_reports(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a codec after 80 steps."""
+    out = tmp_path_factory.mktemp("codec") / "out"
+    train_codec([Path("a")], out, CodecTrainSettings(**{**QUICK, "steps": 80}))
+    return out
+
+
+def test_training_learns_writes_and_reports(trained: Path, tmp_path: Path) -> None:
     first = train_codec([Path("a")], tmp_path / "first", CodecTrainSettings(**{**QUICK, "steps": 1}))
-    report = train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**{**QUICK, "steps": 40}))
+    report = CodecReport.model_validate_json((trained / "report.json").read_text())
     assert report.final_loss < 0.7 * first.final_loss
     assert report.held_out["a"].rgba > first.held_out["a"].rgba + 3
-    assert (report.steps, report.frames_seen, report.stopped_early) == (40, 320, False)
+    assert (report.steps, report.frames_seen, report.stopped_early) == (80, 320, False)
     assert report.data == {"a": "drawn"}
-    assert CodecReport.model_validate_json((tmp_path / "out/report.json").read_text()) == report
+    assert set(json.loads((trained / "report.json").read_text())["held_out"]["a"]) == set(Fidelity.model_fields)
 
-    codec = load_codec(tmp_path / "out")
+    codec = load_codec(trained)
     assert codec.fingerprint == report.fingerprint
-    assert fidelity(codec, FakeDataset(Path("a"), "val")._clips.reshape(-1, 32, 32, 4)) == report.held_out["a"]
-    sheets = [Image.open(tmp_path / f"out/reconstructions-a-{shade}.png") for shade in ("light", "dark")]
+    held_out = FakeDataset(Path("a"), "val")._clips.reshape(-1, 16, 16, 4)
+    assert fidelity(codec, held_out) == report.held_out["a"]
+    sheets = [Image.open(trained / f"reconstructions-a-{shade}.png") for shade in ("light", "dark")]
     assert sheets[0].size == sheets[1].size
     assert sheets[0].getpixel((200, 5)) != sheets[1].getpixel((200, 5))
 
 
-def test_latents_are_normalised_by_the_stored_statistics(tmp_path: Path) -> None:
-    train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**QUICK))
+def test_latents_are_normalised_by_the_stored_statistics(trained: Path) -> None:
     frames = np.concatenate([FakeDataset(Path("a")).frames(i) for i in range(8)])
-    latents = load_codec(tmp_path / "out").encode(to_tensor(frames))
+    latents = load_codec(trained).encode(to_tensor(frames))
     # Statistics were taken over shifted and recoloured frames, hence the slack.
     assert latents.mean().abs() < 0.2
     assert latents.std() == pytest.approx(1, abs=0.2)
@@ -140,10 +163,9 @@ def test_a_frame_is_trained_as_it_is_used_whatever_its_batch() -> None:
     assert torch.allclose(model.latent_std, (10 * stored + raw) / 2, rtol=1e-3)
 
 
-def test_half_precision_storage_costs_nothing(tmp_path: Path) -> None:
-    train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**{**QUICK, "steps": 30}))
+def test_half_precision_storage_costs_nothing(trained: Path, tmp_path: Path) -> None:
     frames = FakeDataset(Path("a"), "val").frames(0)
-    codec = StickerAutoencoder.from_pretrained(tmp_path / "out")
+    codec = StickerAutoencoder.from_pretrained(trained)
     with torch.no_grad():
         for parameter in codec.parameters():  # back to weights that float16 cannot hold exactly
             parameter *= 1 + 1e-4 * torch.rand_like(parameter)
@@ -158,14 +180,14 @@ def test_ctrl_c_saves_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     draw = training.draw_batch
 
     def interrupted(datasets: list, settings: CodecTrainSettings, step: int) -> torch.Tensor:
-        if step == 5:
+        if step == 2:
             raise KeyboardInterrupt
         return draw(datasets, settings, step)
 
     monkeypatch.setattr(training, "draw_batch", interrupted)
     report = train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**QUICK))
     assert report.stopped_early
-    assert report.steps == 5
+    assert report.steps == 2
     assert load_codec(tmp_path / "out").fingerprint == report.fingerprint
 
 
@@ -184,9 +206,10 @@ def test_no_stickers(tmp_path: Path) -> None:
 
 
 def test_sizes_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeDataset, "size", 18)
     with pytest.raises(ValueError, match="multiples of downscale 4"):
-        train_codec([Path("a")], tmp_path, CodecTrainSettings(**QUICK, crop=18))
-    sizes = iter((32, 48))
+        train_codec([Path("a")], tmp_path, CodecTrainSettings(**QUICK))
+    sizes = iter((16, 32))
 
     class Growing(FakeDataset):
         def __init__(self, folder: Path, split: str | None = None) -> None:
@@ -227,9 +250,3 @@ def test_augmentation_keeps_shape_and_varies() -> None:
     assert all(out.shape == (32, 32, 4) and out.dtype == np.uint8 for out in changed)
     assert len({out.tobytes() for out in changed}) == 8
     assert augment(frame, 16, rng).shape == (16, 16, 4)
-
-
-def test_report_is_json(tmp_path: Path) -> None:
-    train_codec([Path("a")], tmp_path / "out", CodecTrainSettings(**{**QUICK, "steps": 1}))
-    report = json.loads((tmp_path / "out/report.json").read_text())
-    assert set(report["held_out"]["a"]) == {"frames", "rgba", "on_white", "on_black", "alpha_error"}

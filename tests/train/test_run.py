@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from rdtf.train.checkpoint import Checkpoint, load_latest
 from rdtf.train.run import Trainer, TrainingError, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
 from rdtf.train.step import Learner
-from tests.conftest import TINY_NETWORK
+from tests.conftest import SMALLEST_NETWORK, TINY_NETWORK
 
 FEW: dict[str, Any] = {
     "sampling": {"steps": 2},
@@ -39,7 +40,7 @@ FEW: dict[str, Any] = {
 
 
 def settings(**overrides: Any) -> TrainSettings:
-    tiny = {"size": "tiny", "model": TINY_NETWORK, "codec": "pixel2"}
+    tiny = {"size": "tiny", "model": SMALLEST_NETWORK, "codec": "pixel2"}
     return recipe_settings("fast", **{**tiny, **FEW, **overrides})
 
 
@@ -132,20 +133,24 @@ def test_the_saved_pipeline_has_the_averaged_weights(straight: Path):
     assert sticker.frames.shape == (3, 16, 16, 4)
 
 
-def test_the_same_again_is_the_same_to_the_bit(straight: Path, tiny_data: Path, tmp_path: Path):
-    torch.manual_seed(99)  # whatever the process drew before, and however often it was saved
-    train(tiny_data, tmp_path / "run", settings(checkpoint_every=100))
+def test_the_same_again_is_the_same_to_the_bit(straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch):
+    """Other draws before it, other clocks, other checkpoints and an open precision change nothing."""
+    torch.manual_seed(99)
+    jumps = iter(np.random.default_rng(0).uniform(0, 100, 100_000).cumsum())
+    for clock in ("monotonic", "perf_counter", "process_time"):
+        monkeypatch.setattr(time, clock, lambda: float(next(jumps)))
+    train(tiny_data, tmp_path / "run", settings(checkpoint_every=100, precision="auto"))
     assert_same_run(straight, tmp_path / "run")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_by_a_signal_and_resumed(straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch, number):
-    run, before = tmp_path / "run", signal.getsignal(number)
+def test_stopped_by_a_signal_and_resumed(straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch):
+    """SIGINT here; test_survival.py sends SIGTERM."""
+    run, before = tmp_path / "run", signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        after(patch, 2, lambda: os.kill(os.getpid(), number))
+        after(patch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
         report = train(tiny_data, run, settings(checkpoint_every=100))
     assert (report.steps, report.finished) == (2, False)
-    assert signal.getsignal(number) is before
+    assert signal.getsignal(signal.SIGINT) is before
     assert newest(run).step == 2
     torch.manual_seed(99)
     report = resume(tiny_data, run)
@@ -165,9 +170,8 @@ def test_killed_between_checkpoints_and_resumed(straight: Path, tiny_data: Path,
     assert_same_run(straight, run)
 
 
-def test_a_damaged_checkpoint_costs_its_steps_only(straight: Path, tiny_data: Path, tmp_path: Path, capsys):
-    run = tmp_path / "run"
-    train(tiny_data, run, settings(checkpoint_every=1))
+def test_a_damaged_checkpoint_costs_its_steps_only(straight: Path, tiny_data: Path, tmp_path: Path):
+    run = Path(shutil.copytree(straight, tmp_path / "run"))
     (run / "checkpoints/step-00000004/weights.safetensors").write_bytes(b"")
     resume(tiny_data, run)
     assert_same_run(straight, run)
@@ -206,28 +210,17 @@ def test_the_precision_chosen_at_the_start_stays(tiny_data: Path, tmp_path: Path
     resume(tiny_data, tmp_path / "run", steps=2)
     assert precisions == [False]
     config = json.loads((tmp_path / "run/config.json").read_text())
-    assert (config["settings"]["precision"], config["precision_reason"]) == ("fp32", "narrow: 32")
+    assert (config["settings"]["precision"], config["precision_reason"]) == ("fp32", "narrow: 16")
 
 
-def test_the_same_command_twice_makes_the_same_weights(tiny_data: Path, tmp_path: Path, monkeypatch):
-    """With the precision left open, whatever the clocks show in the second run."""
-    train(tiny_data, tmp_path / "a", settings(precision="auto"))
-    jumps = iter(np.random.default_rng(0).uniform(0, 100, 100_000).cumsum())
-    for clock in ("monotonic", "perf_counter", "process_time"):
-        monkeypatch.setattr(time, clock, lambda: float(next(jumps)))
-    train(tiny_data, tmp_path / "b", settings(precision="auto"))
-    assert_same_run(tmp_path / "a", tmp_path / "b")
-
-
-def test_averages_on_disk_train_and_resume_alike(tiny_data: Path, tmp_path: Path, monkeypatch):
-    train(tiny_data, tmp_path / "memory", settings())
+def test_averages_on_disk_train_and_resume_alike(straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch):
     with monkeypatch.context() as patch:
         after(patch, 3, crash)
         with pytest.raises(CrashError):
             train(tiny_data, tmp_path / "disk", settings(ema_on_disk=True))
     resume(tiny_data, tmp_path / "disk")
-    assert log(tmp_path / "disk") == log(tmp_path / "memory")
-    one, other = newest(tmp_path / "disk"), newest(tmp_path / "memory")
+    assert log(tmp_path / "disk") == log(straight)
+    one, other = newest(tmp_path / "disk"), newest(straight)
     for name, tensor in one.tensors["ema"].items():  # averaged one by one instead of all at once
         torch.testing.assert_close(tensor, other.tensors["ema"][name], rtol=1e-6, atol=1e-7)
 
@@ -252,8 +245,8 @@ def test_it_learns(tiny_data: Path, tmp_path: Path):
         tiny_data,
         tmp_path / "run",
         settings(
-            steps=60,
-            batch_size=6,
+            steps=40,
+            frames=2,
             curriculum="none",
             num_augmented=0,
         ),
@@ -265,9 +258,9 @@ def test_it_learns(tiny_data: Path, tmp_path: Path):
             return float(torch.cat([learner.losses(b, *learner.noise(b, step)) for step, b in batches]).mean())
 
     before = loss()
-    for step in range(60):
-        learner.train_step(step / 60)
-    assert loss() < 0.75 * before
+    for step in range(40):
+        learner.train_step(step / 40)
+    assert loss() < 0.87 * before
 
 
 def test_a_run_is_not_overwritten(straight: Path, tiny_data: Path):
@@ -296,13 +289,12 @@ def test_a_run_can_be_made_longer(tiny_data: Path, tmp_path: Path):
     assert [line["step"] for line in log(tmp_path / "run")] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_stops_the_run(straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch, bad):
+def test_a_loss_that_is_not_finite_stops_the_run(straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch):
     run = tmp_path / "run"
     losses = Learner.losses
 
     def spoiled(self: Learner, *args: Any):
-        return losses(self, *args) * (bad if self.step == 2 else 1.0)
+        return losses(self, *args) * (float("inf") if self.step == 2 else 1.0)
 
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "losses", spoiled)
