@@ -135,6 +135,27 @@ def test_line_gets_whole_seconds_without_another_speed(frames: int, ms: float, s
         assert image.info["loop"] == plays
 
 
+@pytest.mark.parametrize(
+    ("durations", "fps"),
+    [
+        ([125] * 4, 8.0),  # as slow as the sticker
+        ([100, 200, 100, 100], 10.0),
+        ([100, 150, 100, 100], 20.0),  # two ticks and three
+        ([333, 417, 334, 416], 12.0),  # four ticks and five, rounded
+        ([1000 / 30] * 4, 30.0),
+        ([100, 137, 61, 90], 30.0),  # no clock fits
+        ([20] * 4, 25.0),  # every second frame of 50 a second
+    ],
+)
+def test_a_webm_has_no_more_ticks_than_its_frames_need(durations: list[float], fps: float):
+    sticker = ball(4)
+    sticker = Sticker(sticker.frames, np.array(durations, np.float64))
+    made = export_sticker(sticker, load_target("telegram"))
+    assert made.settings["file_fps"] == pytest.approx(fps, abs=0.01)
+    seen = read_sticker_bytes(made.data, Path("a.webm"))
+    assert seen.durations.sum() == pytest.approx(sum(durations), abs=500 / fps)
+
+
 def test_too_few_frames_for_line_are_refused():
     with pytest.raises(ValueError, match="3 different frames; .* needs at least 5"):
         export_sticker(ball(3, 300), load_target("line"))
