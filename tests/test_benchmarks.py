@@ -13,6 +13,7 @@ import torch
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 SMALLEST = {
+    "codec_fidelity": "f8 --limit 2",
     "data_loading": "--stickers 64 --steps 1 --batch-size 2",
     "export_sizes": "--stickers 2 --to slack",
     "find_files": "--files 40",
