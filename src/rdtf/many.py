@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rdtf import __version__
-from rdtf.files import folder_lock
+from rdtf.files import folder_lock, write_text
 from rdtf.io.write import check_target, save_sticker
 from rdtf.loading import load_pipeline
 from rdtf.pipeline import BATCH_ON_CPU, BATCH_ON_GPU
@@ -216,7 +216,7 @@ def _begun(out: Path, head: dict[str, Any]) -> dict[int, Entry]:
     if not path.exists():
         if strange := sorted(entry.name for entry in out.iterdir() if not entry.name.startswith(".lock")):
             raise ValueError(f"{out} holds other things ({strange[0]}); choose a new folder")
-        path.write_text(json.dumps(head) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(head) + "\n")
         return {}
     whole, _, torn = path.read_text(encoding="utf-8").rpartition("\n")
     lines = whole.split("\n")
@@ -229,5 +229,5 @@ def _begun(out: Path, head: dict[str, Any]) -> dict[int, Entry]:
         if begun.get(key) != head[key]:
             raise ValueError(f"{out} was begun with {what} ({begun.get(key)}, now {head[key]}); choose another folder")
     if torn:  # the last line was not written to its end
-        path.write_text(whole + "\n", encoding="utf-8")
+        write_text(path, whole + "\n")
     return {entry.row: entry for entry in entries}

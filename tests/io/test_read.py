@@ -450,13 +450,16 @@ def test_truncated_files_are_refused(tmp_path: Path, ending: str, part: float) -
     reason(path)
 
 
-def test_an_apng_with_a_damaged_head_is_no_still(tmp_path: Path) -> None:
+def test_an_apng_that_promises_other_frames_is_damaged_and_one_of_none_is_a_still(tmp_path: Path) -> None:
     save_sticker(Sticker.at_fps(moving_square()), tmp_path / "a.png")
-    head = struct.pack(">I4sII", 8, b"acTL", 0, 0)
     data = (tmp_path / "a.png").read_bytes()
     at = data.index(b"acTL") - 4
-    (tmp_path / "a.png").write_bytes(data[:at] + head + struct.pack(">I", zlib.crc32(head[4:])) + data[at + 20 :])
-    assert "it says 0 frames and has 6" in reason(tmp_path / "a.png")
+    for count in (9, 0):
+        head = struct.pack(">I4sII", 8, b"acTL", count, 0)
+        crc = struct.pack(">I", zlib.crc32(head[4:]))
+        (tmp_path / f"{count}.png").write_bytes(data[:at] + head + crc + data[at + 20 :])
+    assert "it says 9 frames and has 6" in reason(tmp_path / "9.png")
+    assert len(read_sticker(tmp_path / "0.png")) == 1
 
 
 def big_png(width: int, height: int) -> bytes:
