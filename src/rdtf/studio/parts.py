@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,24 +32,28 @@ EXPORTING: dict[str, Any] = {"concurrency_id": "export", "concurrency_limit": 1}
 def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function whose errors that a user can mend are shown as a sentence."""
     if Iterator.__name__ in str(function.__annotations__.get("return", "")):
-
-        @functools.wraps(function)
-        def each(*args: Any, **values: Any) -> Any:
-            try:
-                yield from function(*args, **values)
-            except (ValueError, OSError) as error:
-                raise gr.Error(escape(str(error)), print_exception=False) from None
-
-        return each
+        # Gradio looks whether it is a generator function. Checks of types would hide that, but leave a lambda alone.
+        return functools.wraps(function)(lambda *args: (yield from _told(function, args)))
 
     @functools.wraps(function)
-    def once(*args: Any, **values: Any) -> Any:
-        try:
-            return function(*args, **values)
-        except (ValueError, OSError) as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from None
+    def once(*args: Any) -> Any:
+        with _sentences():
+            return function(*args)
 
     return once
+
+
+def _told(function: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> Iterator[Any]:
+    with _sentences():
+        yield from function(*args)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise gr.Error(escape(str(error)), print_exception=False) from None
 
 
 def component(field: Field) -> gr.components.Component:
