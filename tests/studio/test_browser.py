@@ -23,7 +23,7 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-WAIT = 180_000  # ms
+WAIT = 120_000  # ms
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser's tests need playwright")
 pytestmark = [

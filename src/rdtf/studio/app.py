@@ -113,11 +113,13 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
     upload.change(plainly(give), upload, image, api_name="give")
     image.change(lambda key: show(studio.library, [key] if key else []), image, image_shown, **HIDDEN)
 
-    def run(name: str, words: str, first: int, given: str, *settings: Any) -> Iterator[tuple[Any, ...]]:
+    def run(
+        name: str | None, words: str | None, first: int | None, pinned: str | None, *settings: Any
+    ) -> Iterator[tuple[Any, ...]]:
         yield views.bar(0, 1, "Waiting for the model"), "", []
         keys: tuple[str, ...] = ()
         values = {**values_of(fields, settings), "seed": int(first or 0)}
-        pins = [(0, given, 0)] if given else []
+        pins = [(0, pinned, 0)] if pinned else []
         for step in studio.maker.make(name or "", words or "", pins=pins, count=FOUR, settings=values):
             fresh = step.keys != keys
             keys = step.keys

@@ -112,7 +112,13 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
     place_all.click(plainly(lambda line, key: placed(line, key, None)), [line, source], [line, slots], **HIDDEN)
 
     def run(
-        line: Timeline, name: str, words: str, seed: int, loop: bool, settings: tuple[Any, ...], only: int | None
+        line: Timeline,
+        name: str | None,
+        words: str | None,
+        seed: int,
+        loop: bool,
+        settings: tuple[Any, ...],
+        only: int | None,
     ) -> Iterator[tuple[Any, ...]]:
         skip = gr.skip()
         yield views.bar(0, 1, "Waiting for the model"), skip, skip, skip, skip
@@ -129,10 +135,10 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
         text = f"Seed {seed}. The sticker is in the history; click on it to download it."
         yield views.note(text), *changed(line), show(library, made), [key]
 
-    def fill_all(line: Timeline, name: str, words: str, seed: int, loop: bool, *settings: Any) -> Iterator[Any]:
+    def fill_all(line: Timeline, name: Any, words: Any, seed: Any, loop: bool, *settings: Any) -> Iterator[Any]:
         yield from run(line, name, words, int(seed or 0), loop, settings, None)
 
-    def fill_one(line: Timeline, name: str, words: str, _seed: int, loop: bool, *settings: Any) -> Iterator[Any]:
+    def fill_one(line: Timeline, name: Any, words: Any, _seed: Any, loop: bool, *settings: Any) -> Iterator[Any]:
         if line.slots[line.at] is None:
             raise ValueError("there is no frame in the chosen slot yet; fill the slots first")
         yield from run(line, name, words, random.randrange(2**31), loop, settings, line.at)

@@ -63,35 +63,35 @@ def training_tab(studio: Studio, tab: gr.Tab) -> None:
 
     tab.select(lists, None, [data, watched, start_from, timer], **HIDDEN)
 
-    def do_prepare(source: str, name: str, *values: Any) -> tuple[str, str]:
-        return trainings.prepare(source or "", name, values_of(PREPARING, values)), ""
+    def do_prepare(source: str | None, name: str | None, *values: Any) -> tuple[str, str]:
+        return trainings.prepare(source or "", name or "", values_of(PREPARING, values)), ""
 
     prepare.click(plainly(do_prepare), [source, name, *preparing], [job, link], **HIDDEN)
 
-    def do_plan(data: str, model: str, *values: Any) -> tuple[str, str]:
+    def do_plan(data: str | None, model: str | None, *values: Any) -> tuple[str, str]:
         return trainings.plan(data or "", values_of(TRAINING, values), _model(model)), ""
 
     plan.click(plainly(do_plan), [data, start_from, *settings], [job, link], **HIDDEN)
 
-    def do_start(data: str, name: str, model: str, *values: Any) -> Any:
-        trainings.train(data or "", name, values_of(TRAINING, values), _model(model))
+    def do_start(data: str | None, name: str | None, model: str | None, *values: Any) -> Any:
+        trainings.train(data or "", name or "", values_of(TRAINING, values), _model(model))
         return "", gr.update(choices=trainings.names(), value=name)
 
     start.click(plainly(do_start), [data, run, start_from, *settings], [job, watched], **HIDDEN)
 
-    def do_stop(name: str) -> str:
+    def do_stop(name: str | None) -> str:
         trainings.stop(name or "")
         return views.note("It saves after this step, and stops.")
 
     stop.click(plainly(do_stop), watched, link, **HIDDEN)
 
-    def do_resume(name: str) -> str:
+    def do_resume(name: str | None) -> str:
         trainings.resume(name or "")
         return views.note("It goes on from its newest checkpoint.")
 
     resume.click(plainly(do_resume), watched, link, **HIDDEN)
 
-    def do_report(name: str) -> str:
+    def do_report(name: str | None) -> str:
         return views.page_link(trainings.report(name or "").name, "the report")
 
     report.click(plainly(do_report), watched, link, **HIDDEN)
