@@ -7,15 +7,13 @@ one that fits.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
-from diffusers.schedulers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-Scheduler: TypeAlias = DDIMScheduler | FlowMatchEulerDiscreteScheduler
 TRAIN_TIMESTEPS = 1000
 
 
@@ -101,8 +99,10 @@ class Objective(BaseModel):
         weight = {"sample": capped, "epsilon": capped / snr, "v_prediction": capped / (snr + 1)}[self.prediction]
         return weight * error
 
-    def make_scheduler(self) -> Scheduler:
+    def make_scheduler(self) -> Any:
         """The diffusers scheduler that samples what this objective trains."""
+        from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler  # takes a second
+
         if self.path == "flow":
             return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS)
         return DDIMScheduler(
@@ -127,6 +127,8 @@ class Objective(BaseModel):
 
 def alphas_cumprod() -> Tensor:
     """Of the ddpm path, ``(1000,)``: the share of the clean clip in x_t, squared."""
+    from diffusers import DDIMScheduler
+
     return DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod
 
 

@@ -7,13 +7,17 @@ error and ends at noise, so that each one is checked before it runs.
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
 from rdtf.diffusion.objective import TRAIN_TIMESTEPS, alphas_cumprod
+
+if TYPE_CHECKING:
+    from diffusers.schedulers.scheduling_utils import SchedulerMixin
+else:
+    SchedulerMixin = Any
 
 Path = Literal["flow", "ddpm"]
 FLOW_EULER = "FlowMatchEulerDiscreteScheduler"
@@ -45,6 +49,13 @@ _NOT_ON_FLOW = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"
 """Options of multistep solvers that bring back the noise levels of the ddpm path."""
 _NO_SAMPLE = ("EulerAncestralDiscreteScheduler",)
 """Schedulers that take no prediction of the clean clip."""
+
+
+def scheduler_named(name: str) -> Any:
+    """A class of diffusers by its name."""
+    import diffusers
+
+    return getattr(diffusers, name)
 
 
 def path_of(scheduler: SchedulerMixin) -> Path:

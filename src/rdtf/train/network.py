@@ -65,7 +65,7 @@ def load_start(settings: TrainSettings, run: Path) -> StickerPipeline | None:
         start = load_pipeline(settings.start_from)
     if (adapter := adapter_of(start.dfgn)) is not None:
         try:
-            start.register_modules(dfgn=adapter.merge())
+            start.dfgn = adapter.merge()
         except ValueError as error:
             raise ValueError(f"{settings.start_from} is a tuned model, and {error}; start from its base") from error
     expected = settings.objective.make_scheduler()
