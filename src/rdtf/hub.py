@@ -25,8 +25,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
+
+    M = TypeVar("M", bound=Module)
 else:
     Module = Tensor = Any
+    M = TypeVar("M")
 
 INDEX = "model_index.json"
 CONFIG = "config.json"
@@ -41,8 +44,6 @@ _SPARE_TENSORS = 64
 _HUB_ID = r"[\w-][\w.-]*/[\w.-]+"
 _FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # the last two belong to tokenizers
 _AGAIN = "the model is damaged or incomplete, copy it again"
-
-M = TypeVar("M")
 
 
 def read_config(path: Path) -> dict[str, Any]:

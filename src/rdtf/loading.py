@@ -15,7 +15,8 @@ from rdtf import hub
 from rdtf.codec import DiffusersCodec, PixelCodec, StickerAutoencoder
 from rdtf.copy_decoder import CopyDecoder
 from rdtf.device import best_device
-from rdtf.diffusion.schedulers import SCHEDULERS, check_scheduler, scheduler_named
+from rdtf.diffusion.flow_euler import SCHEDULER_CONFIG
+from rdtf.diffusion.schedulers import SCHEDULERS, check_scheduler, load_scheduler
 from rdtf.hub import INDEX, find_pipeline
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN
@@ -33,13 +34,12 @@ _RANGES = {
     "image_guidance": (-100, 100),
     "eta": (0, 1),
 }
-_SCHEDULER = "scheduler_config.json"
 _PARTS: dict[str, dict[tuple[str, ...], type[SavedModule] | str]] = {
     "dfgn": {("rdtf.model.dfgn", "DFGN"): DFGN, ("rdtf.model.adapter", "AdaptedDFGN"): AdaptedDFGN},
     "codec": {("rdtf.codec", kind.__name__): kind for kind in (StickerAutoencoder, PixelCodec, DiffusersCodec)},
     "copy_decoder": {("rdtf.copy_decoder", "CopyDecoder"): CopyDecoder},
     "text_encoder": {("rdtf.text", kind.__name__): kind for kind in (BuiltinTextEncoder, PretrainedTextEncoder)},
-    "scheduler": {("diffusers", name): _SCHEDULER for names in SCHEDULERS.values() for name in names},
+    "scheduler": {("diffusers", name): SCHEDULER_CONFIG for names in SCHEDULERS.values() for name in names},
 }
 """The parts of a pipeline and their allowed classes; of schedulers the name of the configuration."""
 _ARGUMENTS = inspect.signature(StickerPipeline.__init__).parameters.keys() - _PARTS.keys() - {"self"}
@@ -131,9 +131,7 @@ def _load(folder: Path) -> StickerPipeline:
     parts: dict[str, Any] = {name: kind.from_pretrained(folder / name) for name, kind in kinds.items()}
     values = {name: index[name] for name in _ARGUMENTS if name in index}
     try:
-        parts["scheduler"] = scheduler_named(index["scheduler"][1]).from_pretrained(
-            folder / "scheduler", local_files_only=True
-        )
+        parts["scheduler"] = load_scheduler(folder / "scheduler", index["scheduler"][1])
         pipeline = StickerPipeline(**parts, **values)
     except Exception as error:  # the library raises anything for files that make no sense
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -141,7 +139,7 @@ def _load(folder: Path) -> StickerPipeline:
     try:
         check_scheduler(pipeline.scheduler, pipeline.config.path, pipeline.config.prediction)
     except ValueError as error:
-        raise ValueError(f"{folder / 'scheduler' / _SCHEDULER}: {error}") from None
+        raise ValueError(f"{folder / 'scheduler' / SCHEDULER_CONFIG}: {error}") from None
     if pipeline.config.sample_size % pipeline.codec.downscale:
         raise ValueError(f"{folder / INDEX}: sample_size is no multiple of the codec's {pipeline.codec.downscale}")
     return pipeline

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -311,7 +311,7 @@ class StickerPipeline:
         encoder = self.text_encoder
         if isinstance(encoder, BuiltinTextEncoder):
             return " ".join(caption_words(prompt)[encoder.max_tokens :])
-        tokenizers = encoder._frozen.tokenizers
+        tokenizers = cast(Any, encoder)._frozen.tokenizers
         windows = [(tokenizer, min(encoder.max_tokens, tokenizer.model_max_length)) for tokenizer in tokenizers]
         cut = any(len(tokenizer(prompt)["input_ids"]) > window for tokenizer, window in windows)
         return prompt if cut else ""

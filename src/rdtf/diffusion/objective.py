@@ -1,7 +1,7 @@
 """What the network predicts and how its error is weighed: the seam between the maths and the training loop.
 
 Symbols as in the literature: ``x0`` clean latents, ``eps`` unit normal noise, ``x_t`` noised latents, ``t`` in [0, 1]
-the noise level, ``v`` the velocity. Sampling uses diffusers' schedulers; :meth:`Objective.make_scheduler` makes the
+the noise level, ``v`` the velocity. Sampling uses schedulers; :meth:`Objective.make_scheduler` makes the
 one that fits.
 """
 
@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
+
+from rdtf.diffusion.flow_euler import FlowMatchEulerDiscreteScheduler
 
 TRAIN_TIMESTEPS = 1000
 
@@ -100,11 +102,11 @@ class Objective(BaseModel):
         return weight * error
 
     def make_scheduler(self) -> Any:
-        """The diffusers scheduler that samples what this objective trains."""
-        from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler  # takes a second
-
+        """The scheduler that samples what this objective trains."""
         if self.path == "flow":
             return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS)
+        from diffusers import DDIMScheduler  # takes seconds
+
         return DDIMScheduler(
             num_train_timesteps=TRAIN_TIMESTEPS,
             beta_schedule="scaled_linear",

@@ -141,7 +141,7 @@ class DFGN(SavedModule):
 
         self.norm_out = make_norm(norm, first)
         self.conv_out = zero_init(Conv3x3(first, latent_channels))
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _levels(self) -> Iterator[Level]:
         """All levels in the order of the forward pass."""
