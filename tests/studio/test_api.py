@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+import sys
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import psutil
 import pytest
@@ -18,6 +22,7 @@ from rdtf.export.check import problems_of
 from rdtf.export.target import load_target
 from rdtf.io.read import read_sticker_bytes
 from rdtf.io.write import save_sticker
+from rdtf.studio.jobs import Jobs
 from rdtf.world import draw_sticker
 from tests.studio.conftest import Running, running
 
@@ -162,3 +167,55 @@ def test_fifty_at_once_from_ten_callers_lose_nothing(model: Path, tmp_path: Path
         grown = process.memory_info().rss - before
     assert len({*keys}) == 50 and all((tmp_path / "stickers" / f"{key}.webp").is_file() for key in keys)
     assert grown < 500 * 2**20, f"{grown / 2**20:.0f} MiB"
+
+
+@pytest.mark.slow
+def test_killed_and_begun_again_it_has_its_stickers_and_its_training(model: Path, split_data: Path, tmp_path: Path):
+    folder = tmp_path / "studio"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "few").symlink_to(split_data)
+    command = [sys.executable, "-c", "from rdtf.cli import app; app()", "studio", "-m", str(model)]
+
+    def begun() -> tuple[subprocess.Popen[str], gradio_client.Client]:
+        process = subprocess.Popen([*command, "--folder", str(folder)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        address = next(word for line in process.stdout for word in line.split() if word.startswith("http"))
+        for _ in range(1200):  # it says the address before it listens
+            try:
+                return process, gradio_client.Client(address, verbose=False)
+            except (OSError, ValueError, httpx.HTTPError):
+                time.sleep(0.25)
+        raise AssertionError(address)
+
+    def reached(client: gradio_client.Client, step: int) -> int:
+        for _ in range(3600):
+            facts = client.predict("mine", api_name="/training")
+            assert facts["state"] == "running", facts
+            if facts["step"] > step:
+                return facts["step"]
+            time.sleep(0.25)
+        raise AssertionError(facts)
+
+    process, client = begun()
+    try:
+        made = client.predict("a cat", "", 2, 0, None, FAST, api_name="/make")
+        small = {"size": "tiny", "steps": 100_000, "batch_size": 2, "frames": 2, "preview_every": 0}
+        client.predict("few", "mine", small, "", api_name="/train")
+        step = reached(client, 0)
+        process.kill()  # no time to say goodbye
+        process.wait()
+        process, client = begun()
+        there = client.predict(api_name="/stickers")
+        assert {one["sticker"] for one in there} == {one["sticker"] for one in made}
+        assert {one["caption"] for one in there} == {"a cat"}
+        reached(client, step)
+        client.predict("mine", api_name="/stop")
+        while (state := client.predict("mine", api_name="/training")["state"]) == "running":
+            time.sleep(0.5)
+        assert state == "stopped"
+        assert client.predict(api_name="/models") == ["tiny", "mine"]
+    finally:
+        process.kill()
+        process.wait()
+        if (training := Jobs(folder / "jobs")._process("train-mine")) is not None:
+            training.kill()

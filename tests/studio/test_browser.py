@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +14,7 @@ import pytest
 
 from rdtf.export.check import problems_of
 from rdtf.export.target import load_target
-from rdtf.io.read import read_sticker
+from rdtf.io.metadata import note_of
 from rdtf.io.write import save_sticker
 from rdtf.studio.library import Library
 from rdtf.world import draw_sticker
@@ -23,7 +25,7 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-WAIT = 120_000  # ms
+WAIT = 300_000  # ms, for a slow and busy machine
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser's tests need playwright")
 pytestmark = [
@@ -33,33 +35,45 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser, studio: Running) -> Iterator:
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.set_default_timeout(WAIT)
+def page(studio: Running) -> Iterator:
+    """The studio's page, opened once."""
     asked, failed = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: failed.append(str(error)))
-    page.goto(studio.url)
-    page.wait_for_selector("#make")
-    yield page
-    page.close()
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=WAIT)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(WAIT)
+        page.set_default_navigation_timeout(WAIT)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.goto(studio.url)
+        page.wait_for_selector("#make")
+        yield page
+        browser.close()
     hosts = {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))}
     assert hosts == {urlsplit(studio.url).netloc}, hosts
     assert not failed, failed
 
 
-def test_a_picture_is_pinned_the_rest_is_filled_and_a_messengers_file_comes_down(page, studio: Running, tmp_path: Path):
+def opened(page, tab: str) -> None:
+    page.get_by_role("tab", name=tab).click()
+
+
+def newest(page, library: Library, known: list[str]) -> tuple[str, np.ndarray]:
+    """The sticker that comes after the known ones, once the page shows it."""
+    end = time.monotonic() + WAIT / 1000
+    while (keys := library.listed()) == known:
+        assert time.monotonic() < end
+        page.wait_for_timeout(50)
+    page.wait_for_selector(f"#line-result img[src='/stickers/{keys[0]}'] >> nth=0")
+    return keys[0], library.read(keys[0]).frames
+
+
+def test_a_timeline_is_filled_frame_by_frame_and_a_messengers_file_comes_down(page, studio: Running, tmp_path: Path):
+    library = Library(studio.folder)
     drawn = draw_sticker(3, 0, size=16)
     save_sticker(drawn, tmp_path / "cat.webp")
-    page.get_by_role("tab", name="Timeline").click()
+    pinned = np.where(drawn.frames[0][..., 3:] > 0, drawn.frames[0], np.uint8(0))
+    opened(page, "Timeline")
     page.set_input_files("#line-upload input[type=file]", str(tmp_path / "cat.webp"))
     page.wait_for_selector("#source .slot")
     page.click("#timeline [data-pick='2']")
@@ -67,9 +81,37 @@ def test_a_picture_is_pinned_the_rest_is_filled_and_a_messengers_file_comes_down
     page.click("#place")
     page.wait_for_selector("#timeline [data-pick='2'].pinned")
     page.fill("#line-caption textarea, #line-caption input", "a cat")
+    known = library.listed()
     page.click("#fill")
-    page.wait_for_selector("#line-result .sticker")
+    first, frames = newest(page, library, known)
     assert page.locator("#timeline .made").count() == 7 and page.locator("#timeline .pinned").count() == 1
+    np.testing.assert_array_equal(frames[2], pinned)
+
+    # A frame of the result is kept, another one is made anew: nothing else changes.
+    page.click("#timeline [data-pick='5']")
+    page.wait_for_selector("#timeline [data-pick='5'].at")
+    page.click("#keep")
+    page.wait_for_selector("#timeline [data-pick='5'].pinned")
+    page.click("#timeline [data-pick='3']")
+    page.wait_for_selector("#timeline [data-pick='3'].at")
+    known = library.listed()
+    page.click("#anew")
+    _, other = newest(page, library, known)
+    assert [i for i in range(8) if (other[i] != frames[i]).any()] == [3]
+
+    # Longer at the front, in a circle, with a seed: what is pinned moves with its slot.
+    page.click("#before")
+    page.wait_for_selector("#timeline [data-pick='8']")
+    page.fill("#line-seed input", "7")
+    page.check("#line-loop input")
+    known = library.listed()
+    page.click("#fill")
+    longer, circle = newest(page, library, known)
+    assert len(circle) == 9
+    np.testing.assert_array_equal(circle[[3, 6]], frames[[2, 5]])
+    note = note_of(library.path(longer).read_bytes())
+    assert note["settings"]["loop"] is True and note["settings"]["seed"] == 7
+
     page.click("#line-result .sticker")
     page.wait_for_selector("#picked p")
     page.click("#target input")
@@ -81,53 +123,66 @@ def test_a_picture_is_pinned_the_rest_is_filled_and_a_messengers_file_comes_down
     file = tmp_path / "down.gif"
     download.value.save_as(file)
     assert problems_of(file.read_bytes(), load_target("discord-emoji")) == []
-    # The sticker itself: the pinned frame is the picture's, to the pixel, in the file and as the browser shows it.
-    key = Library(studio.folder).listed()[0]
-    shown = np.where(drawn.frames[0][..., 3:] > 0, drawn.frames[0], np.uint8(0))
-    np.testing.assert_array_equal(read_sticker(Library(studio.folder).path(key)).frames[2], shown)
-    seen = page.evaluate(
+
+    page.click("#pack > button")
+    page.click("#add")
+    page.wait_for_selector("#members :text('In the pack: 1')")
+    page.click("#make-pack")
+    page.wait_for_selector("#pack-link a.download")
+    with page.expect_download() as download:
+        page.click("#pack-link a.download")
+    download.value.save_as(tmp_path / "pack.zip")
+    with zipfile.ZipFile(tmp_path / "pack.zip") as archive:
+        assert any(name.endswith(".gif") for name in archive.namelist())
+
+    seen = page.evaluate(  # the pinned frame as the browser shows it
         """async address => {
           const image = new Image(); image.src = address; await image.decode();
           const canvas = new OffscreenCanvas(image.width, image.height), pen = canvas.getContext('2d');
           pen.drawImage(image, 0, 0);
           return [...pen.getImageData(0, 0, image.width, image.height).data];
         }""",
-        f"/frames/{key}/2",
+        f"/frames/{first}/2",
     )
-    seen = np.array(seen, np.uint8).reshape(shown.shape)
-    np.testing.assert_array_equal(seen[..., 3], shown[..., 3])
-    solid = shown[..., 3] == 255  # a canvas rounds the colours of half-transparent pixels
-    np.testing.assert_array_equal(seen[solid], shown[solid])
+    seen = np.array(seen, np.uint8).reshape(pinned.shape)
+    np.testing.assert_array_equal(seen[..., 3], pinned[..., 3])
+    solid = pinned[..., 3] == 255  # a canvas rounds the colours of half-transparent pixels
+    np.testing.assert_array_equal(seen[solid], pinned[solid])
 
 
-def test_captions_are_shown_as_text_and_the_history_has_what_was_made(page):
+def test_captions_are_shown_as_text_on_every_ground_and_the_history_has_them(page):
+    opened(page, "Make")
     evil = "<img src=x onerror=\"document.title='broken'\"> ${document.title='broken'} {{value}}"
     page.fill("#caption textarea", evil)
     page.click("#make")
     page.wait_for_selector("#made .sticker >> nth=3")
     assert page.locator("#made figcaption b").first.inner_text() == evil
     assert page.title() == "RDTF studio" and page.locator("#made img[src=x]").count() == 0
-    page.get_by_role("tab", name="History").click()
+    widths = page.eval_on_selector_all("#made .bubble img", "images => images.map(image => image.offsetWidth)")
+    assert widths == [160] * 12  # of Discord; four stickers on three grounds
+    opened(page, "History")
     page.click("#look")
     page.wait_for_selector("#history .sticker >> nth=3")
     assert evil in page.locator("#history").inner_text()
 
 
 def test_a_cancelled_generation_keeps_nothing_more(page, studio: Running):
-    page.click("#more > button")
+    opened(page, "Make")
+    if not page.is_visible("#more label:has-text('steps') input"):
+        page.click("#more > button")
     page.fill("#more label:has-text('steps') input", "3000")
+    page.fill("#caption textarea", "never ready")
     before = len(Library(studio.folder).listed())
     page.click("#make")
-    page.wait_for_function("document.querySelector('#status').innerText.includes('Step')")
+    page.wait_for_selector("#status :text('Step')")
+    assert page.is_disabled("#make")  # a click would do nothing
     page.click("#cancel")
-    page.wait_for_function("document.querySelector('#status').innerText.includes('Cancelled')")
+    page.wait_for_selector("#status :text('Cancelled')")
     page.fill("#more label:has-text('steps') input", "1")
+    page.fill("#caption textarea", "ready")
     page.click("#make")  # the model is free again
-    page.wait_for_selector("#made .sticker >> nth=3")
+    page.wait_for_selector("#made figcaption b:text-is('ready') >> nth=3")
     assert len(Library(studio.folder).listed()) == before + 4
-
-
-def test_errors_are_sentences(page):
     page.fill("#caption textarea", "x" * 1500)
     page.click("#make")
     page.wait_for_selector("text=a caption has at most 1000 characters")

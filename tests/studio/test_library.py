@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,32 +32,66 @@ def maker(library: Library, model: Path, tmp_path: Path) -> Maker:
     return Maker(Models([model], tmp_path / "runs"), library)
 
 
+def made(maker: Maker, *args: Any, **options: Any) -> tuple[str, ...]:
+    async def all_of() -> tuple[str, ...]:
+        return [step.keys async for step in maker.make(*args, **options)][-1]
+
+    return asyncio.run(all_of())
+
+
 def test_given_frames_come_back_and_the_file_says_how_it_was_made(maker: Maker, model: Path, tmp_path: Path):
     drawn = draw_sticker(1, 0, size=16)
     save_sticker(drawn, tmp_path / "cat.png")
     library = maker.library
     key = library.give(tmp_path / "cat.png")
-    last = list(maker.make("tiny", "a <cat>", pins=[(2, key, 0)], count=2, settings={"num_frames": 4, "seed": 5}))[-1]
-    assert len(last.keys) == 2 and library.listed() == sorted(last.keys, reverse=True)
-    for number, made in enumerate(last.keys):
-        sticker = library.read(made)
+    keys = made(maker, "tiny", "a <cat>", pins=[(2, key, 0)], count=2, settings={"num_frames": 4, "seed": 5})
+    assert len(keys) == 2 and library.listed() == sorted(keys, reverse=True)
+    for number, one in enumerate(keys):
+        sticker = library.read(one)
         assert len(sticker) == 4
         shown = np.where(drawn.frames[0][..., 3:] > 0, drawn.frames[0], np.uint8(0))
         np.testing.assert_array_equal(sticker.frames[2], shown)
-        assert library.entry(made) == Entry(made, "a <cat>", 5 + number, "tiny")
-        note = read_made(library.path(made))
+        assert library.entry(one) == Entry(one, "a <cat>", 5 + number, "tiny")
+        note = read_made(library.path(one))
         assert note.task == "animate"
         again = make_again(note, model, [library.path(key)])
         alpha = again.frames[..., 3:] > 0
         np.testing.assert_array_equal(np.where(alpha, again.frames, np.uint8(0)), sticker.frames)
 
 
-def test_cancelling_ends_the_work_and_the_next_one_is_made(maker: Maker):
-    steps = maker.make("tiny", "a cat", count=8, settings={"num_inference_steps": 200, "num_frames": 2})
-    next(steps)
-    steps.close()
-    assert len(list(maker.make("tiny", "a dog", settings={"num_frames": 1}))[-1].keys) == 1
-    assert len(maker.library.listed()) == 1
+def test_who_cancels_ends_what_runs_and_what_waits_and_others_are_served_in_turn(maker: Maker):
+    long = {"num_inference_steps": 3000, "num_frames": 2}
+    quick = {"num_inference_steps": 1, "num_frames": 1}
+
+    async def all_of(owner: str, settings: dict, begun: asyncio.Event) -> tuple[str, ...]:
+        keys: tuple[str, ...] = ()
+        async for step in maker.make("tiny", owner, settings=settings, owner=owner):
+            keys = step.keys
+            begun.set()
+        return keys
+
+    async def several() -> list[tuple[str, ...]]:
+        begun, never = asyncio.Event(), asyncio.Event()
+        cancelled = [asyncio.create_task(all_of("mine", long, event)) for event in (begun, never)]
+        await begun.wait()
+        other = asyncio.create_task(all_of("other", quick, asyncio.Event()))
+        maker.cancel("mine")
+        results = [*await asyncio.gather(*cancelled, other)]
+        closed = maker.make("tiny", "left", settings=long)
+        await anext(closed)
+        await closed.aclose()
+        assert not never.is_set()
+        return [*results, await all_of("mine", quick, asyncio.Event())]
+
+    first, second, other, again = asyncio.run(several())
+    assert not first and not second
+    assert maker.library.listed() == sorted([*other, *again], reverse=True) and len(other) == len(again) == 1
+
+
+def test_no_more_wait_than_there_is_room_for(maker: Maker, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("rdtf.studio.maker.MOST_WAITING", 0)
+    with pytest.raises(ValueError, match="wait already"):
+        made(maker, "tiny", "a cat")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +107,7 @@ def test_cancelling_ends_the_work_and_the_next_one_is_made(maker: Maker):
 def test_wrong_wishes_get_a_sentence(maker: Maker, arguments: dict, message: str):
     values = {"model": "tiny", "caption": "a cat", **arguments}
     with pytest.raises(ValueError, match=message):
-        list(maker.make(values.pop("model"), values.pop("caption"), **values))
+        made(maker, values.pop("model"), values.pop("caption"), **values)
 
 
 @pytest.mark.parametrize("key", ["../x", "made-1", "/etc/passwd", "made-20260101-000000-000-0000000g", "", "a\nb"])

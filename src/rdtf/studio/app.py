@@ -1,23 +1,36 @@
-"""The page of the studio, and its endpoints for scripts."""
+"""The page of the studio."""
 
 from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from rdtf.cli.make import FRAMES_OPTIONS, WORDS_OPTIONS
+from rdtf.cli.make import WORDS_OPTIONS
 from rdtf.export.target import load_target, target_names
 from rdtf.studio import views
+from rdtf.studio.endpoints import endpoints
 from rdtf.studio.forms import fields_of, values_of
-from rdtf.studio.library import GIVEN, MADE, Library
+from rdtf.studio.library import Library
 from rdtf.studio.maker import Maker, Models
-from rdtf.studio.parts import ALONE, EXPORTING, HIDDEN, component, given, plainly, progress, show, upload_field
+from rdtf.studio.parts import (
+    EXPORTING,
+    FOUR,
+    HIDDEN,
+    component,
+    generation,
+    given,
+    plainly,
+    progress,
+    show,
+    upload_field,
+)
 from rdtf.studio.timeline_tab import timeline_tab
 from rdtf.studio.training_tab import training_tab
 from rdtf.studio.trainings import Trainings
@@ -25,7 +38,6 @@ from rdtf.studio.trainings import Trainings
 STYLE = (resources.files("rdtf.studio") / "studio.css").read_text("utf-8")
 QUEUE = 100
 """Requests that wait at most; more are refused with a sentence."""
-FOUR = 4
 A_PAGE = 12
 _SETTINGS = ("num_frames", "fps", "loop", "num_inference_steps", "guidance_scale", "output_size")
 _SIZES = [("Discord, 160 px", "160px"), ("Telegram Desktop, 256 px", "256px"), ("small, 96 px", "96px")]
@@ -77,7 +89,7 @@ def build_page(studio: Studio) -> gr.Blocks:
         size.change(_size_style, size, size_style, **HIDDEN)
         page.load(lambda: gr.update(choices=studio.models.names()), None, model, **HIDDEN)
         model.focus(lambda: gr.update(choices=studio.models.names()), None, model, **HIDDEN)
-        for endpoint, options in _endpoints(studio).items():
+        for endpoint, options in endpoints(studio).items():
             gr.api(plainly(endpoint), **options)
     return page.queue(max_size=QUEUE, default_concurrency_limit=4)
 
@@ -113,27 +125,33 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
     upload.change(plainly(give), upload, image, api_name="give")
     image.change(lambda key: show(studio.library, [key] if key else []), image, image_shown, **HIDDEN)
 
-    def run(
-        name: str | None, words: str | None, first: int | None, pinned: str | None, *settings: Any
-    ) -> Iterator[tuple[Any, ...]]:
+    async def run(
+        owner: str, name: str | None, words: str | None, first: int | None, pinned: str | None, *settings: Any
+    ) -> AsyncGenerator[tuple[Any, ...], None]:
         yield views.bar(0, 1, "Waiting for the model"), "", []
         keys: tuple[str, ...] = ()
         values = {**values_of(fields, settings), "seed": int(first or 0)}
         pins = [(0, pinned, 0)] if pinned else []
-        for step in studio.maker.make(name or "", words or "", pins=pins, count=FOUR, settings=values):
-            fresh = step.keys != keys
-            keys = step.keys
-            shown = (show(studio.library, keys), list(keys)) if fresh else (gr.skip(), gr.skip())
-            yield progress(step, FOUR), *shown
-        text = f"{len(keys)} stickers, kept in the history. Click on one to download it."
-        yield views.note(text), gr.skip(), gr.skip()
+        work = studio.maker.make(name or "", words or "", pins=pins, count=FOUR, settings=values, owner=owner)
+        async with aclosing(work) as steps:
+            async for step in steps:
+                fresh = step.keys != keys
+                keys = step.keys
+                shown = (show(studio.library, keys), list(keys)) if fresh else (gr.skip(), gr.skip())
+                yield progress(step, FOUR), *shown
+        yield (
+            views.note(
+                ("" if len(keys) == FOUR else "Cancelled. ")
+                + f"{len(keys)} stickers are in the history. Click on one to download it."
+            ),
+            gr.skip(),
+            gr.skip(),
+        )
 
-    inputs, outputs = [model, caption, seed, image, *components], [status, cards, made]
-    runs: list[Any] = [make.click(plainly(run), inputs, outputs, **ALONE, **HIDDEN)]
-    runs.append(caption.submit(plainly(run), inputs, outputs, **ALONE, **HIDDEN))
     other = again.click(lambda: random.randrange(2**31), None, seed, **HIDDEN)
-    runs.append(other.then(plainly(run), inputs, outputs, **ALONE, **HIDDEN))
-    cancel.click(lambda: views.note("Cancelled."), None, status, cancels=runs, **HIDDEN)
+    runs = [(trigger, run) for trigger in (make.click, caption.submit, other.then)]
+    inputs, outputs = [model, caption, seed, image, *components], [status, cards, made]
+    generation(studio.maker, runs, inputs, outputs, [make, again], cancel)
     return cards, made
 
 
@@ -209,99 +227,13 @@ def _picked_panel(
 
     def put(keys: list[str], key: str) -> tuple[list[str], str]:
         keys = list(dict.fromkeys([*keys, library.entry(key).key]))
-        return keys, views.note(f"{len(keys)} stickers are in the pack.")
+        return keys, views.note(f"In the pack: {len(keys)}.")
 
     add.click(plainly(put), [chosen, picked], [chosen, members], **HIDDEN)
-    empty.click(lambda: ([], views.note("Nothing is in the pack.")), None, [chosen, members], **HIDDEN)
+    empty.click(lambda: ([], views.note("Nothing is in the pack yet.")), None, [chosen, members], **HIDDEN)
 
     def make_pack(keys: list[str], name: str, title: str, author: str) -> str:
         path, left_out = library.pack(keys, name, title, author)
         return views.download(path.name, "".join(f"Left out {key}: {why}. " for key, why in left_out.items()))
 
     pack.click(plainly(make_pack), [chosen, target, title, author], pack_link, **EXPORTING, **HIDDEN)
-
-
-def _endpoints(studio: Studio) -> dict[Callable[..., Any], dict[str, Any]]:
-    """Functions for scripts, as Gradio's API page shows them."""
-    library, trainings = studio.library, studio.trainings
-    every = {**WORDS_OPTIONS, **FRAMES_OPTIONS}
-    fields = fields_of(every, [n for n in every if n not in ("out", "model", "seed", "num_stickers_per_prompt")])
-
-    def facts(key: str) -> dict[str, Any]:
-        entry = library.entry(key)
-        return {"sticker": key, "url": f"/stickers/{key}", "caption": entry.caption, "seed": entry.seed}
-
-    def make(
-        caption: str,
-        model: str = "",
-        count: int = FOUR,
-        seed: int = 0,
-        frames: list[dict[str, Any]] | None = None,
-        settings: dict[str, Any] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Make stickers; /models names the models, the first one is the default.
-
-        frames: given ones, as {"position": 0, "sticker": KEY, "frame": 0}; /give makes a key of a file.
-        settings: as the options of `rdtf generate` and `rdtf animate`, by the names of the pipeline's arguments.
-        """
-        wanted = settings or {}
-        known = {field.name: field for field in fields}
-        if unknown := sorted(wanted.keys() - known.keys()):
-            raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(known)}")
-        values = values_of([known[name] for name in wanted], list(wanted.values()))
-        pins = [(int(f["position"]), str(f["sticker"]), int(f.get("frame", 0))) for f in frames or []]
-        name = model or next(iter(studio.models.names()), "")
-        keys: tuple[str, ...] = ()
-        for step in studio.maker.make(name, caption, pins=pins, count=count, settings={**values, "seed": seed}):
-            keys = step.keys
-        return [facts(key) for key in keys]
-
-    def models() -> list[str]:
-        """The names of the models."""
-        return studio.models.names()
-
-    def stickers(kind: str = MADE, start: int = 0, count: int = 100) -> list[dict[str, Any]]:
-        """Stickers in the studio's folder, newest first; kind is made or given."""
-        if kind not in (MADE, GIVEN):
-            raise ValueError(f"kind is {MADE} or {GIVEN}, not {kind!r}")
-        return [facts(key) for key in library.listed(kind)[max(start, 0) :][: min(max(count, 0), 1000)]]
-
-    def export(sticker: str, target: str) -> dict[str, Any]:
-        """The file of a sticker for a messenger, as `rdtf export` makes it; its url begins at the studio's address."""
-        path, made = library.export(sticker, target)
-        return {"url": f"/exports/{path.name}", **made.facts()}
-
-    def pack(stickers: list[str], target: str, name: str = "My stickers", author: str = "RDTF") -> dict[str, Any]:
-        """Packs of stickers for a messenger, as `rdtf pack` makes them, in a ZIP file."""
-        path, left_out = library.pack(stickers, target, name, author)
-        return {"url": f"/exports/{path.name}", "left_out": left_out}
-
-    def prepare(source: str, name: str, settings: dict[str, Any] | None = None) -> str:
-        """Begin `rdtf prepare` and `rdtf inspect` on one of the folders named by --stickers; returns a job's name."""
-        return trainings.prepare(source, name, settings or {})
-
-    def train(data: str, name: str, settings: dict[str, Any] | None = None, model: str = "") -> str:
-        """Begin `rdtf train` on a prepared dataset, from a model or from scratch; returns a job's name."""
-        return trainings.train(data, name, settings or {}, model)
-
-    def resume(name: str) -> str:
-        """Go on with a training from its newest checkpoint; returns a job's name."""
-        return trainings.resume(name)
-
-    def stop(name: str) -> None:
-        """Ask a training to save and stop."""
-        trainings.stop(name)
-
-    def training(name: str) -> dict[str, Any]:
-        """How a training is: state, steps, the newest losses, and the end of its output."""
-        status = trainings.status(name)
-        losses = {label: points[-1][1] for label, points in status.losses.items() if points}
-        facts = {"state": status.state, "step": status.step, "steps": status.steps, "losses": losses}
-        return {**facts, "log": status.log[-4000:]}
-
-    def job(name: str) -> dict[str, Any]:
-        """How a job is: running, finished, stopped, failed or killed; and the end of its output."""
-        return {"state": trainings.jobs.state(name), "log": trainings.jobs.log(name)[-4000:]}
-
-    quick = (models, stickers, prepare, train, resume, stop, training, job)
-    return {make: ALONE, export: EXPORTING, pack: EXPORTING, **{function: {} for function in quick}}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from rdtf.cli.make import MAX_FRAMES
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rdtf.pipeline import StickerPipeline
 
 MOST_STICKERS = 8
+MOST_WAITING = 100
 MOST_CHARACTERS = 1000
 
 
@@ -81,14 +83,32 @@ def _index(folder: Path) -> Path:
     raise ValueError(f"{folder} holds no trained model: expected {INDEX} in it or in {folder / 'pipeline'}")
 
 
+@dataclass(eq=False)
+class _Job:
+    """A generation that somebody waits for; the messages are for the event loop of whoever waits."""
+
+    owner: str
+    call: tuple[str, str, Sequence[Given], int, dict[str, Any]]
+    loop: asyncio.AbstractEventLoop
+    messages: asyncio.Queue[Progress | Exception | None] = field(default_factory=asyncio.Queue)
+    stop: threading.Event = field(default_factory=threading.Event)
+    begun: bool = False
+
+    def tell(self, message: Progress | Exception | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            self.loop.call_soon_threadsafe(self.messages.put_nowait, message)
+
+
 class Maker:
-    """Makes stickers into a library, one call after the other."""
+    """Makes stickers into a library, one call after the other, in the order of the calls."""
 
     def __init__(self, models: Models, library: Library) -> None:
         self.models, self.library = models, library
-        self._busy = threading.Lock()
+        self._lock = threading.Lock()
+        self._jobs: list[_Job] = []
+        self._working = False
 
-    def make(
+    async def make(
         self,
         model: str,
         caption: str,
@@ -96,16 +116,18 @@ class Maker:
         pins: Sequence[tuple[int, str, int]] = (),
         count: int = 1,
         settings: dict[str, Any] | None = None,
-    ) -> Iterator[Progress]:
+        owner: str = "",
+    ) -> AsyncGenerator[Progress, None]:
         """Make stickers, and tell how far it is. Who closes this generator cancels the rest.
 
         Args:
             pins: given frames as (position, key of a sticker, frame of it).
             count: stickers, with seeds counting up.
             settings: other arguments of the pipeline; None stands for the default.
+            owner: by which :meth:`cancel` finds it.
 
         Raises:
-            ValueError: anything that the pipeline does not take.
+            ValueError: anything that the pipeline does not take, or too many wait.
         """
         settings = {name: value for name, value in (settings or {}).items() if value is not None}
         if len(caption) > MOST_CHARACTERS:
@@ -116,61 +138,75 @@ class Maker:
             raise ValueError(f"at most {MAX_FRAMES} frames can be pinned, each at a position of its own")
         given = [Given(position, self.library.path(key), frame) for position, key, frame in pins]
         self.models.path(model)
-        messages: SimpleQueue[Progress | Exception | None] = SimpleQueue()
-        stop = threading.Event()
-        threading.Thread(
-            target=self._work, args=(messages, stop, model, caption, given, count, settings), daemon=True
-        ).start()
+        job = _Job(owner, (model, caption, given, count, settings), asyncio.get_running_loop())
+        with self._lock:
+            if len(self._jobs) >= MOST_WAITING:
+                raise ValueError(f"{MOST_WAITING} generations wait already; try again later")
+            self._jobs.append(job)
+            if not self._working:
+                self._working = True
+                threading.Thread(target=self._work, daemon=True).start()
         try:
-            while (message := messages.get()) is not None:
+            while (message := await job.messages.get()) is not None:
                 if isinstance(message, Exception):
                     raise message
                 yield message
         finally:
-            stop.set()
+            job.stop.set()
+            with self._lock:
+                self._jobs.remove(job)
 
-    def _work(
-        self,
-        messages: SimpleQueue[Progress | Exception | None],
-        stop: threading.Event,
-        model: str,
-        caption: str,
-        given: Sequence[Given],
-        count: int,
-        settings: dict[str, Any],
+    def cancel(self, owner: str) -> None:
+        """End the generations of an owner, those that wait too. Stickers that are ready are kept."""
+        with self._lock:
+            for job in self._jobs:
+                if job.owner == owner:
+                    job.stop.set()
+                    job.tell(None)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                job = next((job for job in self._jobs if not job.begun), None)
+                if job is None:
+                    self._working = False
+                    return
+                job.begun = True
+            try:
+                self._make(job, *job.call)
+                job.tell(None)
+            except _Cancelled:
+                pass
+            except Exception as error:  # it belongs to whoever waits
+                job.tell(error)
+
+    def _make(
+        self, job: _Job, model: str, caption: str, given: Sequence[Given], count: int, settings: dict[str, Any]
     ) -> None:
         keys: list[str] = []
 
         def tell(done: int, total: int) -> None:
-            if stop.is_set():
+            if job.stop.is_set():
                 raise _Cancelled
-            messages.put(Progress(done, total, tuple(keys)))
+            job.tell(Progress(done, total, tuple(keys)))
 
-        try:
-            with self._busy:
-                if stop.is_set():
-                    return
-                pipe = self.models.load(model)
-                frames = load_frames(given)
-                each = 1 if pipe.device.type == "cpu" else count  # alone they are as fast there, and shown sooner
-                for first in range(0, count, each):
-                    call = {**settings, "seed": settings.get("seed", 0) + first, "num_stickers_per_prompt": each}
-                    before = first // each
+        tell(0, 1)
+        pipe = self.models.load(model)
+        frames = load_frames(given)
+        each = 1 if pipe.device.type == "cpu" else count  # alone they are as fast there, and shown sooner
+        for first in range(0, count, each):
+            call = {**settings, "seed": settings.get("seed", 0) + first, "num_stickers_per_prompt": each}
+            before = first // each
 
-                    def on_step(done: int, total: int, before: int = before) -> None:
-                        tell(before * total + done, total * (count // each))
+            def on_step(done: int, total: int, before: int = before) -> None:
+                tell(before * total + done, total * (count // each))
 
-                    stickers = pipe(caption, frames=frames, on_step=on_step, **call).stickers
-                    task = task_of([one.position for one in given])
-                    folder = str(self.models.path(model))
-                    for sticker in described(stickers, pipe, task=task, model=folder, settings=call, given=given):
-                        keys.append(self.library.add(sticker))
-                messages.put(Progress(1, 1, tuple(keys)))
-            messages.put(None)
-        except _Cancelled:
-            pass
-        except Exception as error:  # it belongs to whoever waits
-            messages.put(error)
+            stickers = pipe(caption, frames=frames, on_step=on_step, **call).stickers
+            task = task_of([one.position for one in given])
+            folder = str(self.models.path(model))
+            for sticker in described(stickers, pipe, task=task, model=folder, settings=call, given=given):
+                keys.append(self.library.add(sticker))
+        tell(1, 1)
 
 
 def task_of(positions: Sequence[int]) -> str:

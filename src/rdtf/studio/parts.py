@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,34 +19,82 @@ from rdtf.io.read import SUFFIXES
 from rdtf.studio import views
 from rdtf.studio.forms import Field
 from rdtf.studio.library import Library
-from rdtf.studio.maker import Progress
+from rdtf.studio.maker import Maker, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HIDDEN: dict[str, Any] = {"api_visibility": "private"}
 """Of events that belong to the page alone."""
-ALONE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
+FOUR = 4
+"""Stickers that are made at once, where nothing else is said."""
 EXPORTING: dict[str, Any] = {"concurrency_id": "export", "concurrency_limit": 1}
 
 
 def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose errors that a user can mend are shown as a sentence."""
-    if Iterator.__name__ in str(function.__annotations__.get("return", "")):
-        # Gradio looks whether it is a generator function. Checks of types would hide that, but leave a lambda alone.
-        return functools.wraps(function)(lambda *args: (yield from _told(function, args)))
+    """A function, coroutine or generator of one whose errors that a user can mend are shown as a sentence."""
+    wrap: Callable[..., Any]
+    if inspect.isasyncgenfunction(function):
 
-    @functools.wraps(function)
-    def once(*args: Any) -> Any:
-        with _sentences():
-            return function(*args)
+        async def wrap(*args: Any) -> AsyncGenerator[Any, None]:
+            with _sentences():
+                async with aclosing(function(*args)) as values:
+                    async for value in values:
+                        yield value
 
-    return once
+    elif inspect.iscoroutinefunction(function):
+
+        async def wrap(*args: Any) -> Any:
+            with _sentences():
+                return await function(*args)
+
+    else:
+
+        def wrap(*args: Any) -> Any:
+            with _sentences():
+                return function(*args)
+
+    return functools.wraps(function)(wrap)
 
 
-def _told(function: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> Iterator[Any]:
-    with _sentences():
-        yield from function(*args)
+def generation(
+    maker: Maker,
+    runs: Sequence[tuple[Callable[..., Any], Callable[..., AsyncGenerator[tuple[Any, ...], None]]]],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    buttons: Sequence[gr.Button],
+    cancel: gr.Button,
+) -> None:
+    """Begin generations. While one goes on, the buttons take no clicks, and ``cancel`` ends it.
+
+    Args:
+        runs: what triggers them, and what they do with their owner and the inputs.
+    """
+
+    def owner(asked: gr.Request) -> str:
+        return f"{asked.session_hash} {cancel.elem_id}"
+
+    def guarded(run: Callable[..., AsyncGenerator[tuple[Any, ...], None]]) -> Callable[..., AsyncGenerator[Any, None]]:
+        async def steps(asked: gr.Request, *args: Any) -> AsyncGenerator[tuple[Any, ...], None]:
+            held: Any = gr.update(interactive=False)
+            async with aclosing(run(owner(asked), *args)) as values:
+                async for value in values:
+                    yield (*value, *[held] * len(buttons))
+                    held = gr.skip()
+
+        return plainly(steps)
+
+    def free() -> list[Any]:
+        return [gr.update(interactive=True) for _ in buttons]
+
+    def end(asked: gr.Request) -> None:
+        maker.cancel(owner(asked))
+
+    for trigger, run in runs:
+        begun = trigger(guarded(run), inputs, [*outputs, *buttons], concurrency_limit=None, **HIDDEN)
+        for ended in (begun.success, begun.failure):
+            ended(free, None, buttons, queue=False, **HIDDEN)
+    cancel.click(end, queue=False, **HIDDEN)
 
 
 @contextmanager

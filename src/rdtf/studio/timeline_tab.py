@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -11,7 +12,7 @@ import gradio as gr
 from rdtf.cli.make import FRAMES_OPTIONS, MAX_FRAMES
 from rdtf.studio import views
 from rdtf.studio.forms import fields_of, values_of
-from rdtf.studio.parts import ALONE, HIDDEN, component, given, plainly, progress, show, upload_field
+from rdtf.studio.parts import HIDDEN, component, generation, given, plainly, progress, show, upload_field
 from rdtf.studio.timeline import Slot, Timeline
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
     with gr.Row():
         fill = gr.Button("Fill the slots", variant="primary", elem_id="fill")
         again = gr.Button("This frame anew", elem_id="anew")
-        cancel = gr.Button("Cancel", variant="stop")
+        cancel = gr.Button("Cancel", variant="stop", elem_id="line-cancel")
     status = gr.HTML(elem_id="line-status")
     result = gr.HTML(js_on_load=views.PICK, elem_id="line-result")
     keys: gr.State = gr.State([])
@@ -111,7 +112,8 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
     place.click(plainly(placed), [line, source, frame], [line, slots], **HIDDEN)
     place_all.click(plainly(lambda line, key: placed(line, key, None)), [line, source], [line, slots], **HIDDEN)
 
-    def run(
+    async def run(
+        owner: str,
         line: Timeline,
         name: str | None,
         words: str | None,
@@ -119,7 +121,7 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
         loop: bool,
         settings: tuple[Any, ...],
         only: int | None,
-    ) -> Iterator[tuple[Any, ...]]:
+    ) -> AsyncGenerator[tuple[Any, ...], None]:
         skip = gr.skip()
         yield views.bar(0, 1, "Waiting for the model"), skip, skip, skip, skip
         values = {**values_of(fields, settings), "seed": seed, "loop": bool(loop), "num_frames": len(line.slots)}
@@ -127,25 +129,34 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
         if len(pins) == len(line.slots):
             raise ValueError("every slot is pinned; empty one of them, or add a slot")
         made: tuple[str, ...] = ()
-        for step in studio.maker.make(name or "", words or "", pins=pins, settings=values):
-            made = step.keys
-            yield progress(step, 1), skip, skip, skip, skip
+        work = studio.maker.make(name or "", words or "", pins=pins, settings=values, owner=owner)
+        async with aclosing(work) as steps:
+            async for step in steps:
+                made = step.keys
+                yield progress(step, 1), skip, skip, skip, skip
+        if not made:
+            yield views.note("Cancelled."), skip, skip, skip, skip
+            return
         key = made[0]
         line = line.filled(key) if only is None else line.replaced(only, Slot(key, only, pinned=False))
         text = f"Seed {seed}. The sticker is in the history; click on it to download it."
         yield views.note(text), *changed(line), show(library, made), [key]
 
-    def fill_all(line: Timeline, name: Any, words: Any, seed: Any, loop: bool, *settings: Any) -> Iterator[Any]:
-        yield from run(line, name, words, int(seed or 0), loop, settings, None)
+    def fill_all(
+        owner: str, line: Timeline, name: Any, words: Any, seed: Any, loop: bool, *settings: Any
+    ) -> AsyncGenerator[Any, None]:
+        return run(owner, line, name, words, int(seed or 0), loop, settings, None)
 
-    def fill_one(line: Timeline, name: Any, words: Any, _seed: Any, loop: bool, *settings: Any) -> Iterator[Any]:
+    def fill_one(
+        owner: str, line: Timeline, name: Any, words: Any, _seed: Any, loop: bool, *settings: Any
+    ) -> AsyncGenerator[Any, None]:
         if line.slots[line.at] is None:
             raise ValueError("there is no frame in the chosen slot yet; fill the slots first")
-        yield from run(line, name, words, random.randrange(2**31), loop, settings, line.at)
+        return run(owner, line, name, words, random.randrange(2**31), loop, settings, line.at)
 
     inputs = [line, model, caption, seed, loop, *components]
     outputs = [status, line, slots, result, keys]
-    runs: list[Any] = [fill.click(plainly(fill_all), inputs, outputs, **ALONE, **HIDDEN)]
-    runs.append(again.click(plainly(fill_one), inputs, outputs, **ALONE, **HIDDEN))
-    cancel.click(lambda: views.note("Cancelled."), None, status, cancels=runs, **HIDDEN)
+    runs = [(fill.click, fill_all), (again.click, fill_one)]
+    changing = [clear, keep, keep_all, before, after, place, place_all]  # what they change would be lost
+    generation(studio.maker, runs, inputs, outputs, [fill, again, *changing], cancel)
     return result, keys

@@ -1,0 +1,108 @@
+"""The studio's endpoints for scripts, as Gradio's API page shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from rdtf.cli.make import FRAMES_OPTIONS, WORDS_OPTIONS
+from rdtf.studio.forms import fields_of, values_of
+from rdtf.studio.library import GIVEN, MADE
+from rdtf.studio.parts import EXPORTING, FOUR
+
+if TYPE_CHECKING:
+    from rdtf.studio.app import Studio
+
+
+def endpoints(studio: Studio) -> dict[Callable[..., Any], dict[str, Any]]:
+    """Functions for scripts, with the options of their events."""
+    library, trainings = studio.library, studio.trainings
+    every = {**WORDS_OPTIONS, **FRAMES_OPTIONS}
+    fields = fields_of(every, [n for n in every if n not in ("out", "model", "seed", "num_stickers_per_prompt")])
+
+    def facts(key: str) -> dict[str, Any]:
+        entry = library.entry(key)
+        return {"sticker": key, "url": f"/stickers/{key}", "caption": entry.caption, "seed": entry.seed}
+
+    async def make(
+        caption: str,
+        model: str = "",
+        count: int = FOUR,
+        seed: int = 0,
+        frames: list[dict[str, Any]] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Make stickers; /models names the models, the first one is the default.
+
+        frames: given ones, as {"position": 0, "sticker": KEY, "frame": 0}; /give makes a key of a file.
+        settings: as the options of `rdtf generate` and `rdtf animate`, by the names of the pipeline's arguments.
+        """
+        wanted = settings or {}
+        known = {field.name: field for field in fields}
+        if unknown := sorted(wanted.keys() - known.keys()):
+            raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(known)}")
+        values = values_of([known[name] for name in wanted], list(wanted.values()))
+        pins = [(int(f["position"]), str(f["sticker"]), int(f.get("frame", 0))) for f in frames or []]
+        name = model or next(iter(studio.models.names()), "")
+        keys: tuple[str, ...] = ()
+        work = studio.maker.make(name, caption, pins=pins, count=count, settings={**values, "seed": seed})
+        async with aclosing(work) as steps:
+            async for step in steps:
+                keys = step.keys
+        return [facts(key) for key in keys]
+
+    def models() -> list[str]:
+        """The names of the models."""
+        return studio.models.names()
+
+    def stickers(kind: str = MADE, start: int = 0, count: int = 100) -> list[dict[str, Any]]:
+        """Stickers in the studio's folder, newest first; kind is made or given."""
+        if kind not in (MADE, GIVEN):
+            raise ValueError(f"kind is {MADE} or {GIVEN}, not {kind!r}")
+        return [facts(key) for key in library.listed(kind)[max(start, 0) :][: min(max(count, 0), 1000)]]
+
+    def export(sticker: str, target: str) -> dict[str, Any]:
+        """The file of a sticker for a messenger, as `rdtf export` makes it; its url begins at the studio's address."""
+        path, made = library.export(sticker, target)
+        return {"url": f"/exports/{path.name}", **made.facts()}
+
+    def pack(stickers: list[str], target: str, name: str = "My stickers", author: str = "RDTF") -> dict[str, Any]:
+        """Packs of stickers for a messenger, as `rdtf pack` makes them, in a ZIP file."""
+        path, left_out = library.pack(stickers, target, name, author)
+        return {"url": f"/exports/{path.name}", "left_out": left_out}
+
+    def prepare(source: str, name: str, settings: dict[str, Any] | None = None) -> str:
+        """Begin `rdtf prepare` and `rdtf inspect` on one of the folders named by --stickers; returns a job's name."""
+        return trainings.prepare(source, name, settings or {})
+
+    def train(data: str, name: str, settings: dict[str, Any] | None = None, model: str = "") -> str:
+        """Begin `rdtf train` on a prepared dataset, from a model or from scratch; returns a job's name."""
+        return trainings.train(data, name, settings or {}, model)
+
+    def resume(name: str) -> str:
+        """Go on with a training from its newest checkpoint; returns a job's name."""
+        return trainings.resume(name)
+
+    def stop(name: str) -> None:
+        """Ask a training to save and stop."""
+        trainings.stop(name)
+
+    def training(name: str) -> dict[str, Any]:
+        """How a training is: state, steps, the newest losses, and the end of its output."""
+        status = trainings.status(name)
+        losses = {label: points[-1][1] for label, points in status.losses.items() if points}
+        facts = {"state": status.state, "step": status.step, "steps": status.steps, "losses": losses}
+        return {**facts, "log": status.log[-4000:]}
+
+    def job(name: str) -> dict[str, Any]:
+        """How a job is: running, finished, stopped, failed or killed; and the end of its output."""
+        return {"state": trainings.jobs.state(name), "log": trainings.jobs.log(name)[-4000:]}
+
+    quick = (models, stickers, prepare, train, resume, stop, training, job)
+    return {
+        make: {"concurrency_limit": None},
+        export: EXPORTING,
+        pack: EXPORTING,
+        **{function: {} for function in quick},
+    }
