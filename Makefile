@@ -12,7 +12,7 @@ COMPILED := --widths 48,96,144 --cells 16 --clips 4 --precisions fp32 --networks
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench docs clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,10 @@ bench: setup
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 	@echo "== torch.compile"; $(BIN)/python benchmarks/peers.py $(COMPILED)
 
+docs: setup
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	rm -rf .venv build dist site .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
