@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline
+from diffusers import AutoencoderKL, AutoencoderTiny
 from PIL import Image, ImageDraw
 
 from rdtf.codec import Codec, DiffusersCodec, PixelCodec, StickerAutoencoder, load_codec
@@ -44,12 +44,6 @@ def scrambled(codec: torch.nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for parameter in codec.parameters():
             parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
-
-
-class OnlyCodec(DiffusionPipeline):
-    def __init__(self, codec: Codec) -> None:
-        super().__init__()
-        self.register_modules(codec=codec)
 
 
 def tiny_kl(**config: object) -> AutoencoderKL:
@@ -134,12 +128,6 @@ class TestContract:
         latents = codec.encode(frames)
         assert torch.equal(again.encode(frames), latents)
         assert torch.equal(again.decode(latents), codec.decode(latents))
-
-    def test_travels_in_a_pipeline_folder(self, codec: Codec, tmp_path: Path) -> None:
-        OnlyCodec(codec).save_pretrained(tmp_path)
-        again = OnlyCodec.from_pretrained(tmp_path, local_files_only=True).codec
-        assert type(again) is type(codec)
-        assert again.fingerprint == codec.fingerprint
 
     def test_has_device_and_dtype_as_pipelines_need(self, codec: Codec) -> None:
         assert codec.device.type == "cpu"  # type: ignore[attr-defined]

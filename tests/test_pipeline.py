@@ -145,7 +145,6 @@ def test_saved_and_loaded_without_a_network(pipeline: StickerPipeline, tmp_path:
     arguments = {"frames": {0: picture(0)}, "num_frames": 4, "seed": 5}
     expected = pipeline("a cat", **arguments)
     for loaded in (
-        StickerPipeline.from_pretrained(tmp_path / "run" / "pipeline"),
         load_pipeline(tmp_path / "run" / "pipeline"),
         load_pipeline(tmp_path / "run"),
         load_pipeline(str(tmp_path / "run")),
@@ -433,7 +432,7 @@ def test_with_a_similarity_prior_sampling_begins_at_its_level(make_pipeline, mon
     """I2V-Adapter's: every unknown frame begins as the noised prior of the given one, below pure noise."""
     pipe = make_pipeline()
     tuned = AdaptedDFGN.around(pipe.dfgn, "i2v-adapter", {"start": 0.5})
-    pipe.register_modules(dfgn=tuned)
+    pipe.dfgn = tuned
     priors, seen = [], []
     prior, forward = tuned.adapter.init_latents, tuned.forward
     monkeypatch.setattr(tuned.adapter, "init_latents", lambda *args: priors.append(prior(*args)) or priors[-1])

@@ -11,12 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
 
 from rdtf.text import (
     BuiltinTextEncoder,
     PretrainedTextEncoder,
-    TextEncoder,
     caption_words,
     drop_words,
     load_text_encoder,
@@ -328,23 +326,6 @@ def test_fingerprint_tells_encoders_apart(folders: dict[str, Path]) -> None:
     shorter = PretrainedTextEncoder.from_encoders(folders["bert"], max_tokens=5)
     assert shorter.fingerprint != one.fingerprint
     assert len(shorter.prepare(["a red cat and a blue dog"])[0].arrays[0]) == 5
-
-
-class _Pipeline(DiffusionPipeline):
-    def __init__(self, text: TextEncoder) -> None:
-        super().__init__()
-        self.register_modules(text=text)
-
-
-@pytest.mark.usefixtures("unplugged")
-@pytest.mark.parametrize("spec", ["builtin", "bert"])
-def test_inside_a_pipeline_folder(folders: dict[str, Path], tmp_path: Path, spec: str) -> None:
-    encoder = load_text_encoder(spec if spec == "builtin" else [str(folders[spec])], width=32)
-    _Pipeline(encoder).save_pretrained(tmp_path)
-    loaded = _Pipeline.from_pretrained(tmp_path, local_files_only=True).text
-    assert type(loaded) is type(encoder)
-    features = encoder.prepare(["a red cat"])
-    assert torch.equal(loaded(features)[0], encoder(features)[0])
 
 
 def test_a_real_encoder_knows_meaning() -> None:

@@ -16,16 +16,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
-import diffusers
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from rdtf import hub
 from rdtf.device import best_device
 from rdtf.pixels import valid_premultiplied
+from rdtf.saved_module import SavedModule, register_to_config
 
 SHIPPED = ("f4", "f8")
 CHOICES = (
@@ -60,8 +58,8 @@ class Codec(Protocol):
         ...
 
 
-class _CodecModel(ModelMixin, ConfigMixin):
-    """What all codecs share: saving and loading like any diffusers model, the size check and the fingerprint."""
+class _CodecModel(SavedModule):
+    """What all codecs share: the size check and the fingerprint."""
 
     latent_channels: int
     downscale: int
@@ -69,8 +67,7 @@ class _CodecModel(ModelMixin, ConfigMixin):
     @property
     def fingerprint(self) -> str:
         """First 16 hexadecimal digits of SHA-256 over class, configuration and weights (read as float32)."""
-        config = {key: value for key, value in dict(self.config).items() if not key.startswith("_")}
-        digest = hashlib.sha256(json.dumps([type(self).__name__, config], sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps([type(self).__name__, self.config], sort_keys=True).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
@@ -179,8 +176,7 @@ class StickerAutoencoder(_CodecModel):
         old = self.config.decoder_blocks
         if len(old) != len(decoder_blocks) or any(a > b for a, b in zip(old, decoder_blocks, strict=True)):
             raise ValueError(f"decoder_blocks {tuple(decoder_blocks)} must be at least {tuple(old)}, level by level")
-        config = {key: value for key, value in dict(self.config).items() if not key.startswith("_")}
-        larger = StickerAutoencoder(**{**config, "decoder_blocks": tuple(decoder_blocks)})
+        larger = StickerAutoencoder(**{**self.config, "decoder_blocks": tuple(decoder_blocks)})
         larger.encoder.load_state_dict(self.encoder.state_dict())
         larger.latent_mean.copy_(self.latent_mean)
         larger.latent_std.copy_(self.latent_std)
@@ -226,7 +222,7 @@ class PixelCodec(_CodecModel):
             raise ValueError(f"no pixel codec with patch {patch}; choose 1 or 2")
         self.latent_channels = 4 * patch * patch
         self.downscale = patch
-        # Pipelines ask every module for its device and precision, which only a tensor can have.
+        # A codec has a device and a precision, which only a tensor can have.
         self.register_buffer("anchor", torch.zeros(1))
 
     @torch.no_grad()
@@ -256,7 +252,7 @@ class DiffusersCodec(_CodecModel):
 
     Args:
         autoencoder_class: diffusers class name, for example ``"AutoencoderKL"``.
-        autoencoder_config: its configuration; with it the whole saves and loads as one diffusers model.
+        autoencoder_config: its configuration; with it the whole saves and loads as one model.
         latent_channels: twice the autoencoder's.
         downscale: the autoencoder's.
     """
@@ -293,8 +289,7 @@ class DiffusersCodec(_CodecModel):
         # Through JSON, as a saved configuration comes back, so that saving does not change the fingerprint.
         codec = cls(name, json.loads(json.dumps(config)), 2 * latents.shape[1], 64 // latents.shape[-1])
         codec.autoencoder.load_state_dict(autoencoder.state_dict())
-        nn.Module.to(codec, autoencoder.device, autoencoder.dtype)  # diffusers' own would warn about nothing
-        return codec.eval()
+        return codec.to(autoencoder.device, autoencoder.dtype).eval()
 
     def _shift_scale(self) -> tuple[Tensor | float, Tensor | float]:
         config = self.autoencoder.config
@@ -364,18 +359,16 @@ def _load(spec: str | Path) -> _CodecModel:
 
 def _load_folder(folder: Path) -> _CodecModel:
     name = str(hub.read_config(folder / hub.CONFIG).get("_class_name"))
-    # Without low_cpu_mem_usage, weights of any precision come as float32 and accelerate is not asked for.
-    offline: dict[str, Any] = {"local_files_only": True, "low_cpu_mem_usage": False, "use_safetensors": True}
     ours: dict[str, type[_CodecModel]] = {
         kind.__name__: kind for kind in (StickerAutoencoder, PixelCodec, DiffusersCodec)
     }
     if name in ours:
-        hub.check_module(folder, ours[name])
-        codec = ours[name].from_pretrained(folder, **offline).eval()
-    else:
-        kind = _autoencoder_class(name)
-        hub.check_foreign(folder, kind.from_config)
-        codec = DiffusersCodec.wrap(kind.from_pretrained(folder, **offline))
+        return ours[name].from_pretrained(folder, torch.float32)
+    kind = _autoencoder_class(name)
+    hub.check_foreign(folder, kind.from_config)
+    # Without low_cpu_mem_usage, weights of any precision come as float32 and accelerate is not asked for.
+    offline: dict[str, Any] = {"local_files_only": True, "low_cpu_mem_usage": False, "use_safetensors": True}
+    codec = DiffusersCodec.wrap(kind.from_pretrained(folder, **offline))
     hub.check_finite(codec, folder)
     return codec
 
@@ -386,6 +379,8 @@ def _autoencoder_class(name: str) -> Any:
     Raises:
         ValueError: the name is that of another thing.
     """
+    import diffusers  # takes seconds
+
     allowed = re.fullmatch(r"(Asymmetric)?Autoencoder\w*|VQModel", name)
     kind = getattr(diffusers, name, None) if allowed else None
     if kind is None:

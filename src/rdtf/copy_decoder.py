@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rdtf.pixels import valid_premultiplied
+from rdtf.saved_module import SavedModule, register_to_config
 
 _NEIGHBOURS = 9  # 3 x 3 pixels around each shifted position
 _FRAMES_AT_ONCE = 16
@@ -63,7 +62,7 @@ class _Block(nn.Module):
         return self.skip(x) + self.conv2(F.silu(self.norm2(y)))
 
 
-class CopyDecoder(ModelMixin, ConfigMixin):
+class CopyDecoder(SavedModule):
     """Redraws frames with pixels of given frames ("references").
 
     A small U-Net sees the drawn frame beside one reference at a time. It gives a shift for each 2x2 pixels and a score

@@ -23,9 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module
+
+    M = TypeVar("M", bound=Module)
 else:
-    Module = Any
+    Module = Tensor = Any
+    M = TypeVar("M")
 
 INDEX = "model_index.json"
 CONFIG = "config.json"
@@ -40,8 +44,6 @@ _SPARE_TENSORS = 64
 _HUB_ID = r"[\w-][\w.-]*/[\w.-]+"
 _FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # the last two belong to tokenizers
 _AGAIN = "the model is damaged or incomplete, copy it again"
-
-M = TypeVar("M")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -157,8 +159,11 @@ def _built(make: Callable[[], M], config: Path, tensors: int) -> M:
         handle.remove()
 
 
-def check_module(folder: Path, kind: type[Module]) -> None:
+def check_module(folder: Path, kind: type[M]) -> M:
     """Check the folder of one of our networks: arguments, class, and the shapes in its weights file.
+
+    Returns:
+        the network, whose tensors have shapes but no memory.
 
     Raises:
         ValueError: the folder is damaged, of another class, or asks for more than its weights file holds.
@@ -180,6 +185,22 @@ def check_module(folder: Path, kind: type[Module]) -> None:
             f"{folder / WEIGHTS} does not fit {CONFIG} beside it: {len(unequal)} tensors are missing, unknown or of "
             f"another shape, for example {name} ({found.get(name, 'missing')}, expected {wanted.get(name, 'none')})"
         )
+    return module
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a model's weights file, by name.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{folder / WEIGHTS} cannot be read as safetensors ({error}); {_AGAIN}") from None
 
 
 def check_foreign(folder: Path, make: Callable[[dict[str, Any]], Module]) -> None:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers.utils import logging as diffusers_logging
 
 from rdtf import hub
 from rdtf.codec import DiffusersCodec, PixelCodec, StickerAutoencoder
 from rdtf.copy_decoder import CopyDecoder
 from rdtf.device import best_device
-from rdtf.diffusion.schedulers import SCHEDULERS, check_scheduler
+from rdtf.diffusion.flow_euler import SCHEDULER_CONFIG
+from rdtf.diffusion.schedulers import SCHEDULERS, check_scheduler, load_scheduler
 from rdtf.hub import INDEX, find_pipeline
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline
+from rdtf.saved_module import SavedModule
 from rdtf.text import BuiltinTextEncoder, PretrainedTextEncoder
 
 PREDICTIONS = ("sample", "epsilon", "v_prediction")
@@ -31,15 +34,15 @@ _RANGES = {
     "image_guidance": (-100, 100),
     "eta": (0, 1),
 }
-_SCHEDULER = "scheduler_config.json"
-_PARTS: dict[str, dict[tuple[str, ...], type[torch.nn.Module] | str]] = {
+_PARTS: dict[str, dict[tuple[str, ...], type[SavedModule] | str]] = {
     "dfgn": {("rdtf.model.dfgn", "DFGN"): DFGN, ("rdtf.model.adapter", "AdaptedDFGN"): AdaptedDFGN},
     "codec": {("rdtf.codec", kind.__name__): kind for kind in (StickerAutoencoder, PixelCodec, DiffusersCodec)},
     "copy_decoder": {("rdtf.copy_decoder", "CopyDecoder"): CopyDecoder},
     "text_encoder": {("rdtf.text", kind.__name__): kind for kind in (BuiltinTextEncoder, PretrainedTextEncoder)},
-    "scheduler": {("diffusers", name): _SCHEDULER for names in SCHEDULERS.values() for name in names},
+    "scheduler": {("diffusers", name): SCHEDULER_CONFIG for names in SCHEDULERS.values() for name in names},
 }
 """The parts of a pipeline and their allowed classes; of schedulers the name of the configuration."""
+_ARGUMENTS = inspect.signature(StickerPipeline.__init__).parameters.keys() - _PARTS.keys() - {"self"}
 
 
 def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> StickerPipeline:
@@ -107,6 +110,7 @@ def _load(folder: Path) -> StickerPipeline:
         )
     if index.get("path") not in (None, *SCHEDULERS):
         raise ValueError(f"{folder / INDEX}: unknown path {index['path']!r}; one of {', '.join(SCHEDULERS)}")
+    kinds: dict[str, type[SavedModule]] = {}
     for name, allowed in _PARTS.items():
         found = index.get(name)
         if name == "copy_decoder" and found in (None, [None, None]):
@@ -119,29 +123,23 @@ def _load(folder: Path) -> StickerPipeline:
                 hub.read_config(folder / name / kind), {"num_train_timesteps": (1, 100_000)}, folder / name
             )
         else:
-            hub.check_module(folder / name, kind)
-            if kind is PretrainedTextEncoder:
-                for encoder in sorted((folder / name).glob("encoder_*")):
-                    hub.check_transformers(encoder)
+            kinds[name] = kind
     if unknown := sorted(n for n, value in index.items() if isinstance(value, list) and n not in _PARTS):
         raise ValueError(
             f"{folder / INDEX}: {unknown[0]} is no part of a {StickerPipeline.__name__}; take another model"
         )
-    diffusers_logging.disable_progress_bar()  # four small parts load in a blink
+    parts: dict[str, Any] = {name: kind.from_pretrained(folder / name) for name, kind in kinds.items()}
+    values = {name: index[name] for name in _ARGUMENTS if name in index}
     try:
-        pipeline = StickerPipeline.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
-        )
-    except Exception as error:  # libraries raise anything for files that make no sense
+        parts["scheduler"] = load_scheduler(folder / "scheduler", index["scheduler"][1])
+        pipeline = StickerPipeline(**parts, **values)
+    except Exception as error:  # the library raises anything for files that make no sense
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{folder} cannot be loaded ({reason}); the model is damaged, copy it again") from error
-    for name in _PARTS:
-        if isinstance(part := getattr(pipeline, name), torch.nn.Module):
-            hub.check_finite(part, folder / name)
     try:
         check_scheduler(pipeline.scheduler, pipeline.config.path, pipeline.config.prediction)
     except ValueError as error:
-        raise ValueError(f"{folder / 'scheduler' / _SCHEDULER}: {error}") from None
+        raise ValueError(f"{folder / 'scheduler' / SCHEDULER_CONFIG}: {error}") from None
     if pipeline.config.sample_size % pipeline.codec.downscale:
         raise ValueError(f"{folder / INDEX}: sample_size is no multiple of the codec's {pipeline.codec.downscale}")
     return pipeline

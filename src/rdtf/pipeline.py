@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from einops import rearrange
 from torch import Tensor
 
@@ -17,24 +18,32 @@ from rdtf.copy_decoder import CopyDecoder, enlarge
 from rdtf.diffusion.guidance import guidance_passes
 from rdtf.diffusion.sampling import OnStep, Start, sample
 from rdtf.diffusion.schedulers import check_scheduler, path_of
-from rdtf.hub import FORMAT, FORMAT_KEY
+from rdtf.files import write_text
+from rdtf.hub import FORMAT, FORMAT_KEY, INDEX
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, adapter_of
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.pixels import fit, to_frames, to_tensor
 from rdtf.request import GivenFrame, Request, StickerOutput, as_rgba, check_call, requests_of, side_of
+from rdtf.saved_module import Config
 from rdtf.sticker import Sticker
 from rdtf.text import BuiltinTextEncoder, TextEncoder, caption_words
+
+if TYPE_CHECKING:
+    from diffusers.schedulers.scheduling_utils import SchedulerMixin
+else:
+    SchedulerMixin = Any
 
 BATCH_ON_CPU, BATCH_ON_GPU = 1, 16
 """Stickers that are made at a time. Larger batches are faster. Of one sticker each, they give the same pixels whatever
 else the call makes."""
 
 
+PARTS = ("dfgn", "codec", "text_encoder", "scheduler", "copy_decoder")
 OnStepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
 
 
-class StickerPipeline(DiffusionPipeline):
+class StickerPipeline:
     """Text, given frames or both to transparent animated stickers.
 
     Args:
@@ -48,9 +57,10 @@ class StickerPipeline(DiffusionPipeline):
         path: the noise path of its training; by default that of the scheduler.
         steps, guidance, image_guidance, eta, still_first: defaults of a call.
         copy_decoder: redraws decoded frames with pixels of the given ones; None = the codec's frames as they are.
-    """
 
-    _optional_components: ClassVar[list[str]] = ["copy_decoder"]
+    Attributes:
+        config: all arguments but the parts.
+    """
 
     def __init__(
         self,
@@ -68,11 +78,9 @@ class StickerPipeline(DiffusionPipeline):
         still_first: bool = False,
         path: str | None = None,
     ) -> None:
-        super().__init__()
-        self.register_modules(
-            dfgn=dfgn, codec=codec, text_encoder=text_encoder, scheduler=scheduler, copy_decoder=copy_decoder
-        )
-        self.register_to_config(
+        self.dfgn, self.codec, self.text_encoder = dfgn, codec, text_encoder
+        self.scheduler, self.copy_decoder = scheduler, copy_decoder
+        self.config = Config(
             sample_size=sample_size,
             prediction=prediction,
             steps=steps,
@@ -83,6 +91,39 @@ class StickerPipeline(DiffusionPipeline):
             path=path or path_of(scheduler),
             **{FORMAT_KEY: FORMAT},
         )
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The parts by name."""
+        return {name: getattr(self, name) for name in PARTS}
+
+    @property
+    def device(self) -> torch.device:
+        """Of the network."""
+        return self.dfgn.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the network."""
+        return self.dfgn.dtype
+
+    def to(self, *args: Any, **kwargs: Any) -> StickerPipeline:
+        """Move all networks, or change their precision; the arguments are those of ``torch.nn.Module.to``."""
+        for part in self.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.to(*args, **kwargs)
+        return self
+
+    def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
+        """Write a folder for :func:`rdtf.load_pipeline`: a folder for each part, and then an index of all."""
+        index = {"_class_name": type(self).__name__, **self.config}
+        for name, part in self.components.items():
+            index[name] = [None, None]
+            if part is not None:
+                part.save_pretrained(Path(save_directory, name))
+                module = "diffusers" if name == "scheduler" else type(part).__module__
+                index[name] = [module, type(part).__name__]
+        write_text(Path(save_directory, INDEX), json.dumps(index, indent=2, sort_keys=True) + "\n")
 
     @torch.no_grad()
     def __call__(
@@ -270,7 +311,7 @@ class StickerPipeline(DiffusionPipeline):
         encoder = self.text_encoder
         if isinstance(encoder, BuiltinTextEncoder):
             return " ".join(caption_words(prompt)[encoder.max_tokens :])
-        tokenizers = encoder._frozen.tokenizers
+        tokenizers = cast(Any, encoder)._frozen.tokenizers
         windows = [(tokenizer, min(encoder.max_tokens, tokenizer.model_max_length)) for tokenizer in tokenizers]
         cut = any(len(tokenizer(prompt)["input_ids"]) > window for tokenizer, window in windows)
         return prompt if cut else ""

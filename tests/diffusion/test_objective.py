@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from rdtf.diffusion.objective import Objective
-from rdtf.diffusion.schedulers import noised_at, scheduler_output
+from rdtf.diffusion.schedulers import noised_at, scheduler_output, with_steps
 
 FLOW = [Objective(prediction=p) for p in ("sample", "v_prediction")]
 DDPM = [
@@ -130,8 +130,7 @@ def ideal_clean(x_t: Tensor, data: Tensor, signal: Tensor, noise: Tensor) -> Ten
 @pytest.mark.parametrize("steps", [10, 50])
 def test_sampling_with_an_exact_denoiser_reaches_the_data(objective: Objective, steps: int):
     data = torch.randn(5, 2, 3, 2, 2)
-    scheduler = objective.make_scheduler()
-    scheduler.set_timesteps(steps)
+    scheduler = with_steps(objective.make_scheduler(), steps, torch.device("cpu"))
     x = torch.randn(16, 2, 3, 2, 2)
     for timestep in scheduler.timesteps:
         if objective.path == "flow":
@@ -156,8 +155,7 @@ def test_sampling_with_an_exact_denoiser_reaches_the_data(objective: Objective, 
 @every_objective
 def test_the_sampler_noises_as_training_does(objective: Objective):
     x0, eps = (video.float() for video in pair())
-    scheduler = objective.make_scheduler()
-    scheduler.set_timesteps(10)
+    scheduler = with_steps(objective.make_scheduler(), 10, torch.device("cpu"))
     for timestep in scheduler.timesteps:
         t = timestep / 1000 if objective.path == "flow" else (timestep + 1) / 1000
         trained = objective.add_noise(x0, eps, t.expand(len(T)).float())

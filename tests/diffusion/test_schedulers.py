@@ -90,6 +90,17 @@ def test_with_an_oracle_it_ends_at_the_picture(path: str, name: str, prediction:
     assert (out - target)[~mask].abs().max() < (0.03 if path == "flow" else 0.15)
 
 
+def test_our_euler_is_that_of_diffusers():
+    ours = Objective().make_scheduler()
+    theirs = diffusers.FlowMatchEulerDiscreteScheduler.from_config(ours.config)
+    arguments = (draw(0), draw(1), torch.zeros(2, 4, dtype=torch.bool))
+    one, two = (
+        sample(lambda x, t: (x * 0.5).tanh(), scheduler, *arguments, prediction="sample", steps=7)
+        for scheduler in (ours, theirs)
+    )
+    assert torch.equal(one, two)
+
+
 @pytest.mark.parametrize("name", sorted({name for names in SCHEDULERS.values() for name in names}))
 def test_a_clip_does_not_depend_on_its_company(name: str):
     path = "flow" if name.startswith("FlowMatch") else "ddpm"

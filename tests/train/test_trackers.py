@@ -67,7 +67,7 @@ def test_every_step_is_told_once_over_a_resumed_run(tiny_data: Path, tmp_path: P
     values = next(values for what, _, values in TOLD if what == "log")
     assert values["training/loss"] > 0 and "training/weights/text_to_video" in values
     told = next(values for what, _, values in TOLD if what == "settings")
-    assert told["objective/path"] == "flow" and told["model/widths"] == "[16, 32]"
+    assert told["objective/path"] == "flow" and told["model/widths"] == "[16]"
     assert TOLD[-1][0] == "closed"
     # As if killed after step 4, with a checkpoint of step 2 only: 3 and 4 are done again, and were told before.
     (run / "checkpoints" / "step-00000004").rename(tmp_path / "lost")

@@ -1,21 +1,21 @@
 """What the network predicts and how its error is weighed: the seam between the maths and the training loop.
 
 Symbols as in the literature: ``x0`` clean latents, ``eps`` unit normal noise, ``x_t`` noised latents, ``t`` in [0, 1]
-the noise level, ``v`` the velocity. Sampling uses diffusers' schedulers; :meth:`Objective.make_scheduler` makes the
+the noise level, ``v`` the velocity. Sampling uses schedulers; :meth:`Objective.make_scheduler` makes the
 one that fits.
 """
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
-from diffusers.schedulers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-Scheduler: TypeAlias = DDIMScheduler | FlowMatchEulerDiscreteScheduler
+from rdtf.diffusion.flow_euler import FlowMatchEulerDiscreteScheduler
+
 TRAIN_TIMESTEPS = 1000
 
 
@@ -101,10 +101,12 @@ class Objective(BaseModel):
         weight = {"sample": capped, "epsilon": capped / snr, "v_prediction": capped / (snr + 1)}[self.prediction]
         return weight * error
 
-    def make_scheduler(self) -> Scheduler:
-        """The diffusers scheduler that samples what this objective trains."""
+    def make_scheduler(self) -> Any:
+        """The scheduler that samples what this objective trains."""
         if self.path == "flow":
             return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS)
+        from diffusers import DDIMScheduler  # takes seconds
+
         return DDIMScheduler(
             num_train_timesteps=TRAIN_TIMESTEPS,
             beta_schedule="scaled_linear",
@@ -127,6 +129,8 @@ class Objective(BaseModel):
 
 def alphas_cumprod() -> Tensor:
     """Of the ddpm path, ``(1000,)``: the share of the clean clip in x_t, squared."""
+    from diffusers import DDIMScheduler
+
     return DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod
 
 

@@ -7,13 +7,20 @@ error and ends at noise, so that each one is checked before it runs.
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
+from rdtf.diffusion.flow_euler import SCHEDULER_CONFIG, FlowMatchEulerDiscreteScheduler
 from rdtf.diffusion.objective import TRAIN_TIMESTEPS, alphas_cumprod
+from rdtf.hub import read_config
+
+if TYPE_CHECKING:
+    from diffusers.schedulers.scheduling_utils import SchedulerMixin
+else:
+    SchedulerMixin = Any
 
 Path = Literal["flow", "ddpm"]
 FLOW_EULER = "FlowMatchEulerDiscreteScheduler"
@@ -43,8 +50,45 @@ _NOT_WITH: dict[str, tuple[Any, ...]] = {
 """Options with the values that do not end at the picture."""
 _NOT_ON_FLOW = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 """Options of multistep solvers that bring back the noise levels of the ddpm path."""
+_PLAIN_EULER = {
+    "shift": 1.0,
+    "use_dynamic_shifting": False,
+    "base_shift": 0.5,
+    "max_shift": 1.15,
+    "base_image_seq_len": 256,
+    "max_image_seq_len": 4096,
+    "invert_sigmas": False,
+    "shift_terminal": None,
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "time_shift_type": "exponential",
+    "stochastic_sampling": False,
+}
+"""Options of Euler on the flow path that leave it as our own class has it."""
 _NO_SAMPLE = ("EulerAncestralDiscreteScheduler",)
 """Schedulers that take no prediction of the clean clip."""
+
+
+def load_scheduler(folder: FilePath, name: str) -> Any:
+    """The scheduler of a saved pipeline.
+
+    Args:
+        folder: holds ``scheduler_config.json``.
+        name: its class in diffusers.
+
+    Raises:
+        ValueError: the configuration is damaged.
+        Exception: whatever diffusers raises for values that make no sense.
+    """
+    config = {key: value for key, value in read_config(folder / SCHEDULER_CONFIG).items() if key[0] != "_"}
+    if name == FLOW_EULER:
+        options = {key: value for key, value in config.items() if key != "num_train_timesteps"}
+        if options.items() <= _PLAIN_EULER.items():
+            return FlowMatchEulerDiscreteScheduler(config.get("num_train_timesteps", TRAIN_TIMESTEPS))
+    import diffusers  # takes seconds
+
+    return getattr(diffusers, name).from_pretrained(folder, local_files_only=True)
 
 
 def path_of(scheduler: SchedulerMixin) -> Path:

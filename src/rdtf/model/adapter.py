@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -26,6 +24,7 @@ from torch import Tensor, nn
 
 from rdtf.files import write_bytes
 from rdtf.model.dfgn import DFGN, TextContext
+from rdtf.saved_module import SavedModule, register_to_config
 
 ENTRY_POINTS = "rdtf.adapters"
 """The group of entry points in which adapters are found."""
@@ -166,7 +165,7 @@ def add_adapter(network: nn.Module, name: str, **options: Any) -> Adapter:
     return adapter(network, **options)
 
 
-class AdaptedDFGN(ModelMixin, ConfigMixin):
+class AdaptedDFGN(SavedModule):
     """A :class:`~rdtf.model.DFGN` with an adapter, saved and loaded as one model; it is called like a DFGN.
 
     Args:
@@ -177,8 +176,6 @@ class AdaptedDFGN(ModelMixin, ConfigMixin):
         dfgn: the network.
         adapter: its adapter.
     """
-
-    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(self, network: dict[str, Any], tune: str, tune_options: dict[str, Any] | None = None) -> None:
@@ -193,20 +190,9 @@ class AdaptedDFGN(ModelMixin, ConfigMixin):
         Raises:
             ValueError: as :func:`add_adapter`.
         """
-        arguments = {name: value for name, value in network.config.items() if not name.startswith("_")}
         with torch.device("meta"):  # this network is for the configuration; it takes no memory
-            adapted = cls(network=arguments, tune=tune, tune_options=dict(tune_options))
+            adapted = cls(network=dict(network.config), tune=tune, tune_options=dict(tune_options))
         adapted.dfgn, adapted.adapter = network, add_adapter(network, tune, **tune_options)
-        return adapted
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> AdaptedDFGN:
-        """As in diffusers; the weights are laid out as in :meth:`rdtf.model.DFGN.from_pretrained`."""
-        adapted = super().from_pretrained(*args, **kwargs)
-        adapted.load_state_dict({name: tensor.clone() for name, tensor in adapted.state_dict().items()}, assign=True)
-        for module in adapted.modules():
-            if isinstance(module, nn.Conv2d):  # 3-D convolutions have another layout
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return adapted
 
     def text_context(self, states: Tensor, mask: Tensor) -> TextContext:

@@ -14,8 +14,6 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -24,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from rdtf.model.layers import Conv3x3, Norm, ResBlock, SpatialTransformer, make_norm, zero_init
 from rdtf.model.temporal import PlainConvolution, SpatialTemporalInteraction, TemporalTransformer
 from rdtf.model.time_axis import TimeAxis, known_neighbours, make_time_axis
+from rdtf.saved_module import SavedModule, register_to_config
 
 TemporalLayer = Literal["sti", "conv3d"]
 
@@ -43,7 +42,7 @@ class TextContext:
     pooled: Tensor | None
 
 
-class DFGN(ModelMixin, ConfigMixin):
+class DFGN(SavedModule):
     """The network of the paper, with sizes for modest hardware.
 
     Args:
@@ -69,8 +68,6 @@ class DFGN(ModelMixin, ConfigMixin):
         pooled_text: add the mean of the text states to the time embedding, so that the caption reaches every residual
             block and not only the levels that attend.
     """
-
-    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(
@@ -144,18 +141,7 @@ class DFGN(ModelMixin, ConfigMixin):
 
         self.norm_out = make_norm(norm, first)
         self.conv_out = zero_init(Conv3x3(first, latent_channels))
-        self.to(memory_format=torch.channels_last)
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> DFGN:
-        """As of diffusers, with the weights laid out as in a network that was just made.
-
-        What diffusers hands out lies in the file's memory map, at odd addresses and channels first: that is slower, and
-        on some processors rounds otherwise than the network that was saved.
-        """
-        network = super().from_pretrained(*args, **kwargs)
-        network.load_state_dict({name: tensor.clone() for name, tensor in network.state_dict().items()}, assign=True)
-        return network.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _levels(self) -> Iterator[Level]:
         """All levels in the order of the forward pass."""

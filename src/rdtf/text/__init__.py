@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 
-from diffusers.models.modeling_utils import ModelMixin
-
 from rdtf.text.builtin import BuiltinTextEncoder
 from rdtf.text.encoder import TextEncoder, TextFeatures
 from rdtf.text.pretrained import PretrainedTextEncoder, as_list
@@ -14,7 +12,6 @@ from rdtf.text.words import caption_words, drop_words
 
 __all__ = [
     "BuiltinTextEncoder",
-    "ModelMixin",  # diffusers looks for the base class in the module that a saved pipeline names
     "PretrainedTextEncoder",
     "TextEncoder",
     "TextFeatures",

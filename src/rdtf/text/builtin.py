@@ -11,10 +11,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import register_to_config
 from einops import rearrange
 from torch import Tensor, nn
 
+from rdtf.saved_module import register_to_config
 from rdtf.text.encoder import TextEncoder, TextFeatures, pad, starts_of
 from rdtf.text.words import caption_words
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
+
+from rdtf.saved_module import SavedModule
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class TextFeatures:
     arrays: tuple[np.ndarray, ...]
 
 
-class TextEncoder(ModelMixin, ConfigMixin, abc.ABC):
+class TextEncoder(SavedModule, abc.ABC):
     """Captions to states ``(b, l, width)`` for the network's cross-attention.
 
     :meth:`prepare` is frozen: it runs once for each caption, and its result is cached. :meth:`forward` is trainable:
@@ -38,7 +38,6 @@ class TextEncoder(ModelMixin, ConfigMixin, abc.ABC):
     An empty caption has at least one real token, so no attention is ever empty. Guidance uses it as "no text".
     """
 
-    config_name = "config.json"
     width: int  #: output width, which the network's cross-attention is built for
 
     @property

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from rdtf import hub
+from rdtf.saved_module import register_to_config
 from rdtf.text.encoder import TextEncoder, TextFeatures, pad, starts_of
 
 # Classes of the text half of models with several halves. All other models load by AutoModel.
@@ -149,19 +149,20 @@ class PretrainedTextEncoder(TextEncoder):
         return self
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> PretrainedTextEncoder:
-        """Load a folder that :meth:`save_pretrained` wrote. Nothing is fetched. Options are as in diffusers."""
-        self = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        folder = Path(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
-        names = [str(folder / f"encoder_{index}") for index in range(len(self.projections))]
+    def from_pretrained(
+        cls, folder: str | PathLike[str], torch_dtype: torch.dtype | None = None
+    ) -> PretrainedTextEncoder:
+        """See :meth:`rdtf.saved_module.SavedModule.from_pretrained`. The frozen encoders are loaded too."""
+        self = super().from_pretrained(folder, torch_dtype)
+        names = [str(Path(folder) / f"encoder_{index}") for index in range(len(self.projections))]
         loaded = [_load_frozen(name, local_files_only=True) for name in names]
         encoders = [encoder.to(self.offsets.device) for encoder, _, _ in loaded]
         self._frozen = _Frozen(encoders, [tokenizer for _, tokenizer, _ in loaded])
         return self
 
-    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
         """Write the projections, and each frozen encoder with its tokenizer into ``encoder_0``, ``encoder_1``."""
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory)
         for index, encoder in enumerate(self._encoders()):
             folder = Path(save_directory) / f"encoder_{index}"
             encoder.save_pretrained(folder)

@@ -184,7 +184,7 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
     if len({min(settings.crop, dataset.size) for dataset in datasets}) != 1:
         raise ValueError("give one or more prepared folders, of one frame size or not smaller than crop")
     device = best_device()
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.precision == "auto":
         precision, _ = choose_precision(device, max(model.config.widths))
         settings = settings.model_copy(update={"precision": precision})

@@ -314,7 +314,7 @@ def train_copy_decoder(data: Path, model: Path, out: Path, settings: CopyDecoder
         minutes=settings.minutes,
         ema_decay=EMA_DECAY,
     )
-    pipeline.register_modules(copy_decoder=average.eval())
+    pipeline.copy_decoder = average.eval()
     pipeline.save_pretrained(out)
     error = {}
     validation = StickerDataset(data, "val")

@@ -144,15 +144,45 @@ def make_optimizers(
     return optimizers
 
 
-def averages(parameters: Iterable[Tensor], file: Path | None = None) -> list[Tensor]:
-    """Copies of parameters, to be averaged over training.
+class Averages:
+    """Exponential moving averages of parameters.
+
+    The decay after step n is ``min(decay, n / (9 + n))``, so that the first steps are soon forgotten (as in diffusers).
 
     Args:
-        file: keep them in this file instead of in memory: the system reads and writes it as memory allows.
+        decay: of a long training.
+        file: keep the averages in this file instead of in memory: the system reads and writes it as memory allows.
+
+    Attributes:
+        tensors: the averages, in the order of the parameters.
+        steps: number of steps taken.
 
     Raises:
         OSError: the file does not fit on the disk.
     """
+
+    def __init__(self, parameters: Iterable[Tensor], decay: float, file: Path | None = None) -> None:
+        self.decay, self.steps = decay, 0
+        self.tensors = _copies(parameters, file)
+        self._one_by_one = file is not None  # all at once would need the memory of all
+
+    @torch.no_grad()
+    def step(self, parameters: Iterable[Tensor]) -> None:
+        """Move the averages towards the parameters; those that are not trained are copied."""
+        self.steps += 1
+        decay = 0.0 if self.steps == 1 else min(self.decay, self.steps / (9 + self.steps))
+        pairs = list(zip(self.tensors, parameters, strict=True))
+        for average, parameter in pairs:
+            if not parameter.requires_grad:
+                average.copy_(parameter)
+        trained = [(average, parameter) for average, parameter in pairs if parameter.requires_grad]
+        for some in [[pair] for pair in trained] if self._one_by_one else [trained] * bool(trained):
+            averages = [average for average, _ in some]
+            away = torch._foreach_sub(averages, [parameter for _, parameter in some])
+            torch._foreach_sub_(averages, away, alpha=1 - decay)
+
+
+def _copies(parameters: Iterable[Tensor], file: Path | None) -> list[Tensor]:
     if file is None:
         return [parameter.detach().clone() for parameter in parameters]
     originals = [parameter.detach() for parameter in parameters]

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from rdtf.batch import ClipBatch
@@ -32,7 +31,7 @@ from rdtf.train.devices import Devices
 from rdtf.train.hardware import choose_precision, keep_freed_memory
 from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.network import Network, build_network, load_start
-from rdtf.train.optim import averages, lr_factor, make_optimizers
+from rdtf.train.optim import Averages, lr_factor, make_optimizers
 from rdtf.train.settings import TrainSettings
 from rdtf.train.source import ClipSource, Share
 
@@ -125,8 +124,7 @@ class Learner:
         )
         if settings.ema_on_disk and self.device.type != "cpu":
             raise ValueError("ema_on_disk is for training on the processor; leave it out on a GPU")
-        self.ema = EMAModel([], decay=settings.ema_decay, foreach=not settings.ema_on_disk)
-        self.ema.shadow_params = averages(self.named.values(), run / "ema.bin" if settings.ema_on_disk else None)
+        self.ema = Averages(self.named.values(), settings.ema_decay, run / "ema.bin" if settings.ema_on_disk else None)
 
     def _records(self, settings: TrainSettings) -> bool:
         """Whether passes are recorded: they have to be all alike, and to launch them has to be what takes the time."""
@@ -275,7 +273,7 @@ class Learner:
     def averaged(self) -> Iterator[Network]:
         """The network with the averaged weights, in evaluation mode; for the first process, while the others wait."""
         if self.sharded:
-            for name, average in zip(self.named, self.ema.shadow_params, strict=True):
+            for name, average in zip(self.named, self.ema.tensors, strict=True):
                 full = whole(average)
                 if self.devices.first:
                     self.unsharded.get_parameter(name).data.copy_(full)
@@ -292,22 +290,22 @@ class Learner:
     @torch.no_grad()
     def _swap(self) -> None:
         """Exchange live and averaged weights, one parameter after the other: a copy of all would need their memory."""
-        for parameter, average in zip(self.named.values(), self.ema.shadow_params, strict=True):
+        for parameter, average in zip(self.named.values(), self.ema.tensors, strict=True):
             kept = parameter.clone()
             parameter.copy_(average)
             average.copy_(kept)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Weights, averages and moments in groups, as a checkpoint holds them; whole ones, in the first process."""
-        shadow = dict(zip(self.named, self.ema.shadow_params, strict=True))
-        parts = {"weights": dict(self.named), "ema": shadow}
+        shadow = dict(zip(self.named, self.ema.tensors, strict=True))
+        parts: dict[str, dict[str, Tensor]] = {"weights": dict(self.named), "ema": shadow}
         for i, optimizer in enumerate(self.optimizers):
             parts[f"optimizer-{i}"] = optimizer_tensors(optimizer)
         return {name: self._gathered(group) for name, group in parts.items()}
 
     def state(self) -> dict[str, Any]:
         """What else a step depends on, JSON-able."""
-        return {"ema_steps": self.ema.optimization_step, "curriculum": self.curriculum.state_dict()}
+        return {"ema_steps": self.ema.steps, "curriculum": self.curriculum.state_dict()}
 
     def take(self, checkpoint: Checkpoint) -> None:
         """Everything that a step depends on, from a checkpoint.
@@ -316,10 +314,10 @@ class Learner:
             KeyError, RuntimeError: it is one of another network or of other settings.
         """
         with torch.no_grad():
-            for (name, parameter), average in zip(self.named.items(), self.ema.shadow_params, strict=True):
+            for (name, parameter), average in zip(self.named.items(), self.ema.tensors, strict=True):
                 parameter.copy_(part_like(checkpoint.tensors["weights"][name], parameter))
                 average.copy_(part_like(checkpoint.tensors["ema"][name], average))
-        self.ema.optimization_step = checkpoint.state["ema_steps"]
+        self.ema.steps = checkpoint.state["ema_steps"]
         for i, optimizer in enumerate(self.optimizers):
             load_optimizer_tensors(optimizer, checkpoint.tensors[f"optimizer-{i}"])
         self.curriculum.load_state_dict(checkpoint.state["curriculum"])

@@ -1,0 +1,116 @@
+"""The base class of all networks: it records their arguments, and saves and loads them as a folder.
+
+The folder has the layout of diffusers' models: ``config.json`` with the arguments, and the weights in
+``diffusion_pytorch_model.safetensors``. Diffusers' own base class imports much of that library, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from rdtf import hub
+from rdtf.files import write_text
+
+Self = TypeVar("Self", bound="SavedModule")
+Init = TypeVar("Init", bound=Callable[..., None])
+
+
+class Config(dict[str, Any]):
+    """Named values, read as ``config["name"]`` or ``config.name``."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the configuration has no {name!r}; it has {', '.join(self)}") from None
+
+
+def register_to_config(init: Init) -> Init:
+    """Record the arguments of a constructor, with its defaults, as ``self.config``. The constructor may read them."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def recorded(self: Any, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        self.config = Config(list(bound.arguments.items())[1:])
+        init(self, *args, **kwargs)
+
+    return recorded  # type: ignore[return-value]
+
+
+class SavedModule(nn.Module):
+    """A network with a folder form. Its constructor is decorated with :func:`register_to_config`.
+
+    Attributes:
+        config: the arguments it was made with.
+    """
+
+    config: Config
+
+    @property
+    def device(self) -> torch.device:
+        """Of the first tensor."""
+        return next(self._tensors()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the first tensor of floating point numbers."""
+        return next(tensor.dtype for tensor in self._tensors() if tensor.is_floating_point())
+
+    def _tensors(self) -> Any:
+        yield from self.parameters()
+        yield from self.buffers()
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Compute each level anew on the way back, which saves memory."""
+        for module in self.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = True  # type: ignore[assignment]
+
+    def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
+        """Write the folder."""
+        from safetensors.torch import save_file
+
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"_class_name": type(self).__name__, **self.config}, indent=2, sort_keys=True)
+        write_text(folder / hub.CONFIG, text + "\n")
+        tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
+        save_file(tensors, folder / hub.WEIGHTS, metadata={"format": "pt"})
+
+    @classmethod
+    def from_pretrained(cls: type[Self], folder: str | PathLike[str], torch_dtype: torch.dtype | None = None) -> Self:
+        """Load a folder that :meth:`save_pretrained` wrote, in evaluation mode, on the processor. Nothing is fetched.
+
+        The network is first built without memory and compared with the header of the weights file, so that a
+        configuration that asks for gigabytes is refused at once (:mod:`rdtf.hub`).
+
+        Args:
+            torch_dtype: of the weights; None = as they were saved.
+
+        Raises:
+            ValueError: the folder is damaged, of another class, or holds numbers that are not finite.
+        """
+        module = hub.check_module(Path(folder), cls)
+        tensors = hub.read_weights(Path(folder))
+        # In the memory layout of a new network. Other layouts are slower, and on some processors round otherwise.
+        laid_out = {name: _as(wanted, tensors[name], torch_dtype) for name, wanted in module.state_dict().items()}
+        module.load_state_dict(laid_out, assign=True)
+        hub.check_finite(module, Path(folder))
+        return module.eval()
+
+
+def _as(wanted: Tensor, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """A copy of ``tensor`` with the strides of ``wanted``."""
+    dtype = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    return torch.empty_strided(wanted.shape, wanted.stride(), dtype=dtype).copy_(tensor)
