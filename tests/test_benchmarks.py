@@ -14,10 +14,10 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 SMALLEST = {
     "codec_fidelity": "f8 --limit 2",
-    "data_loading": "--stickers 64 --steps 1 --batch-size 2",
+    "data_loading": "--stickers 8 --steps 1 --batch-size 2",
     "export_sizes": "--stickers 2 --to slack",
     "find_files": "--files 40",
-    "inspect_scale": "--stickers 64",
+    "inspect_scale": "--stickers 16",
     "keyframes": "--count 4 --workers 1",
     "near_duplicates": "--count 4 --size 32 --rows 50",
     "temporal_layers": "--channels 32 --cells 4 --frames 2 --repeats 1",

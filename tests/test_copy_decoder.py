@@ -124,9 +124,9 @@ def model(tmp_path_factory: pytest.TempPathFactory, make_network) -> Path:
 
 
 def test_training_makes_a_model_that_loads_and_redraws(tmp_path: Path, model: Path, split_data: Path):
-    settings = CopyDecoderSettings(steps=3, clips=8, batch=2, denoising_steps=4)
+    settings = CopyDecoderSettings(steps=2, clips=4, batch=1, denoising_steps=4)
     report = train_copy_decoder(split_data, model, tmp_path / "sharp", settings)
-    assert report.steps == 3 and report.clips == 8 and report.error.keys() == {"decoded", "redrawn"}
+    assert report.steps == 2 and report.clips == 4 and report.error.keys() == {"decoded", "redrawn"}
     assert CopyDecoderReport.model_validate_json((tmp_path / "sharp/copy_decoder.json").read_text()) == report
     again = train_copy_decoder(split_data, model, tmp_path / "again", settings)
     assert again.final_loss == report.final_loss

@@ -198,7 +198,7 @@ def test_the_model_and_the_fills_are_told_which_clips_loop(
     splits = ("train", "val")
     clips = held_out_clips(split_data, splits)
     assert all(clip.loop for clip in clips)  # as all stickers of the drawn world do
-    clips = [replace(clip, loop=i % 3 > 0) for i, clip in enumerate(clips)]
+    clips = [replace(clip, loop=i % 3 > 0) for i, clip in enumerate(clips[:6])]
     monkeypatch.setattr(module, "held_out_clips", lambda *asked: clips)
     loops = [clip.loop for clip in clips]
     result = evaluate(Path("model"), split_data, splits=splits, samples=1)

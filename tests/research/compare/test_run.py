@@ -25,12 +25,12 @@ from rdtf.research.compare.suites import SUITES, Claim, Suite, TableSpec, Varian
 from rdtf.train.run import TrainReport
 from rdtf.train.settings import TrainSettings
 from rdtf.world import FULL, STILL
-from tests.conftest import TINY_NETWORK
+from tests.conftest import SMALLEST_NETWORK
 
 BODIES, COLOURS, ACTIONS = FULL.bodies, FULL.colours, (*FULL.actions, STILL)
 
 TINY_TRAINING = {
-    "model": TINY_NETWORK,
+    "model": SMALLEST_NETWORK,
     "codec": "pixel2",
     "batch_size": 4,
     "frames": 4,
@@ -46,7 +46,7 @@ TINY = Suite(
     judged=World(16, seed=1),
     source=World(24, seed=2, style="flat"),
     training={**TINY_TRAINING, "previews": 0, "precision": "fp32", "threads": 1},
-    base={"model": {**TINY_NETWORK, "widths": (32, 64)}, "steps": 2},
+    base={"model": {**SMALLEST_NETWORK, "widths": (32,)}, "steps": 2},
     variants={
         "rdtf": Variant("RDTF"),
         "lora": Variant("LoRA", tune="lora"),
@@ -218,7 +218,7 @@ def test_settings_of_runs(tmp_path: Path):
     assert settings_of(TINY, place, "none", 1).curriculum == "none"
     tuned, base = settings_of(TINY, place, "lora", 1), settings_of(TINY, place, BASE, 0)
     assert tuned.tune == "lora" and tuned.seed == 1 and tuned.steps == TINY.steps
-    assert tuned.start_from == str(place.run(BASE, 0)) and base.model["widths"] == (32, 64)
+    assert tuned.start_from == str(place.run(BASE, 0)) and base.model["widths"] == (32,)
     assert settings_of(TINY, place, "rdtf", 0).tune is None
 
 
