@@ -85,6 +85,10 @@ def test_builtin_cuts_long_captions(builtin: BuiltinTextEncoder) -> None:
     states, _ = builtin(builtin.prepare([long]))
     short, _ = builtin(builtin.prepare([" ".join(long.split()[:12])]))
     assert states.shape[1] == 13
+    assert builtin.unread(long) == " ".join(long.split()[12:]) and builtin.unread("word " * 12) == ""
+    assert builtin.unread("a " * 12) == "" and builtin.unread("a " * 12 + "b") == "b"  # the shortest words
+    assert builtin.unread("猫" * 13) == "猫"
+    assert builtin.unread("a " + "ก" * 40) == "ก" * 8 and builtin.unread("x" * 32) == ""  # Thai has no spaces
     torch.testing.assert_close(states, short)
 
 
@@ -324,6 +328,8 @@ def test_fingerprint_tells_encoders_apart(folders: dict[str, Path]) -> None:
     prints = {PretrainedTextEncoder.from_encoders(folders[name]).fingerprint for name in ("bert", "clip", "t5")}
     assert len(prints) == 3 and one.fingerprint in prints
     shorter = PretrainedTextEncoder.from_encoders(folders["bert"], max_tokens=5)
+    long = "a cat runs after a dog"
+    assert shorter.unread(long) == long and shorter.unread("a") == ""
     assert shorter.fingerprint != one.fingerprint
     assert len(shorter.prepare(["a red cat and a blue dog"])[0].arrays[0]) == 5
 

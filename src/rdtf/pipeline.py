@@ -27,7 +27,7 @@ from rdtf.pixels import fit, to_frames, to_tensor
 from rdtf.request import GivenFrame, Request, StickerOutput, as_rgba, check_call, requests_of, side_of
 from rdtf.saved_module import Config
 from rdtf.sticker import Sticker
-from rdtf.text import BuiltinTextEncoder, TextEncoder, caption_words
+from rdtf.text import TextEncoder
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -302,19 +302,6 @@ class StickerPipeline:
         for clip, request in zip(frames, requests, strict=True):
             for position, frame in request.given.items():
                 clip[position] = to_tensor(fit(as_rgba(frame)[None], clip.shape[-1])[0]).to(clip.device)
-
-    def unread(self, prompt: str) -> str:
-        """The words of a prompt that lie beyond the text encoder's window; empty if all are read.
-
-        Of a pretrained encoder the whole prompt comes back, for its parts of words are no words.
-        """
-        encoder = self.text_encoder
-        if isinstance(encoder, BuiltinTextEncoder):
-            return " ".join(caption_words(prompt)[encoder.max_tokens :])
-        tokenizers = cast(Any, encoder)._frozen.tokenizers
-        windows = [(tokenizer, min(encoder.max_tokens, tokenizer.model_max_length)) for tokenizer in tokenizers]
-        cut = any(len(tokenizer(prompt)["input_ids"]) > window for tokenizer, window in windows)
-        return prompt if cut else ""
 
     @torch.no_grad()
     def bring_back(

@@ -145,7 +145,10 @@ def clean(text: str) -> tuple[str, tuple[str, ...]]:
         ("🐶🐶", "🐶🐶", ()),
         ("@someone", "", ("no_caption", "mention")),
         ("", "", ("no_caption",)),
-        ("la " * 61, ("la " * 61).strip(), ("long_caption",)),
+        ("la " * 33, ("la " * 33).strip(), ("long_caption",)),
+        ("la " * 32, ("la " * 32).strip(), ()),
+        ("猫" * 33, "猫" * 33, ("long_caption",)),
+        ("a" * 33, "a" * 33, ("long_caption",)),
     ],
 )
 def test_captions(text: str, cleaned: str, found: tuple[str, ...]) -> None:

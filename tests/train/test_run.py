@@ -18,6 +18,7 @@ import rdtf.train.step as step_module
 from rdtf.batch import ClipBatch
 from rdtf.io.read import read_sticker
 from rdtf.loading import load_pipeline
+from rdtf.text import BuiltinTextEncoder
 from rdtf.train.checkpoint import Checkpoint, load_latest
 from rdtf.train.run import Trainer, TrainingError, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
@@ -197,18 +198,27 @@ def test_paper_settings_resume_to_the_bit_too(tiny_data: Path, tmp_path: Path, m
     assert set(newest(tmp_path / "a").tensors) == {"weights", "ema", "optimizer-0"}
 
 
-def test_the_precision_chosen_at_the_start_stays(tiny_data: Path, tmp_path: Path, monkeypatch):
-    """The rule may answer otherwise on the machine that goes on; the run keeps its precision and its reason."""
+def test_what_the_start_has_chosen_stays(tiny_data: Path, tmp_path: Path, monkeypatch, capsys):
+    """Another machine would choose otherwise: the run keeps its precision and its number of threads.
+
+    Captions that are longer than the text encoder reads are told once.
+    """
     with monkeypatch.context() as patch:
+        patch.setattr(BuiltinTextEncoder, "unread", lambda self, caption: caption if "looking left" in caption else "")
+        patch.setattr(torch, "get_num_threads", lambda: 3)
         patch.setattr(step_module, "choose_precision", lambda device, width: ("fp32", f"narrow: {width}"))
         after(patch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
-        train(tiny_data, tmp_path / "run", settings(precision="auto"))
+        train(tiny_data, tmp_path / "run", settings(precision="auto", threads=None))
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count("captions are longer than the text encoder reads") == 1 and "looking left'. Give" in told
     precisions: list[bool] = []
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(step_module, "choose_precision", lambda device, width: ("bf16", "another machine"))
     fit = Trainer.fit
     monkeypatch.setattr(Trainer, "fit", lambda self: precisions.append(self.learner.bf16) or fit(self))
     resume(tiny_data, tmp_path / "run", steps=2)
-    assert precisions == [False]
+    assert (precisions, threads) == ([False], [3])
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert (config["settings"]["precision"], config["precision_reason"]) == ("fp32", "narrow: 16")
 

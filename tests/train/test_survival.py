@@ -6,6 +6,7 @@ Processes are forked from this warm one, so that none has to import torch anew.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import multiprocessing
 import os
@@ -13,18 +14,22 @@ import re
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
 import rdtf
 import rdtf.train.run as loop
 import rdtf.train.step as step_module
+from rdtf import files
 from rdtf.cli import app
 from rdtf.curriculum import Curriculum
 from rdtf.faults import VARIABLE
@@ -182,36 +187,93 @@ def test_the_threads_are_part_of_the_result(straight: Path, tiny_data: Path, cop
     assert "threads 1 -> 64" in told
 
 
-def test_a_reader_beside_a_saving_run_sees_one_save(tiny_data: Path, tmp_path: Path):
-    """Each save has one number in all weights of the network and of the text encoder."""
-    trainer = Trainer(tiny_data, tmp_path / "run", settings())
-    net = trainer.learner.net
-
-    @torch.no_grad()
-    def save(number: int) -> None:
-        for parameter in net.parameters():
+def stamped(trainer: Trainer, number: int) -> Path:
+    """Save the pipeline with one number in all weights of the network and of the text encoder."""
+    with torch.no_grad():
+        for parameter in trainer.learner.net.parameters():
             parameter.fill_(number)
-        trainer._save_pipeline(net)
+    trainer._save_pipeline(trainer.learner.net)
+    return trainer.run / "pipeline"
+
+
+def stamps_of(run: Path) -> set[float]:
+    pipe = load_pipeline(run)
+    loaded = [*pipe.dfgn.parameters(), *pipe.text_encoder.parameters()]
+    return {float(number) for parameter in loaded for number in parameter.detach().unique()}
+
+
+def test_a_reader_sees_one_save_wherever_another_comes_in_between(tiny_data: Path, tmp_path: Path, monkeypatch):
+    """A save begins before the reader's k-th look at the folder and ends two looks later, for k spread over a load."""
+    trainer = Trainer(tiny_data, tmp_path / "run", settings())
+    saves = [Path(shutil.copytree(stamped(trainer, number), tmp_path / str(number))) for number in (0, 1)]
+    final, looks, begins = trainer.run / "pipeline", 0, -9
+    half_way, go_on = threading.Event(), threading.Event()
+    saver = threading.Thread()
+
+    def pause(point: str) -> None:
+        if point == "files.mid_publish":
+            half_way.set()
+            go_on.wait(60)
+
+    monkeypatch.setattr(files, "reach", pause)
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == begins:
+            saver.start()
+            half_way.wait(60)
+        if looks == begins + 2:
+            go_on.set()
+            saver.join()
+
+    def spied(original: Callable[..., Any]) -> Callable[..., Any]:
+        def seen(path: Any, *rest: Any, **options: Any) -> Any:
+            ours = isinstance(path, str | Path) and str(path).startswith(str(final))
+            if ours and threading.current_thread() is not saver:
+                look()
+            return original(path, *rest, **options)
+
+        return seen
+
+    for module, name in ((os, "stat"), (io, "open"), (safetensors, "safe_open"), (safetensors.torch, "load_file")):
+        monkeypatch.setattr(module, name, spied(getattr(module, name)))
+    monkeypatch.setattr("builtins.open", io.open)
+    assert stamps_of(trainer.run) == {1}
+    all_looks = looks
+    assert all_looks > 30
+    for number, begins in enumerate(np.linspace(1, all_looks - 2, 12).astype(int).tolist()):
+        looks = -(10**9)
+        saver = threading.Thread(
+            target=files.publish, args=(shutil.copytree(saves[number % 2], f"{final}.partial"), final)
+        )
+        half_way.clear(), go_on.clear()
+        looks = 0
+        stamps = stamps_of(trainer.run)
+        assert len(stamps) == 1, f"a save at look {begins}: parts of several: {stamps}"
+        saver.join()
+
+
+@pytest.mark.slow
+def test_a_reader_beside_a_saving_run_sees_one_save(tiny_data: Path, tmp_path: Path):
+    trainer = Trainer(tiny_data, tmp_path / "run", settings())
 
     def saves() -> None:
-        for number in range(1, 41):
-            save(number)
-            time.sleep(0.1)
+        for number in range(1, 61):
+            stamped(trainer, number)
+            time.sleep(0.5)
 
-    save(0)
+    stamped(trainer, 0)
     process = multiprocessing.get_context("fork").Process(target=saves)
     process.start()
     seen: list[float] = []
-    while process.is_alive() or len(seen) < 2:
-        pipe = load_pipeline(tmp_path / "run")
-        loaded = [*pipe.dfgn.parameters(), *pipe.text_encoder.parameters()]
-        stamps = {float(number) for parameter in loaded for number in parameter.detach().unique()}
+    while process.is_alive() or len(seen) < 200:
+        stamps = stamps_of(trainer.run)
         assert len(stamps) == 1, f"parts of several saves: {stamps}"
         seen += stamps
     process.join()
     assert process.exitcode == 0
-    assert seen == sorted(seen)
-    assert len({*seen}) > 3  # they did meet
+    assert seen == sorted(seen) and len({*seen}) > 20  # they did meet
 
 
 def test_the_clock_is_not_asked(straight: Path, tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):

@@ -75,7 +75,7 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
 
     check_call(**given)
     pipe = load_pipeline(model)
-    if cut := pipe.unread(caption):
+    if cut := pipe.text_encoder.unread(caption):
         say(f"The model does not read the whole caption; left out: {_one_line(cut[:200])}")
     with bars() as progress:
         bar = progress.add_task("Generating", total=given.get("num_inference_steps", pipe.config.steps), note="")

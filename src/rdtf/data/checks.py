@@ -24,7 +24,11 @@ STILL_DIFFERENCE = 2
 """Frames are equal if no premultiplied channel differs more than that, as after recompression."""
 JUMP = 3.0
 """A seam (in mean steps) above this is a jump."""
-LONG_CAPTION = 60
+LONG_CAPTION = 32
+"""Words that the built-in text encoder reads, and characters of a word."""
+_WORD = re.compile(
+    "[\u3040-\u30ff\u3400-\u9fff]|[^\\W_\u3040-\u30ff\u3400-\u9fff]+"
+)  # as in rdtf.text, which needs torch
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ CAPTION_CHECKS = {
     ),
     "long_caption": Check(
         "A very long caption",
-        "A caption has more than 60 words. Text encoders read the first words only.",
+        "The built-in text encoder reads 32 words of a caption, and 32 letters of a word; this one has more.",
         "Shorten it, or give a short caption first.",
     ),
 }
@@ -242,6 +246,7 @@ def _clean(text: str, found: set[str]) -> str:
     text = " ".join(text.split())
     if any(character.isalnum() for character in text) and _FILE_NAME.fullmatch(text):
         found.add("file_name")
-    if len(text.split()) > LONG_CAPTION:
+    words = _WORD.findall(text)
+    if len(words) > LONG_CAPTION or any(len(word) > LONG_CAPTION for word in words):
         found.add("long_caption")
     return text

@@ -6,16 +6,11 @@ bytes, so that it goes through pipes and into the store as it is.
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import importlib.util
-import math
-import os
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -31,6 +26,7 @@ from rdtf.data.items import Item
 from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, frame_features
 from rdtf.data.settings import PrepareSettings
 from rdtf.files import shortage
+from rdtf.io.limits import fault_of_the_file, limit_time, limited_memory
 from rdtf.io.read import LEFT_OUT
 from rdtf.pixels import fit
 from rdtf.progress import printable
@@ -112,14 +108,16 @@ class OneFile:
 
     def __call__(self, job: Job) -> FileResult:
         """Decode a sticker (or fetch its frames) and work out all that is to be known about them."""
-        _limit_processor_time(self.settings.time_limit)
+        limit_time(self.settings.time_limit)
         limited = False
         try:
             if job.earlier is not None:
                 frames, durations, fixes = _earlier_frames(*job.earlier)
             else:
                 job.item.load()
-                with _limited_memory(self.settings):
+                # Work on frames of the wanted size may take some copies of them, also as floats.
+                copies = 16 * 4 * self.settings.max_frames * self.settings.size**2
+                with limited_memory(self.settings.memory_limit + -(-copies // 2**20)):
                     limited = True
                     frames, durations, fixes = self._decode(job.item)
                 limited = False
@@ -137,7 +135,7 @@ class OneFile:
                 error.reason if isinstance(error, StickerError) else f"{type(error).__name__}: {error}"
             )
         most = self.settings.memory_limit
-        if limited and lacked == os.strerror(errno.ENOMEM) and _machine_has(most):
+        if limited and fault_of_the_file(lacked, most):
             return FileResult.refused(f"needs more than {most} MiB of memory", Kind.STOPPED)
         return FileResult.refused(lacked, Kind.SHORT)
 
@@ -200,58 +198,6 @@ def rows_of(file: Path) -> pa.RecordBatch:
 def stored_facts(file: Path, row: int) -> dict[str, Any]:
     """The row of :data:`FACTS` that an Arrow file of a dataset holds."""
     return rows_of(file).slice(row, 1).select(FACTS.names).to_pylist()[0]
-
-
-def _resource() -> Any:
-    """The module ``resource`` of the standard library; None on Windows, which has no such limits."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    return resource
-
-
-def _limit_processor_time(seconds: float) -> None:
-    """Have the system end this process (SIGXCPU) when it has computed for this much longer, to the next second."""
-    if (resource := _resource()) is None:  # the parent's limit by the clock remains
-        return
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    limit = math.ceil(usage.ru_utime + usage.ru_stime + seconds)
-    resource.setrlimit(resource.RLIMIT_CPU, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-
-
-@contextmanager
-def _limited_memory(settings: PrepareSettings) -> Iterator[None]:
-    """Let this process take so much more memory and no more: beyond it, allocations fail.
-
-    Work on frames of the wanted size may take some copies of them, also as floats; that much is allowed on top.
-    Where the system does not tell how much a process has (other than Linux), there is no limit.
-    """
-    resource = _resource()
-    if resource is None or not sys.platform.startswith("linux"):
-        yield
-        return
-    wanted = 16 * 4 * settings.max_frames * settings.size**2
-    has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    limit = has + settings.memory_limit * 2**20 + wanted
-    if before[1] != resource.RLIM_INFINITY:
-        limit = min(limit, before[1])
-    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def _machine_has(mebibytes: int) -> bool:
-    """Whether this process gets so much memory where nothing limits it."""
-    try:
-        np.empty(mebibytes * 2**20, np.uint8)
-    except MemoryError:
-        return False
-    return True
 
 
 def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:

@@ -1,6 +1,7 @@
 """The local engine: worker processes that may crash or hang without taking the run along.
 
-Decoders are native code and files come from anywhere, so nothing is decoded in the process that keeps the books.
+Decoders are native code and files come from anywhere, so nothing is decoded in the process that keeps the books. The
+limits are those of :mod:`rdtf.io.limits`, which also says why :mod:`rdtf.io.wall` has a process of another kind.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ from typing import Any
 
 from rdtf.data.process_file import FileResult, Job, Kind, OneFile
 from rdtf.files import ShortageError
+from rdtf.io.limits import KILLED, WAITING_FACTOR, ending, no_core_file, was_killed, was_over_time
 
 START_SECONDS = 600.0
 """How long a worker may take to start before the run is given up."""
-WAITING_FACTOR = 10
-"""How many times its limit of processor time a file may take by the clock: a busy machine is no file's fault."""
 JOBS_AHEAD = 2
 """Jobs that a worker holds, the one it is on included: it need not wait for this process between two of them."""
 
@@ -33,7 +33,6 @@ PAUSE_SECONDS = 1.0
 """How long to wait before that."""
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
-_OVER_TIME = int(getattr(signal, "SIGXCPU", 0)) or 1 << 20  # on Windows nothing ends with this number
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -119,8 +118,8 @@ class WorkerPool:
                     if lacked is None and not died:
                         continue
                     why = worker.ending() if died else None
-                    if died and worker.process.exitcode == -signal.SIGKILL:  # not by us
-                        lacked = "its process was killed, most likely for want of memory"
+                    if died and was_killed(worker.process.exitcode):  # not by us
+                        lacked = KILLED
                     if lacked is not None:
                         self._short(job_of(worker.jobs[0]), lacked)
                         worker.stop()
@@ -142,7 +141,9 @@ class WorkerPool:
                     left -= 1
                     yield (
                         first,
-                        FileResult.refused(why or f"crashed its decoder twice ({worker.signal()})", Kind.STOPPED),
+                        FileResult.refused(
+                            why or f"crashed its decoder twice ({ending(worker.process.exitcode)})", Kind.STOPPED
+                        ),
                     )
 
     def _short(self, job: Job, lacked: str) -> None:
@@ -159,10 +160,7 @@ class WorkerPool:
 def _work(channel: connection.Connection, one_file: OneFile) -> None:
     """The main function of a worker process: results for jobs until the channel closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees to the end
-    with contextlib.suppress(ImportError):  # not on Windows, which writes no core files
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    no_core_file()
     channel.send(None)  # up and running
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
@@ -226,18 +224,13 @@ class _Worker:
                 f"a worker process could not start (exit code {self.process.exitcode}); a script that calls prepare() "
                 "must be a file and do so below `if __name__ == '__main__':`"
             )
-        return "took more than its limit of processor time" if self.process.exitcode == -_OVER_TIME else None
+        return "took more than its limit of processor time" if was_over_time(self.process.exitcode) else None
 
     def overdue(self) -> str:
         """Why it is given up."""
         if not self.ready:
             raise RuntimeError(f"a worker process did not start within {START_SECONDS:.0f} s")
         return f"not done after {WAITING_FACTOR * self.time_limit:g} s"
-
-    def signal(self) -> str:
-        """How its process ended."""
-        code = self.process.exitcode
-        return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
     def stop(self) -> None:
         self.process.kill()

@@ -7,12 +7,9 @@ already (:mod:`rdtf.data.workers`) and calls :mod:`rdtf.io.read` in them.
 from __future__ import annotations
 
 import json
-import math
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +18,24 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rdtf.files import ShortageError, shortage
+from rdtf.io.limits import (
+    KILLED,
+    WAITING_FACTOR,
+    ending,
+    fault_of_the_file,
+    limit_time,
+    limited_memory,
+    no_core_file,
+    was_killed,
+    was_over_time,
+)
 from rdtf.io.read import load_file, read_sticker_bytes
 from rdtf.sticker import Sticker, StickerError
 
 SECONDS = 60
 """Processor time that a file may take."""
 MEBIBYTES = 6144
-"""Memory that the child may take: the largest clip that is read, three times."""
-_WAITING_FACTOR = 10
-"""How many times its processor time a file may take by the clock: a busy machine is no file's fault."""
+"""Memory that a file may take: the largest clip that is read, three times."""
 _CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rdtf.io.wall import serve; serve()"
 
 
@@ -80,7 +86,7 @@ def read_stickers(files: Sequence[Wanted]) -> list[Sticker]:
     )
     paths = [str(Path(entry).absolute()) for entry in sys.path]  # the empty one is the current folder
     command = [sys.executable, "-I", "-c", _CHILD, json.dumps(paths)]
-    seconds = _WAITING_FACTOR * SECONDS * len(files)
+    seconds = WAITING_FACTOR * SECONDS * len(files)
     try:
         done = subprocess.run(command, input=request, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
@@ -103,13 +109,14 @@ def read_stickers(files: Sequence[Wanted]) -> list[Sticker]:
 
 def _ended(name: Path, code: int, said: bytes) -> Exception:
     """The error of a file whose child has ended without an answer."""
-    known = signal.Signals(-code).name if code < 0 else ""
-    if known == "SIGKILL":
-        return ShortageError(f"{name}: its process was killed, most likely for want of memory; free some and try again")
-    if known == "SIGXCPU":
+    if was_killed(code):
+        return ShortageError(f"{name}: {KILLED}; free some and try again")
+    if was_over_time(code):
         return StickerError(name, f"takes more than {SECONDS} s of processor time to decode")
     if code < 0 or code > 0x80000000:  # a signal, or what Windows has in its place
-        return StickerError(name, f"crashes its decoder ({known or hex(code)}); convert it with another program")
+        return StickerError(
+            name, f"crashes its decoder ({ending(code) if code < 0 else hex(code)}); convert it with another program"
+        )
     last = (said.decode(errors="replace").strip().splitlines() or [f"exit code {code}"])[-1]
     return RuntimeError(f"the process that decodes {name} could not start: {last}")
 
@@ -118,17 +125,18 @@ def serve() -> None:
     """The main function of the child: stickers for the files on standard input."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # decoders that print do not reach the answer
-    memory = _limit_memory()
+    no_core_file()
     while (received := _received(sys.stdin.buffer)) is not None:
         wanted, data = received
-        _limit_time()
+        limit_time(SECONDS)
         try:
-            sticker = read_sticker_bytes(data, wanted["name"], size=wanted["size"], max_frames=wanted["max_frames"])
+            with limited_memory(MEBIBYTES):
+                sticker = read_sticker_bytes(data, wanted["name"], size=wanted["size"], max_frames=wanted["max_frames"])
         except StickerError as error:
             lacked = shortage(error)
             if lacked is None:
                 out.write(_packed({"refused": error.reason}, b""))
-            elif memory:
+            elif fault_of_the_file(lacked, MEBIBYTES):
                 out.write(_packed({"refused": f"needs more than {MEBIBYTES} MiB of memory ({lacked})"}, b""))
             else:
                 out.write(_packed({"lacked": lacked}, b""))
@@ -140,28 +148,6 @@ def serve() -> None:
             }
             out.write(_packed(header, np.ascontiguousarray(sticker.frames).data.cast("B")))
         out.flush()  # before the next file, which may be the one that crashes
-
-
-def _limit(what: str, value: int) -> bool:
-    """Limit a resource of this process, by its name; False where that cannot be done."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return False
-    number = getattr(resource, what)
-    hard = resource.getrlimit(number)[1]
-    resource.setrlimit(number, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
-    return True
-
-
-def _limit_memory() -> bool:
-    _limit("RLIMIT_CORE", 0)
-    return sys.platform.startswith("linux") and _limit("RLIMIT_AS", MEBIBYTES * 2**20)
-
-
-def _limit_time() -> None:
-    """Have the system end this process when it has computed for so much longer."""
-    _limit("RLIMIT_CPU", math.ceil(time.process_time()) + SECONDS)
 
 
 def _packed(header: dict[str, Any], body: bytes | memoryview) -> bytes:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rdtf.saved_module import register_to_config
 from rdtf.text.encoder import TextEncoder, TextFeatures, pad, starts_of
-from rdtf.text.words import caption_words
+from rdtf.text.words import LONGEST_WORD, caption_words, whole_words
 
 
 def _bucket(feature: str, buckets: int) -> int:
@@ -116,6 +116,16 @@ class BuiltinTextEncoder(TextEncoder):
             ids = np.array([bucket for word in words for bucket in word], np.int32)
             prepared.append(TextFeatures((ids, np.array([len(word) for word in words], np.int32))))
         return prepared
+
+    def unread(self, caption: str) -> str:
+        """The words beyond the window and the ends of long words, see :meth:`TextEncoder.unread`."""
+        if (
+            caption.isascii() and len(caption) <= LONGEST_WORD <= 2 * self.max_tokens
+        ):  # a word takes two, with its space
+            return ""
+        words = whole_words(caption)
+        ends = [word[LONGEST_WORD:] for word in words[: self.max_tokens]]
+        return " ".join([*filter(None, ends), *words[self.max_tokens :]])
 
     def forward(self, features: Sequence[TextFeatures]) -> tuple[Tensor, Tensor]:
         """States ``(b, 1 + words, width)``, start token first, and mask. See :meth:`TextEncoder.forward`."""

@@ -50,6 +50,10 @@ class TextEncoder(SavedModule, abc.ABC):
         """The frozen part, without gradient: one :class:`TextFeatures` for each caption, without padding."""
 
     @abc.abstractmethod
+    def unread(self, caption: str) -> str:
+        """What of a caption lies beyond the encoder's window; empty if all of it is read."""
+
+    @abc.abstractmethod
     def forward(self, features: Sequence[TextFeatures]) -> tuple[Tensor, Tensor]:
         """The trainable part: states ``(b, l, width)``, 0 in padding, and a mask ``(b, l)``, True = real token."""
 

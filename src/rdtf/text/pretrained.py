@@ -203,8 +203,18 @@ class PretrainedTextEncoder(TextEncoder):
         ]
         return [TextFeatures(arrays) for arrays in zip(*states, strict=True)]
 
+    def unread(self, caption: str) -> str:
+        """The whole caption if an encoder cuts it, for parts of words are no words; see :meth:`TextEncoder.unread`."""
+        cut = any(
+            len(each(caption, verbose=False)["input_ids"]) > self._window(each) for each in self._frozen.tokenizers
+        )
+        return caption if cut else ""
+
+    def _window(self, tokenizer: Any) -> int:
+        return min(self.max_tokens, tokenizer.model_max_length)
+
     def _states(self, encoder: Any, tokenizer: Any, captions: Sequence[str], chunk: int = 32) -> list[np.ndarray]:
-        limit = min(self.max_tokens, tokenizer.model_max_length)
+        limit = self._window(tokenizer)
         ids = [tokenizer(caption, truncation=True, max_length=limit)["input_ids"] for caption in captions]
         # A tokenizer without special tokens gives no token for an empty caption.
         filler = next((i for i in (tokenizer.eos_token_id, tokenizer.pad_token_id) if i is not None), 0)

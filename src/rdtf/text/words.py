@@ -14,7 +14,7 @@ _REGIONAL = range(0x1F1E6, 0x1F200)
 # (apostrophes and hyphens inside belong to it), or an emoji with its modifiers, joined parts or second flag letter.
 _UNIT = re.compile("cm*|w[wmz]*(?:jw[wmz]*)*|(?:rr|r|s)m*(?:zsm*)*")
 _BRACKETS = ("()", "[]", "{}", "（）", "【】", "「」", "『』", "“”", "‘’", "«»", "《》")
-_LONGEST_WORD = 32
+LONGEST_WORD = 32
 
 
 def _kind(char: str) -> str:
@@ -45,8 +45,14 @@ def _spans(text: str) -> list[tuple[int, int]]:
 def caption_words(caption: str) -> list[str]:
     """Tokens of a caption: lower-case words and numbers, single CJK characters, single emoji code points.
 
-    The text is NFKC-normalised. Hyphens split words. Apostrophes, punctuation and emoji style marks are left out.
+    The text is NFKC-normalised. Hyphens split words. Apostrophes, punctuation and emoji style marks are left out. Of a
+    word the first 32 characters are kept.
     """
+    return [word[:LONGEST_WORD] for word in whole_words(caption)]
+
+
+def whole_words(caption: str) -> list[str]:
+    """:func:`caption_words` before long words are cut."""
     text = unicodedata.normalize("NFKC", caption).lower()
     words: list[str] = []
     for start, end in _spans(text):
@@ -56,7 +62,7 @@ def caption_words(caption: str) -> list[str]:
             words.extend(char for char in unit if _kind(char) in "sr" or ord(char) in _SKIN_TONES)
         else:
             parts = re.sub("['’\u200d\u20e3\ufe00-\ufe0f]", "", unit).split("-")
-            words.extend(part[:_LONGEST_WORD] for part in parts if part)
+            words.extend(part for part in parts if part)
     return words
 
 

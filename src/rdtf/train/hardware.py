@@ -75,6 +75,17 @@ def busy_cores_hint(device: torch.device) -> str | None:
     )
 
 
+def take_threads(count: int | None) -> int:
+    """Let torch use ``count`` threads, or as many as it chooses by the cores that this process may use.
+
+    Returns:
+        their number, which belongs into what is saved: sums of another number of threads end in other bits.
+    """
+    if count:
+        torch.set_num_threads(count)
+    return torch.get_num_threads()
+
+
 def keep_freed_memory() -> None:
     """Tell glibc to keep large freed blocks. Otherwise each activation is mapped and cleared anew: 15 % of a step."""
     if platform.libc_ver()[0] == "glibc":

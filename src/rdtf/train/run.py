@@ -190,6 +190,8 @@ class Trainer:
         )
         if self.devices.count == 1 and (hint := busy_cores_hint(learner.device)):
             _note(hint)
+        if learner.unread:
+            _note(learner.unread)
         if settings.eval_clips and not self.held_out.clips:
             _note("No held-out loss: the dataset's val split is empty (rdtf prepare makes one of enough stickers)")
         preview, told = self.run / "previews", -math.inf

@@ -71,7 +71,7 @@ class TrainSettings(BaseModel):
             small networks. All clips are then padded to ``frames``. Not used with ``gradient_checkpointing``,
             ``gradient_accumulation_steps`` or added layers (``tune``).
         fsdp: with several processes, each keeps a part of weights, gradients and averages (FSDP) instead of all.
-        threads: CPU threads (default: torch's own choice).
+        threads: CPU threads (default: torch's own choice, which the run keeps).
         eval_clips: held-out clips (rounded up to whole batches) whose loss is looked at every ``eval_every`` steps and
             at the end; 0 = never.
         trackers: ``tensorboard`` (files in the run's folder) or ``trackio``: shown there too what the logs hold; each

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -36,6 +37,19 @@ class Share:
     rank: int = 0
     count: int = 1
     parts: int = 1
+
+
+def unread_captions(captions: Iterable[str], text: TextEncoder) -> str:
+    """A line about captions that are longer than the encoder's window; empty where all of them are read."""
+    different = dict.fromkeys(captions)
+    cut = [caption for caption in different if text.unread(caption)]
+    if not cut:
+        return ""
+    example = cut[0] if len(cut[0]) <= 60 else f"{cut[0][:60]}..."
+    return (
+        f"{len(cut)} of {len(different)} captions are longer than the text encoder reads, and their ends are left out, "
+        f"for example of {example!r}. Give the most important words first"
+    )
 
 
 class TextCache:

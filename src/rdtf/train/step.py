@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ from rdtf.rng import torch_rng
 from rdtf.train.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors, part_like, whole
 from rdtf.train.cuda_graphs import RecordedPasses
 from rdtf.train.devices import Devices
-from rdtf.train.hardware import choose_precision, keep_freed_memory
+from rdtf.train.hardware import choose_precision, keep_freed_memory, take_threads
 from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.network import Network, build_network, load_start
 from rdtf.train.optim import Averages, lr_factor, make_optimizers
 from rdtf.train.settings import TrainSettings
-from rdtf.train.source import ClipSource, Share
+from rdtf.train.source import ClipSource, Share, unread_captions
 
 _TASKS = list(Task)
 
@@ -58,10 +59,11 @@ class Learner:
         run: folder for what is large and can be made anew: averages on disk, latents where the data cannot be written.
 
     Attributes:
-        settings: as given, with the precision decided.
+        settings: as given, with the precision and the number of threads decided.
         precision_reason: why this precision, in words.
         step: steps done.
         named: the trained parameters.
+        unread: a line about captions that are longer than the text encoder reads, or empty.
         recorded: on a single GPU, the passes of whole batches as they were recorded; None where there are none.
         base: fingerprint of what is not trained of a network that is tuned by added layers; otherwise empty.
 
@@ -72,8 +74,7 @@ class Learner:
     def __init__(self, data: Path, run: Path, settings: TrainSettings) -> None:
         run.mkdir(parents=True, exist_ok=True)
         keep_freed_memory()
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        threads = take_threads(settings.threads)
         self.devices = Devices(stages=settings.has_stages)
         self.device = self.devices.device
         if settings.batch_size < self.devices.count:
@@ -99,8 +100,9 @@ class Learner:
         if precision == "auto":
             precision, self.precision_reason = choose_precision(self.device, max(self.net.plain.config.widths))
         self.bf16 = bool(self.devices.from_first(precision == "bf16"))
-        # Saved with the run: a run that is resumed on another machine keeps its precision.
-        settings = settings.model_copy(update={"precision": "bf16" if self.bf16 else "fp32"})
+        # Saved with the run: a run that is resumed on another machine keeps its precision and number of threads.
+        decided = {"precision": "bf16" if self.bf16 else "fp32", "threads": threads}
+        settings = settings.model_copy(update=decided)
         self.settings, self.step = settings, 0
         self.base = self.net.frozen_fingerprint() if settings.by_adapter else ""
         self.sharded = self.devices.count > 1 and (settings.fsdp or self.devices.asked_to_shard)
@@ -110,6 +112,8 @@ class Learner:
         with self.devices.first_goes_ahead():
             latents = LatentCache(dataset, self.codec, cache_folder(data, run), settings.num_augmented)
         self.recorded = RecordedPasses(self.net) if self._records(settings) else None
+        captions = chain.from_iterable(dataset.column("captions")) if self.devices.first else ()
+        self.unread = unread_captions(captions, self.net.text)
         self.source = ClipSource(latents, self.net.text, self.curriculum, settings, together=self.recorded is not None)
 
         self.named = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}

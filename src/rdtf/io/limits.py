@@ -1,0 +1,95 @@
+"""What a process that decodes files of strangers may take, and whose fault it is when one ends.
+
+Two kinds of processes do so, and both take their limits from here. :mod:`rdtf.io.wall` starts one child for a few
+files: it works in any program, also in one without ``if __name__ == "__main__"``, and imports no torch. The workers of
+:mod:`rdtf.data.workers` stay for thousands of files, run side by side, and work out all that a dataset holds of a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WAITING_FACTOR = 10
+"""How many times its processor time a file may take by the clock: a busy machine is no file's fault."""
+KILLED = "its process was killed, most likely for want of memory"
+_KILL = int(getattr(signal, "SIGKILL", 0)) or 1 << 20  # on Windows nothing ends with this number
+_OVER_TIME = int(getattr(signal, "SIGXCPU", 0)) or 1 << 20
+
+
+def was_killed(code: int | None) -> bool:
+    """Whether a process with this exit code was killed from outside."""
+    return code == -_KILL
+
+
+def was_over_time(code: int | None) -> bool:
+    """Whether the system has ended a process at its limit of processor time."""
+    return code == -_OVER_TIME
+
+
+def ending(code: int | None) -> str:
+    """How a process has ended, in a word or two."""
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+
+
+def limit_time(seconds: float) -> None:
+    """Have the system end this process when it has computed for this much longer, to the next second."""
+    _limit("RLIMIT_CPU", math.ceil(time.process_time() + seconds))
+
+
+def no_core_file() -> None:
+    """A crash of this process leaves no file."""
+    _limit("RLIMIT_CORE", 0)
+
+
+@contextmanager
+def limited_memory(mebibytes: int) -> Iterator[None]:
+    """Let this process take so much more memory and no more: beyond it, allocations fail.
+
+    Where the system does not tell how much a process has (other than Linux), there is no limit.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    import resource
+
+    has = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    before = _limit("RLIMIT_AS", has + mebibytes * 2**20)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def fault_of_the_file(lacked: str, mebibytes: int) -> bool:
+    """Whether a shortage under :func:`limited_memory` is the limit's, and not the machine's, which has that much."""
+    if lacked != os.strerror(errno.ENOMEM):
+        return False
+    try:
+        np.empty(mebibytes * 2**20, np.uint8)
+    except MemoryError:
+        return False
+    return True
+
+
+def _limit(what: str, value: int) -> Any:
+    """Limit a resource of this process, by its name; the limits of before. On Windows nothing is done."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    number = getattr(resource, what)
+    before = resource.getrlimit(number)
+    hard = before[1]
+    resource.setrlimit(number, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+    return before
