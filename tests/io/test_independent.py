@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
 import struct
 import zlib
@@ -13,10 +14,23 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import GifImagePlugin, Image
+from PIL import Image
 
 from rdtf.io.read import read_sticker_bytes
 from rdtf.sticker import Sticker, StickerError
+from tests.io.spec import (
+    CHANNELS,
+    DEPTHS,
+    PNG,
+    blocks,
+    chunk,
+    gif_control,
+    gif_frame,
+    png_head,
+    scanlines,
+    shown,
+    table_flags,
+)
 
 
 def read(data: bytes, name: str = "a") -> Sticker:
@@ -69,58 +83,75 @@ def equal_where_visible(frames: np.ndarray, expected: list[np.ndarray], toleranc
 
 @pytest.mark.parametrize("seed", range(6))
 def test_gif_frames_are_composed_as_the_specification_says(seed: int):
+    """Local palettes, interlaced images, every disposal, boxes beyond the screen, one box of size 0."""
     rng, size = np.random.default_rng(seed), 12
-    palette = rng.integers(0, 256, (8, 3), np.uint8)
-    out = b"GIF89a" + struct.pack("<HHBBB", size, size, 0xF2, 3, 0) + palette.tobytes()  # background index 3
+    shared, own = rng.integers(0, 256, (2, 8, 3), np.uint8)
+    out = b"GIF89a" + struct.pack("<HHBBB", size, size, table_flags(shared), 3, 0) + shared.tobytes()
     layers = []
-    for box in boxes(rng, size, 6, beyond=4):
-        indices = rng.integers(0, 8, (box[3], box[2])).astype(np.uint8)
-        disposal = int(rng.integers(0, 4))
-        image = Image.fromarray(indices)
-        image.putpalette(palette.tobytes())
-        out += b"".join(
-            GifImagePlugin.getdata(image, box[:2], duration=100, disposal=disposal, transparency=5, optimize=False)
-        )
-        pixels = np.dstack([palette[indices], np.where(indices == 5, 0, 255).astype(np.uint8)])
-        layers.append((pixels, box, {2: 1, 3: 2}.get(disposal, 0), True))
+    for number, box in enumerate(boxes(rng, size, 6, beyond=4)):
+        if number == seed:
+            box = (0, 0, size, size)
+        indices = rng.integers(0, 8, (box[3], box[2]))
+        disposal, local = int(rng.integers(0, 8)), own if rng.random() < 0.5 else None
+        transparent = 5 if rng.random() < 0.8 else None
+        written = (0, 0, 0, size if seed % 2 else 0) if number == seed else box
+        out += gif_control(disposal, 10 * number, transparent) + blocks_of_others(rng)
+        out += gif_frame(indices, written, local, rng.random() < 0.5, bits=3)
+        pixels = np.dstack([(shared if local is None else local)[indices], np.where(indices == transparent, 0, 255)])
+        layers.append((pixels, box, {2: 1, 3: 2, 4: 2}.get(disposal, 0), True))
     for ending in (b";", b"", b";a note", b";" + bytes(40), b"\r\n"):  # the trailer, or what people find instead
         sticker = read(out + ending, "a.gif")
         equal_where_visible(sticker.frames, composed(size, layers), 0)
-        assert sticker.durations.tolist() == [100.0] * 6
+        assert sticker.durations.tolist() == [100.0, 100.0, 200.0, 300.0, 400.0, 500.0]
 
 
-def chunk(name: bytes, data: bytes, *, right: bool = True) -> bytes:
-    check = zlib.crc32(name + data) ^ (0 if right else 1)
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", check)
+def blocks_of_others(rng: np.random.Generator) -> bytes:
+    """An extension that says nothing about the picture."""
+    kind = (b"!\xfe", b"!\xff\x0bXMP DataXMP", b"!\x77")[int(rng.integers(3))]
+    return kind + blocks(bytes(rng.integers(0, 256, 300, np.uint8)))
 
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+def test_gif_images_of_every_code_size():
+    """A full table of codes too, and an index that the palette lacks."""
+    rng = np.random.default_rng(0)
+    for bits in range(2, 9):
+        palette, indices = rng.integers(0, 256, (1 << bits, 3), np.uint8), rng.integers(0, 1 << bits, (90, 80))
+        for version, known in ((b"GIF87a", palette), (b"GIF89a", palette[: 1 << (bits - 1)])):
+            head = version + struct.pack("<HHBBB", 80, 90, table_flags(known), 0, 0) + known.tobytes()
+            frame = read(head + gif_frame(indices, (0, 0, 80, 90), bits=bits) + b";").frames[0]
+            wanted = np.dstack([palette[indices], np.full(indices.shape, 255)])
+            np.testing.assert_array_equal(frame, np.where((indices < len(known))[..., None], wanted, 0))
 
 
-def scanlines(pixels: np.ndarray) -> bytes:
-    """RGBA rows without filter, deflated."""
-    return zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_apng_frames_are_composed_as_the_specification_says(seed: int):
-    rng, size, count = np.random.default_rng(seed), 10, 6
-    out = SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 6, 0, 0, 0))
-    out += chunk(b"acTL", struct.pack(">II", count, 0))
+@pytest.mark.parametrize(
+    ("seed", "colour", "depth"), [(0, 6, 8), (1, 6, 16), (2, 3, 8), (3, 3, 2), (4, 0, 4), (5, 2, 16), (6, 4, 8)]
+)
+def test_apng_frames_are_composed_as_the_specification_says(seed: int, colour: int, depth: int):
+    rng, size, count, interlaced = np.random.default_rng(seed), 10, 6, bool(seed % 2)
+    out = png_head(size, size, depth, colour, interlaced) + chunk(b"acTL", struct.pack(">II", count, 0))
+    palette = rng.integers(0, 256, (1 << depth, 3), np.uint8) if colour == 3 else None
+    transparent = b""
+    if palette is not None:
+        transparent = bytes(rng.choice([0, 60, 128, 255], len(palette)).tolist())
+        out += chunk(b"PLTE", palette.tobytes())
+    elif not colour & 4:
+        transparent = struct.pack(f">{CHANNELS[colour]}H", *[1] * CHANNELS[colour])
+    out += chunk(b"tRNS", transparent) if transparent else b""
     layers, sequence = [], 0
     for number, box in enumerate([(0, 0, size, size), *boxes(rng, size, count - 1)]):
         left, top, width, height = box
-        pixels = rng.integers(0, 256, (height, width, 4), np.uint8)
-        pixels[..., 3] = rng.choice([0, 60, 128, 255], (height, width))
+        samples = rng.integers(0, 1 << min(depth, 3), (height, width, CHANNELS[colour])) * (257 if depth == 16 else 1)
+        if colour & 4:
+            samples[..., -1] = rng.choice([0, 60, 128, 255], (height, width)) * (257 if depth == 16 else 1)
         disposal, over = int(rng.integers(0, 3)), bool(rng.integers(0, 2))
         control = struct.pack(">IIIIIHHBB", sequence, width, height, left, top, 1, 10, disposal, over)
         out, sequence = out + chunk(b"fcTL", control), sequence + 1
-        data = scanlines(pixels)
-        if number:
-            out, sequence = out + chunk(b"fdAT", struct.pack(">I", sequence) + data), sequence + 1
-        else:
+        data = scanlines(samples, depth, interlaced)
+        for part in (data[:20], data[20:]) if number else ():
+            out, sequence = out + chunk(b"fdAT", struct.pack(">I", sequence) + part), sequence + 1
+        if not number:
             out += chunk(b"IDAT", data)
-        layers.append((pixels, box, disposal, over))
+        layers.append((shown(samples, depth, colour, palette, transparent), box, disposal, over))
     expected = composed(size, layers)
     equal_where_visible(read(out + chunk(b"IEND", b"")).frames, expected, 1)
     # Chunks beside the picture may be damaged or large, and bytes may follow.
@@ -133,35 +164,45 @@ def test_apng_frames_are_composed_as_the_specification_says(seed: int):
 # ---------------------------------------------------------------------------------------------------- still PNG
 
 
-@pytest.mark.parametrize("interlaced", [False, True])
-@pytest.mark.parametrize(
-    ("depth", "colour", "key", "other"),
-    [(1, 0, 1, 0), (2, 0, 2, 3), (4, 0, 9, 10), (8, 0, 77, 78), (16, 0, 0x1234, 0x1235),
-     (8, 2, (1, 2, 3), (1, 2, 4)), (16, 2, (0x1201, 2, 3), (0x1202, 2, 3))],
-)  # fmt: skip
-def test_the_transparent_colour_of_a_png(depth: int, colour: int, key, other, interlaced: bool):
-    """Left half in the transparent colour, right half in one that differs in its last bit."""
-    if interlaced and depth < 8:
-        pytest.skip("the bits of passes are not packed here")
-    size, channels = 8, 3 if colour == 2 else 1
-    samples = np.zeros((size, size, channels), np.int64)
-    samples[:, : size // 2], samples[:, size // 2 :] = np.atleast_1d(key), np.atleast_1d(other)
+@pytest.mark.parametrize("colour", DEPTHS)
+def test_a_png_of_every_type_and_depth(colour: int):
+    """Interlaced or not, with a transparent colour or not, and one that differs in the last bit from another colour."""
+    rng = np.random.default_rng(colour)
+    for depth, interlaced, keyed, (h, w) in itertools.product(DEPTHS[colour], (False, True), (False, True), SIZES):
+        samples = rng.integers(0, 1 << depth, (h, w, CHANNELS[colour]))
+        palette = rng.integers(0, 256, (1 << depth, 3), np.uint8) if colour == 3 else None
+        transparent = b""
+        if palette is not None and keyed:
+            transparent = bytes(rng.integers(0, 256, len(palette) // 2).tolist())
+        elif keyed and not colour & 4:
+            transparent = struct.pack(f">{CHANNELS[colour]}H", *samples[0, 0].tolist())
+            samples[-1, -1] = samples[0, 0] ^ 1
+        file = png_head(w, h, depth, colour, interlaced) + chunk(b"gAMA", bytes(4))
+        file += b"" if palette is None else chunk(b"PLTE", palette.tobytes())
+        file += chunk(b"tRNS", transparent) if transparent else b""
+        data = scanlines(samples, depth, interlaced)
+        parts = b"".join(chunk(b"IDAT", data[at : at + 9]) for at in range(0, len(data), 9))
+        wanted = shown(samples, depth, colour, palette, transparent)
+        frame = read(file + parts + chunk(b"IEND", b"")).frames[0]
+        np.testing.assert_array_equal(frame, np.where(wanted[..., 3:] > 0, wanted, 0), err_msg=f"{depth} {interlaced}")
 
-    def rows(part: np.ndarray) -> bytes:
-        out = b""
-        for row in part.reshape(len(part), -1):
-            bits = "".join(f"{value:0{depth}b}" for value in row)
-            out += b"\0" + int(bits, 2).to_bytes(len(bits) // 8, "big")
-        return out
 
-    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-    parts = [samples[y::down, x::across] for x, y, across, down in passes] if interlaced else [samples]
-    data = zlib.compress(b"".join(rows(part) for part in parts))
-    header = struct.pack(">IIBBBBB", size, size, depth, colour, 0, 0, interlaced)
-    transparent = struct.pack(f">{channels}H", *np.atleast_1d(key).tolist())
-    file = SIGNATURE + chunk(b"IHDR", header) + chunk(b"tRNS", transparent) + chunk(b"IDAT", data)
-    alpha = read(file + chunk(b"IEND", b"")).frames[0, ..., 3]
-    assert (alpha[:, : size // 2] == 0).all() and (alpha[:, size // 2 :] == 255).all()
+SIZES = ((1, 1), (3, 2), (9, 11))
+
+
+def test_a_png_that_lacks_something_is_refused():
+    """A palette, rows, or a known way of interlacing; browsers show none of it or a part."""
+    samples = np.zeros((4, 4, 1), int)
+    data, end = chunk(b"IDAT", scanlines(samples, 4)), chunk(b"IEND", b"")
+    for file, says in (
+        (png_head(4, 4, 4, 3) + data + end, "has no palette"),
+        (png_head(4, 9, 4, 0) + data + end, "cut short"),
+        (png_head(4, 9, 4, 0, True) + data + end, "cut short"),
+        (png_head(4, 4, 4, 0)[:28] + b"\2" + bytes(4) + data + end, "checksum"),
+        (PNG + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 4, 0, 0, 0, 2)) + data + end, "unknown kind"),
+    ):
+        with pytest.raises(StickerError, match=says):
+            read(file)
 
 
 # ------------------------------------------------------------------------------------------------ JPEG and AVIF
@@ -217,16 +258,6 @@ def test_what_is_no_sticker_is_called_what_it_is(data: bytes, says: str):
 def test_a_compressed_svg_is_an_svg():
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"><rect width="5" height="8" fill="red"/></svg>'
     np.testing.assert_array_equal(read(gzip.compress(svg), "a.svgz").frames, read(svg, "a.svg").frames)
-
-
-def test_an_apng_of_no_frames_is_a_still():
-    """A count of 0 is not valid, and browsers show the picture."""
-    buffer = io.BytesIO()
-    picture().save(buffer, "PNG")
-    still = buffer.getvalue()
-    control = struct.pack(">I4sII", 8, b"acTL", 0, 0)
-    animated = still[:33] + control + struct.pack(">I", zlib.crc32(control[4:])) + still[33:]
-    np.testing.assert_array_equal(read(animated).frames, read(still).frames)
 
 
 def test_a_webp_has_the_alpha_of_its_frames():

@@ -162,22 +162,6 @@ def test_avif(tmp_path: Path) -> None:
     assert ".avif" in SUFFIXES
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "I;16"])
-def test_png_modes_become_rgba(tmp_path: Path, mode: str) -> None:
-    ramp = np.arange(0, 256, 4, dtype=np.uint8)[None].repeat(8, 0)
-    if mode == "I;16":
-        image = Image.fromarray(ramp.astype(np.uint16) * 257)
-    elif mode == "LA":
-        image = Image.fromarray(np.stack([ramp, 255 - ramp // 2], -1))
-    else:
-        image = Image.fromarray(ramp).convert(mode, dither=Image.Dither.NONE)
-    image.save(tmp_path / "a.png")
-    (frame,) = read_sticker(tmp_path / "a.png").frames
-    expected = np.where(ramp >= 128, 255, 0) if mode == "1" else ramp
-    assert np.array_equal(frame[..., :3], expected[..., None].repeat(3, -1))
-    assert np.array_equal(frame[..., 3], 255 - ramp // 2 if mode == "LA" else np.full_like(ramp, 255))
-
-
 @pytest.mark.parametrize("ending", ["jpg", "png"])
 def test_exif_orientation_is_applied(tmp_path: Path, ending: str) -> None:
     picture = np.zeros((16, 32, 3), np.uint8)

@@ -49,7 +49,11 @@ def read_picture(job: Job, kind: str) -> Frames:
 
 
 def _png_still(job: Job) -> Frames:
-    return [job.fitted(decode_png(still_png(job)))], np.array([STILL_MS])
+    try:
+        pixels = decode_png(still_png(job))
+    except ValueError as error:
+        raise job.refuse(f"{error}; fetch the file again") from error
+    return [job.fitted(pixels)], np.array([STILL_MS])
 
 
 def _composed(job: Job, file: Layers, shortest: float) -> Frames:

@@ -14,12 +14,14 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageOps
 
-from rdtf.io.containers import PNG_SIGNATURE, png_chunk
+from rdtf.io.containers import PNG_SIGNATURE, png_chunk, png_chunks
 from rdtf.io.job import Job
 
 _DRAWN = frozenset({b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"IEND"})
 """Chunks that say what is seen. Damage to any other one, or its size, does no harm."""
 _OPTIONAL = frozenset({b"tRNS", b"eXIf"})  # with a wrong checksum they are passed over, as by libpng
+_BY_PALETTE = 3
+_CHANNELS = {0: 1, 2: 3, _BY_PALETTE: 1, 4: 2, 6: 4}
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Left, top and the steps across and down of the passes of an interlaced file (Adam7)."""
 
@@ -36,6 +38,8 @@ def chunks(job: Job) -> Iterator[tuple[bytes, bytes]]:
         content, at = data[at + 8 : at + 8 + length], at + 12 + length
         if at > len(data):
             break
+        if name == b"IHDR" and (any(content[10:12]) or content[12:13] not in (b"\0", b"\1")):
+            raise job.refuse("is a PNG of an unknown kind (of compressing, filtering or interlacing)")
         if name in _DRAWN:
             if zlib.crc32(name + content) == int.from_bytes(data[at - 4 : at], "big"):
                 seen.add(name)
@@ -45,6 +49,8 @@ def chunks(job: Job) -> Iterator[tuple[bytes, bytes]]:
         if name == b"IEND":
             if not seen >= {b"IHDR", b"IDAT"}:
                 raise job.refuse("is a PNG without a picture")
+            if data[25] == _BY_PALETTE and b"PLTE" not in seen:
+                raise job.refuse("is a PNG that has no palette")
             return
     raise job.refuse("is cut short; fetch the file again")
 
@@ -56,11 +62,17 @@ def still_png(job: Job) -> bytes:
 
 
 def decode_png(file: bytes) -> np.ndarray:
-    """``(h, w, 4)`` of a PNG without chunks of animation, turned as its EXIF says; 16 bits become 8."""
+    """``(h, w, 4)`` of a PNG without chunks of animation, turned as its EXIF says; 16 bits become 8.
+
+    Raises:
+        ValueError: it has fewer rows than its header says, which Pillow passes over.
+        OSError: it cannot be decoded.
+    """
     depth, colour = file[24], file[25]
     with Image.open(io.BytesIO(file), formats=("PNG",)) as opened:
         image: Image.Image = opened
         image.load()
+        _check_rows(file)
         key = _transparent_colour(file) if colour in (0, 2) else None
         mask = None
         if key is not None:
@@ -86,13 +98,30 @@ def decode_png(file: bytes) -> np.ndarray:
 
 def _transparent_colour(file: bytes) -> tuple[int, ...] | None:
     """The samples of the tRNS chunk of a grey or RGB file, as they are stored."""
-    at = 33
-    while at < len(file):
-        length, name = struct.unpack_from(">I4s", file, at)
-        if name == b"tRNS":
-            return struct.unpack_from(f">{length // 2}H", file, at + 8)
-        at += 12 + length
-    return None
+    key = dict(png_chunks(file)).get(b"tRNS")
+    return None if key is None else struct.unpack(f">{len(key) // 2}H", key)
+
+
+def _pass_sizes(file: bytes) -> list[tuple[int, int]]:
+    """Rows and bytes of a row, filter included, of each pass over the picture; one pass if it is not interlaced."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", file, 16)
+    passes = _PASSES if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(height - y) // down), -(-(width - x) // across)) for x, y, across, down in passes]
+    return [(h, 1 - (-w * _CHANNELS[colour] * depth // 8)) for h, w in sizes if h > 0 and w > 0]
+
+
+def _deflated(file: bytes) -> bytes:
+    """What the chunks IDAT hold."""
+    return b"".join(content for name, content in png_chunks(file) if name == b"IDAT")
+
+
+def _check_rows(file: bytes) -> None:
+    missing = sum(rows * length for rows, length in _pass_sizes(file))
+    inflate, data = zlib.decompressobj(), _deflated(file)
+    while missing > 0 and (part := inflate.decompress(data, 1 << 20)):
+        missing, data = missing - len(part), inflate.unconsumed_tail
+    if missing > 0:
+        raise ValueError("its picture is cut short")
 
 
 def _samples(file: bytes) -> np.ndarray:
@@ -101,23 +130,14 @@ def _samples(file: bytes) -> np.ndarray:
     A PNG's filters work on each byte of a pixel by itself. So the bytes at one position make a grey PNG of 8 bits.
     """
     width, height, _, _, _, _, interlaced = struct.unpack_from(">IIBBBBB", file, 16)
-    rows = _PASSES if interlaced else ((0, 0, 1, 1),)
-    sizes = [(-(-(width - x) // across), -(-(height - y) // down)) for x, y, across, down in rows]
-    parts, at = [], 33
-    while at < len(file):
-        length, name = struct.unpack_from(">I4s", file, at)
-        if name == b"IDAT":
-            parts.append(file[at + 8 : at + 8 + length])
-        at += 12 + length
-    most = sum(h * (1 + 6 * w) for w, h in sizes if w > 0 and h > 0)
-    raw = np.frombuffer(zlib.decompressobj().decompress(b"".join(parts), most), np.uint8)
+    sizes = _pass_sizes(file)
+    raw = np.frombuffer(zlib.decompressobj().decompress(_deflated(file), sum(h * w for h, w in sizes)), np.uint8)
     planes: list[list[bytes]] = [[] for _ in range(6)]
     at = 0
-    for w, h in sizes:
-        if w > 0 and h > 0:
-            part = raw[at : (at := at + h * (1 + 6 * w))].reshape(h, 1 + 6 * w)
-            for byte, plane in enumerate(planes):
-                plane.append(np.concatenate([part[:, :1], part[:, 1 + byte :: 6]], 1).tobytes())
+    for h, w in sizes:
+        part = raw[at : (at := at + h * w)].reshape(h, w)
+        for byte, plane in enumerate(planes):
+            plane.append(np.concatenate([part[:, :1], part[:, 1 + byte :: 6]], 1).tobytes())
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced)
     bytes_of = []
     for plane in planes:
