@@ -16,7 +16,9 @@ import inspect
 import json
 import math
 import re
+import stat
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,16 +55,48 @@ def read_config(path: Path) -> dict[str, Any]:
         ValueError: the file is missing, damaged, larger than 1 MiB, or no object.
     """
     try:
-        if path.stat().st_size > _CONFIG_BYTES:
+        if _check_file(path) > _CONFIG_BYTES:
             raise ValueError(f"{path} is larger than a configuration can be; take another model")
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = _parsed(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); {_AGAIN}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error}); {_AGAIN}") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path} holds no JSON object; {_AGAIN}")
     return config
+
+
+def _check_file(path: Path) -> int:
+    """The bytes of a regular file. To read a pipe or a device may never end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is no regular file; take another model")
+    return status.st_size
+
+
+def _check_files(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if not entry.is_dir():
+            _check_file(entry)
+
+
+def _parsed(path: Path) -> Any:
+    """What a JSON file holds."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or a number with too many digits
+        raise ValueError(f"{path} is no JSON ({str(error).partition(';')[0]}); {_AGAIN}") from None
+
+
+def _members(value: Any) -> Iterator[tuple[str, Any]]:
+    """The names and values of all objects within a JSON value."""
+    left = [value]
+    while left:
+        inner = left.pop()
+        if isinstance(inner, dict):
+            yield from inner.items()
+            left += inner.values()
+        elif isinstance(inner, list):
+            left += inner
 
 
 def find_pipeline(name: Path | str, pause: float = 0.02) -> Path:
@@ -116,6 +150,7 @@ def _opened(path: Path) -> Iterator[dict[str, list[int]]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        _check_file(path)
         with safe_open(path, "pt") as file:
             yield {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, SafetensorError) as error:
@@ -148,7 +183,8 @@ def _built(make: Callable[[], M], config: Path, tensors: int) -> M:
 
     handle = register_module_parameter_registration_hook(count)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return make()
     except _TooManyError:
         raise ValueError(f"{config} describes a larger network than its weights file holds; {_AGAIN}") from None
@@ -214,6 +250,7 @@ def check_foreign(folder: Path, make: Callable[[dict[str, Any]], Module]) -> Non
     """
     path = folder / CONFIG
     config = read_config(path)
+    _check_files(folder)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ValueError(f"{folder} has no weights in safetensors; other files may hold code and are never read")
@@ -236,12 +273,18 @@ def check_transformers(folder: Path, kinds: Mapping[str, str] | None = None) -> 
     Raises:
         ValueError: it asks for code of its own or for kernels from a hub, has no safetensors, or is too large for them.
     """
+    _check_files(folder)
     for path in sorted(folder.glob("*.json")):
-        text = path.read_text(encoding="utf-8", errors="replace") if path.stat().st_size <= _CONFIG_BYTES else ""
-        if '"auto_map"' in text:
-            raise ValueError(f"{path} asks for code of its own (auto_map), which is never run; take another model")
-        if re.search(r'"_?attn_implementation"\s*:\s*"[^"]*/', text):
-            raise ValueError(f"{path} asks for attention kernels from a hub, which are never run; take another model")
+        if path.stat().st_size <= _CONFIG_BYTES or path.name == "tokenizer_config.json":
+            for name, value in _members(_parsed(path)):
+                if name == "auto_map":
+                    raise ValueError(
+                        f"{path} asks for code of its own ({name}), which is never run; take another model"
+                    )
+                if "attn_implementation" in name and "/" in json.dumps(value):
+                    raise ValueError(
+                        f"{path} asks for attention kernels from a hub, which are never run; take another model"
+                    )
     import transformers
 
     def make(config: dict[str, Any]) -> Module:
@@ -289,13 +332,18 @@ def check_finite(module: Module, folder: Path) -> None:
 
 
 def check_numbers(values: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]], path: Path) -> None:
-    """Check numbers of a configuration against their least and greatest values. None and missing numbers pass.
+    """Check numbers of a configuration against their least and greatest values. Missing numbers pass.
+
+    Args:
+        ranges: of each number; with bounds of the type int it must be an integer.
 
     Raises:
         ValueError: a value is no number, or out of its range.
     """
     for name, (least, most) in ranges.items():
-        value = values.get(name)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if value is not None and not (number and least <= value <= most):
-            raise ValueError(f"{path}: {name} is {str(value)[:40]!r}; a number from {least:g} to {most:g} is expected")
+        value = values.get(name, least)
+        whole = isinstance(least, int)
+        number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if not (number and least <= value <= most):
+            kind = "an integer" if whole else "a number"
+            raise ValueError(f"{path}: {name} is {str(value)[:40]!r}; {kind} from {least:g} to {most:g} is expected")

@@ -30,9 +30,9 @@ _PAUSE = 0.02  # seconds
 _RANGES = {
     "sample_size": (4, hub.MAX_SIDE),
     "steps": (1, 1000),
-    "guidance": (-100, 100),
-    "image_guidance": (-100, 100),
-    "eta": (0, 1),
+    "guidance": (-100.0, 100.0),
+    "image_guidance": (-100.0, 100.0),
+    "eta": (0.0, 1.0),
 }
 _PARTS: dict[str, dict[tuple[str, ...], type[SavedModule] | str]] = {
     "dfgn": {("rdtf.model.dfgn", "DFGN"): DFGN, ("rdtf.model.adapter", "AdaptedDFGN"): AdaptedDFGN},

@@ -38,10 +38,10 @@ def chunks(job: Job) -> Iterator[tuple[bytes, bytes]]:
         content, at = data[at + 8 : at + 8 + length], at + 12 + length
         if at > len(data):
             break
-        if name == b"IHDR" and (any(content[10:12]) or content[12:13] not in (b"\0", b"\1")):
-            raise job.refuse("is a PNG of an unknown kind (of compressing, filtering or interlacing)")
         if name in _DRAWN:
             if zlib.crc32(name + content) == int.from_bytes(data[at - 4 : at], "big"):
+                if name == b"IHDR" and (any(content[10:12]) or content[12:13] not in (b"\0", b"\1")):
+                    raise job.refuse("is a PNG of an unknown kind (of compressing, filtering or interlacing)")
                 seen.add(name)
                 yield name, content
             elif name not in _OPTIONAL:

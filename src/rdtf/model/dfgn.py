@@ -94,6 +94,8 @@ class DFGN(SavedModule):
         super().__init__()
         if not len(attention) == len(sti_pool) == len(widths):
             raise ValueError(f"attention {attention} and sti_pool {sti_pool} need one entry for each of {widths}")
+        if min(sti_pool) < 1 or not -1 <= residual_to_known <= 1:
+            raise ValueError(f"sti_pool {sti_pool} must be 1 or more, residual_to_known {residual_to_known} in -1..1")
         if temporal_layer not in get_args(TemporalLayer):
             raise ValueError(f"temporal_layer {temporal_layer!r}; choose from {', '.join(get_args(TemporalLayer))}")
         self.gradient_checkpointing = False
