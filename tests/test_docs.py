@@ -24,13 +24,6 @@ def test_tests_that_a_document_names_are_there(document: str):
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{test}"
 
 
-def test_tests_that_the_table_of_formats_names_are_there():
-    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
-    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    missing = [n for n in {*re.findall(r"`(test_\w+)`", text)} if f"def {n}(" not in tests]
-    assert not missing
-
-
 def test_defaults_in_the_paper_map_are_the_codes():
     lines = (ROOT / "docs" / "paper_map.md").read_text(encoding="utf-8").partition("## Defaults")[2].splitlines()
     rows = [[cell.strip(" `") for cell in line.split("|")[1:4]] for line in lines if line.startswith("| `")]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -332,6 +334,32 @@ def test_fingerprint_tells_encoders_apart(folders: dict[str, Path]) -> None:
     assert shorter.unread(long) == long and shorter.unread("a") == ""
     assert shorter.fingerprint != one.fingerprint
     assert len(shorter.prepare(["a red cat and a blue dog"])[0].arrays[0]) == 5
+
+
+def test_damaged_encoders_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    bare, labels, small = (
+        Path(shutil.copytree(folders["bert"], tmp_path / name)) for name in ("bare", "labels", "small")
+    )
+    for path in bare.glob("token*"):
+        path.unlink()
+    with pytest.raises(ValueError, match="bare has no tokenizer"):
+        PretrainedTextEncoder.from_encoders(bare)
+    config = json.loads((labels / "config.json").read_text())
+    (labels / "config.json").write_text(json.dumps({**config, "num_labels": 10**8}))
+    with pytest.raises(ValueError, match="num_labels is 100000000"):
+        PretrainedTextEncoder.from_encoders(labels)
+    tokenizer = json.loads((small / "tokenizer.json").read_text())
+    words = tokenizer["model"]["vocab"]
+    tokenizer["model"]["vocab"] = {
+        word: number if word.startswith("[") else number + 99 for word, number in words.items()
+    }
+    (small / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ValueError, match="lacks a token or place"):
+        PretrainedTextEncoder.from_encoders(small).prepare(["a red cat"])
+    endless = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    (small / "tokenizer.json").write_text(json.dumps({**tokenizer, "pre_tokenizer": endless}))
+    with pytest.raises(ValueError, match="tokenizer fails"):
+        PretrainedTextEncoder.from_encoders(small).prepare(["a" * 40 + "b"])
 
 
 def test_a_real_encoder_knows_meaning() -> None:

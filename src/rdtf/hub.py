@@ -43,6 +43,7 @@ MAX_SIDE = 1024
 """Largest height and width in pixels that a model may be made for."""
 _CONFIG_BYTES = 1 << 20
 _SPARE_TENSORS = 64
+_MOST_LABELS = 100_000
 _HUB_ID = r"[\w-][\w.-]*/[\w.-]+"
 _FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # the last two belong to tokenizers
 _AGAIN = "the model is damaged or incomplete, copy it again"
@@ -285,6 +286,9 @@ def check_transformers(folder: Path, kinds: Mapping[str, str] | None = None) -> 
                     raise ValueError(
                         f"{path} asks for attention kernels from a hub, which are never run; take another model"
                     )
+    labels = read_config(folder / CONFIG).get("num_labels", 1)
+    if not isinstance(labels, int) or labels > _MOST_LABELS:  # transformers makes a name for each
+        raise ValueError(f"{folder / CONFIG}: num_labels is {str(labels)[:40]}, at most {_MOST_LABELS} are expected")
     import transformers
 
     def make(config: dict[str, Any]) -> Module:

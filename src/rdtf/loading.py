@@ -135,6 +135,8 @@ def _load(folder: Path) -> StickerPipeline:
         pipeline = StickerPipeline(**parts, **values)
     except Exception as error:  # the library raises anything for files that make no sense
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if isinstance(error, ValueError) and str(folder) in reason:  # it says what is wrong
+            raise ValueError(reason) from error
         raise ValueError(f"{folder} cannot be loaded ({reason}); the model is damaged, copy it again") from error
     try:
         check_scheduler(pipeline.scheduler, pipeline.config.path, pipeline.config.prediction)

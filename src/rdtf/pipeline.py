@@ -286,6 +286,11 @@ class StickerPipeline:
             known_video[drawn_first, :, 0] = stills[drawn_first, :, 0]
             known[drawn_first, 0] = True
         latents = self._denoise(captions, known_video, known, scales, steps, seeds, loops, on_step)
+        if not latents.isfinite().all():
+            raise ValueError(
+                "the model gives numbers that are not finite: it is damaged, or half precision is too narrow for it "
+                "(load it without torch_dtype)"
+            )
         decoded = self._decode(latents)
         if self.copy_decoder is not None:
             self._put_given(decoded, requests)

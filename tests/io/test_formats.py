@@ -553,6 +553,11 @@ def test_parquet_without_pictures_or_with_an_empty_cell(tmp_path: Path) -> None:
 def test_one_sticker_named_itself(tmp_path: Path) -> None:
     save_sticker(drawn(0), tmp_path / "cat.webp")
     (tmp_path / "cat.txt").write_text("a cat", "utf-8")
+    for ending in ("svgz", "jfif", "jpe", "m4v", "avifs", "bmp"):  # what is inside is looked at later
+        (tmp_path / "more" / f"x.{ending}").parent.mkdir(exist_ok=True)
+        (tmp_path / "more" / f"x.{ending}").write_bytes(b"?")
+    more = find_items(tmp_path / "more", "more")
+    assert len(more.items) == 5 and [problem.file for problem in more.problems] == ["more/x.bmp"]
     (item,) = find_items(tmp_path / "cat.webp", "cat.webp").items
     assert item.name == "cat.webp" and item.caption.texts == ("a cat",)
     assert_same(item, drawn(0))

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rdtf.io.containers import riff_chunk
 from rdtf.io.read import read_sticker_bytes
 from rdtf.sticker import Sticker, StickerError
 from tests.io.spec import (
@@ -224,6 +225,19 @@ def test_a_jpeg_of_several_pictures_is_its_first():
     np.testing.assert_array_equal(sticker.frames, read(one.getvalue(), "a.jpg").frames)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpegs_of_every_kind_of_colour(mode: str):
+    """CMYK as Photoshop writes it, inverted and with a mark of Adobe's; RGB that is stored as RGB."""
+    image = picture().convert("RGB").convert(mode)
+    wanted = np.array(image.convert("RGB")).astype(int)
+    for options in ({"progressive": True}, {"restart_marker_blocks": 2}, {"keep_rgb": True} if mode == "RGB" else {}):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=98, **options)
+        assert np.abs(read(buffer.getvalue()).frames[0, ..., :3] - wanted).max() < 24
+    with pytest.raises(StickerError, match="truncated"):
+        read(buffer.getvalue()[:-2])
+
+
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("brand", [b"mif1", b"msf1", b"miaf"])
 def test_avif_by_any_of_its_brands(brand: bytes, frames: int):
@@ -245,6 +259,7 @@ def test_avif_by_any_of_its_brands(brand: bytes, frames: int):
         (b"\xff\x0a" + bytes(20), "is JPEG XL"),
         (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20), "is JPEG XL"),
         (b"BM" + bytes(60), "is a BMP picture"),
+        (gzip.compress(b"\x89PNG\r\n\x1a\n"), "holds neither Lottie nor SVG"),
         (b"RIFF\0\0\0\0AVI LIST", "is an AVI video"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI" + bytes(30), "Apple's own form"),
         ('<svg xmlns="http://www.w3.org/2000/svg"/>'.encode("utf-16"), "XML in UTF-16; save it as UTF-8"),
@@ -258,6 +273,29 @@ def test_what_is_no_sticker_is_called_what_it_is(data: bytes, says: str):
 def test_a_compressed_svg_is_an_svg():
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"><rect width="5" height="8" fill="red"/></svg>'
     np.testing.assert_array_equal(read(gzip.compress(svg), "a.svgz").frames, read(svg, "a.svg").frames)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_webp_frames_are_composed_as_the_specification_says(seed: int):
+    """Blending and disposal of frames at even places; the colour of the background is a hint that is not followed."""
+    rng, size = np.random.default_rng(seed), 12
+    body, layers = b"WEBP" + riff_chunk(b"VP8X", bytes([0x12, 0, 0, 0, size - 1, 0, 0, size - 1, 0, 0])), []
+    body += riff_chunk(b"ANIM", b"\x10\x20\x30\xff\0\0")
+    for number, (left, top, width, height) in enumerate(boxes(rng, size, 5)):
+        left, top = left // 2 * 2, top // 2 * 2
+        pixels = rng.integers(0, 256, (height, width, 4), np.uint8)
+        pixels[..., 3] = rng.choice([0, 60, 128, 255], (height, width))
+        disposal, over = int(rng.integers(0, 2)), bool(rng.integers(0, 2))
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, exact=True)
+        numbers = (left // 2, top // 2, width - 1, height - 1, 10 * number)
+        head = b"".join(value.to_bytes(3, "little") for value in numbers) + bytes([disposal | (0 if over else 2)])
+        body += riff_chunk(b"ANMF", head + buffer.getvalue()[12:])
+        layers.append((pixels, (left, top, width, height), disposal, over))
+    file = riff_chunk(b"RIFF", body + riff_chunk(b"XMP ", b"<x/>") + riff_chunk(b"ABCD", b"unknown"))
+    sticker = read(file + b"more")
+    equal_where_visible(sticker.frames, composed(size, layers), 2)
+    assert sticker.durations.tolist() == [100.0, 10.0, 20.0, 30.0, 40.0]
 
 
 def test_a_webp_has_the_alpha_of_its_frames():

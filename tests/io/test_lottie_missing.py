@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
+import itertools
 import json
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ImageFont
+from PIL import Image, ImageFont
 
 from rdtf.io.read import LEFT_OUT, read_sticker_bytes
 from rdtf.sticker import Sticker, StickerError
@@ -167,6 +169,58 @@ def test_features_that_the_renderer_passes_over_are_told(with_it: dict, without:
     assert np.array_equal(missing.frames, plain.frames)
     assert missing.attributes[LEFT_OUT] == [name] and LEFT_OUT not in plain.attributes
     assert LEFT_OUT not in drawn(lottie({**with_it, "hd": True}, square())).attributes
+
+
+def masked(*masks: tuple[str, int, int, bool]) -> dict[str, Any]:
+    """Masks by mode, left and right edge, and whether they are inverted."""
+    properties = []
+    for mode, left, right, inverted in masks:
+        corners = [[left, -50], [right, -50], [right, 50], [left, 50]]
+        path = {"i": [[0, 0]] * 4, "o": [[0, 0]] * 4, "v": corners, "c": True}
+        properties.append({**MASK, "mode": mode, "inv": inverted, "pt": {"k": path}})
+    return lottie(square(hasMask=True, masksProperties=properties), op=1)
+
+
+def test_masks_of_every_mode_inverted_or_not():
+    """By Boolean algebra over a row of pixels; the first mask subtracts from the layer, others add to nothing."""
+    x = np.arange(-30, 30)
+    told = []
+    ways = list(itertools.product("asif", (False, True)))
+    chains = [(way,) for way in ways] + list(itertools.product(ways[:4], ways))
+    chains += [(("a", False), ("i", True), ("s", True)), (("s", False),) * 3, (("a", True), ("s", False), ("i", False))]
+    for chain in chains:
+        edges = [(-20, 20), (-5, 25), (-30, 12)]
+        masks = [(mode, *edges[at], inverted) for at, (mode, inverted) in enumerate(chain)]
+        wanted = np.zeros(len(x), bool)
+        for at, (mode, left, right, inverted) in enumerate(masks):
+            inside = ((x >= left) & (x < right)) != inverted
+            before = np.full(len(x), mode in "si") if at == 0 else wanted
+            how = {"a": np.logical_or, "i": np.logical_and, "f": np.logical_xor, "s": lambda a, b: a & ~b}[mode]
+            wanted = how(before, inside)
+        try:
+            sticker = drawn(masked(*masks))
+        except StickerError:  # of a chain that leaves nothing
+            assert not wanted.any(), masks
+            continue
+        if LEFT_OUT in sticker.attributes:
+            told.append(chain)
+        else:
+            assert ((sticker.frames[0, 50, 20:80, 3] > 127) == wanted).all(), masks
+    assert len(told) == 5 and all(len(chain) == 2 and chain[1][0] == "a" for chain in told)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", None])
+def test_pictures_in_a_lottie(kind: str | None):
+    buffer = io.BytesIO(b"damaged")
+    if kind is not None:
+        Image.new("RGB", (20, 20), (0, 0, 255)).save(buffer, kind)
+    data = f"data:image/{str(kind).lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    root = lottie(layer(2, (40, 40), refId="i"), assets=[{"id": "i", "w": 20, "h": 20, "u": "", "p": data, "e": 1}])
+    if kind in ("PNG", "JPEG", "WEBP"):
+        assert np.abs(drawn(root).frames[0, 50, 50] - np.array([0, 0, 255, 255])).max() < 8
+    else:
+        with pytest.raises(StickerError, match="is damaged, or no PNG, JPEG or WebP"):
+            drawn(root)
 
 
 EFFECT = {"ty": 25, "en": 1, "ef": [{"ty": 0, "v": {"k": v}} for v in ([0, 0, 0, 1], 255, 135, 10, 5)]}

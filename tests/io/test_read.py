@@ -162,7 +162,7 @@ def test_avif(tmp_path: Path) -> None:
     assert ".avif" in SUFFIXES
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
 def test_exif_orientation_is_applied(tmp_path: Path, ending: str) -> None:
     picture = np.zeros((16, 32, 3), np.uint8)
     picture[:, :16] = 255

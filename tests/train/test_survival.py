@@ -244,9 +244,8 @@ def test_a_reader_sees_one_save_wherever_another_comes_in_between(tiny_data: Pat
     assert all_looks > 30
     for number, begins in enumerate(np.linspace(1, all_looks - 2, 12).astype(int).tolist()):
         looks = -(10**9)
-        saver = threading.Thread(
-            target=files.publish, args=(shutil.copytree(saves[number % 2], f"{final}.partial"), final)
-        )
+        partial = Path(shutil.copytree(saves[number % 2], final.with_name("pipeline.partial")))
+        saver = threading.Thread(target=files.publish, args=(partial, final))
         half_way.clear(), go_on.clear()
         looks = 0
         stamps = stamps_of(trainer.run)

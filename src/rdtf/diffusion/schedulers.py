@@ -7,6 +7,7 @@ error and ends at noise, so that each one is checked before it runs.
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -129,6 +130,14 @@ def check_scheduler(scheduler: SchedulerMixin, path: str, prediction: str) -> No
     for option, refused in {**_NOT_WITH, **dict.fromkeys(_NOT_ON_FLOW if multistep_flow else (), (True,))}.items():
         if (value := config.get(option)) in refused:
             raise ValueError(f"{name} with {option}={value!r} does not end at the picture; make it without that")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            usable = bool(with_steps(scheduler, 2, torch.device("cpu")).timesteps.isfinite().all())
+    except Exception as error:  # of settings that make no sense
+        raise ValueError(f"{name} cannot be used with its settings ({error}); make a new one") from error
+    if not usable:
+        raise ValueError(f"{name} has settings that give no noise levels; make a new one")
     unequal = config.num_train_timesteps != TRAIN_TIMESTEPS
     if path == "ddpm" and not unequal:
         unequal = not torch.allclose(scheduler.alphas_cumprod.cpu(), alphas_cumprod(), atol=1e-6)

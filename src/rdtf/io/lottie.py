@@ -25,6 +25,7 @@ from rdtf.io.lottie_missing import (
     has_expressions,
     leave_out_text,
     missing_features,
+    plain_masks,
     take_out_expressions,
 )
 from rdtf.pixels import fit, unpremultiply
@@ -120,7 +121,7 @@ def read_lottie(job: Job) -> Frames:
     count = total if job.max_frames is None else min(total, job.max_frames)
     job.check_seconds(total / fps)
     job.check(count, w, h)
-    told = missing_features(root) + ([] if (text := leave_out_text(root)) is None else [text])
+    told = missing_features(root) + plain_masks(root) + ([] if (text := leave_out_text(root)) is None else [text])
     unsteady = take_out_expressions(root, unsteady=True)
     give_fonts_own_names(root)
     drawn = _draw(job, root, (w, h), count, total)
@@ -257,5 +258,10 @@ def _check_layers(job: Job, root: dict[str, Any]) -> None:
 def _check_embedded(job: Job, source: str) -> None:
     if not source.startswith("data:image/"):
         raise job.refuse(f"needs the picture {source[:80]!r}, which lies outside the file; embed it")
-    with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])), formats=("PNG", "JPEG", "WEBP")) as image:
-        job.check(1, *image.size)
+    try:
+        data = io.BytesIO(base64.b64decode(source.partition(",")[2]))
+        with Image.open(data, formats=("PNG", "JPEG", "WEBP")) as image:
+            size = image.size
+    except (OSError, ValueError):  # also of a picture that Pillow cannot identify
+        raise job.refuse("has a picture in it that is damaged, or no PNG, JPEG or WebP") from None
+    job.check(1, *size)

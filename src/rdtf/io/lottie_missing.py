@@ -56,6 +56,50 @@ def missing_features(root: dict[str, Any]) -> list[str]:
     return list(found)
 
 
+def plain_masks(root: dict[str, Any]) -> list[str]:
+    """Write the masks of each layer in a form that ThorVG draws right; where there is none, say so.
+
+    ThorVG takes inverted masks for plain ones, and draws chains of different modes wrongly.
+    """
+    lost = False
+    for owner in (root, *_dicts(root.get("assets"))):
+        for layer in _dicts(owner.get("layers")):
+            masks = [mask for mask in _dicts(layer.get("masksProperties")) if mask.get("mode") != "n"]
+            modes = {mask.get("mode") for mask in masks}
+            if layer.get("hd") or (not any(mask.get("inv") for mask in masks) and (len(masks) == 1 or modes <= {"a"})):
+                continue
+            if (plain := _plain(masks)) is None:
+                lost = True
+            else:
+                layer["masksProperties"] = plain
+    return ["masks that are added to or cut from inverted or several other masks"] if lost else []
+
+
+def _plain(masks: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """The same as masks that are not inverted, or None: ``A - B = A * not B``, ``not A + not B = not (A * B)``.
+
+    A first mask that subtracts, with others behind it, stands for "not" before all of them.
+    """
+
+    def chain(*parts: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**mask, "mode": mode, "inv": False} for mode, mask in parts]
+
+    if any(
+        mask.get("inv") and isinstance(mask.get("o"), dict) and mask["o"].get("k") not in (100, [100]) for mask in masks
+    ):
+        return None
+    kept = [(mask, bool(mask.get("inv")) == (mask.get("mode") == "s")) for mask in masks]
+    positive, negative = ([mask for mask, sign in kept if sign == wanted] for wanted in (True, False))
+    if all(mask.get("mode") in ("s", "i") for mask in masks[1:]):
+        first = [("a", positive[0])] if positive else []
+        return chain(*first, *[("i", mask) for mask in positive[1:]], *[("s", mask) for mask in negative])
+    if len(masks) != 2:
+        return None
+    if masks[1].get("mode") == "f":
+        return chain(("s" if len(negative) == 1 else "a", masks[0]), ("f", masks[1]))
+    return chain(("s", masks[0]), ("i", masks[1])) if len(negative) == 2 else None
+
+
 def _moves(value: Any) -> bool:
     """Whether a property is anything but 0."""
     k = value.get("k") if isinstance(value, dict) else None

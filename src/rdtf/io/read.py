@@ -26,10 +26,10 @@ __all__ = ["SUFFIXES", "ReadLimits", "lottie_animations", "read_sticker", "read_
 
 LEFT_OUT = "left_out"
 """Attribute of a sticker: what of its file was not drawn, a list of texts; missing where all of it was."""
-_AVIF = frozenset({".avif"}) if AVIF_READABLE else frozenset()
+_AVIF = frozenset({".avif", ".avifs"}) if AVIF_READABLE else frozenset()
 SUFFIXES = _AVIF | {
-    ".gif", ".webp", ".png", ".apng", ".jpg", ".jpeg", ".json", ".lottie", ".tgs", ".svg",
-    ".webm", ".mkv", ".mp4", ".mov",
+    ".gif", ".webp", ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".json", ".lottie", ".tgs", ".svg", ".svgz",
+    ".webm", ".mkv", ".mp4", ".m4v", ".mov",
 }  # fmt: skip
 """Endings of the files that can be read, in lower case."""
 
@@ -148,7 +148,12 @@ def _reader(path: Path, data: bytes) -> Callable[[Job], Frames]:
 def _read_deflated(job: Job) -> Frames:
     """A TGS file, or a compressed SVG picture (.svgz)."""
     inner = inflated(job)
-    return read_svg(inner) if inner.data[:512].lstrip(_BLANK).startswith(_XML) else read_lottie(inner)
+    text = inner.data[:512].lstrip(_BLANK)
+    if text.startswith(_XML):
+        return read_svg(inner)
+    if text.startswith(b"{") or inner.data.startswith(_UTF16):
+        return read_lottie(inner)
+    raise job.refuse("is compressed (gzip or zlib), and holds neither Lottie nor SVG")
 
 
 def _media_reader(path: Path, known: list[bytes]) -> Callable[[Job], Frames]:

@@ -31,6 +31,10 @@ _TOWERS = {
 }
 
 
+_TOKENIZERS = ("tokenizer.json", "vocab*", "*.model", "*.bpe")
+"""Files that a tokenizer is made of; without any, transformers makes one that knows no word."""
+
+
 def _transformers() -> Any:
     try:
         import transformers
@@ -67,7 +71,10 @@ def _load_frozen(name: str, local_files_only: bool) -> tuple[Any, Any, str]:
             loader: Any = transformers.ChineseCLIPModel
         else:
             loader = getattr(transformers, _TOWERS.get(kind, "AutoModel"))
+        transformers.utils.logging.disable_progress_bar()
         model, report = loader.from_pretrained(folder, output_loading_info=True, use_safetensors=True, **safe)
+        if not any(path for pattern in _TOKENIZERS for path in folder.glob(pattern)):
+            raise ValueError(f"{folder} has no tokenizer")
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **safe)
     except (OSError, ValueError) as error:
         raise ValueError(
@@ -205,9 +212,7 @@ class PretrainedTextEncoder(TextEncoder):
 
     def unread(self, caption: str) -> str:
         """The whole caption if an encoder cuts it, for parts of words are no words; see :meth:`TextEncoder.unread`."""
-        cut = any(
-            len(each(caption, verbose=False)["input_ids"]) > self._window(each) for each in self._frozen.tokenizers
-        )
+        cut = any(len(_tokens(each, caption)) > self._window(each) for each in self._frozen.tokenizers)
         return caption if cut else ""
 
     def _window(self, tokenizer: Any) -> int:
@@ -215,7 +220,7 @@ class PretrainedTextEncoder(TextEncoder):
 
     def _states(self, encoder: Any, tokenizer: Any, captions: Sequence[str], chunk: int = 32) -> list[np.ndarray]:
         limit = self._window(tokenizer)
-        ids = [tokenizer(caption, truncation=True, max_length=limit)["input_ids"] for caption in captions]
+        ids = [_tokens(tokenizer, caption, truncation=True, max_length=limit) for caption in captions]
         # A tokenizer without special tokens gives no token for an empty caption.
         filler = next((i for i in (tokenizer.eos_token_id, tokenizer.pad_token_id) if i is not None), 0)
         by_length: dict[int, list[int]] = defaultdict(list)
@@ -227,7 +232,13 @@ class PretrainedTextEncoder(TextEncoder):
             for first in range(0, len(positions), chunk):
                 some = positions[first : first + chunk]
                 batch = torch.tensor([ids[position] or [filler] for position in some], device=encoder.device)
-                hidden = encoder(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
+                try:
+                    hidden = encoder(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
+                except IndexError as error:
+                    raise ValueError(
+                        f"text encoder {encoder.config.model_type}: it lacks a token or place that its tokenizer gives "
+                        f"({error}); take another encoder"
+                    ) from error
                 for position, rows in zip(some, hidden.to(torch.float16).cpu().numpy(), strict=True):
                     if not np.isfinite(rows).all():
                         raise ValueError(
@@ -252,6 +263,16 @@ class PretrainedTextEncoder(TextEncoder):
             base += starts[-1]
         states, mask = pad(torch.cat(projected), rows)
         return states * mask[..., None], mask
+
+
+def _tokens(tokenizer: Any, caption: str, **options: Any) -> list[int]:
+    """The numbers of a caption's tokens."""
+    try:
+        return tokenizer(caption, verbose=False, **options)["input_ids"]
+    except BaseException as error:  # a panic of the tokenizer's native code is no Exception
+        if isinstance(error, Exception) or type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"the text encoder's tokenizer fails ({error}); take another encoder") from error
 
 
 def as_list(names: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[str]:
