@@ -229,15 +229,20 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """The tensors of a model's weights file, by name.
 
     Raises:
-        ValueError: it is missing or damaged.
+        ValueError: it is missing or damaged, or holds other numbers than floating point ones of 16 bits and more.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(folder / WEIGHTS)
+        tensors = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{folder / WEIGHTS} cannot be read as safetensors ({error}); {_AGAIN}") from None
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.element_size() < 2:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(f"{folder / WEIGHTS}: {name} is of the type {kind}, and float16 to float64 are expected")
+    return tensors
 
 
 def check_foreign(folder: Path, make: Callable[[dict[str, Any]], Module]) -> None:

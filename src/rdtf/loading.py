@@ -128,12 +128,12 @@ def _load(folder: Path) -> StickerPipeline:
         raise ValueError(
             f"{folder / INDEX}: {unknown[0]} is no part of a {StickerPipeline.__name__}; take another model"
         )
-    parts: dict[str, Any] = {name: kind.from_pretrained(folder / name) for name, kind in kinds.items()}
     values = {name: index[name] for name in _ARGUMENTS if name in index}
     try:
+        parts: dict[str, Any] = {name: kind.from_pretrained(folder / name) for name, kind in kinds.items()}
         parts["scheduler"] = load_scheduler(folder / "scheduler", index["scheduler"][1])
         pipeline = StickerPipeline(**parts, **values)
-    except Exception as error:  # the library raises anything for files that make no sense
+    except Exception as error:  # libraries raise anything for files that make no sense
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if isinstance(error, ValueError) and str(folder) in reason:  # it says what is wrong
             raise ValueError(reason) from error

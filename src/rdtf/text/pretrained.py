@@ -76,10 +76,13 @@ def _load_frozen(name: str, local_files_only: bool) -> tuple[Any, Any, str]:
         if not any(path for pattern in _TOKENIZERS for path in folder.glob(pattern)):
             raise ValueError(f"{folder} has no tokenizer")
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **safe)
-    except (OSError, ValueError) as error:
+        if not (isinstance(tokenizer.model_max_length, (int, float)) and tokenizer.model_max_length >= 1):
+            raise ValueError(f"{folder}: model_max_length of the tokenizer is no length")
+    except Exception as error:  # transformers raises anything for files that make no sense
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"text encoder {name!r} is not 'builtin', no folder with a transformers model and its tokenizer, "
-            f"and no model that could be fetched from the hub: {error}"
+            f"and no model that could be fetched from the hub: {reason}"
         ) from error
     # Pooling heads are not used, and many files have none.
     missing = [key for key in report["missing_keys"] if "pool" not in key]
@@ -272,7 +275,7 @@ def _tokens(tokenizer: Any, caption: str, **options: Any) -> list[int]:
     except BaseException as error:  # a panic of the tokenizer's native code is no Exception
         if isinstance(error, Exception) or type(error).__name__ != "PanicException":
             raise
-        raise ValueError(f"the text encoder's tokenizer fails ({error}); take another encoder") from error
+        raise ValueError(f"the tokenizer in {tokenizer.name_or_path} fails ({error}); take another encoder") from error
 
 
 def as_list(names: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[str]:
