@@ -116,10 +116,6 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda m: edit(m / "scheduler" / "scheduler_config.json", num_train_timesteps=1 << 40),
         "num_train_timesteps",
     ),
-    "a scheduler without levels": (
-        lambda m: edit(m / "scheduler" / "scheduler_config.json", shift=0),
-        "no noise levels",
-    ),
     "no scheduler": (lambda m: shutil.rmtree(m / "scheduler"), "scheduler_config.json cannot be read"),
 }
 

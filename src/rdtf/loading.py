@@ -66,6 +66,8 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
     for attempt in range(_TRIES):
         found = find_pipeline(folder)
         save = _save_of(found)
+        if save is None:  # it has just been replaced
+            continue
         try:
             if attempt == 0:
                 pipeline = _load(found)

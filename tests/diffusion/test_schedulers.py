@@ -183,6 +183,7 @@ REFUSED = {
     ),
     "a large variance": ("ddpm", "epsilon", "DDPMScheduler", {"variance_type": "fixed_large"}, "fixed_large"),
     "learned variance": ("ddpm", "sample", "DDPMScheduler", {"variance_type": "learned"}, "variance_type='learned'"),
+    "no levels": ("flow", "sample", "FlowMatchEulerDiscreteScheduler", {"shift": 0}, "give no noise levels"),
     "inverted": (
         "flow",
         "sample",
