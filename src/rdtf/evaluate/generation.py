@@ -29,6 +29,7 @@ def make_clips(
     frames: int = FRAMES,
     steps: int | None = None,
     seed: int = 0,
+    still_first: bool | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> list[np.ndarray]:
     """Generate one clip for each caption. Seeds count up.
@@ -36,6 +37,7 @@ def make_clips(
     Args:
         images: first frames, one for each caption.
         loops: whether each clip is to loop; none of them by default.
+        still_first: see :class:`rdtf.pipeline.StickerPipeline`; by default the model's.
     """
     made: list[np.ndarray] = []
     for start in range(0, len(captions), TOGETHER):
@@ -48,6 +50,7 @@ def make_clips(
             num_inference_steps=steps,
             loop=[False] * len(words) if loops is None else loops[start : start + len(words)],
             seed=seed + start,
+            still_first=still_first,
             batch_size=TOGETHER,
         ).stickers
         made += [sticker.frames for sticker in drawn]

@@ -25,6 +25,8 @@ class Sampling(BaseModel):
         steps: denoising steps.
         guidance: text scale; image_guidance: scale of the given frames.
         eta: noise added back by DDIM (0 = none).
+        still_first: from words alone, make the first frame as a still and then the sticker that begins with it. None =
+            yes if stills are drawn apart in training (``still_fraction``, and the data hold both kinds).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -33,6 +35,7 @@ class Sampling(BaseModel):
     guidance: float = 2.5
     image_guidance: float = 1.0
     eta: float = Field(0.0, ge=0, le=1)
+    still_first: bool | None = None
 
 
 class TrainSettings(BaseModel):

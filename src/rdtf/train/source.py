@@ -129,6 +129,11 @@ class ClipSource:
             raise ValueError(f"no sticker has {fewest} frames, which short_clips=false asks for; lower frames")
         self._order = lru_cache(maxsize=4)(self._shuffled)
 
+    @property
+    def draws_stills_apart(self) -> bool:
+        """Whether a fraction of each batch is stills."""
+        return self.settings.still_fraction > 0 and len(self.moving) > 0 and len(self.stills) > 0
+
     def batches(self, step: int, progress: float, share: Share = Share(), stills: bool = False) -> list[ClipBatch]:
         """The step's stickers, in batches of clips of about one length where they are not put together.
 
@@ -137,8 +142,7 @@ class ClipSource:
         as a single frame.
         """
         size, frames = self.settings.batch_size, 1 if stills else self.settings.frames
-        both = not stills and len(self.moving) > 0 and len(self.stills) > 0
-        apart = round(size * self.settings.still_fraction) if both else 0
+        apart = round(size * self.settings.still_fraction) if self.draws_stills_apart and not stills else 0
         clips = size - apart
         sources = self.moving if apart else self.everything
         slots = [(self._nth(sources, "clips", step * clips + i), frames) for i in range(clips)]

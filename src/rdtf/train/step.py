@@ -263,6 +263,9 @@ class Learner:
 
     def pipeline(self, net: Network) -> StickerPipeline:
         """A pipeline around live modules."""
+        sampling = self.settings.sampling.model_dump()
+        if sampling["still_first"] is None:
+            sampling["still_first"] = self.source.draws_stills_apart
         return StickerPipeline(
             net.dfgn,
             self.codec,
@@ -270,7 +273,7 @@ class Learner:
             self.settings.objective.make_scheduler(),
             self.sample_size,
             prediction=self.settings.objective.prediction,
-            **self.settings.sampling.model_dump(),
+            **sampling,
         )
 
     @contextmanager
