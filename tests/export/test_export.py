@@ -16,7 +16,7 @@ from rdtf.export.check import file_facts, problems_of
 from rdtf.export.encode import Clip, merged
 from rdtf.export.fit import on_clock
 from rdtf.export.pack import PackSticker, emoji_of, write_packs
-from rdtf.export.search import Export, export_sticker
+from rdtf.export.search import Export, export_sticker, first_below
 from rdtf.export.target import Target, load_target, target_names
 from rdtf.io.metadata import NOTE, note_of
 from rdtf.io.read import read_sticker_bytes
@@ -305,3 +305,19 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert json.loads(Path("packs/balls/pack.json").read_text("utf-8"))["stickers"][0]["text"] == "red heart"
     code, text = run("pack", "in", "--to", "slack", "-o", "packs")
     assert code == 2 and "not empty" in text
+
+
+def test_the_first_rung_below_a_size_is_found_with_few_files():
+    rng, asked = np.random.default_rng(0), []
+    for _ in range(200):
+        sizes = 2e6 * np.exp(-np.cumsum(rng.uniform(0, 0.6, rng.integers(8, 16))))
+        tried: list[int] = []
+        aim = int(rng.choice([5e4, 2e5, 1e6]))
+        rung = first_below(
+            lambda rung, sizes=sizes, tried=tried: tried.append(rung) or int(sizes[rung]), len(sizes), aim
+        )
+        assert rung == next((i for i, size in enumerate(sizes) if int(size) <= aim), None)
+        assert len({*tried}) == len(tried)
+        asked.append(len(tried))
+    assert np.mean(asked) < 4  # halving takes 5 to 6
+    assert first_below(lambda rung: 10**9, 9, None) == 0

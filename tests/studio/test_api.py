@@ -32,7 +32,11 @@ FAST = {"num_frames": 2, "num_inference_steps": 1}
 
 @pytest.fixture(scope="module")
 def client(studio: Running):
-    return gradio_client.Client(studio.url, verbose=False)
+    return connected(studio.url)
+
+
+def connected(url: str):
+    return gradio_client.Client(url, verbose=False, httpx_kwargs={"timeout": 300})  # a busy machine is slow to answer
 
 
 def fetched(url: str, headers: dict[str, str] | None = None, data: bytes | None = None) -> tuple[int, bytes]:
@@ -152,7 +156,7 @@ def test_fifty_at_once_from_ten_callers_lose_nothing(model: Path, tmp_path: Path
     with running(tmp_path, model) as many:
 
         def five(number: int) -> list[str]:
-            own = gradio_client.Client(many.url, verbose=False)
+            own = connected(many.url)
             jobs = [
                 own.submit(f"cat {number}", "", 1, 100 * number + i, None, FAST, api_name="/make") for i in range(5)
             ]
@@ -166,7 +170,8 @@ def test_fifty_at_once_from_ten_callers_lose_nothing(model: Path, tmp_path: Path
             keys = [key for made in callers.map(five, range(10)) for key in made]
         grown = process.memory_info().rss - before
     assert len({*keys}) == 50 and all((tmp_path / "stickers" / f"{key}.webp").is_file() for key in keys)
-    assert grown < 500 * 2**20, f"{grown / 2**20:.0f} MiB"
+    print(f"memory grew by {grown / 2**20:.0f} MiB")
+    assert grown < 500 * 2**20
 
 
 @pytest.mark.slow
@@ -177,12 +182,12 @@ def test_killed_and_begun_again_it_has_its_stickers_and_its_training(model: Path
     command = [sys.executable, "-c", "from rdtf.cli import app; app()", "studio", "-m", str(model)]
 
     def begun() -> tuple[subprocess.Popen[str], gradio_client.Client]:
-        process = subprocess.Popen([*command, "--folder", str(folder)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        address = next(word for line in process.stdout for word in line.split() if word.startswith("http"))
+        process = subprocess.Popen([*command, "--folder", str(folder)], stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        address = next(word for line in process.stderr for word in line.split() if word.startswith("http"))
         for _ in range(1200):  # it says the address before it listens
             try:
-                return process, gradio_client.Client(address, verbose=False)
+                return process, connected(address)
             except (OSError, ValueError, httpx.HTTPError):
                 time.sleep(0.25)
         raise AssertionError(address)
@@ -199,7 +204,7 @@ def test_killed_and_begun_again_it_has_its_stickers_and_its_training(model: Path
     process, client = begun()
     try:
         made = client.predict("a cat", "", 2, 0, None, FAST, api_name="/make")
-        small = {"size": "tiny", "steps": 100_000, "batch_size": 2, "frames": 2, "preview_every": 0}
+        small = {"size": "tiny", "steps": 100_000, "batch_size": 2, "frames": 2}
         client.predict("few", "mine", small, "", api_name="/train")
         step = reached(client, 0)
         process.kill()  # no time to say goodbye

@@ -161,7 +161,6 @@ def test_captions_are_shown_as_text_on_every_ground_and_the_history_has_them(pag
     widths = page.eval_on_selector_all("#made .bubble img", "images => images.map(image => image.offsetWidth)")
     assert widths == [160] * 12  # of Discord; four stickers on three grounds
     opened(page, "History")
-    page.click("#look")
     page.wait_for_selector("#history .sticker >> nth=3")
     assert evil in page.locator("#history").inner_text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ _SMALLER = (1.0, 0.75, 0.5)  # scales tried where the canvas may be smaller
 _NOTE_FRAME = 400  # bytes around a note
 _NOTE_SHARE = 0.1  # of the limit that a note may take
 _TICK_ERROR = 0.1  # of a tick that a frame may last longer or shorter: files round times to 1 or 10 ms
+_FALL = 0.3  # of the logarithm of a file's size from one rung to the next, before more is known
 _MOMENTS = 12  # at which quality is measured
 
 
@@ -131,33 +133,48 @@ def _best_quality(
     master: Clip,
     note: dict[str, Any] | None,
 ) -> Export | None:
-    """Bisection on the ladder for the first rung below the limit; None if even the last one is above it."""
+    """The first rung of the ladder below the limit; None if even the last one is above it."""
     ladder: Sequence[int | None] = _LADDERS[target.format]
     made: dict[int, tuple[bytes, Callable[[], Clip], dict[str, Any]]] = {}
 
-    def fits(rung: int) -> bool:
+    def size(rung: int) -> int:
         made[rung] = _encoded(clip, pick, target, ladder[rung], colours, note)
-        return aim is None or len(made[rung][0]) <= aim
+        return len(made[rung][0])
 
-    low, high = 0, len(ladder) - 1
-    if fits(0):
-        high = 0
-    elif not fits(high):
+    rung = first_below(size, len(ladder), aim)
+    if rung is None:
         return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        if fits(middle):
-            high = middle
-        else:
-            low = middle
-    data, seen, settings = made[high]
-    knob, shown = ladder[high], seen()
+    data, seen, settings = made[rung]
+    knob, shown = ladder[rung], seen()
     if target.format in ("apng", "gif") and knob is not None:
         other = _encoded(clip, pick, target, knob, colours, note, dither=True)
         dithered = other[1]()
         if (aim is None or len(other[0]) <= aim) and _score(dithered, master, 2) > _score(shown, master, 2) + 0.5:
             data, shown, settings = other[0], dithered, other[2]
     return Export(data, len(shown.frames), float(shown.durations.sum()), _score(shown, master), settings)
+
+
+def first_below(size: Callable[[int], int], rungs: int, aim: int | None) -> int | None:
+    """The first of some rungs whose size is at most ``aim``; sizes fall from rung to rung. None: not even the last one.
+
+    Encoders are slow, so few sizes are asked for: they fall by about the same factor a rung, which tells where to look.
+    """
+    low, high = 0, rungs  # the size at low is too large, that at high is not (or there is no such rung)
+    first = size(0)
+    if aim is None or first <= aim:
+        return 0
+    above, below, fall = math.log(first / max(aim, 1)), 0.0, _FALL
+    while high - low > 1:
+        if high < rungs:
+            fall = (above - below) / (high - low)
+        rung = min(max(math.ceil(low + above / fall), low + 1), high - 1)
+        found = math.log(size(rung) / max(aim, 1))
+        if found <= 0:
+            high, below = rung, found
+        else:
+            fall = max((above - found) / (rung - low), _FALL / 4)
+            low, above = rung, found
+    return high if high < rungs else None
 
 
 def _encoded(

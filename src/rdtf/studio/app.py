@@ -81,8 +81,8 @@ def build_page(studio: Studio) -> gr.Blocks:
             parts = [_make_tab(studio, model)]
         with gr.Tab("Timeline"):
             parts.append(timeline_tab(studio, model, source))
-        with gr.Tab("History"):
-            parts.append(_history_tab(studio))
+        with gr.Tab("History") as history:
+            parts.append(_history_tab(studio, history))
         with gr.Tab("Train") as training:
             training_tab(studio, training)
         _picked_panel(studio, picked, source, parts)
@@ -155,7 +155,7 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
     return cards, made
 
 
-def _history_tab(studio: Studio) -> tuple[gr.HTML, gr.State]:
+def _history_tab(studio: Studio, tab: gr.Tab) -> tuple[gr.HTML, gr.State]:
     with gr.Row():
         look = gr.Button("Look again", elem_id="look")
         newer, older = gr.Button("Newer"), gr.Button("Older", elem_id="older")
@@ -172,8 +172,8 @@ def _history_tab(studio: Studio) -> tuple[gr.HTML, gr.State]:
         text = f"{len(keys)} stickers in {studio.library.folder}" + (f", from {start + 1} on" if part else "")
         return start, views.note(text), show(studio.library, part), part
 
-    for button, by in ((newer, -A_PAGE), (older, A_PAGE), (look, 0)):
-        button.click(functools.partial(page, by=by), at, [at, count, cards, shown], **HIDDEN)
+    for asked, by in ((newer.click, -A_PAGE), (older.click, A_PAGE), (look.click, 0), (tab.select, 0)):
+        asked(functools.partial(page, by=by), at, [at, count, cards, shown], **HIDDEN)
     return cards, shown
 
 

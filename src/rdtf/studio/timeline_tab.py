@@ -41,7 +41,7 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
         keep_all = gr.Button("Keep all frames", elem_id="keep-all")
         before = gr.Button("Slot before", elem_id="before")
         after = gr.Button("Slot after", elem_id="after")
-        count = gr.Slider(1, MAX_FRAMES, value=8, step=1, label="slots", elem_id="slots")
+        count = gr.Slider(1, MAX_FRAMES, value=8, step=1, label="slots", elem_id="slots", min_width=240)
     with gr.Row():
         with gr.Column(scale=1):
             upload = upload_field("a picture or a sticker to take frames from", "line-upload")
