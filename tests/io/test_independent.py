@@ -198,6 +198,7 @@ def test_a_png_that_lacks_something_is_refused():
     for file, says in (
         (png_head(4, 4, 4, 3) + data + end, "has no palette"),
         (png_head(4, 9, 4, 0) + data + end, "cut short"),
+        (png_head(4, 9, 4, 0) + chunk(b"IDAT", scanlines(samples + 15, 4)) + end, "cut short"),
         (png_head(4, 9, 4, 0, True) + data + end, "cut short"),
         (png_head(4, 4, 4, 0)[:28] + b"\2" + bytes(4) + data + end, "checksum"),
         (PNG + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 4, 0, 0, 0, 2)) + data + end, "unknown kind"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import math
+import mmap
 import os
 import signal
 import sys
@@ -58,17 +59,17 @@ def limited_memory(mebibytes: int) -> Iterator[None]:
 
     Where the system does not tell how much a process has (other than Linux), there is no limit.
     """
-    if not sys.platform.startswith("linux"):
-        yield
-        return
-    import resource
-
-    has = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    before = _limit("RLIMIT_AS", has + mebibytes * 2**20)
+    before = None
+    if sys.platform.startswith("linux"):
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        before = _limit("RLIMIT_AS", pages * mmap.PAGESIZE + mebibytes * 2**20)
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+        if before is not None:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def fault_of_the_file(lacked: str, mebibytes: int) -> bool:

@@ -72,7 +72,10 @@ def decode_png(file: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(file), formats=("PNG",)) as opened:
         image: Image.Image = opened
         image.load()
-        _check_rows(file)
+        width, height = image.size
+        last_row = image.crop((0, height - 1, width, height)).tobytes()
+        if file[28] or not any(last_row):  # a last row that is not empty was in the file, unless that is interlaced
+            _check_rows(file)
         key = _transparent_colour(file) if colour in (0, 2) else None
         mask = None
         if key is not None:
