@@ -356,6 +356,26 @@ def test_every_column_of_a_video_is_read(width: int, alpha: bool):
     assert np.abs(frames[:, :, -3:, 3].astype(int) - (128 if alpha else 255)).max() < 12
 
 
+@pytest.mark.parametrize("matrix", [(5, 0.299, 0.114), (1, 0.2126, 0.0722), (9, 0.2627, 0.0593)])
+@pytest.mark.parametrize("full", [False, True])
+def test_colours_of_a_video_follow_its_matrix_and_range(matrix: tuple[int, float, float], full: bool):
+    """One colour in BT.601, BT.709 and BT.2020, by the formulas of these standards."""
+    number, red, blue = matrix
+    colour = np.array([200, 40, 30]) / 255
+    luma = colour @ np.array([red, 1 - red - blue, blue])
+    chroma = np.array([(colour[2] - luma) / (2 - 2 * blue), (colour[0] - luma) / (2 - 2 * red)])
+    y, (u, v) = (255 * luma, 128 + 255 * chroma) if full else (16 + 219 * luma, 128 + 224 * chroma)
+    planes = np.repeat(np.rint([y, u, v]), [32 * 32, 16 * 16, 16 * 16]).astype(np.uint8).reshape(48, 32)
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="webm") as container:
+        stream = container.add_stream("libvpx-vp9", rate=10, width=32, height=32, pix_fmt="yuv420p")
+        stream.codec_context.colorspace, stream.codec_context.color_range = number, 2 if full else 1
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        frame.colorspace, frame.color_range = number, 2 if full else 1
+        container.mux([*stream.encode(frame), *stream.encode()])
+    assert np.abs(read(buffer.getvalue()).frames[0, ..., :3].astype(int) - [200, 40, 30]).max() < 6
+
+
 @pytest.mark.parametrize(("quarter", "turned"), [(0, 0), (1, 3), (2, 2), (3, 1)])
 def test_turned_videos_are_shown_as_players_show_them(quarter: int, turned: int):
     """The display matrix of an MP4 turns clockwise by ``quarter`` quarters."""
