@@ -84,7 +84,7 @@ def test_a_part_of_a_suite_has_its_rows_and_orderings():
     }
     assert {(claim.better, claim.worse) for table in part.tables for claim in table.claims} == {("rdtf", "lora")}
     assert SUITES["small"].part() == SUITES["small"]
-    with pytest.raises(ValueError, match="the suite small has no variant loar; choose of lora, "):
+    with pytest.raises(ValueError, match="the suite small has no variant loar; choose of untrained, lora, "):
         SUITES["small"].part(["loar"])
 
 

@@ -30,7 +30,6 @@ from rdtf.train.heldout import HELD_OUT_LOG
 
 SHOWN = 12  # inputs of the page
 FEWEST = 20  # clips for a distance of sets
-_SPLITS = ("val", "test")
 _GIVEN = {  # name of the measure: its patterns
     "interpolation": ("in-between", "in-between, wide"),
     "forward": ("extend forward",),
@@ -38,18 +37,19 @@ _GIVEN = {  # name of the measure: its patterns
 }
 
 
-def measure(run: Path, place: Place, suite: Suite, seed: int) -> dict[str, float]:
+def measure(run: Path, place: Place, suite: Suite, seed: int, model: Path | None = None) -> dict[str, float]:
     """Measures by name; those that the data does not allow (too few clips, no attributes) are left out.
 
     What the page shows goes into the run's ``samples.npz``.
 
     Args:
-        run: of a finished training.
-        place: whose clips are drawn and judged: all of a dataset that was drawn for it, the val and test splits of one
-            that is trained on.
+        run: of a finished training. model: what to measure, if not the run's own.
+        place: whose clips are drawn and judged: all of a dataset that was drawn for it, the test split of one that is
+            trained on, and its val split too where that chose no learning rates.
     """
-    pipe = load_pipeline(run)
-    held_out = held_out_clips(place.judged, _SPLITS if place.judged == place.target else (None,))
+    pipe = load_pipeline(model or run)
+    splits = (None,) if place.judged != place.target else ("test",) if suite.rates else ("val", "test")
+    held_out = held_out_clips(place.judged, splits)
     if not held_out:
         raise ValueError(f"{place.judged}: no held-out sticker has {FRAMES} frames; prepare more stickers")
     held_out = [held_out[i] for i in np.random.default_rng(0).permutation(len(held_out))]
@@ -105,7 +105,7 @@ def _logged(run: Path) -> dict[str, float]:
         [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
         for path in (run / HELD_OUT_LOG, run / "log.jsonl")
     )
-    found = {f"difficulty.{i}": 100 * fmean(line["difficulty"] == i for line in log) for i in range(5)}
+    found = {f"difficulty.{i}": 100 * fmean(line["difficulty"] == i for line in log) for i in range(5)} if log else {}
     return found | ({"heldout.loss": held_out[-1]["loss"]} if held_out else {})
 
 

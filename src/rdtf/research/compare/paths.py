@@ -28,6 +28,10 @@ class Place:
         """What the base is pretrained on."""
         return self.out / "source"
 
+    def rates(self, variant: str) -> Path:
+        """The held-out losses of a tuned method by its learning rate."""
+        return self.out / "runs" / variant / "rates.json"
+
     def run(self, variant: str, seed: int) -> Path:
         """The folder of one run; the base has a single one."""
         return self.out / BASE if variant == BASE else self.out / "runs" / variant / str(seed)

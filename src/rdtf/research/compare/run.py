@@ -80,13 +80,13 @@ def compare(
         suite = suite_named(suite)
     place = Place(out, data or out / "target", data or out / "judged", judge)
     for name, variant in suite.variants.items():
-        if variant.tune is None:  # tuned ones need their base first, which has the same settings
+        if not variant.needs_base:  # those need their base first, which has the same settings
             settings_of(suite, place, name, suite.seeds[0])
     _check_folder(out, suite, data, judge)
     with folder_lock(out, "this comparison"):
         _fill_datasets(suite, place, data)
         reference = _reference(suite, place)
-        todo = [_Job(BASE, 0)] if any(variant.tune for variant in suite.variants.values()) else []
+        todo = [_Job(BASE, 0)] if any(variant.needs_base for variant in suite.variants.values()) else []
         # All variants with the first seed, then with the next: whoever stops early has a whole table of fewer seeds.
         todo += [_Job(variant, seed) for seed in suite.seeds for variant in suite.variants]
         try:
@@ -147,7 +147,7 @@ def _fill_datasets(suite: Suite, place: Place, data: Path | None) -> None:
     """Draw what there is to be drawn, and encode it."""
     drawn = {} if data is not None else {place.target: suite.target, place.judged: suite.judged}
     pixels = suite.pixels if data is None else StickerDataset(data, "train").size
-    if any(variant.tune for variant in suite.variants.values()):
+    if any(variant.needs_base for variant in suite.variants.values()):
         drawn[place.source] = suite.source
     for folder, world in drawn.items():
         if not (folder / "manifest.json").is_file():
@@ -210,8 +210,11 @@ def _run_all(suite: Suite, place: Place, todo: Sequence[_Job], reference: float,
         while waiting or running:
             base_stands = _is_done(_Job(BASE, 0), place)
             for job in list(waiting):
-                needs_base = job.variant != BASE and suite.variants[job.variant].tune is not None
-                if len(running) < at_once and (base_stands or not needs_base):
+                variant = None if job.variant == BASE else suite.variants[job.variant]
+                waits = variant is not None and variant.needs_base and not base_stands
+                if variant is not None and variant.tune and suite.rates and job.seed != suite.seeds[0]:
+                    waits |= not place.rates(job.variant).is_file()  # the first seed's run makes it
+                if len(running) < at_once and not waits:
                     waiting.remove(job)
                     running[job] = spawn.Process(target=_child, args=(suite, place, job.variant, job.seed, reference))
                     running[job].start()

@@ -19,6 +19,7 @@ from rdtf.flops import flop_counter
 from rdtf.research.compare.measure import measure
 from rdtf.research.compare.paths import BASE, Place
 from rdtf.research.compare.suites import Suite
+from rdtf.train.heldout import HELD_OUT_LOG
 from rdtf.train.run import resume, train
 from rdtf.train.settings import BROUGHT, TrainSettings, changed_settings, recipe_settings
 from rdtf.train.step import Learner
@@ -50,7 +51,40 @@ def settings_of(suite: Suite, place: Place, variant: str, seed: int, steps: int 
     if chosen.tune is None:
         return changed_settings(recipe_settings("fast", **values).model_dump(exclude_unset=True), chosen.settings)
     own = {name: value for name, value in values.items() if name not in BROUGHT}
+    if (rates := place.rates(variant)).is_file():
+        losses = json.loads(rates.read_text(encoding="utf-8"))
+        own["lr"] = float(min(losses, key=losses.__getitem__))
     return recipe_settings("tune", **own, start_from=str(place.run(BASE, 0)), tune=chosen.tune, **chosen.settings)
+
+
+def try_rates(suite: Suite, place: Place, variant: str, steps: int) -> bool:
+    """Find a tuned method's learning rate: see :class:`~rdtf.research.compare.suites.Suite`.
+
+    Args:
+        steps: of the method's training.
+
+    Returns:
+        False if it was asked to stop, and can go on.
+
+    Raises:
+        ValueError: the data hold no stickers for a held-out loss.
+    """
+    losses: dict[str, float] = {}
+    for rate in suite.rates:
+        run = place.rates(variant).with_suffix("") / f"{rate:g}"
+        settings = settings_of(suite, place, variant, suite.seeds[0], max(1, steps // 4))
+        if (run / "config.json").is_file():
+            report = resume(place.target, run)
+        else:
+            report = train(place.target, run, settings.model_copy(update={"lr": rate}))
+        if not report.finished:
+            return False
+        log = run / HELD_OUT_LOG
+        if not log.is_file():
+            raise ValueError(f"{place.target} has no val split, so no learning rate can be chosen; prepare it with one")
+        losses[f"{rate:g}"] = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["loss"]
+    write_text(place.rates(variant), json.dumps(losses, indent=1))
+    return True
 
 
 def count(data: Path, settings: TrainSettings) -> Compute:
@@ -86,6 +120,10 @@ def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) 
     run = place.run(variant, seed)
     run.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(suite.training.get("threads") or torch.get_num_threads())
+    if variant != BASE and suite.variants[variant].untrained:
+        if not (run / "result.json").is_file():
+            _write_untrained(suite, place, variant, seed)
+        return True
     data = place.source if variant == BASE else place.target
     cost, first = run / "cost.json", place.run(variant, suite.seeds[0]) / "cost.json"
     if not cost.is_file() and first.is_file():  # all seeds have as many steps
@@ -96,6 +134,10 @@ def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) 
         write_text(cost, json.dumps({**vars(found), "steps": steps}))
     costs = json.loads(cost.read_text(encoding="utf-8"))
     trained = run / "trained.json"
+    tuned = variant != BASE and suite.variants[variant].tune is not None
+    untried = tuned and suite.rates and not place.rates(variant).is_file()
+    if untried and not try_rates(suite, place, variant, costs["steps"]):
+        return False
     if not trained.is_file():
         if (run / "config.json").is_file():
             report = resume(data, run)
@@ -119,3 +161,18 @@ def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) 
         }
         write_text(result, json.dumps(measures, indent=1))
     return True
+
+
+def _write_untrained(suite: Suite, place: Place, variant: str, seed: int) -> None:
+    """Measure the base as it is."""
+    run, base = place.run(variant, seed), place.run(BASE, 0)
+    costs = json.loads((base / "cost.json").read_text(encoding="utf-8"))
+    measures = measure(run, place, suite, seed, model=base) | {
+        "cost.parameters": costs["parameters"] / 1e6,
+        "cost.trained": 0.0,
+        "cost.steps": 0,
+        "cost.teraflop": 0.0,
+        "cost.with_base": base_teraflop(place),
+        "cost.seconds": 0.0,
+    }
+    write_text(run / "result.json", json.dumps(measures, indent=1))

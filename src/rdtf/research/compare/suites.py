@@ -18,11 +18,18 @@ class Variant:
     Attributes:
         title: in tables and pages. settings: changes to the suite's training settings.
         tune: how the pretrained base is tuned (a name of :mod:`rdtf.research.adapters`); None = from random weights.
+        untrained: the base as it is.
     """
 
     title: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     tune: str | None = None
+    untrained: bool = False
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether it begins with the pretrained base."""
+        return self.untrained or self.tune is not None
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,8 @@ class Suite:
         clips: how many clips are made from images and captions to be measured; from captions alone half as many, and
             tasks with given frames are measured on an eighth.
         sampling_steps: denoising steps when measuring.
+        rates: learning rates that each tuned method is tried with, in runs of a quarter of its steps. The one with the
+            lowest loss on stickers of ``target`` that no training sees is taken. None = the recipe's.
     """
 
     name: str
@@ -90,6 +99,7 @@ class Suite:
     tables: tuple[TableSpec, ...]
     clips: int
     sampling_steps: int
+    rates: tuple[float, ...] = ()
 
     def part(
         self,
@@ -202,6 +212,7 @@ _ONE_TASK = {
     "short_clips": False,
 }
 _METHODS = {
+    "untrained": Variant("the base as it is", untrained=True),
     "lora": Variant("LoRA", tune="lora"),
     "customize-a-video": Variant("Customize-A-Video", tune="customize-a-video"),
     "i2v-adapter": Variant("I2V-Adapter", tune="i2v-adapter"),
@@ -219,7 +230,7 @@ _CURRICULA = {
     "linear": Variant("linear", {"curriculum": "linear"}),
     "adaptive": Variant("adaptive", {"curriculum": "adaptive"}),
 }
-_TUNED = tuple(name for name in _METHODS if name != "rdtf")
+_TUNED = tuple(name for name, variant in _METHODS.items() if variant.tune)
 _PAPER_METHODS = ("customize-a-video", "i2v-adapter", "simda")
 
 _PAPER_TABLES = (
@@ -353,6 +364,7 @@ _PAPER: dict[str, Any] = {
     "reference": "rdtf",
     "seeds": (0, 1, 2),
     "tables": _PAPER_TABLES,
+    "rates": (3e-4, 1e-3, 3e-3),
 }
 _LITTLE: dict[str, Any] = {
     "pixels": 32,
