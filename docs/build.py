@@ -35,11 +35,11 @@ def gallery() -> str:
         facts = f"{note['task']}, seed {seed}, model {note['model']}"
         caption = escape(note["caption"] or "(no caption)")
         figures.append(
-            f'<figure style="display: inline-block; margin: .5em; width: 10em; vertical-align: top">'
-            f'<img src="images/gallery/{file.name}" alt="{caption}" width="128">'
+            '<figure markdown="span" style="display: inline-block; margin: .5em; width: 10em; vertical-align: top">'
+            f'![{caption}](images/gallery/{file.name}){{ width="128" }}'
             f"<figcaption><b>{caption}</b><br>{escape(facts)}</figcaption></figure>"
         )
-    return "\n".join(figures)
+    return "\n\n".join(figures)
 
 
 class Roles(griffe.Extension):
