@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdtf.io.read import read_sticker, read_sticker_bytes
+from rdtf.io.read import LEFT_OUT, read_sticker, read_sticker_bytes
 from rdtf.sticker import StickerError
 
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 32 32">'
@@ -63,6 +63,65 @@ def test_a_document_type_is_no_harm():
         size=32,
     ).frames
     assert np.array_equal(frames, read(SQUARE))
+
+
+def style(rules: str, what: str = 'class="a b" id="c"') -> str:
+    return f'<style>{rules}</style><g><rect {what} x="8" y="8" width="16" height="16"/></g>'
+
+
+WHOLE = '<rect width="32" height="32" fill="#ff8000"/>'
+DRAWN = {
+    **{f"rule {rule}": style(f"{rule}{{fill:#ff8000}}") for rule in (".a", ".x,.b", "#c", "rect", "g rect", "g>.a")},
+    "stops by class": style(".s{stop-color:#ff8000}", 'fill="url(#l)"')
+    + '<linearGradient id="l"><stop class="s"/><stop class="s" offset="1"/></linearGradient>',
+    "rgba()": SQUARE.replace("#ff8000", "rgba(255,128,0,1)"),
+    "eight digits": SQUARE.replace("#ff8000", "#ff8000ff"),
+    "inherit": f'<g fill="#ff8000">{SQUARE.replace("#ff8000", "inherit")}</g>',
+    "transparent": SQUARE + WHOLE.replace("#ff8000", "transparent"),
+    "hidden": SQUARE + WHOLE.replace("fill", 'visibility="hidden" fill'),
+    "pattern": f'<pattern id="p" width="4" height="4" patternUnits="userSpaceOnUse">{WHOLE}</pattern>'
+    + SQUARE.replace("#ff8000", "url(#p)"),
+    "marker": f'<marker id="m" markerWidth="16" markerHeight="16" markerUnits="userSpaceOnUse">{WHOLE}</marker>'
+    '<path d="M8 8h.001" marker-start="url(#m)"/>',
+    "clip rule": '<clipPath id="k"><path clip-rule="evenodd" d="M0 0H32V32H0z M8 8H24V24H8z"/></clipPath>'
+    f'{SQUARE}<g clip-path="url(#k)"><rect x="8" y="8" width="16" height="16"/></g>',
+    "mask by alpha": f'<mask id="k" mask-type="alpha">{SQUARE}</mask>' + WHOLE.replace("fill", 'mask="url(#k)" fill'),
+    "flood": '<filter id="f" x="0" y="0" width="1" height="1"><feFlood flood-color="#ff8000"/></filter>'
+    + SQUARE.replace("fill", 'filter="url(#f)" fill'),
+    "nested": f'<svg x="8" y="8" width="16" height="16" viewBox="0 0 32 32">{WHOLE}</svg>',
+    "origin": SQUARE.replace("fill", 'transform="rotate(180)" transform-origin="16 16" fill'),
+    "units": '<rect x="6pt" y="6pt" width="12pt" height="1pc" fill="#ff8000"/>',
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_features_that_browsers_draw(name: str):
+    """Each is the same square."""
+    assert np.abs(read(DRAWN[name]).astype(int) - read(SQUARE)).max() <= 2
+
+
+def test_features_that_are_told():
+    for body in (
+        style(":root{--c:red} .a{fill:var(--c)}"),
+        style("@media all{.a{fill:red}}"),
+        style(".a{transform:scale(2)}"),
+        SQUARE.replace("fill", 'vector-effect="non-scaling-stroke" fill'),
+        f"{SQUARE}<text>words</text>",
+    ):
+        assert read_sticker_bytes(f"{HEAD}{body}</svg>".encode(), "a.svg").attributes[LEFT_OUT]
+    assert LEFT_OUT not in read_sticker_bytes(f"{HEAD}{SQUARE}</svg>".encode(), "a.svg").attributes
+
+
+def test_the_size_of_a_picture():
+    """Width and height, else those of the view box, else a browser's 300 x 150; percent of nothing are nothing."""
+    for size, aspect in (
+        ('width="20" height="10"', 2), ('width="1in" height="96"', 1), ('viewBox="5,5 40 10"', 4), ("", 2),
+        ('width="30" viewBox="0 0 10 20"', 0.5), ('width="100%" height="100%" viewBox="0 0 30 10"', 3),
+    ):  # fmt: skip
+        frames = read(WHOLE, size=None, head=HEAD.replace('viewBox="0 0 32 32"', size))
+        assert frames.shape[2] / frames.shape[1] == pytest.approx(aspect, rel=0.01), size
+    with pytest.raises(StickerError, match="cannot be drawn"):
+        read(WHOLE, head=HEAD.replace("viewBox", 'width="-4" height="1" viewBox'))
 
 
 def nested(depth: int) -> str:

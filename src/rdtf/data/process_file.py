@@ -219,7 +219,7 @@ def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:
             digest.update(Path(file.origin).read_bytes())
         return digest.hexdigest()[:16]
 
-    libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "pyarrow")}
+    libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "resvg_py", "pyarrow")}
     readers = ("read", "job", "pictures", "compositor", "png", "video", "lottie", "lottie_missing", "svg")
     reading = [f"rdtf.io.{name}" for name in (*readers, "multifile", "tables", "archives")]
     reading += ["rdtf.data.items", "rdtf.data.fixes"]

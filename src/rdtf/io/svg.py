@@ -1,4 +1,4 @@
-"""SVG pictures to one frame, through ThorVG."""
+"""SVG pictures to one frame, through resvg."""
 
 from __future__ import annotations
 
@@ -10,61 +10,84 @@ from collections import Counter
 from xml.etree import ElementTree
 
 import numpy as np
-import thorvg_python as tvg
+import resvg_py
 from PIL import Image
 
 from rdtf.io.job import STILL_MS, Frames, Job
-from rdtf.io.lottie import SOLID_ALPHA, VECTOR_SIZE, engine
-from rdtf.pixels import fit, unpremultiply
+from rdtf.io.lottie import VECTOR_SIZE
+from rdtf.pixels import fit
 
 _DOCTYPE = re.compile(rb"<!DOCTYPE[^\[>]*>", re.IGNORECASE)
 _URL = re.compile(r"url\(\s*['\"]?([^'\")]*)", re.IGNORECASE)
 _OUTSIDE = re.compile(r"@import|url\(\s*['\"]?[^#'\"\s]", re.IGNORECASE)
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _LINKS = ("href", f"{{{_XLINK}}}href")
-# ThorVG knows the elements by their usual names alone.
 ElementTree.register_namespace("", _SVG)
 ElementTree.register_namespace("xlink", _XLINK)
+_LENGTH = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)([a-zA-Z%]*)")
+_UNITS = {"": 1.0, "px": 1.0, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4, "pt": 96 / 72, "pc": 16.0, "em": 16.0}
+_MOST_PIXELS = 1e6
 _PICTURES = {"image", "feImage"}
 _LEFT_OUT = {"text", "foreignObject"}
+_PASSED_OVER = {
+    "variables of CSS": re.compile(r"\bvar\("),
+    "media rules of CSS": re.compile("@media"),
+    "transforms of CSS": re.compile(r"[;{\"\s]transform\s*:"),
+    "strokes that do not scale": re.compile("non-scaling-stroke"),
+}
+"""What resvg passes over without a word."""
 _MOVES = {"animate", "animateMotion", "animateTransform", "set"}
 
 
 def read_svg(job: Job) -> Frames:
     """One frame. Only shapes and embedded pictures are drawn: nothing runs and nothing outside the file is opened."""
     root = _check(job)
-    picture = tvg.Picture(engine())
-    canvas = tvg.SwCanvas(engine())
+    width, height = _size(job, root)
+    scale = (job.size or VECTOR_SIZE) / max(width, height)
+    w, h = max(1, round(width * scale)), max(1, round(height * scale))
+    job.check(1, w, h)
+    text = ElementTree.tostring(root, "unicode").replace("rebeccapurple", "#663399")
     try:
-        data = ElementTree.tostring(root)
-        if picture.load_data(data, "svg", None, True) != tvg.Result.SUCCESS:
-            raise job.refuse("is no SVG picture that ThorVG can load")
-        _, width, height = picture.get_size()
-        longer = max(width, height)
-        if not (min(width, height) > 0 and np.isfinite(longer)):
-            raise job.refuse(f"its size of {width:g} x {height:g} cannot be drawn")
-        scale = (job.size or VECTOR_SIZE) / longer
-        w, h = max(1, round(width * scale)), max(1, round(height * scale))
-        job.check(1, w, h)
-        picture.set_size(w, h)
-        canvas.set_target(w, h, cs=tvg.Colorspace.ABGR8888)
-        buffer = canvas.buffer_arr
-        assert buffer is not None
-        canvas.add(picture)
-        canvas.update()
-        canvas.draw(True)
-        canvas.sync()
-        drawn = np.frombuffer(bytes(buffer), np.uint8).reshape(1, h, w, 4)
-    finally:
-        canvas.destroy()
-    lost = " and ".join(sorted({_name(element) for element in root.iter()} & _LEFT_OUT))
+        png = resvg_py.svg_to_bytes(svg_string=text, width=w, height=h, dpi=96.0, skip_system_fonts=True)
+    except BaseException as error:  # a panic of native code is no Exception
+        if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
+            raise
+        raise job.refuse(f"is no SVG picture that resvg can draw ({error})") from None
+    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
+        drawn = np.array(image.convert("RGBA"))[None]
+    found = sorted({_name(element) for element in root.iter()} & _LEFT_OUT)
+    lost = " and ".join([*found, *(name for name, pattern in _PASSED_OVER.items() if pattern.search(text))])
     if not drawn[..., 3].any():
         raise job.refuse("draws nothing" + (f" ({lost} is not drawn)" if lost else ""))
     if lost:
         job.left_out.append(f"{lost}; convert it to shapes")
-    frames = unpremultiply(drawn)
-    frames[..., 3][frames[..., 3] >= SOLID_ALPHA] = 255
-    return list(fit(frames, job.size) if job.size is not None else frames), np.array([STILL_MS])
+    return list(fit(drawn, job.size) if job.size is not None else drawn), np.array([STILL_MS])
+
+
+def _size(job: Job, root: ElementTree.Element) -> tuple[float, float]:
+    """Width and height as browsers take them; they are written into the root, with the part of the plane to show."""
+    numbers = [float(n) for n in re.findall(r"[-+.\deE]+", root.get("viewBox", "")) if _LENGTH.fullmatch(n)]
+    box = numbers if len(numbers) == 4 and min(numbers[2:]) > 0 else None
+    width, height = (_pixels(root.get(name)) for name in ("width", "height"))
+    if box is not None:
+        aspect = box[2] / box[3]
+        if width is None and height is None:
+            width, height = box[2:]
+        width = width if width is not None else (height or 0) * aspect
+        height = height if height is not None else width / aspect
+    width, height = 300.0 if width is None else width, 150.0 if height is None else height
+    if not (0 < width < _MOST_PIXELS and 0 < height < _MOST_PIXELS):
+        raise job.refuse(f"its size of {width:g} x {height:g} cannot be drawn")
+    root.set("width", f"{width:.6f}")
+    root.set("height", f"{height:.6f}")
+    return width, height
+
+
+def _pixels(length: str | None) -> float | None:
+    """Pixels of a length; None if there is none, or it is a part of a page that is not there."""
+    found = _LENGTH.fullmatch((length or "").strip())
+    unit = found and _UNITS.get(found[2].lower())
+    return float(found[1]) * unit if found and unit else None
 
 
 def _name(element: ElementTree.Element) -> str:
