@@ -56,7 +56,7 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
     Nothing in the folder is run or unpickled, see :mod:`rdtf.hub`.
 
     Args:
-        torch_dtype: of the weights; None = as they were saved. Half precision gives slightly other pixels.
+        torch_dtype: of the weights, by default float32. Half precision gives slightly other pixels.
 
     Raises:
         ValueError: neither of them, or the model is damaged or asks for what is not allowed, or it is replaced so often
@@ -132,7 +132,9 @@ def _load(folder: Path) -> StickerPipeline:
         )
     values = {name: index[name] for name in _ARGUMENTS if name in index}
     try:
-        parts: dict[str, Any] = {name: kind.from_pretrained(folder / name) for name, kind in kinds.items()}
+        parts: dict[str, Any] = {
+            name: kind.from_pretrained(folder / name, torch.float32) for name, kind in kinds.items()
+        }
         parts["scheduler"] = load_scheduler(folder / "scheduler", index["scheduler"][1])
         pipeline = StickerPipeline(**parts, **values)
     except Exception as error:  # libraries raise anything for files that make no sense
