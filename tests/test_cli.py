@@ -363,5 +363,7 @@ def test_what_of_a_suite_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyP
     made("compare", "--pixels", 48, "--set", "size=small", "--set", "model={}", "-o", tmp_path / "out")
     assert (seen[-1].pixels, seen[-1].training["size"], seen[-1].training["model"]) == (48, "small", {})
     assert "they were prepared in" in refused("compare", tmp_path, "--pixels", 48, "-o", tmp_path / "out")
-    assert "has no variant laro; choose of lora, " in refused("compare", "--variant", "laro", "-o", tmp_path / "out")
+    assert "has no variant laro; choose of untrained, lora, " in refused(
+        "compare", "--variant", "laro", "-o", tmp_path / "out"
+    )
     assert "unknown suite 'tiny'; choose one of small" in refused("compare", "--suite", "tiny", "-o", tmp_path / "out")

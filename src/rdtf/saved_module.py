@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rdtf import hub
-from rdtf.files import write_text
+from rdtf.files import write_bytes, write_text
 
 Self = TypeVar("Self", bound="SavedModule")
 Init = TypeVar("Init", bound=Callable[..., None])
@@ -79,14 +79,14 @@ class SavedModule(nn.Module):
 
     def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
         """Write the folder."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"_class_name": type(self).__name__, **self.config}, indent=2, sort_keys=True)
         write_text(folder / hub.CONFIG, text + "\n")
         tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
-        save_file(tensors, folder / hub.WEIGHTS, metadata={"format": "pt"})
+        write_bytes(folder / hub.WEIGHTS, save(tensors, metadata={"format": "pt"}))
 
     @classmethod
     def from_pretrained(cls: type[Self], folder: str | PathLike[str], torch_dtype: torch.dtype | None = None) -> Self:

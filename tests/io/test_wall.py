@@ -68,6 +68,16 @@ def test_a_crash_is_a_sentence_that_names_the_file(clip: Path, monkeypatch):
             wall.read_stickers([wall.Wanted(Path("greedy.gif"), data)])
 
 
+def test_the_child_stays_for_the_next_call_and_is_replaced_when_it_has_ended(clip: Path):
+    first = rdtf.read_sticker(clip)
+    (child,) = wall._idle
+    rdtf.read_sticker(clip)
+    assert wall._idle == [child] and child.answers >= 2
+    child._process.kill()
+    assert np.array_equal(rdtf.read_sticker(clip).frames, first.frames)
+    assert child not in wall._idle
+
+
 def test_refusals_are_those_of_the_reader(clip: Path, tmp_path: Path):
     (tmp_path / "cut.png").write_bytes(clip.read_bytes()[:60])
     for name in ("cut.png", "missing.png"):

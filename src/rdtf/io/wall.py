@@ -6,14 +6,18 @@ already (:mod:`rdtf.data.workers`) and calls :mod:`rdtf.io.read` in them.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -52,7 +56,7 @@ class Wanted:
 def read_sticker(path: Path | str, *, size: int | None = None, max_frames: int | None = None) -> Sticker:
     """Read GIF, WebP, (A)PNG, JPEG, AVIF, SVG, Lottie JSON, dotLottie, TGS, WebM, MP4 or MOV, still or animated.
 
-    The file is decoded in a process of its own, which takes about half a second to start.
+    The file is decoded in a process of its own. The first call starts it, which takes about half a second.
 
     Args:
         path: the file. Its first bytes say what it is, not its name.
@@ -70,7 +74,7 @@ def read_sticker(path: Path | str, *, size: int | None = None, max_frames: int |
 
 
 def read_stickers(files: Sequence[Wanted]) -> list[Sticker]:
-    """Several files through one child.
+    """Several files through one child. Calls of several threads have a child each.
 
     Raises:
         StickerError, ShortageError, ValueError: of the first file that cannot be read, see :func:`read_sticker`.
@@ -79,32 +83,123 @@ def read_stickers(files: Sequence[Wanted]) -> list[Sticker]:
         for option, value in (("size", file.size), ("max_frames", file.max_frames)):
             if value is not None and value < 1:
                 raise ValueError(f"{option} must be 1 or more, got {value}")
-    if not files:
-        return []
-    request = b"".join(
-        _packed({"name": os.fspath(f.name), "size": f.size, "max_frames": f.max_frames}, f.data) for f in files
-    )
-    paths = [str(Path(entry).absolute()) for entry in sys.path]  # the empty one is the current folder
-    command = [sys.executable, "-I", "-c", _CHILD, json.dumps(paths)]
-    seconds = WAITING_FACTOR * SECONDS * len(files)
-    try:
-        done = subprocess.run(command, input=request, capture_output=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        raise StickerError(files[0].name, f"is not decoded after {seconds} s") from None
     stickers: list[Sticker] = []
-    view = memoryview(done.stdout)
-    for file in files:
-        header, body, view = _unpacked(view)
-        if header is None:
-            raise _ended(file.name, done.returncode, done.stderr)
-        if "refused" in header:
-            raise StickerError(file.name, header["refused"])
-        if "lacked" in header:
-            raise ShortageError(f"{file.name}: {header['lacked']}; nothing is wrong with the file, try again")
-        frames = np.frombuffer(body, np.uint8).reshape(header["shape"])
-        durations = np.asarray(header["durations"], np.float64)
-        stickers.append(Sticker(frames.copy(), durations, attributes=header["attributes"]))
+    child: _Child | None = None
+    try:
+        for file in files:
+            request = {"name": os.fspath(file.name), "size": file.size, "max_frames": file.max_frames}
+            child = child or _idle_child() or _Child()
+            answer = child.answer(request, file.data)
+            if answer is None and child.answers:  # an earlier file may be to blame
+                child = _Child()
+                answer = child.answer(request, file.data)
+            if answer is None:
+                raise child.failure(file.name)
+            header, body = answer
+            if "refused" in header:
+                raise StickerError(file.name, header["refused"])
+            if "lacked" in header:
+                raise ShortageError(f"{file.name}: {header['lacked']}; nothing is wrong with the file, try again")
+            frames = np.frombuffer(body, np.uint8).reshape(header["shape"])
+            durations = np.asarray(header["durations"], np.float64)
+            stickers.append(Sticker(frames.copy(), durations, attributes=header["attributes"]))
+    finally:
+        if child is not None:
+            child.put_back()
     return stickers
+
+
+class _Child:
+    """A process that decodes one file after the other.
+
+    It takes half a second to start, so it is kept for the next call until a file ends it. It ends with this process.
+
+    Attributes:
+        answers: number of files that it has answered.
+    """
+
+    def __init__(self) -> None:
+        self.command = _command()
+        self.answers, self.owner = 0, os.getpid()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=self._said)
+        self._late = threading.Event()
+
+    def answer(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes] | None:
+        """What the child says of a file; None if it has ended."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        timer = threading.Timer(WAITING_FACTOR * SECONDS, self._end_late)
+        timer.daemon = True
+        timer.start()
+        try:
+            self._process.stdin.write(_packed(request, data))
+            self._process.stdin.flush()
+            answer = _received(self._process.stdout)
+        except OSError:  # it has ended and reads nothing
+            answer = None
+        finally:
+            timer.cancel()
+        if answer is None:
+            self._process.kill()
+            self._process.wait()
+        else:
+            self.answers += 1
+        return answer
+
+    def _end_late(self) -> None:
+        self._late.set()
+        self._process.kill()
+
+    def failure(self, name: Path) -> Exception:
+        """Why it has ended, of the file that it was on."""
+        if self._late.is_set():
+            return StickerError(name, f"is not decoded after {WAITING_FACTOR * SECONDS} s")
+        self._said.seek(0)
+        return _ended(name, self._process.returncode, self._said.read())
+
+    def put_back(self) -> None:
+        """Keep it for the next call, or close what belongs to it."""
+        if self._process.poll() is None and not _idle:
+            _idle.append(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """End it."""
+        for stream in (self._process.stdin, self._process.stdout, self._said):
+            with suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
+        self._process.kill()
+        self._process.wait()
+
+
+_idle: list[_Child] = []
+
+
+@atexit.register
+def _close_idle() -> None:
+    while _idle:
+        child = _idle.pop()
+        if child.owner == os.getpid():
+            child.close()
+
+
+def _idle_child() -> _Child | None:
+    """A running child that another call has left."""
+    while _idle:
+        child = _idle.pop()
+        if child.owner != os.getpid():  # this process is a fork; the child is another's
+            continue
+        if child.command == _command():
+            return child
+        child.close()
+    return None
+
+
+def _command() -> list[str]:
+    paths = [str(Path(entry).absolute()) for entry in sys.path]  # the empty one is the current folder
+    return [sys.executable, "-I", "-c", _CHILD, json.dumps(paths)]
 
 
 def _ended(name: Path, code: int, said: bytes) -> Exception:
@@ -156,18 +251,10 @@ def _packed(header: dict[str, Any], body: bytes | memoryview) -> bytes:
     return b"".join([len(text).to_bytes(8, "big"), len(body).to_bytes(8, "big"), text, body])
 
 
-def _unpacked(data: memoryview) -> tuple[dict[str, Any] | None, memoryview, memoryview]:
-    """The first message (None if it is not whole), its bytes, and the rest."""
-    text, body = int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big")
-    end = 16 + text + body
-    if len(data) < max(17, end):
-        return None, data, data
-    return json.loads(bytes(data[16 : 16 + text])), data[16 + text : end], data[end:]
-
-
-def _received(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+def _received(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
+    """A message; None if the other side ended before it was whole."""
     lengths = stream.read(16)
-    if len(lengths) < 16:
+    text, body = int.from_bytes(lengths[:8], "big"), int.from_bytes(lengths[8:], "big")
+    if len(lengths) < 16 or len(header := stream.read(text)) < text or len(data := stream.read(body)) < body:
         return None
-    text, body = stream.read(int.from_bytes(lengths[:8], "big")), stream.read(int.from_bytes(lengths[8:], "big"))
-    return json.loads(text), body
+    return json.loads(header), data
