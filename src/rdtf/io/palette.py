@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 _SAMPLE = 16384  # colours that a palette is made from
 _POWER = 0.7
@@ -30,6 +29,8 @@ class Colours:
         """
         if len(self.unique) <= size:
             return self.unique
+        from scipy.spatial import cKDTree  # takes half a second, and GIFs alone need it
+
         points, weights = self._sample()
         centres = _spread(points, weights, size)
         for _ in range(_ROUNDS):
@@ -57,6 +58,8 @@ class Colours:
 
 def nearest_of(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """``(n,)`` uint8: the place in ``palette`` that is nearest to each of ``(n, c)`` different colours."""
+    from scipy.spatial import cKDTree
+
     tree = cKDTree(palette.astype(np.float64))
     if len(colours) <= _EXACT:
         return tree.query(colours.astype(np.float64))[1].astype(np.uint8)
