@@ -203,10 +203,11 @@ def stamps_of(run: Path) -> set[float]:
 
 
 def test_a_reader_sees_one_save_wherever_another_comes_in_between(tiny_data: Path, tmp_path: Path, monkeypatch):
-    """A save begins before the reader's k-th look at the folder and ends two looks later, for k spread over a load."""
+    """A save begins before the k-th look of the reader at the folder, and ends at once or two looks later."""
     trainer = Trainer(tiny_data, tmp_path / "run", settings())
     saves = [Path(shutil.copytree(stamped(trainer, number), tmp_path / str(number))) for number in (0, 1)]
     final, looks, begins = trainer.run / "pipeline", 0, -9
+    lasts = 0
     half_way, go_on = threading.Event(), threading.Event()
     saver = threading.Thread()
 
@@ -223,7 +224,7 @@ def test_a_reader_sees_one_save_wherever_another_comes_in_between(tiny_data: Pat
         if looks == begins:
             saver.start()
             half_way.wait(60)
-        if looks == begins + 2:
+        if looks == begins + lasts:
             go_on.set()
             saver.join()
 
@@ -242,7 +243,10 @@ def test_a_reader_sees_one_save_wherever_another_comes_in_between(tiny_data: Pat
     assert stamps_of(trainer.run) == {1}
     all_looks = looks
     assert all_looks > 15
-    for number, begins in enumerate(np.linspace(1, all_looks - 2, 10).astype(int).tolist()):
+    places = np.linspace(1, all_looks - 2, 9).astype(int).tolist()
+    ways = [*((at, 0) for at in places), *((at, 2) for at in places[::2])]
+    for number, way in enumerate(ways):
+        begins, lasts = way
         looks = -(10**9)
         partial = Path(shutil.copytree(saves[number % 2], final.with_name("pipeline.partial")))
         saver = threading.Thread(target=files.publish, args=(partial, final))
@@ -272,7 +276,7 @@ def test_a_reader_beside_a_saving_run_sees_one_save(tiny_data: Path, tmp_path: P
         seen += stamps
     process.join()
     assert process.exitcode == 0
-    assert seen == sorted(seen) and len({*seen}) > 20  # they did meet
+    assert seen == sorted(seen) and len({*seen}) > 10  # they did meet
 
 
 def test_the_clock_is_not_asked(straight: Path, tiny_data: Path, copy: Path, monkeypatch: pytest.MonkeyPatch):
