@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_STICKERS = 8
 MOST_WAITING = 100
+_SECONDS = 0.2
+"""Between two messages about the progress of a generation."""
 MOST_CHARACTERS = 1000
 
 
@@ -184,11 +188,16 @@ class Maker:
         self, job: _Job, model: str, caption: str, given: Sequence[Given], count: int, settings: dict[str, Any]
     ) -> None:
         keys: list[str] = []
+        told = -math.inf
 
         def tell(done: int, total: int) -> None:
+            nonlocal told
             if job.stop.is_set():
                 raise _Cancelled
-            job.tell(Progress(done, total, tuple(keys)))
+            now = time.monotonic()
+            if done == total or now - told >= _SECONDS:  # a page does not show steps faster than that
+                told = now
+                job.tell(Progress(done, total, tuple(keys)))
 
         tell(0, 1)
         pipe = self.models.load(model)
