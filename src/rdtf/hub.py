@@ -173,6 +173,16 @@ def _built(make: Callable[[], M], config: Path, tensors: int) -> M:
     """
     import torch
     from torch.nn.modules.module import register_module_parameter_registration_hook
+    from torch.overrides import TorchFunctionMode
+
+    class NoNumbers(TorchFunctionMode):
+        """Random numbers without memory are none; drawing them would import torch's compiler, which takes seconds."""
+
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            initial = getattr(function, "__module__", None) == torch.nn.init.__name__
+            if initial or function in (torch.Tensor.normal_, torch.Tensor.uniform_):
+                return args[0] if args else kwargs["tensor"]
+            return (torch.empty if function is torch.randn else function)(*args, **(kwargs or {}))
 
     made = 0
 
@@ -184,7 +194,7 @@ def _built(make: Callable[[], M], config: Path, tensors: int) -> M:
 
     handle = register_module_parameter_registration_hook(count)
     try:
-        with torch.device("meta"), warnings.catch_warnings():
+        with torch.device("meta"), NoNumbers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return make()
     except _TooManyError:

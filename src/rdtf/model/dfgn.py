@@ -103,7 +103,7 @@ class DFGN(SavedModule):
         self.embed_time = nn.Sequential(nn.Linear(first, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.embed_clip = nn.Sequential(nn.Linear(2, embedding), nn.SiLU(), zero_init(nn.Linear(embedding, embedding)))
         self.embed_text = nn.Linear(text_width, embedding) if pooled_text else None
-        self.no_text = nn.Parameter(torch.randn(1, 1, text_width) * 0.02)
+        self.no_text = nn.Parameter(torch.randn(1, 1, text_width).mul_(0.02))
 
         self.condition = ConditionPath(
             latent_channels,

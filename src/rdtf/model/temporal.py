@@ -20,7 +20,7 @@ class RelativeTime(nn.Module):
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.randn(2 * MAX_FRAMES - 1, heads) * 0.02)
+        self.table = nn.Parameter(torch.randn(2 * MAX_FRAMES - 1, heads).mul_(0.02))
 
     def forward(self, axis: TimeAxis) -> Float[Tensor, "b heads f f"]:
         """The bias, with -inf for padded keys."""

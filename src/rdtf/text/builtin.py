@@ -57,6 +57,15 @@ class _Layer(nn.Module):
         return x + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x)), approximate="tanh"))
 
 
+def _positions(count: int, width: int) -> Tensor:
+    """Sines and cosines ``(count, width)`` of positions."""
+    table = torch.empty(count, width)
+    if table.is_meta:  # there are no numbers, and computing none imports torch's compiler
+        return table
+    angle = torch.arange(count)[:, None] * torch.exp(torch.arange(0, width, 2) * (-math.log(1000.0) / width))
+    return 0.5 * torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
 class BuiltinTextEncoder(TextEncoder):
     """A small encoder that trains with the model and needs no download (ours).
 
@@ -96,10 +105,7 @@ class BuiltinTextEncoder(TextEncoder):
         self.word_in = nn.Linear(table_width, width)
         nn.init.normal_(self.word_in.weight, std=table_width**-0.5)
         self.start = nn.Parameter(torch.randn(1, width))
-        angle = torch.arange(max_tokens + 1)[:, None] * torch.exp(
-            torch.arange(0, width, 2) * (-math.log(1000.0) / width)
-        )
-        self.position = nn.Parameter(0.5 * torch.cat([angle.sin(), angle.cos()], dim=-1))
+        self.position = nn.Parameter(_positions(max_tokens + 1, width))
         self.blocks = nn.ModuleList(_Layer(width, heads) for _ in range(layers))
         self.norm_out = nn.LayerNorm(width)
 
