@@ -14,7 +14,7 @@ from rdtf.cli import app
 from rdtf.export import encode
 from rdtf.export.check import file_facts, problems_of
 from rdtf.export.encode import Clip, merged
-from rdtf.export.fit import on_clock
+from rdtf.export.fit import file_rate, on_clock
 from rdtf.export.pack import PackSticker, emoji_of, write_packs
 from rdtf.export.search import Export, export_sticker, first_below
 from rdtf.export.target import Target, load_target, target_names
@@ -121,6 +121,9 @@ def test_a_long_sticker_is_cut_and_that_is_told():
     clip, done = on_clock(ball(12, 400), load_target("telegram"))
     assert clip.durations.sum() == 3000 and done == ["cut from 4.8 s to 3 s"]
     np.testing.assert_array_equal(clip.frames, ball(12, 400).frames[:8])
+    clip, _ = on_clock(ball(8, 437.5), load_target("telegram"))  # at 3 s no clock of less than 30 ticks would fit
+    assert 2950 < clip.durations.sum() <= 3000 and file_rate(clip.durations, 30) < 15
+    assert list(clip.durations[:-1]) == [437.5] * 6
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,11 @@ def on_canvas(frames: np.ndarray, canvas: Canvas) -> np.ndarray:
     return resize(frames, *(max(2, round(side * scale / 2) * 2) for side in (height, width)))
 
 
+FASTEST = 30.0
+"""Frames a second of a video where the target does not say how many it may have."""
+_TICK_ERROR = 0.1  # of a tick that a frame may last longer or shorter: files round times to 1 or 10 ms
+
+
 def loops(sticker: Sticker) -> bool:
     """Whether the last frame leads on to the first: as the sticker says, or as its frames show."""
     said = sticker.attributes.get("loops")
@@ -74,6 +79,8 @@ def on_clock(sticker: Sticker, target: Target) -> tuple[Clip, list[str]]:
     if target.whole_seconds:
         longest = 1000.0 * max(target.whole_seconds)
     if longest is not None and total > longest:
+        if not target.whole_seconds:
+            longest = _end_on_tick(clip, longest, target.max_fps or FASTEST)
         clip = cut(clip, longest)
         done.append(f"cut from {total / 1000:g} s to {longest / 1000:g} s")
         total = longest
@@ -114,6 +121,29 @@ def _whole_seconds(total: float, frames: int, target: Target) -> tuple[int, int]
             choices.append((hold / (1000.0 * seconds) + (1 - kept), repeats, seconds))
     _, repeats, seconds = min(choices)
     return repeats, seconds
+
+
+def file_rate(durations: np.ndarray, fastest: float) -> float:
+    """The lowest frame rate at which every frame lasts about a whole number of ticks, else ``fastest``.
+
+    Repeated ticks take most of the encoder's time: a sticker of 8 frames a second has 30 ticks a second at 30.
+    """
+    shortest = float(durations.min())
+    for part in range(1, int(fastest * shortest / 1000 + 1e-6) + 1):
+        ticks = durations / (shortest / part)
+        if np.abs(ticks - ticks.round()).max() < _TICK_ERROR:
+            return min(fastest, float(1000 * ticks.round().sum() / durations.sum()))
+    return fastest
+
+
+def _end_on_tick(clip: Clip, longest: float, fastest: float) -> float:
+    """The last moment up to ``longest`` ms that is a tick of at most 15 a second, where all frames begin on ticks.
+
+    A video that ends between two ticks would need a faster rate for its last frame alone.
+    """
+    rate = file_rate(clip.durations, fastest)
+    tick = 1000 / (rate * max(1, int(15 / rate)))
+    return tick * int(longest / tick + 1e-6)
 
 
 def cut(clip: Clip, longest: float) -> Clip:

@@ -15,7 +15,7 @@ from PIL import Image
 from rdtf.export import encode
 from rdtf.export.check import problems_of
 from rdtf.export.encode import Clip
-from rdtf.export.fit import Pick, on_canvas, on_clock, rates
+from rdtf.export.fit import FASTEST, Pick, file_rate, on_canvas, on_clock, rates
 from rdtf.export.target import AIM, Target
 from rdtf.io.metadata import NOTE, note_text, with_note
 from rdtf.io.read import read_sticker_bytes
@@ -34,7 +34,6 @@ _LADDERS: dict[str, tuple[int | None, ...]] = {
 _SMALLER = (1.0, 0.75, 0.5)  # scales tried where the canvas may be smaller
 _NOTE_FRAME = 400  # bytes around a note
 _NOTE_SHARE = 0.1  # of the limit that a note may take
-_TICK_ERROR = 0.1  # of a tick that a frame may last longer or shorter: files round times to 1 or 10 ms
 _FALL = 0.3  # of the logarithm of a file's size from one rung to the next, before more is known
 _MOMENTS = 12  # at which quality is measured
 
@@ -192,7 +191,7 @@ def _encoded(
     settings: dict[str, Any] = {"fps": round(pick.fps, 2), "width": width, "height": height}
     if target.format == "webm":
         assert knob is not None
-        rate = _file_rate(clip.durations, target.max_fps or 30.0)
+        rate = file_rate(clip.durations, target.max_fps or FASTEST)
         data = encode.webm(clip, knob, rate, note)
         return data, lambda: _decoded_webm(data), {**settings, "crf": knob, "file_fps": round(rate, 3)}
     if target.format == "webp":
@@ -210,19 +209,6 @@ def _encoded(
     if target.truecolour:
         return encode.apng(shown), lambda: shown, settings
     return encode.apng(shown, palette, indices), lambda: shown, settings
-
-
-def _file_rate(durations: np.ndarray, fastest: float) -> float:
-    """The lowest frame rate at which every frame lasts about a whole number of ticks, else ``fastest``.
-
-    Repeated ticks take most of the encoder's time: a sticker of 8 frames a second has 30 ticks a second at 30.
-    """
-    shortest = float(durations.min())
-    for part in range(1, int(fastest * shortest / 1000 + 1e-6) + 1):
-        ticks = durations / (shortest / part)
-        if np.abs(ticks - ticks.round()).max() < _TICK_ERROR:
-            return min(fastest, float(1000 * ticks.round().sum() / durations.sum()))
-    return fastest
 
 
 def _decoded_webm(data: bytes) -> Clip:
