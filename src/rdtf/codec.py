@@ -363,7 +363,7 @@ def _load_folder(folder: Path) -> _CodecModel:
         kind.__name__: kind for kind in (StickerAutoencoder, PixelCodec, DiffusersCodec)
     }
     if name in ours:
-        return ours[name].from_pretrained(folder, torch.float32)
+        return ours[name].from_pretrained(folder)
     kind = _autoencoder_class(name)
     hub.check_foreign(folder, kind.from_config)
     # Without low_cpu_mem_usage, weights of any precision come as float32 and accelerate is not asked for.

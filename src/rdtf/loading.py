@@ -132,9 +132,7 @@ def _load(folder: Path) -> StickerPipeline:
         )
     values = {name: index[name] for name in _ARGUMENTS if name in index}
     try:
-        parts: dict[str, Any] = {
-            name: kind.from_pretrained(folder / name, torch.float32) for name, kind in kinds.items()
-        }
+        parts: dict[str, Any] = {name: kind.from_pretrained(folder / name) for name, kind in kinds.items()}
         parts["scheduler"] = load_scheduler(folder / "scheduler", index["scheduler"][1])
         pipeline = StickerPipeline(**parts, **values)
     except Exception as error:  # libraries raise anything for files that make no sense

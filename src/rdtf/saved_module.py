@@ -89,14 +89,14 @@ class SavedModule(nn.Module):
         write_bytes(folder / hub.WEIGHTS, save(tensors, metadata={"format": "pt"}))
 
     @classmethod
-    def from_pretrained(cls: type[Self], folder: str | PathLike[str], torch_dtype: torch.dtype | None = None) -> Self:
+    def from_pretrained(cls: type[Self], folder: str | PathLike[str], torch_dtype: torch.dtype = torch.float32) -> Self:
         """Load a folder that :meth:`save_pretrained` wrote, in evaluation mode, on the processor. Nothing is fetched.
 
         The network is first built without memory and compared with the header of the weights file, so that a
         configuration that asks for gigabytes is refused at once (:mod:`rdtf.hub`).
 
         Args:
-            torch_dtype: of the weights; None = as they were saved.
+            torch_dtype: of the weights, however they were saved.
 
         Raises:
             ValueError: the folder is damaged, of another class, or holds numbers that are not finite.
@@ -110,7 +110,7 @@ class SavedModule(nn.Module):
         return module.eval()
 
 
-def _as(wanted: Tensor, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+def _as(wanted: Tensor, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """A copy of ``tensor`` with the strides of ``wanted``."""
-    dtype = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    dtype = dtype if tensor.is_floating_point() else tensor.dtype
     return torch.empty_strided(wanted.shape, wanted.stride(), dtype=dtype).copy_(tensor)

@@ -160,7 +160,7 @@ class PretrainedTextEncoder(TextEncoder):
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | PathLike[str], torch_dtype: torch.dtype | None = None
+        cls, folder: str | PathLike[str], torch_dtype: torch.dtype = torch.float32
     ) -> PretrainedTextEncoder:
         """See :meth:`rdtf.saved_module.SavedModule.from_pretrained`. The frozen encoders are loaded too."""
         self = super().from_pretrained(folder, torch_dtype)
