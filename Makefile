@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 PIP_FLAGS ?=
-PYTEST_FLAGS ?= -n logical --dist loadfile
+PYTEST_FLAGS ?= -n logical --dist loadfile --no-loadscope-reorder
 
 # Compiling takes most of the time, so a small network of one shape.
 COMPILED := --widths 48,96,144 --cells 16 --clips 4 --precisions fp32 --networks DFGN --compile

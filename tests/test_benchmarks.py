@@ -21,7 +21,6 @@ SMALLEST = {
     "keyframes": "--count 4 --workers 1",
     "near_duplicates": "--count 4 --size 32 --rows 50",
     "temporal_layers": "--channels 32 --cells 4 --frames 2 --repeats 1",
-    "train_step": "--stickers 8 --steps 1 --batch-size 2",
     "world_speed": "--count 4",
 }
 LONG = {
@@ -34,6 +33,7 @@ LONG = {
     "peers",
     "plan_accuracy",
     "prepare_scale",
+    "train_step",
 }
 """About a minute and more even at their smallest."""
 

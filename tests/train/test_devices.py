@@ -130,7 +130,7 @@ def test_two_processes_make_the_same_steps_and_either_resumes_the_other(alone: P
     assert len((one / "log.jsonl").read_text().splitlines()) == 4  # the first process alone writes
 
 
-@pytest.mark.parametrize("tune", ["lora", "customize-a-video"])
+@pytest.mark.parametrize("tune", [pytest.param("lora", marks=pytest.mark.slow), "customize-a-video"])
 def test_a_tuned_run_and_its_held_out_losses_are_the_same_in_two_processes(
     alone: Path, split_data: Path, tmp_path: Path, tune: str
 ):

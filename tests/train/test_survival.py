@@ -113,7 +113,12 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("chain", CHAINS)
+SLOW_CHAINS = {"in steps", "around the first renames"}
+
+
+@pytest.mark.parametrize(
+    "chain", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW_CHAINS else []) for name in CHAINS]
+)
 def test_killed_again_and_again_it_is_the_unbroken_run(straight: Path, tiny_data: Path, tmp_path: Path, chain: str):
     run = tmp_path / "run"
     for fault in CHAINS[chain]:
@@ -546,6 +551,7 @@ def test_verify_resume_of_a_run_and_of_data(copy: Path, tiny_data: Path):
     assert sorted((path, path.stat().st_mtime_ns) for path in copy.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_verify_resume_by_its_launches(copy: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The same in forked processes; and with a state left out it says which."""
     import rdtf.research.verify_resume as verify

@@ -41,7 +41,12 @@ def tuning(base: Path, tune: str | None, **overrides: Any) -> TrainSettings:
     return recipe_settings("tune" if tune else "fast", start_from=str(base), tune=tune, **{**few, **overrides})
 
 
-@pytest.mark.parametrize("tune", [*TUNES, None])
+QUICK = ("customize-a-video", None)  # one with stages, and one without an adapter
+
+
+@pytest.mark.parametrize(
+    "tune", [pytest.param(tune, marks=[] if tune in QUICK else [pytest.mark.slow]) for tune in (*TUNES, None)]
+)
 def test_a_tuned_run_is_exact_after_a_crash_and_generates(
     tiny_data: Path, base: Path, tmp_path: Path, tune: str | None, monkeypatch: pytest.MonkeyPatch
 ):
