@@ -81,7 +81,11 @@ def _check_files(folder: Path) -> None:
 
 
 def _parsed(path: Path) -> Any:
-    """What a JSON file holds."""
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or a number with too many digits
@@ -179,10 +183,11 @@ def _built(make: Callable[[], M], config: Path, tensors: int) -> M:
         """Random numbers without memory are none; drawing them would import torch's compiler, which takes seconds."""
 
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            options = kwargs or {}
             initial = getattr(function, "__module__", None) == torch.nn.init.__name__
             if initial or function in (torch.Tensor.normal_, torch.Tensor.uniform_):
-                return args[0] if args else kwargs["tensor"]
-            return (torch.empty if function is torch.randn else function)(*args, **(kwargs or {}))
+                return args[0] if args else options["tensor"]
+            return (torch.empty if function is torch.randn else function)(*args, **options)
 
     made = 0
 

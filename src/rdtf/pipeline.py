@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -18,7 +17,6 @@ from rdtf.copy_decoder import CopyDecoder, enlarge
 from rdtf.diffusion.guidance import guidance_passes
 from rdtf.diffusion.sampling import OnStep, Start, sample
 from rdtf.diffusion.schedulers import check_scheduler, path_of
-from rdtf.files import write_text
 from rdtf.hub import FORMAT, FORMAT_KEY, INDEX
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, adapter_of
@@ -116,14 +114,14 @@ class StickerPipeline:
 
     def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
         """Write a folder for :func:`rdtf.load_pipeline`: a folder for each part, and then an index of all."""
-        index = {"_class_name": type(self).__name__, **self.config}
+        classes: dict[str, list[str | None]] = {}
         for name, part in self.components.items():
-            index[name] = [None, None]
+            classes[name] = [None, None]
             if part is not None:
                 part.save_pretrained(Path(save_directory, name))
                 module = "diffusers" if name == "scheduler" else type(part).__module__
-                index[name] = [module, type(part).__name__]
-        write_text(Path(save_directory, INDEX), json.dumps(index, indent=2, sort_keys=True) + "\n")
+                classes[name] = [module, type(part).__name__]
+        self.config.save(Path(save_directory, INDEX), type(self).__name__, **classes)
 
     @torch.no_grad()
     def __call__(

@@ -33,6 +33,12 @@ class Config(dict[str, Any]):
         except KeyError:
             raise AttributeError(f"the configuration has no {name!r}; it has {', '.join(self)}") from None
 
+    def save(self, file: Path, class_name: str, **more: Any) -> None:
+        """Write it as JSON, with the name of the class that it belongs to, and make the folder."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        values = {"_class_name": class_name, **self, **more}
+        write_text(file, json.dumps(values, indent=2, sort_keys=True) + "\n")
+
 
 def register_to_config(init: Init) -> Init:
     """Record the arguments of a constructor, with its defaults, as ``self.config``. The constructor may read them."""
@@ -82,9 +88,7 @@ class SavedModule(nn.Module):
         from safetensors.torch import save
 
         folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"_class_name": type(self).__name__, **self.config}, indent=2, sort_keys=True)
-        write_text(folder / hub.CONFIG, text + "\n")
+        self.config.save(folder / hub.CONFIG, type(self).__name__)
         tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
         write_bytes(folder / hub.WEIGHTS, save(tensors, metadata={"format": "pt"}))
 

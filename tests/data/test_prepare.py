@@ -153,6 +153,18 @@ def test_the_same_bytes_for_any_number_of_workers(
     assert len([file for file, why in reasons(report).items() if why.startswith("duplicate of set/")]) == 6
 
 
+def test_the_same_bytes_over_strange_files(tmp_path: Path) -> None:
+    """Over a folder of files that were once read wrongly (RDTF_FAULTS, by default ../shared/faults), where it is."""
+    faults = Path(os.environ.get("RDTF_FAULTS", Path(__file__).parents[3] / "shared" / "faults"))
+    if not faults.is_dir():
+        pytest.skip(f"no folder {faults}; set RDTF_FAULTS")
+    made = {}
+    for workers in (1, 2, 4):
+        prepare([faults], tmp_path / f"data{workers}", settings(size=32, workers=workers))
+        made[workers] = contents(tmp_path / f"data{workers}")
+    assert made[1] == made[2] == made[4]
+
+
 def test_every_rejected_file_has_its_reason(folder: Path, tmp_path: Path) -> None:
     write_still(folder / "zz_copy.png", 0)
     Image.new("RGBA", (16, 16), (255, 0, 0, 0)).save(folder / "empty.png")

@@ -19,16 +19,14 @@ from rdtf.data.duplicates import signature
 from rdtf.data.fixes import SOLID, content_box, drawn_box, flat_background, spans
 from rdtf.data.keyframes import coverage, frame_steps, loops, motion, seam
 from rdtf.pixels import premultiply
+from rdtf.words import LONGEST_WORD, whole_words
 
 STILL_DIFFERENCE = 2
 """Frames are equal if no premultiplied channel differs more than that, as after recompression."""
 JUMP = 3.0
 """A seam (in mean steps) above this is a jump."""
 LONG_CAPTION = 32
-"""Words that the built-in text encoder reads, and characters of a word."""
-_WORD = re.compile(
-    "[\u3040-\u30ff\u3400-\u9fff]|[^\\W_\u3040-\u30ff\u3400-\u9fff]+"
-)  # as in rdtf.text, which needs torch
+"""Words that the built-in text encoder reads by default."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +244,7 @@ def _clean(text: str, found: set[str]) -> str:
     text = " ".join(text.split())
     if any(character.isalnum() for character in text) and _FILE_NAME.fullmatch(text):
         found.add("file_name")
-    words = _WORD.findall(text)
-    if len(words) > LONG_CAPTION or any(len(word) > LONG_CAPTION for word in words):
+    words = whole_words(text)
+    if len(words) > LONG_CAPTION or any(len(word) > LONGEST_WORD for word in words):
         found.add("long_caption")
     return text

@@ -6,7 +6,6 @@ than to make a sticker; with options that class is taken.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -15,7 +14,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rdtf.files import write_text
 from rdtf.saved_module import Config
 
 SCHEDULER_CONFIG = "scheduler_config.json"
@@ -37,7 +35,6 @@ class FlowMatchEulerDiscreteScheduler:
 
     Args:
         num_train_timesteps: timestep of level 1; the timestep is the level times this.
-        shift: of the levels; only 1, which is none.
 
     Attributes:
         config: the arguments.
@@ -46,10 +43,8 @@ class FlowMatchEulerDiscreteScheduler:
         step_index: of the next step; None before the first.
     """
 
-    def __init__(self, num_train_timesteps: int = 1000, shift: float = 1.0) -> None:
-        if shift != 1:
-            raise ValueError(f"shift is {shift}; diffusers' scheduler has it, this one does not")
-        self.config = Config(num_train_timesteps=num_train_timesteps, shift=shift)
+    def __init__(self, num_train_timesteps: int = 1000) -> None:
+        self.config = Config(num_train_timesteps=num_train_timesteps)
         self.timesteps = self.sigmas = torch.zeros(0)
         self.step_index: int | None = None
 
@@ -77,7 +72,4 @@ class FlowMatchEulerDiscreteScheduler:
 
     def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
         """Write the configuration, as diffusers does."""
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"_class_name": type(self).__name__, **self.config}, indent=2, sort_keys=True)
-        write_text(folder / SCHEDULER_CONFIG, text + "\n")
+        self.config.save(Path(save_directory, SCHEDULER_CONFIG), type(self).__name__)

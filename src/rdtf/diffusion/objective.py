@@ -1,8 +1,7 @@
 """What the network predicts and how its error is weighed: the seam between the maths and the training loop.
 
 Symbols as in the literature: ``x0`` clean latents, ``eps`` unit normal noise, ``x_t`` noised latents, ``t`` in [0, 1]
-the noise level, ``v`` the velocity. Sampling uses schedulers; :meth:`Objective.make_scheduler` makes the
-one that fits.
+the noise level, ``v`` the velocity. :meth:`Objective.make_scheduler` makes the scheduler for sampling.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
     SchedulerMixin = Any
 
-Path = Literal["flow", "ddpm"]
+NoisePath = Literal["flow", "ddpm"]
 FLOW_EULER = "FlowMatchEulerDiscreteScheduler"
 SCHEDULERS: dict[str, tuple[str, ...]] = {
     "flow": (FLOW_EULER, "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"),
@@ -71,7 +71,7 @@ _NO_SAMPLE = ("EulerAncestralDiscreteScheduler",)
 """Schedulers that take no prediction of the clean clip."""
 
 
-def load_scheduler(folder: FilePath, name: str) -> Any:
+def load_scheduler(folder: Path, name: str) -> Any:
     """The scheduler of a saved pipeline.
 
     Args:
@@ -92,7 +92,7 @@ def load_scheduler(folder: FilePath, name: str) -> Any:
     return getattr(diffusers, name).from_pretrained(folder, local_files_only=True)
 
 
-def path_of(scheduler: SchedulerMixin) -> Path:
+def path_of(scheduler: SchedulerMixin) -> NoisePath:
     """The noise path that a scheduler samples."""
     flow = type(scheduler).__name__.startswith("FlowMatch") or scheduler.config.get("use_flow_sigmas", False)
     return "flow" if flow else "ddpm"

@@ -17,6 +17,10 @@ _EMPTY_SHARE = 0.6  # a first frame with less than this share of the fullest fra
 _RATES_TRIED = 4
 _SMALL = 24  # side of the pictures by which frames are compared
 
+FASTEST = 30.0
+"""Frames a second of a video where the target does not say how many it may have."""
+_TICK_ERROR = 0.1  # of a tick that a frame may last longer or shorter: files round times to 1 or 10 ms
+
 
 def on_canvas(frames: np.ndarray, canvas: Canvas) -> np.ndarray:
     """Frames ``(n, h, w, 4)`` scaled by the canvas' rule, with even sides; nothing is cropped or stretched."""
@@ -36,11 +40,6 @@ def on_canvas(frames: np.ndarray, canvas: Canvas) -> np.ndarray:
     else:  # line: within the canvas
         scale = min(canvas.width / width, canvas.height / height)
     return resize(frames, *(max(2, round(side * scale / 2) * 2) for side in (height, width)))
-
-
-FASTEST = 30.0
-"""Frames a second of a video where the target does not say how many it may have."""
-_TICK_ERROR = 0.1  # of a tick that a frame may last longer or shorter: files round times to 1 or 10 ms
 
 
 def loops(sticker: Sticker) -> bool:

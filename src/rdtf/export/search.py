@@ -134,23 +134,23 @@ def _best_quality(
 ) -> Export | None:
     """The first rung of the ladder below the limit; None if even the last one is above it."""
     ladder: Sequence[int | None] = _LADDERS[target.format]
-    made: dict[int, tuple[bytes, Callable[[], Clip], dict[str, Any]]] = {}
+    made: dict[int, _Encoded] = {}
 
     def size(rung: int) -> int:
         made[rung] = _encoded(clip, pick, target, ladder[rung], colours, note)
-        return len(made[rung][0])
+        return len(made[rung].data)
 
     rung = first_below(size, len(ladder), aim)
     if rung is None:
         return None
-    data, seen, settings = made[rung]
-    knob, shown = ladder[rung], seen()
+    best, knob = made[rung], ladder[rung]
+    shown = best.shown()
     if target.format in ("apng", "gif") and knob is not None:
         other = _encoded(clip, pick, target, knob, colours, note, dither=True)
-        dithered = other[1]()
-        if (aim is None or len(other[0]) <= aim) and _score(dithered, master, 2) > _score(shown, master, 2) + 0.5:
-            data, shown, settings = other[0], dithered, other[2]
-    return Export(data, len(shown.frames), float(shown.durations.sum()), _score(shown, master), settings)
+        dithered = other.shown()
+        if (aim is None or len(other.data) <= aim) and _score(dithered, master, 2) > _score(shown, master, 2) + 0.5:
+            best, shown = other, dithered
+    return Export(best.data, len(shown.frames), float(shown.durations.sum()), _score(shown, master), best.settings)
 
 
 def first_below(size: Callable[[int], int], rungs: int, aim: int | None) -> int | None:
@@ -176,6 +176,19 @@ def first_below(size: Callable[[int], int], rungs: int, aim: int | None) -> int 
     return high if high < rungs else None
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """A trial file.
+
+    Attributes:
+        data: its bytes. shown: gives the clip that a viewer sees; to decode takes time. settings: the encoder's.
+    """
+
+    data: bytes
+    shown: Callable[[], Clip]
+    settings: dict[str, Any]
+
+
 def _encoded(
     whole: Clip,
     pick: Pick,
@@ -184,8 +197,8 @@ def _encoded(
     colours: encode.Colours | None,
     note: dict[str, Any] | None,
     dither: bool = False,
-) -> tuple[bytes, Callable[[], Clip], dict[str, Any]]:
-    """The bytes, a function that gives the clip that a viewer sees, and the encoder's settings."""
+) -> _Encoded:
+    """A clip as a file of a target."""
     clip = whole.picked(pick.index, pick.durations)
     height, width = clip.frames.shape[1:3]
     settings: dict[str, Any] = {"fps": round(pick.fps, 2), "width": width, "height": height}
@@ -193,22 +206,23 @@ def _encoded(
         assert knob is not None
         rate = file_rate(clip.durations, target.max_fps or FASTEST)
         data = encode.webm(clip, knob, rate, note)
-        return data, lambda: _decoded_webm(data), {**settings, "crf": knob, "file_fps": round(rate, 3)}
+        return _Encoded(data, lambda: _decoded_webm(data), {**settings, "crf": knob, "file_fps": round(rate, 3)})
     if target.format == "webp":
         data = encode.webp(clip, knob)
-        return data, lambda: _decoded_webp(data, clip), {**settings, "quality": "lossless" if knob is None else knob}
+        settings["quality"] = "lossless" if knob is None else knob
+        return _Encoded(data, lambda: _decoded_webp(data, clip), settings)
     if knob is None:
-        return encode.apng(clip), lambda: clip, {**settings, "colours": "all"}
+        return _Encoded(encode.apng(clip), lambda: clip, {**settings, "colours": "all"})
     assert colours is not None
     indices, palette = colours.reduced(knob, dither)
     indices = indices[pick.index]
     shown = Clip(palette[indices], clip.durations, clip.plays)
     settings |= {"colours": len(palette), "dither": dither}
     if target.format == "gif":
-        return encode.gif(shown, palette, indices), lambda: shown, settings
-    if target.truecolour:
-        return encode.apng(shown), lambda: shown, settings
-    return encode.apng(shown, palette, indices), lambda: shown, settings
+        data = encode.gif(shown, palette, indices)
+    else:
+        data = encode.apng(shown) if target.truecolour else encode.apng(shown, palette, indices)
+    return _Encoded(data, lambda: shown, settings)
 
 
 def _decoded_webm(data: bytes) -> Clip:

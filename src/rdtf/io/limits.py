@@ -1,8 +1,8 @@
 """What a process that decodes files of strangers may take, and whose fault it is when one ends.
 
-Two kinds of processes do so, and both take their limits from here. :mod:`rdtf.io.wall` starts one child for a few
-files: it works in any program, also in one without ``if __name__ == "__main__"``, and imports no torch. The workers of
-:mod:`rdtf.data.workers` stay for thousands of files, run side by side, and work out all that a dataset holds of a file.
+Two kinds of processes do so, and both take their limits from here. The child of :mod:`rdtf.io.wall` only decodes. It
+works in any program, also in one without ``if __name__ == "__main__"``, and imports no torch. The workers of
+:mod:`rdtf.data.workers` run side by side, and work out all that a dataset holds of a file.
 """
 
 from __future__ import annotations

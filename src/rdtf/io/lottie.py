@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import thorvg_python as tvg
-from PIL import Image
 
 from rdtf.io.job import Frames, Job
 from rdtf.io.lottie_missing import (
@@ -28,6 +27,7 @@ from rdtf.io.lottie_missing import (
     plain_masks,
     take_out_expressions,
 )
+from rdtf.io.pictures import check_data_url
 from rdtf.pixels import fit, unpremultiply
 
 VECTOR_SIZE = 512
@@ -258,10 +258,4 @@ def _check_layers(job: Job, root: dict[str, Any]) -> None:
 def _check_embedded(job: Job, source: str) -> None:
     if not source.startswith("data:image/"):
         raise job.refuse(f"needs the picture {source[:80]!r}, which lies outside the file; embed it")
-    try:
-        data = io.BytesIO(base64.b64decode(source.partition(",")[2]))
-        with Image.open(data, formats=("PNG", "JPEG", "WEBP")) as image:
-            size = image.size
-    except (OSError, ValueError):  # also of a picture that Pillow cannot identify
-        raise job.refuse("has a picture in it that is damaged, or no PNG, JPEG or WebP") from None
-    job.check(1, *size)
+    check_data_url(job, source)

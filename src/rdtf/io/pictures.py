@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import struct
@@ -106,3 +107,18 @@ def _frames(image: Image.Image, indices: np.ndarray) -> Iterator[tuple[np.ndarra
         frame.getexif()[0x0112] = orientation
         turned = ImageOps.exif_transpose(frame) if orientation != 1 else frame
         yield np.array(turned), ms if ms > 0 and math.isfinite(ms) else BROWSER_MS
+
+
+def check_data_url(job: Job, source: str) -> None:
+    """Check a picture that a vector file holds as a data URL, before a renderer decodes it.
+
+    Raises:
+        StickerError: it is damaged, no PNG, JPEG or WebP, or too large.
+    """
+    try:
+        data = io.BytesIO(base64.b64decode(source.partition(",")[2]))
+        with Image.open(data, formats=("PNG", "JPEG", "WEBP")) as image:
+            size = image.size
+    except (OSError, ValueError):  # also of a picture that Pillow cannot identify
+        raise job.refuse("has a picture in it that is damaged, or no PNG, JPEG or WebP") from None
+    job.check(1, *size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import graphlib
 import io
 import re
@@ -15,11 +14,11 @@ from PIL import Image
 
 from rdtf.io.job import STILL_MS, Frames, Job
 from rdtf.io.lottie import VECTOR_SIZE
+from rdtf.io.pictures import check_data_url
 from rdtf.pixels import fit
 
 _DOCTYPE = re.compile(rb"<!DOCTYPE[^\[>]*>", re.IGNORECASE)
 _URL = re.compile(r"url\(\s*['\"]?([^'\")]*)", re.IGNORECASE)
-_OUTSIDE = re.compile(r"@import|url\(\s*['\"]?[^#'\"\s]", re.IGNORECASE)
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _LINKS = ("href", f"{{{_XLINK}}}href")
 ElementTree.register_namespace("", _SVG)
@@ -148,9 +147,7 @@ def _check_links(job: Job, element: ElementTree.Element) -> None:
         if key in _LINKS and not value.startswith("#"):
             if not (inside and value.startswith("data:image/")):
                 raise job.refuse(f"refers to {value[:80]!r}, which lies outside the file; embed it")
-            content = base64.b64decode(value.partition(",")[2])
-            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as image:
-                job.check(1, *image.size)
+            check_data_url(job, value)
         for target in _URL.findall(value):
             if not target.startswith("#"):
                 raise job.refuse(f"refers to {target[:80]!r}, which lies outside the file; embed it")

@@ -91,22 +91,30 @@ def read_stickers(files: Sequence[Wanted]) -> list[Sticker]:
             child = child or _idle_child() or _Child()
             answer = child.answer(request, file.data)
             if answer is None and child.answers:  # an earlier file may be to blame
+                child.close()
                 child = _Child()
                 answer = child.answer(request, file.data)
             if answer is None:
                 raise child.failure(file.name)
-            header, body = answer
-            if "refused" in header:
-                raise StickerError(file.name, header["refused"])
-            if "lacked" in header:
-                raise ShortageError(f"{file.name}: {header['lacked']}; nothing is wrong with the file, try again")
-            frames = np.frombuffer(body, np.uint8).reshape(header["shape"])
-            durations = np.asarray(header["durations"], np.float64)
-            stickers.append(Sticker(frames.copy(), durations, attributes=header["attributes"]))
+            stickers.append(_sticker(file.name, *answer))
     finally:
         if child is not None:
             child.put_back()
     return stickers
+
+
+def _sticker(name: Path, header: dict[str, Any], body: bytes) -> Sticker:
+    """What a child's answer holds.
+
+    Raises:
+        StickerError, ShortageError: the answer is that the file is refused, or that the machine lacks something.
+    """
+    if "refused" in header:
+        raise StickerError(name, header["refused"])
+    if "lacked" in header:
+        raise ShortageError(f"{name}: {header['lacked']}; nothing is wrong with the file, try again")
+    frames = np.frombuffer(body, np.uint8).reshape(header["shape"])
+    return Sticker(frames.copy(), np.asarray(header["durations"], np.float64), attributes=header["attributes"])
 
 
 class _Child:

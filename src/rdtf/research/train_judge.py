@@ -26,7 +26,7 @@ from rdtf.research.corruptions import DAMAGES
 from rdtf.rng import numpy_rng
 from rdtf.sheets import contact_sheet
 from rdtf.sticker import Sticker
-from rdtf.train.hardware import keep_freed_memory, take_threads
+from rdtf.train.hardware import keep_freed_memory, with_threads
 from rdtf.train.small_loop import train_shortly
 from rdtf.world import FULL, RESERVED_SEED, STILL, draw_sticker
 
@@ -215,7 +215,7 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
     """
     started = time.monotonic()
     keep_freed_memory()
-    settings = settings.model_copy(update={"threads": take_threads(settings.threads)})
+    settings = with_threads(settings)
     torch.manual_seed(settings.seed)
     config = JudgeConfig(features=settings.features, names=attribute_names(), damages=TOLD)
     device = best_device()

@@ -25,7 +25,7 @@ from rdtf.files import atomic_file, write_text
 from rdtf.research.corruptions import DAMAGES
 from rdtf.rng import numpy_rng, torch_rng
 from rdtf.sheets import contact_sheet
-from rdtf.train.hardware import keep_freed_memory, take_threads
+from rdtf.train.hardware import keep_freed_memory, with_threads
 from rdtf.train.small_loop import train_shortly
 
 EMA_DECAY = 0.998
@@ -146,7 +146,7 @@ def train_namer(data: Path, out: Path, settings: NamerTrainSettings) -> NamerRep
     """
     started = time.monotonic()
     keep_freed_memory()
-    settings = settings.model_copy(update={"threads": take_threads(settings.threads)})
+    settings = with_threads(settings)
     torch.manual_seed(settings.seed)
     dataset = StickerDataset(data)
     records = [dataset.record(i) for i in range(len(dataset))]

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 MOST_STICKERS = 8
 MOST_WAITING = 100
-_SECONDS = 0.2
-"""Between two messages about the progress of a generation."""
 MOST_CHARACTERS = 1000
+_SECONDS = 0.2
+"""Between two messages about the progress of a generation; the page needs no more."""
 
 
 class _Cancelled(Exception):
@@ -195,14 +195,15 @@ class Maker:
             if job.stop.is_set():
                 raise _Cancelled
             now = time.monotonic()
-            if done == total or now - told >= _SECONDS:  # a page does not show steps faster than that
+            if done == total or now - told >= _SECONDS:
                 told = now
                 job.tell(Progress(done, total, tuple(keys)))
 
         tell(0, 1)
         pipe = self.models.load(model)
         frames = load_frames(given)
-        each = 1 if pipe.device.type == "cpu" else count  # alone they are as fast there, and shown sooner
+        # On a processor a batch is no faster than its stickers one by one, which are shown as they are ready.
+        each = 1 if pipe.device.type == "cpu" else count
         for first in range(0, count, each):
             call = {**settings, "seed": settings.get("seed", 0) + first, "num_stickers_per_prompt": each}
             before = first // each

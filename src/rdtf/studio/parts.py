@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported: nothing is sent, nothing is looked up
 
@@ -20,9 +20,6 @@ from rdtf.studio import views
 from rdtf.studio.forms import Field
 from rdtf.studio.library import Library
 from rdtf.studio.maker import Maker, Progress
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 HIDDEN: dict[str, Any] = {"api_visibility": "private"}
 """Of events that belong to the page alone."""

@@ -8,7 +8,7 @@ from os import PathLike
 from rdtf.text.builtin import BuiltinTextEncoder
 from rdtf.text.encoder import TextEncoder, TextFeatures
 from rdtf.text.pretrained import PretrainedTextEncoder, as_list
-from rdtf.text.words import caption_words, drop_words
+from rdtf.words import caption_words, drop_words
 
 __all__ = [
     "BuiltinTextEncoder",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rdtf.saved_module import register_to_config
 from rdtf.text.encoder import TextEncoder, TextFeatures, pad, starts_of
-from rdtf.text.words import LONGEST_WORD, caption_words, whole_words
+from rdtf.words import LONGEST_WORD, caption_words, whole_words
 
 
 def _bucket(feature: str, buckets: int) -> int:
@@ -125,10 +125,6 @@ class BuiltinTextEncoder(TextEncoder):
 
     def unread(self, caption: str) -> str:
         """The words beyond the window and the ends of long words, see :meth:`TextEncoder.unread`."""
-        if (
-            caption.isascii() and len(caption) <= LONGEST_WORD <= 2 * self.max_tokens
-        ):  # a word takes two, with its space
-            return ""
         words = whole_words(caption)
         ends = [word[LONGEST_WORD:] for word in words[: self.max_tokens]]
         return " ".join([*filter(None, ends), *words[self.max_tokens :]])

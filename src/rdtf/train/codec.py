@@ -24,7 +24,7 @@ from rdtf.files import atomic_file, write_text
 from rdtf.pixels import to_frames, to_tensor
 from rdtf.rng import numpy_rng, torch_rng
 from rdtf.sheets import contact_sheet
-from rdtf.train.hardware import choose_precision, keep_freed_memory, take_threads
+from rdtf.train.hardware import choose_precision, keep_freed_memory, with_threads
 from rdtf.train.optim import make_optimizers
 from rdtf.train.small_loop import train_shortly
 
@@ -171,7 +171,7 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
     """
     started = time.monotonic()
     keep_freed_memory()
-    settings = settings.model_copy(update={"threads": take_threads(settings.threads)})
+    settings = with_threads(settings)
     model = _untrained(settings)
     settings = settings.model_copy(update={"downscale": model.downscale})
     datasets = [StickerDataset(folder, "train") for folder in data]

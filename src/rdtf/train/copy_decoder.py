@@ -33,7 +33,7 @@ from rdtf.pixels import to_frames, to_tensor
 from rdtf.progress import bars
 from rdtf.rng import numpy_rng
 from rdtf.sheets import contact_sheet
-from rdtf.train.hardware import choose_precision, keep_freed_memory, take_threads
+from rdtf.train.hardware import choose_precision, keep_freed_memory, with_threads
 from rdtf.train.optim import make_optimizers
 from rdtf.train.small_loop import train_shortly
 
@@ -275,7 +275,7 @@ def train_copy_decoder(data: Path, model: Path, out: Path, settings: CopyDecoder
     if out.exists():
         raise ValueError(f"{out} exists; name a new folder")
     keep_freed_memory()
-    settings = settings.model_copy(update={"threads": take_threads(settings.threads)})
+    settings = with_threads(settings)
     pipeline = load_pipeline(model)
     dataset = StickerDataset(data, "train")
     if dataset.size != pipeline.config.sample_size:

@@ -8,6 +8,7 @@ import platform
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import psutil
 import torch
@@ -75,15 +76,26 @@ def busy_cores_hint(device: torch.device) -> str | None:
     )
 
 
-def take_threads(count: int | None) -> int:
-    """Let torch use ``count`` threads, or as many as it chooses by the cores that this process may use.
+@runtime_checkable
+class _WithThreads(Protocol):
+    @property
+    def threads(self) -> int | None: ...
+
+    def model_copy(self, *, update: dict[str, Any]) -> Any: ...
+
+
+S = TypeVar("S", bound=_WithThreads)
+
+
+def with_threads(settings: S) -> S:
+    """Let torch use the settings' ``threads``, or as many as it chooses by the cores that this process may use.
 
     Returns:
-        their number, which belongs into what is saved: sums of another number of threads end in other bits.
+        the settings with their number, to be saved: sums of another number of threads end in other bits.
     """
-    if count:
-        torch.set_num_threads(count)
-    return torch.get_num_threads()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    return settings.model_copy(update={"threads": torch.get_num_threads()})
 
 
 def keep_freed_memory() -> None:

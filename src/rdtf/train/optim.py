@@ -176,13 +176,14 @@ class Averages:
             if not parameter.requires_grad:
                 average.copy_(parameter)
         trained = [(average, parameter) for average, parameter in pairs if parameter.requires_grad]
-        for some in [[pair] for pair in trained] if self._one_by_one else [trained] * bool(trained):
-            averages = [average for average, _ in some]
-            away = torch._foreach_sub(averages, [parameter for _, parameter in some])
-            torch._foreach_sub_(averages, away, alpha=1 - decay)
+        at_once = 1 if self._one_by_one else max(1, len(trained))
+        for first in range(0, len(trained), at_once):
+            averages, live = map(list, zip(*trained[first : first + at_once], strict=True))
+            torch._foreach_sub_(averages, torch._foreach_sub(averages, live), alpha=1 - decay)
 
 
 def _copies(parameters: Iterable[Tensor], file: Path | None) -> list[Tensor]:
+    """Copies of parameters in memory, or in a file with their own strides."""
     if file is None:
         return [parameter.detach().clone() for parameter in parameters]
     originals = [parameter.detach() for parameter in parameters]

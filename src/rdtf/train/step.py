@@ -29,7 +29,7 @@ from rdtf.rng import torch_rng
 from rdtf.train.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors, part_like, whole
 from rdtf.train.cuda_graphs import RecordedPasses
 from rdtf.train.devices import Devices
-from rdtf.train.hardware import choose_precision, keep_freed_memory, take_threads
+from rdtf.train.hardware import choose_precision, keep_freed_memory, with_threads
 from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.network import Network, build_network, load_start
 from rdtf.train.optim import Averages, lr_factor, make_optimizers
@@ -74,7 +74,7 @@ class Learner:
     def __init__(self, data: Path, run: Path, settings: TrainSettings) -> None:
         run.mkdir(parents=True, exist_ok=True)
         keep_freed_memory()
-        threads = take_threads(settings.threads)
+        settings = with_threads(settings)
         self.devices = Devices(stages=settings.has_stages)
         self.device = self.devices.device
         if settings.batch_size < self.devices.count:
@@ -101,8 +101,7 @@ class Learner:
             precision, self.precision_reason = choose_precision(self.device, max(self.net.plain.config.widths))
         self.bf16 = bool(self.devices.from_first(precision == "bf16"))
         # Saved with the run: a run that is resumed on another machine keeps its precision and number of threads.
-        decided = {"precision": "bf16" if self.bf16 else "fp32", "threads": threads}
-        settings = settings.model_copy(update=decided)
+        settings = settings.model_copy(update={"precision": "bf16" if self.bf16 else "fp32"})
         self.settings, self.step = settings, 0
         self.base = self.net.frozen_fingerprint() if settings.by_adapter else ""
         self.sharded = self.devices.count > 1 and (settings.fsdp or self.devices.asked_to_shard)

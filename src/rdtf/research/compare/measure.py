@@ -48,8 +48,7 @@ def measure(run: Path, place: Place, suite: Suite, seed: int, model: Path | None
             trained on, and its val split too where that chose no learning rates.
     """
     pipe = load_pipeline(model or run)
-    splits = (None,) if place.judged != place.target else ("test",) if suite.rates else ("val", "test")
-    held_out = held_out_clips(place.judged, splits)
+    held_out = held_out_clips(place.judged, _splits(place, suite))
     if not held_out:
         raise ValueError(f"{place.judged}: no held-out sticker has {FRAMES} frames; prepare more stickers")
     held_out = [held_out[i] for i in np.random.default_rng(0).permutation(len(held_out))]
@@ -97,6 +96,13 @@ def measure(run: Path, place: Place, suite: Suite, seed: int, model: Path | None
     measures |= _logged(run)
     measures["cost.forward_ms"] = _forward_ms(pipe)
     return measures
+
+
+def _splits(place: Place, suite: Suite) -> tuple[str | None, ...]:
+    """What is measured on: other stickers than those that models are trained on and learning rates are chosen by."""
+    if place.judged != place.target:
+        return (None,)
+    return ("test",) if suite.rates else ("val", "test")
 
 
 def _logged(run: Path) -> dict[str, float]:

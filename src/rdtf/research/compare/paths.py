@@ -29,8 +29,12 @@ class Place:
         return self.out / "source"
 
     def rates(self, variant: str) -> Path:
-        """The held-out losses of a tuned method by its learning rate."""
+        """The file of a tuned method's held-out losses by its learning rate."""
         return self.out / "runs" / variant / "rates.json"
+
+    def rate_run(self, variant: str, rate: float) -> Path:
+        """The folder of a trial of a learning rate."""
+        return self.out / "runs" / variant / "rates" / f"{rate:g}"
 
     def run(self, variant: str, seed: int) -> Path:
         """The folder of one run; the base has a single one."""

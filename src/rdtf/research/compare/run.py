@@ -200,6 +200,17 @@ def _finished_seeds(suite: Suite, place: Place) -> tuple[int, ...]:
     return tuple(seed for seed in suite.seeds if all(_is_done(_Job(name, seed), place) for name in suite.variants))
 
 
+def _waits(job: _Job, suite: Suite, place: Place) -> bool:
+    """Whether a run has to wait: for the base, or for the learning rate that the first seed's run finds."""
+    if job.variant == BASE:
+        return False
+    variant = suite.variants[job.variant]
+    if variant.needs_base and not _is_done(_Job(BASE, 0), place):
+        return True
+    finds_rate = variant.tune is not None and bool(suite.rates)
+    return finds_rate and job.seed != suite.seeds[0] and not place.rates(job.variant).is_file()
+
+
 def _run_all(suite: Suite, place: Place, todo: Sequence[_Job], reference: float, at_once: int) -> None:
     waiting = [job for job in todo if not _is_done(job, place)]
     running: dict[_Job, BaseProcess] = {}
@@ -208,13 +219,8 @@ def _run_all(suite: Suite, place: Place, todo: Sequence[_Job], reference: float,
     with bars() as progress, _ended(running), stop_signals() as stop:
         task = progress.add_task("Comparing", total=len(todo), completed=len(todo) - len(waiting), note="")
         while waiting or running:
-            base_stands = _is_done(_Job(BASE, 0), place)
             for job in list(waiting):
-                variant = None if job.variant == BASE else suite.variants[job.variant]
-                waits = variant is not None and variant.needs_base and not base_stands
-                if variant is not None and variant.tune and suite.rates and job.seed != suite.seeds[0]:
-                    waits |= not place.rates(job.variant).is_file()  # the first seed's run makes it
-                if len(running) < at_once and not waits:
+                if len(running) < at_once and not _waits(job, suite, place):
                     waiting.remove(job)
                     running[job] = spawn.Process(target=_child, args=(suite, place, job.variant, job.seed, reference))
                     running[job].start()

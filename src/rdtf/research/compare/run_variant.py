@@ -71,7 +71,7 @@ def try_rates(suite: Suite, place: Place, variant: str, steps: int) -> bool:
     """
     losses: dict[str, float] = {}
     for rate in suite.rates:
-        run = place.rates(variant).with_suffix("") / f"{rate:g}"
+        run = place.rate_run(variant, rate)
         settings = settings_of(suite, place, variant, suite.seeds[0], max(1, steps // 4))
         if (run / "config.json").is_file():
             report = resume(place.target, run)
@@ -121,8 +121,9 @@ def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) 
     run.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(suite.training.get("threads") or torch.get_num_threads())
     if variant != BASE and suite.variants[variant].untrained:
-        if not (run / "result.json").is_file():
-            _write_untrained(suite, place, variant, seed)
+        base = place.run(BASE, 0)
+        nothing = {**json.loads((base / "cost.json").read_text(encoding="utf-8")), "flop": 0.0, "trained": 0}
+        _write_result(suite, place, variant, seed, nothing, {"steps": 0, "seconds": 0.0}, model=base)
         return True
     data = place.source if variant == BASE else place.target
     cost, first = run / "cost.json", place.run(variant, suite.seeds[0]) / "cost.json"
@@ -146,33 +147,36 @@ def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) 
         if not report.finished:
             return False
         write_text(trained, json.dumps({"steps": report.steps, "seconds": report.seconds}))
-    result = run / "result.json"
-    if variant != BASE and not result.is_file():
-        measures = measure(run, place, suite, seed)
-        spent = json.loads(trained.read_text(encoding="utf-8"))
-        own = costs["flop"] * spent["steps"] / 1e12
-        measures |= {
-            "cost.parameters": costs["parameters"] / 1e6,
-            "cost.trained": costs["trained"] / 1e6,
-            "cost.steps": spent["steps"],
-            "cost.teraflop": own,
-            "cost.with_base": own + (base_teraflop(place) if suite.variants[variant].tune else 0.0),
-            "cost.seconds": spent["seconds"],
-        }
-        write_text(result, json.dumps(measures, indent=1))
+    if variant != BASE:
+        _write_result(suite, place, variant, seed, costs, json.loads(trained.read_text(encoding="utf-8")))
     return True
 
 
-def _write_untrained(suite: Suite, place: Place, variant: str, seed: int) -> None:
-    """Measure the base as it is."""
-    run, base = place.run(variant, seed), place.run(BASE, 0)
-    costs = json.loads((base / "cost.json").read_text(encoding="utf-8"))
-    measures = measure(run, place, suite, seed, model=base) | {
+def _write_result(
+    suite: Suite,
+    place: Place,
+    variant: str,
+    seed: int,
+    costs: dict[str, Any],
+    spent: dict[str, Any],
+    model: Path | None = None,
+) -> None:
+    """Measure a run, if that is not done.
+
+    Args:
+        costs: of its training, see :class:`Compute`. spent: its steps and seconds.
+        model: what to measure, if not the run's own.
+    """
+    run = place.run(variant, seed)
+    if (run / "result.json").is_file():
+        return
+    own = costs["flop"] * spent["steps"] / 1e12
+    measures = measure(run, place, suite, seed, model) | {
         "cost.parameters": costs["parameters"] / 1e6,
-        "cost.trained": 0.0,
-        "cost.steps": 0,
-        "cost.teraflop": 0.0,
-        "cost.with_base": base_teraflop(place),
-        "cost.seconds": 0.0,
+        "cost.trained": costs["trained"] / 1e6,
+        "cost.steps": spent["steps"],
+        "cost.teraflop": own,
+        "cost.with_base": own + (base_teraflop(place) if suite.variants[variant].needs_base else 0.0),
+        "cost.seconds": spent["seconds"],
     }
     write_text(run / "result.json", json.dumps(measures, indent=1))

@@ -15,6 +15,7 @@ _REGIONAL = range(0x1F1E6, 0x1F200)
 _UNIT = re.compile("cm*|w[wmz]*(?:jw[wmz]*)*|(?:rr|r|s)m*(?:zsm*)*")
 _BRACKETS = ("()", "[]", "{}", "（）", "【】", "「」", "『』", "“”", "‘’", "«»", "《》")
 LONGEST_WORD = 32
+"""Characters of a word that are kept."""
 
 
 def _kind(char: str) -> str:
