@@ -13,6 +13,7 @@ import rdtf.train.plan as planning
 from rdtf.cli import app
 from rdtf.train.plan import Plan, make_plan
 from rdtf.train.run import Trainer
+from rdtf.train.step import Learner
 from tests.conftest import TINY_NETWORK
 from tests.train.test_run import settings
 
@@ -21,8 +22,8 @@ MIB = 2**20
 
 @pytest.fixture(autouse=True)
 def _in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "_SECONDS", 0.3)
-    monkeypatch.setattr(planning, "_LOOKED_AT", 6)
+    monkeypatch.setattr(planning, "_SECONDS", 0.0)
+    monkeypatch.setattr(planning, "_DRAWN", 6)
 
 
 class Memory:
@@ -32,16 +33,16 @@ class Memory:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **values: int) -> None:
         vars(self).update(values)
-        self.clips, original = 0, planning._Measurement._pass
+        self.clips, original = 0, Learner.backward
 
-        def counted(measurement: Any, batch: Any) -> None:
+        def counted(learner: Learner, batch: Any, *others: Any) -> Any:
             self.clips = max(self.clips, len(batch))
-            original(measurement, batch)
+            return original(learner, batch, *others)
 
         def peak(device: torch.device, *, now: bool = False) -> int:
             return 0 if now else self.base + self.per_clip * self.clips
 
-        monkeypatch.setattr(planning._Measurement, "_pass", counted)
+        monkeypatch.setattr(Learner, "backward", counted)
         monkeypatch.setattr(planning, "peak_memory", peak)
         monkeypatch.setattr(planning, "reset_peak_memory", lambda device: setattr(self, "clips", 0))
         monkeypatch.setattr(planning, "free_memory", lambda device: self.free)
@@ -51,12 +52,11 @@ def plan(data: Path, folder: Path, **overrides: Any) -> Plan:
     return make_plan(data, settings(**{"batch_size": 8, **overrides}), folder)
 
 
-def test_a_plan_counts_steps_saves_previews_and_leaves_nothing(tiny_data: Path, tmp_path: Path):
-    made = plan(tiny_data, tmp_path, steps=45, checkpoint_every=10, previews=2, preview_every=20)
-    assert (made.steps, made.saves, made.previews) == (45, 5, 3)  # every 10th and the end; every 20th and the end
+def test_a_plan_measures_steps_and_leaves_nothing(tiny_data: Path, tmp_path: Path):
+    made = plan(tiny_data, tmp_path, steps=45)
+    assert made.steps == 45
     assert made.training == pytest.approx(45 * made.step)
-    assert made.total == pytest.approx(made.training + 5 * made.save + 3 * made.preview)
-    assert min(made.step, made.save, made.preview, made.save_disk) > 0
+    assert min(made.step, made.disk) > 0
     assert made.held < made.peak < made.free
     assert list(tmp_path.iterdir()) == []
     json.dumps(made.facts())
@@ -68,14 +68,15 @@ def test_minutes_end_it_where_they_come_first(tiny_data: Path, tmp_path: Path):
     assert plan(tiny_data, tmp_path, steps=3, max_minutes=1000.0).steps == 3
 
 
-def test_memory_is_read_off_one_and_two_clips(tiny_data: Path, tmp_path: Path, monkeypatch):
+def test_memory_is_read_off_one_and_two_clips(tiny_data: Path, tmp_path: Path, monkeypatch, capsys):
     Memory(monkeypatch)
     made = plan(tiny_data, tmp_path)
     clips, frames = made.largest
     assert (clips, frames) == (6, 4)
     assert made.room == int((0.92 * 1000 - 150) / 50) + 1
     assert made.peak == 100 * MIB + 50 * MIB * clips
-    assert any("memory is left" in line and "16" in line for line in made.advice)
+    planning.announce(made)
+    assert "Half of the memory is left" in capsys.readouterr().err
 
 
 def test_a_pass_that_does_not_fit_is_refused_before_it_is_made(tiny_data: Path, tmp_path: Path, monkeypatch):
@@ -105,15 +106,19 @@ def test_a_network_that_does_not_fit_is_refused_before_it_is_built(tiny_data: Pa
         plan(tiny_data, tmp_path, **huge, ema_on_disk=True)
 
 
-def test_an_average_step_is_made_of_its_passes(tiny_data: Path, tmp_path: Path):
-    measured = planning._Measurement(Trainer(tiny_data, tmp_path / "run", settings(batch_size=6)))
-    measured.update_seconds, measured.drawing = 0.25, 0.0
-    measured.timed = [(size, 0.5 + 0.1 * size) for size in (3, 8, 20)]
-    steps = [sum(0.5 + 0.1 * clips * frames for clips, frames in shapes) for shapes in measured.drawn]
-    assert measured._step_seconds() == pytest.approx(sum(steps) / len(steps) + 0.25)
-    measured.timed = [(4, 2.0), (4, 4.0)]  # nothing to tell a fixed part from
-    steps = [sum(0.75 * clips * frames for clips, frames in shapes) for shapes in measured.drawn]
-    assert measured._step_seconds() == pytest.approx(sum(steps) / len(steps) + 0.25)
+def test_the_first_step_does_not_count(tiny_data: Path, tmp_path: Path, monkeypatch):
+    clock, steps = [0.0], []
+
+    def step(learner: Learner, progress: float) -> None:
+        steps.append(learner.step)
+        clock[0] += 100.0 if len(steps) == 1 else 2.0
+        learner.step += 1
+
+    monkeypatch.setattr(Learner, "train_step", step)
+    monkeypatch.setattr(planning.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(planning, "_SECONDS", 9.0)
+    assert plan(tiny_data, tmp_path).step == 2.0
+    assert steps[1:] == [0, 1, 2, 3, 4]
 
 
 def test_the_command_takes_the_options_of_training(tiny_data: Path, tmp_path: Path, monkeypatch):
