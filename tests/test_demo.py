@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-import rdtf.demo
+import rdtf.cli.demo
 from rdtf.cli import app
-from rdtf.demo import DemoSettings, run_demo, smooth
+from rdtf.cli.demo import DemoSettings, run_demo, smooth
 from rdtf.io.read import read_sticker
 from rdtf.world import is_held_out
 from tests.conftest import TINY_NETWORK
@@ -23,18 +23,14 @@ from tests.conftest import TINY_NETWORK
 SETTINGS = DemoSettings(
     stickers=220,
     size=16,
-    training={
-        "model": TINY_NETWORK,
-        "codec": "pixel2",
-        "steps": 3,
-        "batch_size": 4,
-        "threads": 1,
-        "previews": 0,
-        "num_augmented": 0,
-        "sampling": {"steps": 1},
-    },
+    training=(
+        *("--codec", "pixel2", "--batch-size", "4", "--threads", "1"),
+        *("--set", f"model={json.dumps(TINY_NETWORK)}", "--set", "sampling.steps=1"),
+        *("--set", "previews=0", "--set", "num_augmented=0"),
+    ),
     prompts=(("cat", "green", "dance"), ("cat", "red", "spin")),
 )
+STEPS = 3
 GIVEN = {
     "image-to-video": {0},
     "image-and-text-to-video": {0},
@@ -50,8 +46,8 @@ GIVEN = {
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rdtf.demo.os, "cpu_count", lambda: 1)  # no processes in tests
-        page = run_demo(out, settings=SETTINGS)
+        patch.setattr(rdtf.cli.demo.os, "cpu_count", lambda: 1)  # no processes in tests
+        page = run_demo(out, steps=STEPS, settings=SETTINGS)
     assert page == out / "index.html"
     return out
 
@@ -101,7 +97,7 @@ def test_given_frames_come_back_exactly(demo: Path, name: str):
         assert np.array_equal(sticker.frames[position], frame), position
 
 
-@pytest.mark.parametrize("name", ["text-02", *GIVEN])
+@pytest.mark.parametrize("name", ["text-02", "in-between-as-a-loop"])
 def test_commands_on_the_page_make_the_same_stickers(demo: Path, tmp_path: Path, name: str):
     (command,) = (c for c in commands(demo) if c[-1].endswith(f"{name}.webp"))
     again = tmp_path / "again.webp"
@@ -120,7 +116,7 @@ def test_an_earlier_demo_is_replaced_and_nothing_else(demo: Path, tmp_path: Path
     def draw(*_args: object, **_options: object) -> None:
         raise ReachedError
 
-    monkeypatch.setattr(rdtf.demo, "write_world", draw)
+    monkeypatch.setattr(rdtf.cli.demo, "_rdtf", draw)
     old = tmp_path / "old"
     old.mkdir()
     (old / ".rdtf-demo").touch()
@@ -142,11 +138,14 @@ def test_the_training_hangs_on_no_clock(demo: Path):
     """The same command makes the same model: a number of steps, and no minutes."""
     asked = json.loads((demo / "run/config.json").read_text())["settings"]
     assert asked["max_minutes"] is None
-    assert asked["steps"] == SETTINGS.training["steps"]
-    assert DemoSettings().training["steps"] == rdtf.demo.STEPS
-    assert "max_minutes" not in DemoSettings().training
-    (command,) = (c for c in commands(demo) if c[1] == "train")
-    assert "--minutes" not in command
+    assert asked["steps"] == STEPS
+    assert "--minutes" not in DemoSettings().training
+
+
+def test_a_command_that_fails_ends_the_demo(tmp_path: Path):
+    result = CliRunner().invoke(app, ["demo", str(tmp_path / "out"), "--seed", "-1"])
+    assert result.exit_code == 2
+    assert not (tmp_path / "out/index.html").exists()
 
 
 def test_smooth_keeps_constants_and_ends():

@@ -36,13 +36,11 @@ Recipe = Annotated[str | None, typer.Option(help="fast, paper or tune; default: 
 
 def demo(
     out: Annotated[Path, typer.Argument(help="Folder for everything the demo makes.")] = Path("demo"),
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps; more make better stickers.", show_default="400")
-    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps; more make better stickers.")] = 400,
     seed: Annotated[int, typer.Option(help="Seed of stickers, training and generation.")] = 0,
 ) -> None:
     """Draw stickers, train a small model on them, generate with it, and write a page with the pictures."""
-    from rdtf.demo import run_demo
+    from rdtf.cli.demo import run_demo
 
     say(f"Open {run_demo(out, steps=steps, seed=seed)}")
 

@@ -1,7 +1,6 @@
 """The whole way once, small: draw stickers, prepare them, train, generate for every task, and show it on a page.
 
-Everything goes through the functions behind ``rdtf world``, ``prepare``, ``train``, ``generate``, ``animate``,
-``inbetween`` and ``extend``; the page names the command line that does the same.
+Every part is a command of ``rdtf``, run in this process; the page names them.
 """
 
 from __future__ import annotations
@@ -13,26 +12,23 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 
+from rdtf.cli.common import say
 from rdtf.data.dataset import StickerDataset
-from rdtf.data.prepare import PrepareSettings, prepare
 from rdtf.files import atomic_file
+from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
-from rdtf.loading import load_pipeline
 from rdtf.masks import Task
 from rdtf.page import Card, Section, data_address, line_chart, smooth, write_page
-from rdtf.pipeline import StickerPipeline
-from rdtf.progress import bars, console
 from rdtf.sheets import contact_sheet
 from rdtf.sticker import Sticker
-from rdtf.train.run import TrainReport, train
-from rdtf.train.settings import recipe_settings
-from rdtf.world import is_held_out, vocabulary_named, write_world
+from rdtf.world import is_held_out, vocabulary_named
 from rdtf.world.artwork import ACTIONS
 
 _MARK = ".rdtf-demo"  # a folder with this file is a demo, finished or not
@@ -48,8 +44,8 @@ class DemoSettings:
 
     Attributes:
         stickers, size, vocabulary: of the built-in world.
-        training: settings of the run that differ from the ``fast`` recipe. The number of steps is fixed, so that the
-            same command on the same machine makes the same model.
+        training: options of ``rdtf train``. The number of steps is fixed, so that the same command on the same machine
+            makes the same model.
         guidance: text scale.
         prompts: body, colour and action of the text-to-video stickers.
     """
@@ -57,17 +53,10 @@ class DemoSettings:
     stickers: int = 1600
     size: int = 48
     vocabulary: str = "small"
-    training: Mapping[str, Any] = field(
-        default_factory=lambda: {
-            "size": "tiny",
-            "steps": STEPS,
-            "frames": _FRAMES,
-            "checkpoint_every": STEPS,
-            "previews": 0,
-            "eval_clips": 0,
-            "num_augmented": 0,
-            "model": {"widths": [32, 64, 96], "head_dim": 32, "sti_heads": 2, "text_width": 128},
-        }
+    training: tuple[str, ...] = (
+        *("--size", "tiny", "--frames", str(_FRAMES)),
+        *("--set", "previews=0", "--set", "eval_clips=0", "--set", "num_augmented=0"),
+        *("--set", 'model={"widths": [32, 64, 96], "head_dim": 32, "sti_heads": 2, "text_width": 128}'),
     )
     guidance: float = 3.0
     prompts: tuple[tuple[str, str, str], ...] = (
@@ -88,69 +77,62 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class _Request:
-    """One generated sticker: how it is shown, the call that makes it, and the command that makes the same."""
+    """One generated sticker: the command that makes it and how it is shown.
+
+    Attributes:
+        command: words without model and output.
+        given: positions of the given frames. original: the sticker that they are from.
+    """
 
     name: str
     title: str
-    call: Mapping[str, Any]
-    command: tuple[str, ...]  # the command with the arguments between the model and the options that all share
+    command: tuple[str, ...]
     badge: str = ""
+    given: tuple[int, ...] = ()
     original: np.ndarray | None = None
 
 
-def run_demo(out: Path, *, steps: int | None = None, seed: int = 0, settings: DemoSettings | None = None) -> Path:
+def run_demo(out: Path, *, steps: int = STEPS, seed: int = 0, settings: DemoSettings | None = None) -> Path:
     """Make a demo folder with ``index.html`` and ``contact_sheet.png``; returns the path of the page.
 
     Args:
         out: new folder; an earlier demo in it is replaced.
-        steps: optimiser steps instead of those of the settings. seed: of stickers, training and generation.
+        steps: optimiser steps. seed: of stickers, training and generation.
 
     Raises:
         ValueError: ``out`` holds something else than a demo.
+        typer.Exit: a command failed or was stopped, and has said why.
     """
     began = time.monotonic()
     settings = settings or DemoSettings()
     _clear(out)
     world, data, run = out / "world", out / "data", out / "run"
-    commands: list[list[str]] = []
+    workers, size = str(min(4, os.cpu_count() or 1)), str(settings.size)
+    commands = [
+        ["world", str(world), "--count", str(settings.stickers), "--seed", str(seed), "--size", size],
+        ["prepare", str(world), str(data), "--size", size],
+        ["train", str(data), str(run), "--steps", str(steps), "--checkpoint-every", str(steps), "--seed", str(seed)],
+    ]
+    commands[0] += ["--vocabulary", settings.vocabulary, "--workers", workers]
+    commands[2] += settings.training
+    for command in commands:
+        _rdtf(command)
 
-    _heading(1, f"Drawing {settings.stickers} stickers")
-    workers = min(4, os.cpu_count() or 1)
-    write_world(world, settings.stickers, seed, size=settings.size, vocabulary=settings.vocabulary, workers=workers)
-    drawing = {"count": settings.stickers, "seed": seed, "size": settings.size, "vocabulary": settings.vocabulary}
-    commands.append(["world", str(world), *_options({**drawing, "workers": workers})])
-
-    _heading(2, "Preparing a dataset")
-    prepare([world], data, PrepareSettings.model_validate({"size": settings.size}))
-    commands.append(["prepare", str(world), str(data), "--size", str(settings.size)])
-
-    training: dict[str, Any] = {**settings.training, "seed": seed}
-    if steps is not None:
-        training |= {"steps": steps, "checkpoint_every": steps}
-    _heading(3, "Training")
-    report = train(data, run, recipe_settings("fast", **training))
-    if not report.finished:
-        raise KeyboardInterrupt
-    commands.append(["train", str(data), str(run), *_train_options(training)])
-
-    _heading(4, "Generating for every task")
-    pipe = load_pipeline(run)
     prompts = _text_requests(settings, seed)
     given = _frame_requests(out, StickerDataset(data, "test"), settings, seed)
-    cards = _generate(pipe, out, [*prompts, *given])
+    cards = {request.name: _make(out, request) for request in (*prompts, *given)}
     sheet = contact_sheet(
         [cards[request.name][1] for request in prompts], labels=[request.title for request in prompts], frames=_FRAMES
     )
     with atomic_file(out / "contact_sheet.png") as file:
         sheet.save(file, "PNG")
 
-    _heading(5, "Writing the page")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     elapsed = time.monotonic() - began
     return write_page(
         out / "index.html",
         "RDTF demo: stickers by a model trained from scratch",
-        _introduction(settings, report, elapsed),
+        _introduction(settings, log, elapsed),
         [
             Section(
                 "From text",
@@ -189,22 +171,13 @@ def _clear(out: Path) -> None:
     (out / _MARK).touch()
 
 
-def _heading(number: int, text: str) -> None:
-    console.print(f"[bold]{number}/5[/bold] {text}", highlight=False)
+def _rdtf(words: Sequence[str]) -> None:
+    """Run a command of ``rdtf``."""
+    from rdtf.cli import app
 
-
-def _options(values: Mapping[str, Any]) -> list[str]:
-    return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-
-
-def _train_options(training: Mapping[str, Any]) -> list[str]:
-    """Settings as options of ``rdtf train``, which has options of their own for some of them."""
-    named = ("size", "steps", "max_minutes", "batch_size", "frames", "codec", "curriculum", "seed", "threads")
-    others = [("--set", f"{name}={json.dumps(value)}") for name, value in training.items() if name not in named]
-    return [
-        *_options({name: value for name, value in training.items() if name in named}),
-        *(word for pair in others for word in pair),
-    ]
+    say(f"$ {shlex.join(['rdtf', *words])}")
+    if code := app(words, standalone_mode=False):
+        raise typer.Exit(code)
 
 
 # ------------------------------------------------------------------------------------------------- what is asked
@@ -215,20 +188,9 @@ def _text_requests(settings: DemoSettings, seed: int) -> list[_Request]:
     for number, (body, colour, action) in enumerate(settings.prompts):
         caption = f"a {colour} {body} {ACTIONS[action].doing[0]}, happy"
         unseen = is_held_out({"body": body, "colour": colour, "action": action})
-        requests.append(
-            _Request(
-                f"text-{number + 1:02d}",
-                caption,
-                {
-                    "prompt": caption,
-                    "num_frames": _FRAMES,
-                    "seed": seed + number,
-                    "guidance_scale": settings.guidance,
-                },
-                ("generate", caption, *_numbers(seed + number, settings), "--frames", str(_FRAMES)),
-                badge="combination not in training" if unseen else "",
-            )
-        )
+        command = ("generate", caption, *_numbers(seed + number, settings), "--frames", str(_FRAMES))
+        badge = "combination not in training" if unseen else ""
+        requests.append(_Request(f"text-{number + 1:02d}", caption, command, badge))
     return requests
 
 
@@ -237,11 +199,9 @@ def _frame_requests(out: Path, dataset: StickerDataset, settings: DemoSettings, 
     examples = iter(_examples(dataset, 7))
     requests: list[_Request] = []
 
-    def ask(task: str, title: str, positions: Sequence[int], *, text: bool = False, loop: bool = False) -> None:
+    def ask(task: str, title: str, positions: tuple[int, ...], *, text: bool = False, loop: bool = False) -> None:
         clip, caption, fps = next(examples)
         name = title.lower().replace(",", "").replace(" ", "-")
-        caption = caption if text else ""
-        shared = ["--fps", f"{fps:.1f}", *_numbers(seed, settings), *(["--loop"] if loop else [])]
         files = []
         if task == "extend":
             files.append(out / "given" / f"{name}.webp")
@@ -254,24 +214,11 @@ def _frame_requests(out: Path, dataset: StickerDataset, settings: DemoSettings, 
                 save_sticker(Sticker.at_fps(clip[position][None]), files[-1])
             between = ["--between", str(positions[1] - positions[0] - 1)] if task == "inbetween" else []
             options = between or ["--at", str(positions[0]), "--frames", str(_FRAMES)]
-        clip = clip if loop or task != "inbetween" else clip[: positions[-1] + 1]
-        requests.append(
-            _Request(
-                name,
-                f"{title}: {caption}" if text else title,
-                {
-                    "prompt": caption,
-                    "frames": {position: clip[position] for position in positions},
-                    "num_frames": len(clip),
-                    "seed": seed,
-                    "guidance_scale": settings.guidance,
-                    "fps": round(fps, 1),
-                    "loop": loop,
-                },
-                (task, *map(str, files), *([caption] if caption else []), *options, *shared),
-                original=clip,
-            )
-        )
+        shared = ["--fps", f"{fps:.1f}", *_numbers(seed, settings), *(["--loop"] if loop else [])]
+        command = (task, *map(str, files), *([caption] if text else []), *options, *shared)
+        original = clip if loop or task != "inbetween" else clip[: positions[-1] + 1]
+        title = f"{title}: {caption}" if text else title
+        requests.append(_Request(name, title, command, given=positions, original=original))
 
     ask("animate", "Image to video", (0,))
     ask("animate", "Image and text to video", (0,), text=True)
@@ -288,7 +235,7 @@ def _numbers(seed: int, settings: DemoSettings) -> list[str]:
 
 
 def _examples(dataset: StickerDataset, count: int) -> list[tuple[np.ndarray, str, float]]:
-    """Clips of evenly spaced frames with captions and frame rates: the first long enough ones, each body in turn."""
+    """Clips of ``_FRAMES`` frames with captions and frame rates: the first long enough ones, each body in turn."""
     by_body: dict[str, list[int]] = defaultdict(list)
     for i in range(len(dataset)):
         record = dataset.record(i)
@@ -306,46 +253,34 @@ def _examples(dataset: StickerDataset, count: int) -> list[tuple[np.ndarray, str
     return found
 
 
-def _generate(pipe: StickerPipeline, out: Path, requests: Sequence[_Request]) -> dict[str, tuple[Card, Sticker]]:
-    cards = {}
-    with bars() as progress:
-        task = progress.add_task("Generating", total=len(requests), note="")
-        for request in requests:
-            sticker = pipe(**request.call).stickers[0]
-            file = f"stickers/{request.name}.webp"
-            save_sticker(sticker, out / file)
-            strip = ""
-            if request.original is not None:
-                strip = f"strips/{request.name}.png"
-                (out / strip).parent.mkdir(exist_ok=True)
-                sheet = contact_sheet(
-                    [sticker, request.original],
-                    frames=len(sticker),
-                    outlined=[request.call["frames"], ()],
-                )
-                with atomic_file(out / strip) as picture:
-                    sheet.save(picture, "PNG")
-            task_name, *arguments = request.command
-            command = ["rdtf", task_name, *arguments, "--model", str(out / "run"), "-o", str(out / file)]
-            sticker_data = data_address((out / file).read_bytes())
-            strip_data = data_address((out / strip).read_bytes(), "png") if strip else ""
-            card = Card(request.title, sticker_data, strip_data, request.badge, command=shlex.join(command))
-            cards[request.name] = card, sticker
-            progress.advance(task)
-    return cards
+def _make(out: Path, request: _Request) -> tuple[Card, Sticker]:
+    """Run a request's command; returns its card and its sticker."""
+    file = out / "stickers" / f"{request.name}.webp"
+    command = [*request.command, "--model", str(out / "run"), "-o", str(file)]
+    _rdtf(command)
+    sticker, strip_data = read_sticker(file), ""
+    if request.original is not None:
+        strip = out / "strips" / f"{request.name}.png"
+        strip.parent.mkdir(exist_ok=True)
+        sheet = contact_sheet([sticker, request.original], frames=len(sticker), outlined=[request.given, ()])
+        with atomic_file(strip) as picture:
+            sheet.save(picture, "PNG")
+        strip_data = data_address(strip.read_bytes(), "png")
+    words = shlex.join(["rdtf", *command])
+    return Card(request.title, data_address(file.read_bytes()), strip_data, request.badge, command=words), sticker
 
 
 # ---------------------------------------------------------------------------------------------- what is shown
 
 
-def _introduction(settings: DemoSettings, report: TrainReport, elapsed: float) -> list[str]:
+def _introduction(settings: DemoSettings, log: Sequence[Mapping[str, Any]], elapsed: float) -> list[str]:
     names = vocabulary_named(settings.vocabulary)
     counts = f"{len(names.bodies)} bodies, {len(names.colours)} colours and {len(names.actions)} actions"
     part = "a small part of the built-in world: " if settings.vocabulary != "full" else "the built-in world: "
+    training = f"{log[-1]['seconds'] / 60:.1f} minutes ({log[-1]['step']} steps)"
     return [
-        f"{settings.stickers} stickers of {settings.size} px were drawn from {part}{counts}. A model of size "
-        f"{settings.training.get('size', 'tiny')} then trained on them from random weights for "
-        f"{report.seconds / 60:.1f} minutes ({report.steps} steps) on this machine, and generated what is shown here. "
+        f"{settings.stickers} stickers of {settings.size} px were drawn from {part}{counts}. A model of size tiny then "
+        f"trained on them from random weights for {training} on this machine, and generated what is shown here. "
         f"All of it together took {elapsed / 60:.1f} minutes.",
         "Every sticker is transparent and plays on a light, a dark and a checkered ground. So short a training gives "
         "a first impression; a longer one, on more stickers, runs with the same commands.",
