@@ -233,7 +233,4 @@ def announce(plan: Plan) -> None:
     """Print the table, and what to do with memory that is left."""
     console.print(plan.table())
     if plan.room >= 2 * plan.largest[0]:
-        advice = (
-            "- Half of the memory or more is left: for a larger --batch-size or --size, or fewer accumulation steps."
-        )
-        console.print(advice, markup=False, highlight=False)
+        console.print("Half of the memory is left: --batch-size or --size may be larger.", highlight=False)
