@@ -11,6 +11,7 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
+from rdtf import hub
 from rdtf.cli import app
 from rdtf.codec import load_codec
 from rdtf.diffusion.objective import Objective
@@ -95,11 +96,15 @@ def refused(*words: object) -> str:
 
 
 @pytest.mark.parametrize("command", ["generate", "animate", "inbetween", "extend"])
-def test_a_missing_model(command: str, pictures: list[Path], animation: Path, tmp_path: Path):
+def test_a_missing_model(
+    command: str, pictures: list[Path], animation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(hub, "SHIPPED_FOLDER", tmp_path / "none")
     inputs = {"generate": ["a cat"], "animate": pictures[:1], "inbetween": pictures, "extend": [animation]}[command]
     line = refused(command, *inputs, "-m", tmp_path / "nowhere", "-o", tmp_path / "x.webp")
     assert f"{tmp_path / 'nowhere'} holds no trained model" in line
-    assert "rdtf train" in refused(command, *inputs, "-o", tmp_path / "x.webp")  # no model named
+    line = refused(command, *inputs, "-o", tmp_path / "x.webp")  # no model named
+    assert "carries no model of its own" in line and "rdtf train" in line
     assert not (tmp_path / "x.webp").exists()
 
 

@@ -21,7 +21,11 @@ from rdtf.codec import load_codec
 from rdtf.diffusion.objective import Objective
 from rdtf.loading import load_pipeline
 from rdtf.pipeline import StickerPipeline
+from rdtf.provenance import fingerprint, read_made
+from rdtf.studio.maker import Models
 from rdtf.text import BuiltinTextEncoder, load_text_encoder
+from rdtf.train.network import load_start
+from rdtf.train.settings import recipe_settings
 from tests.conftest import awaken
 
 WEIGHTS = hub.WEIGHTS
@@ -177,6 +181,58 @@ def test_a_name_is_a_folder_or_else_a_hub_id(model: Path, tmp_path: Path, monkey
         with pytest.raises(ValueError, match="holds no trained model"):
             hub.find_pipeline(missing)
     assert asked == ["someone/stickers"] * 2
+
+
+def test_the_shipped_model_is_the_default_of_every_command(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A stand-in for the folder in the package, in half precision: found by its name, and where no model is named."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub, "SHIPPED_FOLDER", tmp_path / "package" / "shipped")
+    said = CliRunner().invoke(app, ["generate", "a cat"])
+    assert said.exit_code == 2 and "carries no model of its own" in said.output
+    assert Models([], tmp_path).names() == []
+
+    load_pipeline(saved).save_pretrained(hub.SHIPPED_FOLDER, dtype="float16")
+    assert {t.dtype for t in load_file(hub.SHIPPED_FOLDER / "dfgn" / WEIGHTS).values()} == {torch.float16}
+    pipeline = load_pipeline("shipped")
+    assert {p.dtype for part in (pipeline.dfgn, pipeline.text_encoder) for p in part.parameters()} == {torch.float32}
+    assert Models([saved], tmp_path).names() == ["shipped", saved.name]
+    assert Models([saved], tmp_path).preferred == saved.name
+    settings = recipe_settings(start_from="shipped", objective={"prediction": "v_prediction"})
+    start = load_start(settings, tmp_path / "run")
+    assert start is not None and fingerprint(start) == fingerprint(pipeline)
+
+    (tmp_path / "shipped").mkdir()  # another folder of this name is not taken for it
+    for words in (["generate", "a cat", "--frames", "2", "-o", "a.webp"], ["explain", "a.webp", "-o", "b.webp"]):
+        said = CliRunner().invoke(app, words)
+        assert said.exit_code == 0, said.output
+    assert read_made(Path("a.webp")).model == "shipped" and "model: shipped" in said.output
+    assert Path("a.webp").read_bytes() == Path("b.webp").read_bytes()
+    with pytest.raises(ValueError, match="holds no trained model"):
+        load_pipeline(Path("shipped"))  # a path is a folder
+
+
+def test_weights_that_half_precision_cannot_hold_are_refused(model: Path, tmp_path: Path):
+    pipeline = load_pipeline(model)
+    with pytest.raises(ValueError, match="float16, bfloat16 or float32, not int8"):
+        pipeline.save_pretrained(tmp_path / "half", dtype="int8")
+    next(pipeline.dfgn.parameters()).data.fill_(1e5)
+    with pytest.raises(ValueError, match=r"too large for torch\.float16"):
+        pipeline.save_pretrained(tmp_path / "half", dtype="float16")
+
+
+def test_a_wheel_carries_the_shipped_model():
+    """By the pattern in pyproject.toml and what git ignores, which the wheel's builder leaves out too."""
+    tomllib, pathspec = pytest.importorskip("tomllib"), pytest.importorskip("pathspec")
+    root = Path(__file__).parents[1]
+    target = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
+    assert target == {"targets": {"wheel": {"packages": ["src/rdtf"]}}}
+    folder = hub.SHIPPED_FOLDER.resolve().relative_to(root)
+    assert folder.is_relative_to("src/rdtf")
+    ignored = pathspec.GitIgnoreSpec.from_lines((root / ".gitignore").read_text("utf-8").splitlines())
+    for name in (hub.INDEX, f"dfgn/{hub.WEIGHTS}", "dfgn/config.json", "README.md", "pictures/best.png"):
+        assert not ignored.match_file(folder / name), name
 
 
 @pytest.mark.parametrize("answer", ['{"auto_map": {"AutoModel": "mine.Model"}, "model_type": "mine"}',

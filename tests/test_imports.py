@@ -17,10 +17,12 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from typer.testing import CliRunner
+from rdtf import hub
 from rdtf.cli import app
 
 if __name__ == "__main__":
     folder, result = Path(sys.argv[1]), None
+    hub.SHIPPED_FOLDER = folder / "none"
     out = str(folder / "out.webp")
     for code, words in (
         (0, ["--help"]),

@@ -1,7 +1,7 @@
 """Names of models, and checks of model folders before anything in them is built.
 
-A name is a shipped model (``builtin``, ``f4``), a local folder, or a hub id (``owner/name``), and is looked for in this
-order. A hub id is fetched from the Hugging Face Hub.
+A name is a shipped model (``shipped``; of codecs and judges ``f4``, ``builtin``), a local folder, or a hub id
+(``owner/name``), and is looked for in this order. A hub id is fetched from the Hugging Face Hub.
 
 Folders may come from strangers. Nothing in a folder is run or unpickled: configurations are JSON, weights are
 safetensors, classes are in a fixed list. A network is first built on the "meta" device, which takes no memory, and
@@ -36,6 +36,9 @@ else:
 INDEX = "model_index.json"
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+SHIPPED = "shipped"
+"""Name of the generator that the package carries."""
+SHIPPED_FOLDER = Path(__file__).with_name(SHIPPED)
 FORMAT = 1
 """Version of saved pipelines. It counts up when an older rdtf cannot load what this one saves."""
 FORMAT_KEY = "_rdtf_format"
@@ -108,12 +111,20 @@ def find_pipeline(name: Path | str, pause: float = 0.02) -> Path:
     """The folder with the index of a saved pipeline.
 
     Args:
-        name: a saved pipeline's folder, a run's folder (which holds one in ``pipeline/``), or a hub id.
+        name: the text :data:`SHIPPED`, a saved pipeline's folder, a run's folder (which holds one in ``pipeline/``), or
+            a hub id. A ``Path`` is always a folder.
         pause: seconds before the second look. A save that replaces the folder takes less.
 
     Raises:
         ValueError: there is no pipeline, and the hub has none or is not reached.
     """
+    if name == SHIPPED:
+        if (SHIPPED_FOLDER / INDEX).is_file():
+            return SHIPPED_FOLDER
+        raise ValueError(
+            "this rdtf carries no model of its own; name one with --model (-m): a run's or a saved pipeline's folder. "
+            "`rdtf prepare STICKERS DATA` and `rdtf train DATA RUN` make one; `rdtf demo` shows all of it"
+        )
     folder = Path(name)
     # A folder ends in .old only while a save replaces it, or after a crash in this moment.
     old = (folder / "pipeline.old", folder.with_name(f"{folder.name}.old"))

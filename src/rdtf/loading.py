@@ -46,7 +46,8 @@ _ARGUMENTS = inspect.signature(StickerPipeline.__init__).parameters.keys() - _PA
 
 
 def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> StickerPipeline:
-    """Load from a saved pipeline's folder, from a run's folder (which holds one in ``pipeline/``), or by a hub id.
+    """Load the shipped model (``"shipped"``), a saved pipeline's folder, a run's folder (which holds one in
+    ``pipeline/``), or a model of the hub by its id.
 
     It comes onto the GPU if there is one (:func:`rdtf.device.best_device`).
 
@@ -62,9 +63,8 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
         ValueError: neither of them, or the model is damaged or asks for what is not allowed, or it is replaced so often
             that no try came through.
     """
-    folder = Path(model)
     for attempt in range(_TRIES):
-        found = find_pipeline(folder)
+        found = find_pipeline(model)
         save = _save_of(found)
         if save is None:  # it has just been replaced
             continue
@@ -84,7 +84,7 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
             if _save_of(found) == save:
                 return _placed(pipeline, torch_dtype)
         time.sleep(_PAUSE)
-    raise ValueError(f"{folder} was replaced {_TRIES} times while it was read; try again, or load a copy of it")
+    raise ValueError(f"{model} was replaced {_TRIES} times while it was read; try again, or load a copy of it")
 
 
 def _save_of(folder: Path) -> tuple[int, int, int] | None:

@@ -112,13 +112,23 @@ class StickerPipeline:
                 part.to(*args, **kwargs)
         return self
 
-    def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
-        """Write a folder for :func:`rdtf.load_pipeline`: a folder for each part, and then an index of all."""
+    def save_pretrained(self, save_directory: str | PathLike[str], dtype: str | None = None) -> None:
+        """Write a folder for :func:`rdtf.load_pipeline`: a folder for each part, and then an index of all.
+
+        Args:
+            dtype: of the saved weights: ``float16`` or ``bfloat16`` for half the bytes; by default as they are.
+
+        Raises:
+            ValueError: another ``dtype``, or a weight is too large for it.
+        """
+        if dtype not in (None, "float16", "bfloat16", "float32"):
+            raise ValueError(f"weights are saved as float16, bfloat16 or float32, not {dtype}")
+        kept = {} if dtype is None else {"dtype": getattr(torch, dtype)}
         classes: dict[str, list[str | None]] = {}
         for name, part in self.components.items():
             classes[name] = [None, None]
             if part is not None:
-                part.save_pretrained(Path(save_directory, name))
+                part.save_pretrained(Path(save_directory, name), **({} if name == "scheduler" else kept))
                 module = "diffusers" if name == "scheduler" else type(part).__module__
                 classes[name] = [module, type(part).__name__]
         self.config.save(Path(save_directory, INDEX), type(self).__name__, **classes)

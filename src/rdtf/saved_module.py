@@ -83,13 +83,26 @@ class SavedModule(nn.Module):
             if hasattr(module, "gradient_checkpointing"):
                 module.gradient_checkpointing = True  # type: ignore[assignment]
 
-    def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
-        """Write the folder."""
+    def save_pretrained(self, save_directory: str | PathLike[str], dtype: torch.dtype | None = None) -> None:
+        """Write the folder.
+
+        Args:
+            dtype: of the saved weights, by default as they are. Loading gives float32 again.
+
+        Raises:
+            ValueError: a weight is too large for ``dtype``.
+        """
         from safetensors.torch import save
 
         folder = Path(save_directory)
         self.config.save(folder / hub.CONFIG, type(self).__name__)
         tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in self.state_dict().items()}
+        if dtype is not None:
+            for name, tensor in tensors.items():
+                if tensor.is_floating_point():
+                    tensors[name] = tensor.to(dtype)
+                    if not torch.equal(tensors[name].isfinite(), tensor.isfinite()):
+                        raise ValueError(f"{name} has numbers too large for {dtype}; save the model without dtype")
         write_bytes(folder / hub.WEIGHTS, save(tensors, metadata={"format": "pt"}))
 
     @classmethod

@@ -36,7 +36,7 @@ def option(kind: Any, text: str, default: object = None, *flags: str, **limits: 
 OTHERS = option(list[str], "Any other setting, as name=value (value is JSON or text).", None, "--set")
 
 
-def check_given(*data: Path, model: str | Path | None = None) -> None:
+def check_given(*data: Path, model: str | None = None) -> None:
     """Check that datasets and a model are there, before torch is imported, which takes seconds.
 
     Raises:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rdtf.cli.common import STOPPED, check_given, option, say, takes
+from rdtf.hub import SHIPPED
 from rdtf.progress import bars
 
 if TYPE_CHECKING:
     from rdtf.provenance import Given
 
 MAX_FRAMES = 16
-Model = option(str, "A run's or saved pipeline's folder, or a hub id (owner/name).", None, "--model", "-m")
+Model = option(str, "shipped, a run's or saved pipeline's folder, or a hub id (owner/name).", SHIPPED, "--model", "-m")
 Caption = Annotated[str, typer.Option(help="What it shows, in words.")]
 OPTIONS: dict[str, Any] = {
     "out": option(str, ".webp, .png/.apng, .gif, .sheet.png, or a folder of PNGs.", "sticker.webp", "--out", "-o"),
@@ -47,22 +48,12 @@ FRAMES_OPTIONS: dict[str, Any] = {
 COUNTED_FRAMES = {name: option for name, option in FRAMES_OPTIONS.items() if name != "num_frames"}
 
 
-def named(model: str | None) -> str:
-    """The model that was named, or an error that says how to come by one."""
-    if model is None:
-        raise ValueError(
-            "no model is named: give --model (-m) with a run's folder or a saved pipeline's folder. "
-            "`rdtf prepare STICKERS DATA` and `rdtf train DATA RUN` make one; `rdtf demo` shows all of it"
-        )
-    return model
-
-
 def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any]) -> None:
     """Run the pipeline and write the files; with more than one sticker, each name gets a number."""
     from rdtf.io.write import check_target, save_sticker
     from rdtf.provenance import described, load_frames
 
-    model, out = named(given.pop("model", None)), given.pop("out", "sticker.webp")
+    model, out = given.pop("model", SHIPPED), given.pop("out", "sticker.webp")
     count = given.get("num_stickers_per_prompt", 1)
     paths = [out] if count == 1 else [_numbered(out, number) for number in range(1, count + 1)]
     for path in paths:
@@ -143,7 +134,7 @@ def _make_many(source: Path, ending: str, given: dict[str, Any]) -> None:
         raise ValueError("--from writes many stickers; name their folder with -o")
     if given.get("num_stickers_per_prompt", 1) != 1:
         raise ValueError("--from makes one sticker a row; for more of a caption write its row again")
-    model, out = named(given.pop("model", None)), Path(given.pop("out"))
+    model, out = given.pop("model", SHIPPED), Path(given.pop("out"))
     from rdtf.many import generate_many
 
     with bars() as progress:
@@ -239,7 +230,9 @@ def extend(
 def explain(
     file: Annotated[Path, typer.Argument(help="A file that rdtf has written.")],
     out: Annotated[str | None, typer.Option("--out", "-o", help="Make the sticker again, and write it here.")] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="Folder of the model that made it.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The model that made it; default: by the name in the note.")
+    ] = None,
     inputs: Annotated[
         list[Path] | None, typer.Option("--input", help="A file that it was made from; again for more.")
     ] = None,
@@ -250,6 +243,7 @@ def explain(
     On the same machine the pixels are the same. Inputs are known by the hash of their content; they are looked for
     beside the file, in the current folder, and among those named.
     """
+    from rdtf.hub import find_pipeline
     from rdtf.io.write import check_target, save_sticker
     from rdtf.provenance import make_again, read_made
 
@@ -270,9 +264,10 @@ def explain(
             say(f"{name}: {_one_line(value)}")
     if out is None:
         return
-    folder = Path(model or Path(made.model).name)
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {_one_line(folder)} with the model; name it with --model")
+    try:
+        folder = find_pipeline(model or Path(made.model).name)
+    except ValueError as error:
+        raise ValueError(f"{_one_line(error)}; name the model that made it with --model") from None
     names = {Path(i.name).name for i in made.inputs}
     beside = [place / name for place in (file.parent, Path()) for name in sorted(names)]
     check_target(out, [file, folder, *(inputs or []), *beside])

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from rdtf.cli.common import OTHERS, STOPPED, check_given, option, say, takes
-from rdtf.cli.make import Model, named
+from rdtf.cli.make import Model
+from rdtf.hub import SHIPPED
 from rdtf.progress import console
 
 EVALUATE: dict[str, Any] = {
@@ -36,11 +37,11 @@ def evaluate(
     given: dict[str, Any],
 ) -> None:
     """Measure a model on held-out stickers: frames filled in, beside what needs no model, and stickers made."""
-    model = named(given.pop("model", None))
+    model = given.pop("model", SHIPPED)
     check_given(data, model=model)
     from rdtf.evaluate.evaluate import evaluate as run
 
-    result = run(Path(model), data, out=out, **given)
+    result = run(model, data, out=out, **given)
     for table in result.tables():
         console.print(table)
     for name, reason in result.left_out.items():

@@ -12,7 +12,13 @@ from rdtf.cli.common import say
 
 def studio(
     model: Annotated[
-        list[Path] | None, typer.Option("--model", "-m", help="A run's or saved pipeline's folder; again for more.")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A run's or saved pipeline's folder; again for more.",
+            show_default="shipped",
+        ),
     ] = None,
     folder: Annotated[Path, typer.Option("--folder", help="For stickers, datasets and trainings.")] = Path("studio"),
     stickers: Annotated[
@@ -36,6 +42,10 @@ def studio(
         if not (error.name or "").startswith(("gradio", "fastapi", "uvicorn", "starlette")):
             raise
         raise ImportError("the studio needs gradio: pip install 'rdtf[studio]'") from None
+    from rdtf.hub import SHIPPED, find_pipeline
     from rdtf.studio.app import Studio
 
-    serve(Studio(folder, model or [], stickers or []), host=host, port=port, token=token, say=say)
+    if SHIPPED in (model or ()):
+        find_pipeline(SHIPPED)  # it is in the list whenever it is there
+    models = [Path(name) for name in model or () if name != SHIPPED]
+    serve(Studio(folder, models, stickers or []), host=host, port=port, token=token, say=say)

@@ -9,11 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from rdtf.cli.common import OTHERS, STOPPED, check_given, option, say, takes
+from rdtf.cli.make import Model
+from rdtf.hub import SHIPPED
 from rdtf.progress import console
 
 SETTINGS: dict[str, Any] = {
     "size": option(str, "tiny, small, base or paper.", "tiny"),
-    "start_from": option(str, "A run's or saved pipeline's folder whose weights to begin with.", None, "--from"),
+    "start_from": option(str, "Model to begin with: shipped, a run's or saved pipeline's folder.", None, "--from"),
     "tune": option(str, "Train only the layers that this method adds (docs/baselines.md).", "all weights"),
     "steps": option(int, "Optimiser steps.", 2000),
     "max_minutes": option(float, "End earlier, at this time, with the schedule complete.", None, "--minutes"),
@@ -145,6 +147,7 @@ def train_codec(
 
 
 COPY_DECODER: dict[str, Any] = {
+    "model": Model,
     "steps": option(int, "Optimiser steps.", 1500),
     "minutes": option(float, "End earlier, at this time, with the schedule complete."),
     "clips": option(int, "Clips to learn from, which the model makes first.", 2400),
@@ -159,10 +162,10 @@ def train_copy_decoder(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
     out: Annotated[Path, typer.Argument(help="New folder for the model with its copy decoder.")],
     *,
-    model: Annotated[Path, typer.Option("--model", "-m", help="Trained model: a run's or saved pipeline's folder.")],
     given: dict[str, Any],
 ) -> None:
     """Train a decoder that copies pixels from given frames, for sharp animations, in-betweens and extensions."""
+    model = given.pop("model", SHIPPED)
     check_given(data, model=model)
     from rdtf.train.copy_decoder import CopyDecoderSettings
     from rdtf.train.copy_decoder import train_copy_decoder as run

@@ -116,7 +116,7 @@ def _shown(value: Any) -> str:
 
 
 def evaluate(
-    model: Path,
+    model: Path | str,
     data: Path,
     *,
     splits: Sequence[str] = ("val", "test"),

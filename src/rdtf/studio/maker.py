@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rdtf import hub
 from rdtf.cli.make import MAX_FRAMES
-from rdtf.loading import INDEX, load_pipeline
+from rdtf.loading import load_pipeline
 from rdtf.provenance import Given, described, load_frames
 from rdtf.studio.library import Library
 
@@ -45,18 +46,20 @@ class Progress:
 
 
 class Models:
-    """Models by their names: those that were named at the start, and those of the studio's trainings."""
+    """Models by their names: the shipped one, those that were named at the start, and the studio's trainings."""
 
     def __init__(self, named: Sequence[Path], runs: Path) -> None:
-        self.named = {path.resolve().name: path for path in named}
+        shipped = [hub.SHIPPED_FOLDER] if (hub.SHIPPED_FOLDER / hub.INDEX).is_file() else []
+        self.named = {path.resolve().name: path for path in [*shipped, *named]}
         for path in named:
-            _index(path)  # so that a wrong folder is told at once
+            hub.find_pipeline(path)  # so that a wrong folder is told at once
+        self.preferred = named[0].resolve().name if named else next(iter(self.named), None)
         self.runs = runs
         self._loaded: tuple[tuple[Path, int], StickerPipeline] | None = None
 
     def names(self) -> list[str]:
         """All models there are at this moment."""
-        runs = sorted(path.parents[1].name for path in self.runs.glob(f"*/pipeline/{INDEX}"))
+        runs = sorted(path.parents[1].name for path in self.runs.glob(f"*/pipeline/{hub.INDEX}"))
         return [*self.named, *(name for name in runs if name not in self.named)]
 
     def path(self, name: str) -> Path:
@@ -73,18 +76,11 @@ class Models:
     def load(self, name: str) -> StickerPipeline:
         """The pipeline of a model; kept until another one is asked for or the model is saved anew."""
         folder = self.path(name)
-        tag = (folder, _index(folder).stat().st_mtime_ns)
+        tag = (folder, (hub.find_pipeline(folder) / hub.INDEX).stat().st_mtime_ns)
         if self._loaded is None or self._loaded[0] != tag:
             self._loaded = None  # two of them may not fit into memory
             self._loaded = (tag, load_pipeline(folder))
         return self._loaded[1]
-
-
-def _index(folder: Path) -> Path:
-    for path in (folder / INDEX, folder / "pipeline" / INDEX):
-        if path.is_file():
-            return path
-    raise ValueError(f"{folder} holds no trained model: expected {INDEX} in it or in {folder / 'pipeline'}")
 
 
 @dataclass(eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections import defaultdict
@@ -170,12 +171,12 @@ class PretrainedTextEncoder(TextEncoder):
         self._frozen = _Frozen(encoders, [tokenizer for _, tokenizer, _ in loaded])
         return self
 
-    def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
+    def save_pretrained(self, save_directory: str | PathLike[str], dtype: torch.dtype | None = None) -> None:
         """Write the projections, and each frozen encoder with its tokenizer into ``encoder_0``, ``encoder_1``."""
-        super().save_pretrained(save_directory)
+        super().save_pretrained(save_directory, dtype)
         for index, encoder in enumerate(self._encoders()):
             folder = Path(save_directory) / f"encoder_{index}"
-            encoder.save_pretrained(folder)
+            (encoder if dtype is None else copy.deepcopy(encoder).to(dtype)).save_pretrained(folder)
             self._frozen.tokenizers[index].save_pretrained(folder)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> PretrainedTextEncoder:

@@ -263,7 +263,7 @@ def _changed(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.ascontiguousarray(pictures)
 
 
-def train_copy_decoder(data: Path, model: Path, out: Path, settings: CopyDecoderSettings) -> CopyDecoderReport:
+def train_copy_decoder(data: Path, model: Path | str, out: Path, settings: CopyDecoderSettings) -> CopyDecoderReport:
     """Train a copy decoder for a generator, and save the generator with it as a new pipeline in ``out``.
 
     Ctrl-C ends the training early; what there is by then is measured and saved.

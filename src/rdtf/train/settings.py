@@ -44,7 +44,8 @@ class TrainSettings(BaseModel):
     Attributes:
         size: named size of the network; ``model`` overrides single arguments of :class:`rdtf.model.DFGN`.
         codec, text: specs for ``load_codec`` and ``load_text_encoder``.
-        start_from: a run's or a saved pipeline's folder: network, codec and text encoder begin with what is there.
+        start_from: ``shipped``, or the folder of a run or a saved pipeline: network, codec and text encoder begin with
+            what is there.
         tune: the name of an adapter (:mod:`rdtf.model.adapter`) whose layers alone are trained, with ``tune_options``.
             The text encoder is then frozen too. By default, and with ``full``, all weights are trained.
         steps: optimiser steps. max_minutes: stop earlier, at this wall-clock time, with the schedule run to its end.
