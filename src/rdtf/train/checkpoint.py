@@ -1,8 +1,8 @@
 """Checkpoints that are complete or absent.
 
-A checkpoint is a folder of safetensors files and one ``state.json``. It is written under a temporary name, synced,
-given a manifest with the size and SHA-256 of every file, synced again, verified, and only then renamed; older ones go
-after that. Nothing is ever unpickled.
+A checkpoint is a folder of safetensors files and one ``state.json``. A save writes it under a temporary name, syncs it,
+adds a manifest with the size and SHA-256 of every file, syncs again and verifies. Only then the folder is renamed and
+older checkpoints are removed. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Checkpoint:
 
     @property
     def bytes(self) -> int:
-        """About the disk space it takes."""
+        """Approximate size on disk."""
         sizes = (tensor.numel() * tensor.element_size() for group in self.tensors.values() for tensor in group.values())
         return int(sum(sizes) * _SLACK) + len(json.dumps(self.state))
 
@@ -55,8 +55,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> P
     """Write ``folder/step-XXXXXXXX`` and then, once it verifies, remove the oldest beyond ``keep``.
 
     Raises:
-        DiskError: it does not fit on the disk, or that cannot be written; earlier checkpoints are untouched.
-        ValueError: a tensor holds values that are not finite, which would only be found when the run is resumed.
+        DiskError: the checkpoint does not fit on the disk or cannot be written; earlier checkpoints are untouched.
+        ValueError: a tensor holds values that are not finite.
     """
     for name, group in checkpoint.tensors.items():
         _check_finite(f"step {checkpoint.step} is not saved", name, group)
@@ -72,7 +72,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> P
             reach("ckpt.before_rename")
             publish(partial, final)
         except Exception:
-            shutil.rmtree(partial, ignore_errors=True)  # on a full disk above all
+            shutil.rmtree(partial, ignore_errors=True)  # frees the space on a full disk
             raise
         reach("ckpt.after_rename")
         for old in [path for path in checkpoints(folder) if path != final and is_finished(path)][: -(keep - 1) or None]:
@@ -103,10 +103,10 @@ def _write(partial: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_latest(folder: Path) -> tuple[Checkpoint, list[str]] | None:
-    """The newest checkpoint that verifies, and a line for each newer one that was skipped; None if there is none.
+    """The newest undamaged checkpoint, and a line for each damaged newer one. None if there are no checkpoints.
 
     Raises:
-        ValueError: there are checkpoints, but every one of them is damaged; or their folder cannot be read.
+        ValueError: every checkpoint is damaged, or the folder cannot be read.
     """
     skipped: list[str] = []
     for path in reversed(checkpoints(folder)):
@@ -164,23 +164,23 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def is_finished(path: Path) -> bool:
-    """Whether it has a manifest; one without is of no use, and takes no good checkpoint's place."""
+    """Whether the checkpoint has a manifest. A save that was cut short has none."""
     try:
         return (path / _MANIFEST).is_file()
-    except OSError:  # not to be looked into
+    except OSError:  # the folder cannot be read
         return False
 
 
 def step_of(path: Path) -> int:
-    """The step that a checkpoint's name tells."""
+    """The step in a checkpoint's name."""
     return int(path.name.removeprefix(_PREFIX))
 
 
 def _verify(path: Path, *, from_disk: bool = False) -> list[str]:
-    """The files of a checkpoint, all of them as its manifest says.
+    """The files of a checkpoint after comparing them with its manifest.
 
     Args:
-        from_disk: ask the system to forget what it keeps of the files in memory, where it can be asked.
+        from_disk: drop the system's cached copies first, where the system allows it, so that the disk is read.
     """
     try:
         manifest: Mapping[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
@@ -222,24 +222,24 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Restore :func:`optimizer_tensors`; step sizes are left as they are."""
+    """Restore :func:`optimizer_tensors`. Learning rates do not change."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
         parameter = parameters[int(index)].detach()
         if value.shape == parameter.shape:
-            # In the parameter's memory order too: fused optimizers pair the two element by element in memory.
+            # Fused optimizers read parameter and state in memory order, so both need the same strides.
             value = torch.empty_like(parameter, dtype=value.dtype).copy_(part_like(value, parameter))
         states.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor with all its parts; every process has to ask."""
+    """The full tensor of a sharded one. Every process must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def part_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """Of a whole tensor, the part that belongs here if ``like`` is in parts; otherwise all of it."""
+    """This process's shard of a full tensor if ``like`` is sharded, otherwise the tensor itself."""
     return distribute_tensor(tensor, like.device_mesh, like.placements) if isinstance(like, DTensor) else tensor

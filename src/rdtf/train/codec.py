@@ -29,8 +29,8 @@ from rdtf.train.optim import make_optimizers
 from rdtf.train.small_loop import train_shortly
 
 FRAMES_PER_VISIT = 2  # reading a sticker costs more than cutting a frame out of it
-L2_WEIGHT = 4.0  # 0.8 dB better than 1 with an L1 term on finite differences, after 120 steps
-STATISTICS_MOMENTUM = 0.01  # of the latents' mean and deviation, which follow the training
+L2_WEIGHT = 4.0  # after 120 steps 0.8 dB better than a weight of 1 with an L1 term on finite differences
+STATISTICS_MOMENTUM = 0.01  # of the running mean and deviation of the latents
 EMA_DECAY = 0.998
 SHEET_COLUMNS = 12
 
@@ -40,25 +40,26 @@ class CodecTrainSettings(BaseModel):
 
     Attributes:
         downscale: 4 (8 channels, for 64 px) or 8 (16 channels, for 128 px and more).
-        base: a trained codec to go on from, a name or folder; ``downscale`` is then its own.
-        freeze_encoder: train the decoder of ``base`` alone. Latents stay as they are, so that a generator that was
-            trained with ``base`` can be used with the new codec.
-        decoder_blocks: residual blocks of the decoder's levels, from fine to coarse; no fewer than those of ``base``.
+        base: name or folder of a trained codec to start from. ``downscale`` then follows the codec.
+        freeze_encoder: train only the decoder of ``base``. The latents do not change, so a generator that was trained
+            with ``base`` works with the new codec.
+        decoder_blocks: residual blocks of each decoder level, from fine to coarse, at least as many as in ``base``.
         steps: optimiser steps.
         minutes: stop earlier, at this wall-clock time. The learning rate then follows the clock, so two runs differ.
         batch: frames per step.
-        crop: side of the square that is cut out of larger frames: more steps for the time.
+        crop: side of the square that is cut out of larger frames. Smaller crops make faster steps.
         learning_rate: peak rate of AdamW.
-        muon: train the hidden convolutions with Muon (``optim.Muon``) instead.
-        muon_rate: its peak rate.
-        latent_noise: deviation of the noise between encoder and decoder, in units of the latents' own: the decoder
-            must forgive the errors of a generator.
+        muon: train the hidden convolutions with Muon (``optim.Muon``).
+        muon_rate: peak rate of Muon.
+        latent_noise: standard deviation of noise that is added to the latents, relative to the latents' own deviation.
+            It makes the decoder robust to the errors of a generator.
         max_latent_noise: if given, each frame's deviation is drawn log-uniformly between ``latent_noise`` and this.
-        scale_equivariance: weight of a second loss: latents averaged over 2x2 or 4x4 cells should decode to the frame
-            averaged alike, so that latents hold coarse and fine structure as pixels do (arXiv 2502.14831, 2502.09509).
+        scale_equivariance: weight of a second loss. Latents averaged over 2x2 or 4x4 cells should decode to the frame
+            averaged over the same cells, so that latents hold coarse and fine structure as pixels do
+            (arXiv 2502.14831, 2502.09509).
         seed: of weights, draws and augmentation.
         precision: ``auto`` follows the rule of :func:`~rdtf.train.hardware.choose_precision`.
-        threads: of torch; its own default if not given.
+        threads: CPU threads; None stands for torch's default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,7 +84,7 @@ class CodecTrainSettings(BaseModel):
 
 
 class Fidelity(BaseModel):
-    """How well frames come back, as means over the frames (PSNR in dB, peak = the range of a channel).
+    """Reconstruction quality, as means over frames. PSNR is in dB; the peak is the range of a channel.
 
     Attributes:
         frames: how many frames were measured.
@@ -101,7 +102,7 @@ class Fidelity(BaseModel):
 
 
 class CodecReport(BaseModel):
-    """What was trained, on what, and how good it is; ``report.json`` beside the weights."""
+    """Settings, data and quality of a training: ``report.json`` beside the weights."""
 
     command: str
     data: dict[str, str]
@@ -122,8 +123,8 @@ def reconstruction_loss(output: Tensor, target: Tensor, background: Tensor) -> T
     Args:
         output: ``(n, 4, h, w)``, premultiplied in [-1, 1].
         target: the same.
-        background: ``(n, 3, 1, 1)`` colours in [0, 1]. Compositing is linear in premultiplied RGBA, so that the
-            error over a background is the error of colour less that of alpha times the background.
+        background: ``(n, 3, 1, 1)`` colours in [0, 1]. Compositing is linear in premultiplied RGBA:
+            error over background = error of colour - error of alpha * background.
     """
     error = output - target
     error = torch.cat([error, error[:, :3] - error[:, 3:] * background], dim=1)
@@ -133,8 +134,8 @@ def reconstruction_loss(output: Tensor, target: Tensor, background: Tensor) -> T
 def draw_batch(datasets: Sequence[StickerDataset], settings: CodecTrainSettings, step: int) -> Tensor:
     """The augmented training frames of a step, ``(batch, 4, crop, crop)`` premultiplied in [-1, 1].
 
-    Every dataset gets an equal share, every sticker of it too, whatever its number of frames. Frames are cropped,
-    shifted by up to an eighth, flipped, change brightness, at times swap their colour channels or fade.
+    Datasets are drawn equally often, and so are the stickers within a dataset, whatever their number of frames. Frames
+    are cropped, shifted by up to an eighth, flipped and changed in brightness. Some swap colour channels or fade.
     """
     rng = numpy_rng(settings.seed, step, "codec/data")
     frames: list[np.ndarray] = []
@@ -146,7 +147,7 @@ def draw_batch(datasets: Sequence[StickerDataset], settings: CodecTrainSettings,
 
 
 def augment(frame: np.ndarray, crop: int, rng: np.random.Generator) -> np.ndarray:
-    """A changed straight RGBA frame ``(s, s, 4)`` uint8, ``s`` being at most ``crop``."""
+    """An augmented straight RGBA frame ``(s, s, 4)`` uint8 with ``s <= crop``."""
     side = min(crop, len(frame))
     margin = side // 8
     padded = np.pad(frame, ((margin, margin), (margin, margin), (0, 0)))
@@ -164,7 +165,7 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
     """Train an autoencoder on the train splits of prepared datasets and measure it on their other splits.
 
     Writes into ``out``: ``config.json`` and weights (float16), ``report.json``, ``reconstructions.png``. Ctrl-C ends
-    the training early; what there is by then is measured and saved.
+    the training early; the codec is then measured and saved as it is.
 
     Raises:
         ValueError: no training frames, or a loss that is not finite (nothing is written then).
@@ -251,7 +252,7 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
 
 
 def _untrained(settings: CodecTrainSettings) -> StickerAutoencoder:
-    """The codec to begin with.
+    """The initial codec.
 
     Raises:
         ValueError: ``base`` is not one of ours, or settings contradict each other.
@@ -282,17 +283,17 @@ def codec_loss(
     pooled: int = 2,
     momentum: float = STATISTICS_MOMENTUM,
 ) -> Tensor:
-    """The reconstruction loss of frames whose normalised latents had ``noise`` added.
+    """The reconstruction loss of frames after ``noise`` was added to their normalised latents.
 
-    If the encoder is trained, the stored statistics of its latents follow those of the batch.
+    If the encoder is trained, the stored latent statistics move towards those of the batch.
 
     Args:
         frames: ``(n, 4, h, w)``, premultiplied in [-1, 1].
         noise: ``(n, c, h / downscale, w / downscale)``.
         background: ``(n, 3, 1, 1)`` colours in [0, 1].
-        scale_equivariance: weight of the same loss between frames and latents that were both averaged.
-        pooled: side of the squares over which they are averaged.
-        momentum: how far the stored statistics move towards those of the batch.
+        scale_equivariance: weight of the loss between averaged frames and decoded averaged latents.
+        pooled: side of the squares of the averaging, in cells of the latents.
+        momentum: weight of the batch in the stored statistics.
     """
     frames = frames.to(memory_format=torch.channels_last)
     if next(model.encoder.parameters()).requires_grad:
@@ -301,10 +302,10 @@ def codec_loss(
         with torch.no_grad():
             model.latent_mean.lerp_(mean, momentum)
             model.latent_std.lerp_(std, momentum)
-        # Not normalised by the batch's own statistics: a frame's latents would depend on the rest of its batch, and the
-        # decoder could not tell flat colours exactly.
+        # Batch statistics would make a frame's latents depend on the rest of its batch, and the decoder could not
+        # reproduce flat colours exactly. So the running statistics normalise.
         latents = (raw - model.latent_mean[:, None, None]) / model.latent_std[:, None, None]
-        # The noise grows with the batch's spread: the encoder cannot drown it by larger latents.
+        # The noise grows with the spread of the latents, so larger latents do not drown the noise.
         noise = noise * (std / model.latent_std)[:, None, None]
     else:
         latents = model.encode(frames)
@@ -317,7 +318,7 @@ def codec_loss(
 
 @torch.no_grad()
 def store_statistics(model: StickerAutoencoder, batches: Iterable[Tensor]) -> None:
-    """Set the model's latent mean and deviation (of each channel) to those over these frames."""
+    """Set the model's latent mean and deviation (of each channel) to those of these frames."""
     latents = torch.cat([model.encoder(frames.to(model.device)).movedim(1, -1).flatten(0, -2) for frames in batches])
     std, mean = torch.std_mean(latents, dim=0)
     model.latent_mean.copy_(mean)
@@ -325,7 +326,7 @@ def store_statistics(model: StickerAutoencoder, batches: Iterable[Tensor]) -> No
 
 
 def fidelity(codec: Codec, frames: np.ndarray) -> Fidelity:
-    """How well straight RGBA frames ``(n, h, w, 4)`` uint8 survive the codec."""
+    """Reconstruction quality of straight RGBA frames ``(n, h, w, 4)`` uint8."""
     rgba, white, black, alpha = [], [], [], []
     for chunk in np.array_split(frames, math.ceil(len(frames) / 64)):
         target = to_tensor(chunk)
@@ -340,12 +341,12 @@ def fidelity(codec: Codec, frames: np.ndarray) -> Fidelity:
 
 
 def _psnr(error: Tensor) -> Tensor:
-    """Of each frame, from errors in units of the peak; at most 60 dB, which an empty frame can reach."""
+    """PSNR of each frame, from errors in units of the peak. At most 60 dB, the value of an equal frame."""
     return (-10 * error.square().mean(dim=(1, 2, 3)).log10()).clamp(max=60.0)
 
 
 def _held_out(folder: Path, limit: int = 8) -> np.ndarray:
-    """Up to ``limit`` evenly spread frames of every sticker that is not in the train split."""
+    """Up to ``limit`` evenly spaced frames of every sticker outside of the train split."""
     clips = []
     for split in ("val", "test"):
         dataset = StickerDataset(folder, split)
@@ -356,7 +357,7 @@ def _held_out(folder: Path, limit: int = 8) -> np.ndarray:
 
 
 def reconstructions(codec: Codec, frames: np.ndarray, background: str) -> Image.Image:
-    """Evenly chosen frames, and below each what came back, over one of ``sheets.BACKGROUNDS``."""
+    """Evenly spaced frames with their reconstructions below, over one of ``sheets.BACKGROUNDS``."""
     chosen = frames[np.linspace(0, len(frames) - 1, 2 * SHEET_COLUMNS).round().astype(int)]
     back = to_frames(codec.decode(codec.encode(to_tensor(chosen))))
     rows = [kind[half] for half in (slice(SHEET_COLUMNS), slice(SHEET_COLUMNS, None)) for kind in (chosen, back)]

@@ -1,7 +1,7 @@
-"""Training of the copy decoder on what a trained generator makes of real clips.
+"""Training of the copy decoder on the output of a trained generator for real clips.
 
-Clean latents of training clips are noised, and the generator brings them back around the given frames. Decoded, that is
-the smear that the generator makes, at the right pose, so it can be compared with the true frame pixel by pixel.
+Latents of training clips are partly noised, and the generator denoises them around the given frames. The decoded result
+has the generator's smears at the pose of the true frame, so both can be compared pixel by pixel.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ class CopyDecoderSettings(BaseModel):
     """What ``train_copy_decoder`` does.
 
     Attributes:
-        clips: number of clips that the generator brings back, drawn from the train split.
+        clips: number of clips of the train split that the generator denoises.
         steps: optimiser steps.
         minutes: stop earlier, at this wall-clock time. The learning rate then follows the clock, so two runs differ.
         batch: frames per step.
         frames: most frames of a clip.
-        min_level, max_level: range of the noise levels that clips are brought back from.
-        denoising_steps: steps from noise level 1; a clip takes those below its own level.
+        min_level, max_level: range of the noise levels that clips are denoised from.
+        denoising_steps: steps from noise level 1. A clip takes the steps below its own level.
         alone: fraction of the frames that are shown without references.
         learning_rate: peak rate of AdamW.
         seed: of weights, clips and draws.
         precision: ``auto`` follows the rule of :func:`~rdtf.train.hardware.choose_precision`.
-        threads: of torch; its own default if not given.
+        threads: CPU threads; None stands for torch's default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,7 +81,7 @@ class CopyDecoderSettings(BaseModel):
 
 
 class CopyDecoderReport(BaseModel):
-    """What was trained and how good it is; ``copy_decoder.json`` in the new pipeline's folder.
+    """Settings and quality of a training: ``copy_decoder.json`` in the new pipeline's folder.
 
     Attributes:
         error: mean absolute error of premultiplied RGBA in 0..255 over the unknown frames of clips of the validation
@@ -102,7 +102,7 @@ class CopyDecoderReport(BaseModel):
 
 @dataclass(frozen=True)
 class Smears:
-    """True frames beside what the generator makes of them, all straight ``(h, w, 4)`` uint8.
+    """True frames beside the generator's frames, all straight ``(h, w, 4)`` uint8.
 
     Attributes:
         true, drawn: ``(n, f, h, w, 4)``; given frames are equal in both, frames beyond a clip's end are empty.
@@ -131,7 +131,7 @@ class _Clip:
 def make_smears(
     pipeline: StickerPipeline, dataset: StickerDataset, settings: CopyDecoderSettings, clips: int, purpose: str
 ) -> Smears:
-    """Clips of a dataset, and what the pipeline brings back of their noised latents around the given frames.
+    """Clips of a dataset, with the frames that the pipeline denoises from their noised latents.
 
     Raises:
         ValueError: no sticker has 4 frames.

@@ -13,22 +13,22 @@ from rdtf.batch import ClipBatch
 from rdtf.model import DFGN
 from rdtf.train.network import Network
 
-_WORDS = 8  # captions are padded to multiples of so many states
-_MOST = 16  # recordings that are kept; captions of further lengths are passed without one
+_WORDS = 8  # captions are padded to a multiple of this many text states
+_MOST = 16  # recordings that are kept; captions of other lengths run without a recording
 
 Recorder = Callable[[nn.Module, tuple[Tensor, ...]], nn.Module]
 
 
 class RecordedPasses:
-    """A network whose passes, forward and backward, are recorded once for each shape and replayed from then on.
+    """A network whose forward and backward passes are CUDA graphs, one for each shape of batch.
 
-    A pass of a small network is some thousand kernels, and to ask for them takes a processor several times as long as
-    they take the GPU. A recording is asked for at once. It computes with the weights as they are then, in memory that
-    all recordings share. The text encoder, whose work is different for every batch, stays outside.
+    A pass of a small network is about a thousand kernels. Launching them takes the processor several times as long as
+    running them takes the GPU; a CUDA graph is one launch. A replay reads the current weights. All graphs share their
+    memory. The text encoder stays outside, because its work differs from batch to batch.
 
     Args:
-        net: what is trained. None of its parameters may be put elsewhere afterwards.
-        record: makes a module whose call replays the one that is given, on tensors like those that are given.
+        net: the trained network. Its parameters must keep their memory from then on.
+        record: makes a module that replays the passes of a given module, for tensors of the given shapes.
 
     Attributes:
         count: recordings made.
@@ -41,7 +41,7 @@ class RecordedPasses:
         self._recorded: dict[tuple[torch.Size, ...], nn.Module] = {}
 
     def __call__(self, batch: ClipBatch, noisy: Tensor, timestep: Tensor) -> Tensor:
-        """As of :class:`~rdtf.train.network.Network`; what is returned stands until the next call."""
+        """As :class:`~rdtf.train.network.Network`. The next call overwrites the returned tensor."""
         states, mask = self.net.text(batch.text)
         more = -states.shape[1] % _WORDS
         states, mask = F.pad(states, (0, 0, 0, more)), F.pad(mask, (0, more))
@@ -58,7 +58,7 @@ class RecordedPasses:
 
 
 class _Pass(nn.Module):
-    """A pass of the network as a function of tensors; one for each recording, which takes the place of its forward."""
+    """A pass of the network as a function of tensors. Each recording replaces the forward of one."""
 
     def __init__(self, dfgn: DFGN) -> None:
         super().__init__()
@@ -80,12 +80,12 @@ class _Pass(nn.Module):
 
 
 def _record_on_gpu(pool: tuple[int, int]) -> Recorder:
-    # Gradients are handed over from the stream that recorded to the one that trains, which wait for each other.
+    # The recording stream hands gradients to the training stream. The streams wait for each other, so it is safe.
     warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
 
     def record(module: nn.Module, like: tuple[Tensor, ...]) -> nn.Module:
         enabled, precision = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
-        # Weights in the other precision that are kept from before would be recorded as they were.
+        # Autocast may hold converted weights from before. A graph would record these outdated copies.
         with torch.autocast("cuda", precision, enabled=enabled, cache_enabled=False):
             torch.cuda.make_graphed_callables(module, like, allow_unused_input=True, pool=pool)  # type: ignore[call-overload]
         return module

@@ -1,8 +1,8 @@
-"""The processes of a run, one a device, and what they have to agree on.
+"""The processes of a run, one for each device, and their communication.
 
-Plain ``python`` makes one; ``torchrun`` and ``accelerate launch`` make several. Everything that decides something is a
-pure function of the step or is agreed on here, so that the run's state is the same in each of them; the first process
-alone writes files.
+Plain ``python`` starts one process; ``torchrun`` and ``accelerate launch`` start several. Every decision is a pure
+function of the step or is shared through this module, so all processes have the same state. Only the first process
+writes files.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from rdtf.device import best_device
 from rdtf.model.dfgn import Level
 from rdtf.progress import console
 
-_PATIENCE = timedelta(minutes=30)  # for a process that hangs; one that ends is noticed at once
-_LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out")  # in such messages
+_PATIENCE = timedelta(minutes=30)  # until a hanging process counts as lost; a process that ends is noticed at once
+_LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out")  # words of such errors
 
 
 class LostProcessError(RuntimeError):
@@ -35,16 +35,16 @@ class LostProcessError(RuntimeError):
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and prints, as its launcher tells; before they have met."""
+    """Whether this process writes and prints, by the launcher's environment. Works before the processes connect."""
     return os.environ.get("RANK", "0") == "0"
 
 
 class Devices:
-    """This process among its like.
+    """This process and its connection to the other processes of the run.
 
     Attributes:
-        rank: its number, from 0. count: how many there are.
-        device: where it computes.
+        rank: number of this process, from 0. count: number of processes.
+        device: where this process computes.
 
     Args:
         stages: training has stages in which some of the parameters get no gradient.
@@ -57,7 +57,7 @@ class Devices:
             mixed_precision="no",  # autocast is the training loop's own
             kwargs_handlers=[
                 InitProcessGroupKwargs(timeout=_PATIENCE),
-                # No second copy of the gradients.
+                # Saves the memory of a second copy of the gradients.
                 DistributedDataParallelKwargs(gradient_as_bucket_view=True, find_unused_parameters=stages),
             ],
         )
@@ -78,18 +78,18 @@ class Devices:
         return self._accelerator.distributed_type == DistributedType.FSDP
 
     def first_goes_ahead(self) -> AbstractContextManager[None]:
-        """The others wait until the first process is through with what stands inside."""
+        """A context that the first process runs first, while the other processes wait."""
         return self._accelerator.main_process_first()
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Wait until all processes call this."""
         self._accelerator.wait_for_everyone()
 
     def share(self, net: nn.Module, shard: bool) -> nn.Module:
-        """The module to call instead of ``net``: the same parameters, whose gradients are summed over all processes.
+        """The module to call instead of ``net``: it has the same parameters and sums gradients over all processes.
 
-        With ``shard`` (FSDP2) each process keeps a part of every parameter of ``net``, in place, and puts a level
-        together while it computes with it.
+        With ``shard`` (FSDP2) each process keeps a shard of every parameter of ``net``, in place, and gathers the
+        parameters of a level while it computes with the level.
         """
         if self.count == 1:
             return net
@@ -97,9 +97,9 @@ class Devices:
             warnings.filterwarnings("ignore", "Grad strides do not match")  # of dimensions of size 1
             return self._accelerator.prepare_model(net)
         for parameter in net.parameters():
-            parameter.data = parameter.data.contiguous()  # FSDP takes no other memory order
+            parameter.data = parameter.data.contiguous()  # FSDP requires it
         for level in [module for module in net.modules() if isinstance(module, Level)]:
-            if level.spatial is not None:  # the text's keys and values are made outside of the level's pass
+            if level.spatial is not None:  # keys and values of the text are computed outside of the level's forward
                 fully_shard(level.spatial.cross_attention.kv)
             fully_shard(level)
         fully_shard(net)
@@ -107,7 +107,7 @@ class Devices:
 
     @contextmanager
     def gradients(self, net: nn.Module, last: bool) -> Iterator[None]:
-        """A pass of a step, forward and backward; the gradients are summed over the processes in its last pass."""
+        """A context for one forward and backward pass. Gradients are summed over the processes in the last pass."""
         if isinstance(net, FSDPModule):
             net.set_requires_gradient_sync(last)
             yield
@@ -116,8 +116,9 @@ class Devices:
                 yield
 
     def passes(self, own: int, net: nn.Module) -> int:
-        """How many passes this process has to make for ``own`` batches: as many as any other where they are sharded,
-        for parameters are put together by all processes at once.
+        """The number of passes of this process for ``own`` batches.
+
+        With shards every process makes the largest number, because all processes gather parameters together.
         """
         if not isinstance(net, FSDPModule):
             return own
@@ -126,9 +127,9 @@ class Devices:
         return int(most)
 
     def sum(self, numbers: Tensor) -> Tensor:
-        """The sum over the processes, the same in all of them, on the CPU.
+        """The sum over all processes, on the CPU.
 
-        Where each number is 0 in all processes but one, this is a gathering, exact to the bit.
+        If each number is 0 in all processes but one, the sum gathers them, exact to the bit.
         """
         if self.count == 1:
             return numbers
@@ -137,15 +138,15 @@ class Devices:
         return numbers.cpu()
 
     def from_first(self, number: float) -> float:
-        """The first process's number."""
+        """The first process's value of a number."""
         return float(self.sum(torch.tensor(number if self.first else 0.0, dtype=torch.float64)))
 
     def any(self, flag: bool) -> bool:
-        """Whether it holds in any of the processes."""
+        """Whether the flag is set in any process."""
         return bool(self.sum(torch.tensor(float(flag))))
 
     def gather(self, values: list[Any]) -> list[Any]:
-        """Everybody's values, in the order of the processes."""
+        """The values of all processes, in their order."""
         if self.count == 1:
             return values
         parts: list[list[Any]] = [[] for _ in range(self.count)]
@@ -155,7 +156,7 @@ class Devices:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Says it in words when another process of the run is gone.
+    """Turn errors of the network library into a sentence about a lost process.
 
     Raises:
         LostProcessError: instead of the network library's error.

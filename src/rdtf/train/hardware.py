@@ -20,7 +20,7 @@ _LOAD_SECONDS = 0.5  # for which the load of the cores is measured
 
 
 def choose_precision(device: torch.device, width: int) -> tuple[str, str]:
-    """``bf16`` or ``fp32``, and the reason: a rule of the device's features and the network's width.
+    """``bf16`` or ``fp32`` with the reason, by a rule on the device's features and the network's width.
 
     Nothing is timed, so the same command on the same machine always trains in the same precision.
     ``benchmarks/train_step.py`` compares the rule with measured steps.
@@ -51,15 +51,16 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def _cpu_has(feature: str) -> bool:
-    """Ask torch for a feature of this processor; versions of torch that do not know the feature answer no."""
+    """Whether torch finds a feature of this processor. False if the version of torch does not know the feature."""
     return bool(getattr(torch.cpu, feature, lambda: False)())
 
 
 def busy_cores_hint(device: torch.device) -> str | None:
-    """A line if other programs keep cores busy that torch's threads need; nothing is changed.
+    """A warning if other programs use cores that torch's threads need; None otherwise.
 
-    Threads spin while they wait for each other, so one thread without a core delays all. Beside a single busy process,
-    a step with two threads took four times as long, a step with one thread no longer (``benchmarks/busy_cores.py``).
+    Threads spin while they wait for each other, so one thread without a core delays all. Beside one busy process, a
+    step with two threads took four times as long, and a step with one thread took as long as before
+    (``benchmarks/busy_cores.py``).
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
@@ -88,10 +89,10 @@ S = TypeVar("S", bound=_WithThreads)
 
 
 def with_threads(settings: S) -> S:
-    """Let torch use the settings' ``threads``, or as many as it chooses by the cores that this process may use.
+    """Set torch's number of threads to ``settings.threads``; None stands for torch's default.
 
     Returns:
-        the settings with their number, to be saved: sums of another number of threads end in other bits.
+        the settings with the number of threads. It is saved, because it changes the last bits of sums.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -122,9 +123,9 @@ def free_memory(device: torch.device) -> int:
 
 
 def peak_memory(device: torch.device, *, now: bool = False) -> int:
-    """The most bytes that this process has held since :func:`reset_peak_memory`, or the bytes that it holds ``now``.
+    """Peak memory of this process in bytes since :func:`reset_peak_memory`, or its memory ``now``.
 
-    On a processor these are resident bytes, pages of mapped files included.
+    On a processor this is resident memory, with the pages of mapped files.
     """
     if device.type == "cuda":
         return torch.cuda.memory_reserved(device) if now else torch.cuda.max_memory_reserved(device)
@@ -143,7 +144,7 @@ def peak_memory(device: torch.device, *, now: bool = False) -> int:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start the peak again from the bytes held now; does nothing on processors of other systems than Linux."""
+    """Reset the peak to the current memory. Does nothing for processors on systems other than Linux."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:

@@ -1,7 +1,7 @@
-"""The loss on stickers that training never sees, by the same clips each time.
+"""The held-out loss: the loss on stickers that training never sees, with the same clips in every evaluation.
 
-Clips, tasks, masks, captions, noise levels and noise are a function of the run's seed, from streams that no training
-step draws from. So the figures of a run differ by its weights alone, and training is the same without them.
+Clips, tasks, masks, captions, noise levels and noise are a function of the run's seed. Their random streams differ from
+those of training steps. So the losses of a run differ only by its weights, and evaluations do not change the training.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rdtf.train.source import ClipSource, Share
 from rdtf.train.step import Learner
 
 HELD_OUT_LOG = "eval.jsonl"
-"""In a run's folder: a line an evaluation."""
+"""File in a run's folder with one line for each evaluation."""
 _SPLIT = "val"
 _NOISE_BINS = 5
 
@@ -30,16 +30,16 @@ _NOISE_BINS = 5
 class HeldOut:
     """A fixed sample of the ``val`` split.
 
-    Tasks are drawn alike often, captions are whole, stickers unchanged but for mirroring; ``still_fraction`` and
-    ``frames`` are those of the training.
+    All tasks have the same probability. Captions are complete. Mirroring is the only augmentation. ``still_fraction``
+    and ``frames`` are the training's.
 
     Args:
         learner: gives codec, text encoder, settings and noise.
         data, run: the prepared dataset and the run's folder, for the cache of latents.
 
     Attributes:
-        clips: in the sample; 0 if the split is empty.
-        rounds: batches of it, of the training's size.
+        clips: number of clips; 0 if the split is empty.
+        rounds: number of batches. Batches have the training's size.
     """
 
     def __init__(self, learner: Learner, data: Path, run: Path) -> None:
@@ -56,7 +56,7 @@ class HeldOut:
 
     @torch.no_grad()
     def evaluate(self, net: Network, rounds: int | None = None) -> dict[str, Any]:
-        """Losses of a network; each a mean of its clips', which weigh as much as they have frames, as in training.
+        """Losses of a network. Each is a mean over clips, weighted by their number of frames as in training.
 
         Returns:
             ``loss``, and the same ``by_task``, ``by_unknown`` (number of unknown frames), ``by_noise`` (fifths of the
@@ -65,7 +65,7 @@ class HeldOut:
         learner, settings = self.learner, self.learner.settings
         table: list[tuple[float, float, str, int, float]] = []
         for number in range(self.rounds if rounds is None else rounds):
-            step = -1 - number  # no training step has such a number, so the streams are others
+            step = -1 - number  # training steps are not negative, so the random streams differ
             for batch in self._source.batches(step, 0.0, Share(parts=settings.gradient_accumulation_steps)):
                 t, eps = learner.noise(batch, step)
                 batch = batch.to(learner.device)
@@ -92,10 +92,10 @@ class HeldOut:
 
 
 def cut_evaluations(path: Path, step: int) -> int:
-    """Cut off what was written after ``step``, and anything torn.
+    """Remove evaluations after ``step`` and incomplete lines.
 
     Returns:
-        the last evaluation's step; -1 if none is left.
+        the step of the last evaluation left; -1 if none is left.
     """
     last, size = -1, 0
     if path.exists():

@@ -21,12 +21,12 @@ from rdtf.pixels import to_tensor
 from rdtf.progress import bars, console
 
 _FRAMES_AT_ONCE = 64
-_RECORDS_KEPT = 256  # a step asks for each of its own several times
-_TOLERANCE = 0.02  # between latents of one frame: half precision, and other processors and threads
+_RECORDS_KEPT = 256  # a step reads each of its records several times
+_TOLERANCE = 0.02  # between latents of one frame; half precision, processors and threads make small differences
 
 
 def cache_folder(data: Path, run: Path) -> Path:
-    """Where latents are kept: beside the data, so that runs share them; in the run where the data cannot be written."""
+    """The folder for latents: beside the data, so that runs share them, or in the run if the data is read-only."""
     folder = data / "cache"
     try:
         folder.mkdir(exist_ok=True)
@@ -36,9 +36,9 @@ def cache_folder(data: Path, run: Path) -> Path:
 
 
 def pixels_version() -> str:
-    """First 12 hexadecimal digits of SHA-256 over what augmentation and :mod:`rdtf.pixels` make of a fixed probe.
+    """First 12 hexadecimal digits of SHA-256 over a fixed probe after augmentation and :mod:`rdtf.pixels`.
 
-    It changes with any change of what the codec is given, by our code or by Pillow; no number has to be raised by hand.
+    Any change of these pixels, in our code or in Pillow, changes the digits. So no version number is kept by hand.
     """
     digest = hashlib.sha256()
     probe = np.random.default_rng(0).integers(0, 256, (1, 24, 24, 4), np.uint8)
@@ -52,18 +52,17 @@ def pixels_version() -> str:
 class LatentCache:
     """Memory-mapped fp16 latents of every frame of every variant of a sticker.
 
-    The variants are the sticker, its mirror image (where the caption allows) and augmented variants. The file's name
-    holds the fingerprints of the codec, the data and the way from frames to pixels (:func:`pixels_version`). So a cache
-    is never used for other ones. The code of the codec is checked when the file is opened: it must still make the same
-    latents of the first frame. Behind the latents stands a checksum of every variant of every sticker. It is compared
-    when the variant is first read. Records are read from the dataset's memory map when they are asked for.
+    The variants are the sticker, its mirror image (if the caption allows) and augmented variants. The file's name holds
+    the fingerprints of codec, data and pixels (:func:`pixels_version`), so a cache is never used for others. Opening
+    the file checks the code of the codec too: it must make the same latents of the first frame. A checksum of every
+    variant of every sticker follows the latents, and is compared when the variant is first read.
 
     Args:
         num_augmented: augmented variants of each sticker (:mod:`rdtf.data.augment`).
 
     Attributes:
-        record: called with a sticker's number, what is known about it.
-        num_frames: of each sticker.
+        record: function from a sticker's number to its record.
+        num_frames: number of frames of each sticker.
     """
 
     def __init__(self, dataset: StickerDataset, codec: Codec, folder: Path, num_augmented: int = 0) -> None:
@@ -85,7 +84,7 @@ class LatentCache:
         return len(self.num_frames)
 
     def _open(self, path: Path, shape: tuple[int, ...]) -> bool:
-        """Take a file that is there and whole, as its length tells."""
+        """Open an existing file if its length is right."""
         try:
             self._latents = np.load(path, mmap_mode="r")
             with path.open("rb") as file:
@@ -102,7 +101,7 @@ class LatentCache:
         return True
 
     def _is_of(self, dataset: StickerDataset, codec: Codec) -> bool:
-        """Whether the codec as it is now makes the latents that are stored, by the first frame."""
+        """Whether the codec still makes the stored latents of the first frame."""
         if not len(self):
             return True
         made = codec.encode(to_tensor(dataset.frames(0)[:1])).float().cpu().numpy()
@@ -140,7 +139,7 @@ class LatentCache:
 
     def _variants(self, record: StickerRecord, frames: np.ndarray) -> Iterator[np.ndarray]:
         yield frames
-        yield frames[:, :, ::-1]  # kept for unflippable ones too: a fixed number of rows a frame, and few of them
+        yield frames[:, :, ::-1]  # also for the few unflippable stickers, so that every frame has as many rows
         for variant in range(FIRST_AUGMENTED, FIRST_AUGMENTED + self.num_augmented):
             yield variant_frames(record, frames, variant)
 
@@ -149,7 +148,7 @@ class LatentCache:
         return Augmentation.draw(record.id, variant, record.flippable)
 
     def _rows(self, sticker: int, variant: int) -> np.ndarray:
-        """The latents ``(n, c, h, w)`` of a variant of a sticker, which are those that were written."""
+        """The latents ``(n, c, h, w)`` of a variant of a sticker, after comparing them with their checksum."""
         count = self.num_frames[sticker]
         start = self._starts[sticker] + count * variant
         rows = self._latents[start : start + count]
@@ -163,7 +162,7 @@ class LatentCache:
         return rows
 
     def looks(self, sticker: int) -> np.ndarray:
-        """``(n, d)`` float32: the latents of a sticker's frames, a row each, for comparing them."""
+        """``(n, d)`` float32 features for comparing frames: the latents of each frame in a row."""
         rows = self._rows(sticker, 0)
         return rows.reshape(len(rows), -1).astype(np.float32)
 
@@ -171,7 +170,7 @@ class LatentCache:
         """``(c, f, h, w)`` float32 latents of some frames of a variant of a sticker.
 
         Raises:
-            ValueError: they are not those that were written.
+            ValueError: the file is damaged.
         """
         rows = self._rows(sticker, variant)[np.asarray(frames)]
         return torch.from_numpy(rows.astype(np.float32)).movedim(0, 1)

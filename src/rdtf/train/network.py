@@ -1,4 +1,4 @@
-"""The network that a run trains, with its text encoder: made here and nowhere else."""
+"""Construction of the network that a run trains, with its text encoder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rdtf.train.settings import TrainSettings
 
 
 class Network(nn.Module):
-    """Network and text encoder as one module: what a pass of training calls."""
+    """Network and text encoder as one module, for one call in a training pass."""
 
     def __init__(self, dfgn: DFGN | AdaptedDFGN, text: TextEncoder) -> None:
         super().__init__()
@@ -33,11 +33,11 @@ class Network(nn.Module):
 
     @property
     def plain(self) -> DFGN:
-        """The network itself, with the layers that an adapter has put into it."""
+        """The DFGN, with the layers of the adapter if there is one."""
         return without_adapter(self.dfgn)
 
     def frozen_fingerprint(self) -> str:
-        """First 16 hexadecimal digits of SHA-256 over all weights that are not trained."""
+        """First 16 hexadecimal digits of SHA-256 over all frozen weights."""
         digest = hashlib.sha256()
         for name, parameter in self.named_parameters():
             if not parameter.requires_grad:
@@ -52,8 +52,10 @@ class Network(nn.Module):
 
 
 def load_start(settings: TrainSettings, run: Path) -> StickerPipeline | None:
-    """What the run starts from, if from anything: the run's own pipeline as soon as it has saved one, which holds all
-    that is not trained, so that the one started from may go on or be gone.
+    """The pipeline that the run starts from, or None.
+
+    A run that has saved a pipeline starts from its own, which has all frozen weights. So the first one may change or be
+    deleted then.
 
     Raises:
         ValueError: there is no model, or it does not fit the settings.
@@ -84,9 +86,9 @@ def load_start(settings: TrainSettings, run: Path) -> StickerPipeline | None:
 def build_network(
     settings: TrainSettings, codec: Codec, device: torch.device, start: StickerPipeline | None = None
 ) -> Network:
-    """The network of a new run on ``device``; its initial weights are those of ``start``, or a function of the seed.
+    """The network of a new run on ``device``, with the weights of ``start``, or random ones from the seed.
 
-    Nothing after it draws from torch's global generator.
+    This is the last use of torch's global generator.
 
     Raises:
         ValueError: the adapter's options are wrong.

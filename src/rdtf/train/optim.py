@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 ITERATIONS = 5
-"""Of Newton and Schulz, in each step of Muon."""
+"""Newton-Schulz iterations in each step of Muon."""
 
 _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-_LONG = 2  # so many times longer than wide
+_LONG = 2  # a matrix is long if its length is at least this multiple of its width
 
 
 def orthogonalise(
@@ -24,9 +24,9 @@ def orthogonalise(
 ) -> Float[Tensor, "n rows columns"]:
     """Move the singular values of matrices towards 1 by the quintic Newton-Schulz iteration (Jordan et al., Muon).
 
-    Each step multiplies ``x`` by a polynomial of ``x @ x.mT``. For long matrices in fp32 these are followed alone, and
-    their product is applied at the end: of convolution kernels that is a third of the operations. In bf16 the small
-    eigenvalues of a Gram matrix would be lost, and with them the iteration.
+    Each iteration multiplies ``x`` by a polynomial of ``g = x @ x.mT``. For long matrices in fp32 the polynomials are
+    computed from ``g`` alone and their product is applied to ``x`` once, at the end. For convolution kernels this takes
+    a third of the operations. In bf16 the small eigenvalues of ``g`` would be lost.
     """
     a, b, c = _NS_COEFFICIENTS
     wide = matrices.shape[-2] <= matrices.shape[-1]
@@ -49,16 +49,16 @@ def orthogonalise(
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised; convolution kernels count as ``(out, in * kh * kw)`` matrices.
+    """Momentum with orthogonalised updates. Convolution kernels are treated as ``(out, in * kh * kw)`` matrices.
 
-    (torch's own Muon takes two-dimensional parameters only.)
+    torch's own Muon takes two-dimensional parameters only.
 
     Args:
         lr: step size, relative to orthogonal updates; 0.02 is the usual start.
         momentum: Nesterov momentum.
         weight_decay: decoupled.
-        iterations: of :func:`orthogonalise`.
-        precision: that the iteration is computed in; bf16 does no harm, for it need not converge.
+        iterations: iterations of :func:`orthogonalise`.
+        precision: dtype of the iterations. bf16 is enough, because they need not converge.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update."""
         for group in self.param_groups:
-            # All at once where a GPU would otherwise wait for the next of a thousand small calls.
+            # One call for all tensors: a GPU would otherwise wait for a thousand small launches.
             params = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not params:
                 continue
@@ -117,10 +117,10 @@ def make_optimizers(
     muon_iterations: int = ITERATIONS,
     bf16: bool = False,
 ) -> list[torch.optim.Optimizer]:
-    """AdamW, preceded by Muon for hidden matrices if wanted.
+    """The optimisers: with ``muon`` first Muon for hidden matrices, then AdamW for all other parameters.
 
-    Muon does not get input and output layers, embeddings and position tables (names below): their rows are not
-    directions to be balanced against each other. ``bf16`` is for Muon's own matrix products.
+    AdamW also gets input and output layers, embeddings and position tables (names below). ``bf16`` is the precision of
+    Muon's matrix products.
     """
     hidden: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -150,8 +150,8 @@ class Averages:
     The decay after step n is ``min(decay, n / (9 + n))``, so that the first steps are soon forgotten (as in diffusers).
 
     Args:
-        decay: of a long training.
-        file: keep the averages in this file instead of in memory: the system reads and writes it as memory allows.
+        decay: limit of the decay.
+        file: keep the averages in this memory-mapped file instead of in memory.
 
     Attributes:
         tensors: the averages, in the order of the parameters.
@@ -164,11 +164,11 @@ class Averages:
     def __init__(self, parameters: Iterable[Tensor], decay: float, file: Path | None = None) -> None:
         self.decay, self.steps = decay, 0
         self.tensors = _copies(parameters, file)
-        self._one_by_one = file is not None  # all at once would need the memory of all
+        self._one_by_one = file is not None  # one call for all tensors would need the memory of all
 
     @torch.no_grad()
     def step(self, parameters: Iterable[Tensor]) -> None:
-        """Move the averages towards the parameters; those that are not trained are copied."""
+        """Move the averages towards the parameters. Frozen parameters are copied."""
         self.steps += 1
         decay = 0.0 if self.steps == 1 else min(self.decay, self.steps / (9 + self.steps))
         pairs = list(zip(self.tensors, parameters, strict=True))
@@ -189,7 +189,7 @@ def _copies(parameters: Iterable[Tensor], file: Path | None) -> list[Tensor]:
     originals = [parameter.detach() for parameter in parameters]
     total = sum(original.numel() for original in originals)
     with file.open("wb") as stream:
-        if hasattr(os, "posix_fallocate"):  # a disk that is full later on would end the process without a word
+        if hasattr(os, "posix_fallocate"):  # otherwise a full disk would kill the process later, without a message
             os.posix_fallocate(stream.fileno(), 0, 4 * total)
     flat, copies, at = torch.from_file(str(file), shared=True, size=total), [], 0
     for original in originals:
@@ -200,7 +200,7 @@ def _copies(parameters: Iterable[Tensor], file: Path | None) -> list[Tensor]:
 
 
 def lr_factor(step: int, progress: float, *, warmup_steps: int, decay: bool) -> float:
-    """Linear warm-up over steps; then 1, or with ``decay`` 1 until half of the training and a cosine to 2 %."""
+    """Linear warm-up, then 1. With ``decay`` it falls from the middle of the training along a cosine to 0.02."""
     factor = min(1.0, (step + 1) / max(1, warmup_steps))
     if decay and progress > 0.5:
         factor *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - 0.5) * 2)))

@@ -1,4 +1,4 @@
-"""Going on exactly: under which conditions a resumed run is promised to be the unbroken one, bit by bit."""
+"""The conditions under which a resumed run is bit-equal to an unbroken one."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LASTING = (
     "tune",
     "tune_options",
 )
-"""Settings that shape what a checkpoint holds, or what it means; a run keeps them."""
+"""Settings that change the tensors of a checkpoint or their meaning. They cannot change within a run."""
 HARMLESS = ("checkpoint_every", "preview_every", "previews", "eval_every", "eval_clips", "trackers", "threads")
-"""Settings that change no bit (``threads`` does, but is compared as it came out, by :func:`conditions`)."""
+"""Settings that change no bit of the result. (``threads`` does change bits; :func:`conditions` compares it.)"""
 
 
 def conditions(device: torch.device, bf16: bool, processes: int = 1) -> dict[str, str]:
-    """What decides about the last bits of a sum, by name."""
+    """Whatever changes the last bits of a sum, by name."""
     return {
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
@@ -42,7 +42,7 @@ def conditions(device: torch.device, bf16: bool, processes: int = 1) -> dict[str
 
 
 def _processor() -> str:
-    """The processor's model and the instructions that torch uses of it."""
+    """The processor's model and the instruction set that torch uses."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -65,7 +65,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
 
 
 def flat(values: Mapping[str, Any], joint: str = ".") -> dict[str, Any]:
-    """Nested values by their names joined; what is empty stays a value."""
+    """Nested values by their joined names. Empty dictionaries stay values."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -80,13 +80,13 @@ def _short(value: Any) -> str:
 
 
 def exactness_doubt(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Why a resumed run may differ from an unbroken one, in a line; empty if it is promised not to.
+    """A sentence on why a resumed run may differ from an unbroken one; empty if both are bit-equal.
 
     Args:
-        before, now: ``settings``, ``conditions`` and ``frozen`` (fingerprints of what is not trained).
+        before, now: ``settings``, ``conditions`` and ``frozen`` (fingerprints of frozen parts).
 
     Raises:
-        ValueError: the difference is one that must not be within a run.
+        ValueError: something differs that cannot change within a run.
     """
     if not now.keys() <= before.keys():
         return "Not promised to be bit-equal to an unbroken run: the checkpoint does not say how it was made"
@@ -111,12 +111,12 @@ def listed(values: Mapping[str, str]) -> str:
 
 
 def data_facts(manifest: Manifest) -> dict[str, Any]:
-    """What a run notes of its dataset, to tell later what has changed."""
+    """Facts about a dataset that a run saves, to find changes later."""
     return manifest.model_dump(mode="json", include={"fingerprint", "settings", "counts", "sources", "files"})
 
 
 def changed_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between the facts of two datasets, in words; empty if they are one."""
+    """The differences between the facts of two datasets, in words; empty if there are none."""
     if before["fingerprint"] == now["fingerprint"]:
         return ""
     found = differences(
@@ -127,7 +127,7 @@ def changed_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def last_step(path: Path) -> int:
-    """The step of a log's last whole line; 0 where there is none."""
+    """The step of a log's last complete line; 0 if there is none."""
     step = 0
     with suppress(OSError, ValueError, TypeError, KeyError), path.open("rb") as file:
         for line in file:
@@ -136,10 +136,10 @@ def last_step(path: Path) -> int:
 
 
 def cut_log(path: Path, step: int) -> str:
-    """Cut the log off after ``step``; the steps behind it are done again.
+    """Remove the lines after ``step`` from a log, because these steps are done again.
 
     Returns:
-        What is wrong with the rest; empty if it has each step once.
+        a sentence about missing steps; empty if each step is there once.
     """
     kept, size = 0, 0
     if path.exists():

@@ -1,7 +1,4 @@
-"""A run of the generator's training: its folder, checkpoints, log, previews and signals.
-
-The optimiser step is :mod:`rdtf.train.step`'s.
-"""
+"""A training run: its folder, checkpoints, log, previews and signals. :mod:`rdtf.train.step` has the optimiser step."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ from rdtf.train.trackers import Trackers, check_trackers
 
 PREVIEW_COLUMNS = 4
 """Stickers in a row of a preview."""
-_STATUS_SECONDS = 60.0  # between lines in a log file, where there is no bar
+_STATUS_SECONDS = 60.0  # between status lines if there is no terminal for a progress bar
 
 
 class TrainingError(RuntimeError):
@@ -62,7 +59,7 @@ class OutOfMemoryError(TrainingError):
 
 
 class _Interrupted(Exception):
-    """A preview is given up, for the run was asked to stop."""
+    """Ends a preview after the run was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,8 @@ class TrainReport:
     """How a run ended.
 
     Attributes:
-        steps: optimiser steps done in total. seconds: time of this call's steps, previews and saves left out.
-        finished: False if it was stopped by a signal before its end; ``resume`` goes on from there.
+        steps: optimiser steps done in total. seconds: time of all steps, without previews and saves.
+        finished: False if a signal stopped the run before its end. ``resume`` continues it.
     """
 
     run: Path
@@ -83,16 +80,16 @@ class TrainReport:
 def train(data: Path, run: Path, settings: TrainSettings) -> TrainReport:
     """Train a generator on a prepared dataset.
 
-    The run's folder gets ``config.json`` (the resolved settings), ``log.jsonl`` (a line a step), ``eval.jsonl`` (a line
-    a held-out loss), ``checkpoints/``, ``previews/`` and ``pipeline/``, the saved
-    :class:`~rdtf.pipeline.StickerPipeline` of the averaged weights. Ctrl-C or SIGTERM finishes the step, saves and
-    returns; a second one acts at once.
+    The run's folder gets ``config.json`` (the resolved settings), ``log.jsonl`` (one line for each step),
+    ``eval.jsonl`` (one line for each held-out evaluation), ``checkpoints/``, ``previews/`` and ``pipeline/``, the saved
+    :class:`~rdtf.pipeline.StickerPipeline` of the averaged weights. After Ctrl-C or SIGTERM the run finishes its step,
+    saves and returns. A second signal stops it at once.
 
     Raises:
-        ValueError: the folder already holds a run, or is in use by one, or data and codec do not fit.
+        ValueError: the folder already holds a run or is in use, or data and codec do not fit.
         DiskError: the folder cannot be written to, or a checkpoint does not fit on the disk.
         TrainingError: the loss is not finite, or a step does not fit into memory.
-        LostProcessError: of several processes, another one has ended.
+        LostProcessError: another process of the run has ended.
     """
     if (run / "config.json").exists():
         raise ValueError(f"{run} already holds a run; go on with --resume or choose another folder")
@@ -101,16 +98,18 @@ def train(data: Path, run: Path, settings: TrainSettings) -> TrainReport:
 
 
 def resume(data: Path, run: Path, *, start: str | None = None, **changed: Any) -> TrainReport:
-    """Go on from a run's newest checkpoint that verifies, with the settings saved in the run, in any number of
-    processes. A run that has no checkpoint yet begins again. What differs from an unbroken run is told in a line.
+    """Continue a run from its newest undamaged checkpoint with its saved settings.
+
+    The number of processes may differ. A run without a checkpoint starts again. A line is printed if the result may
+    differ from an unbroken run.
 
     Args:
-        start: this checkpoint and no other: its step, or its folder. Newer ones of the run are put aside.
-        changed: other values of settings, for example ``steps``; None stands for "as it was".
+        start: step or folder of the checkpoint to continue from. Newer checkpoints of the run are renamed.
+        changed: new values of settings, for example ``steps``. None keeps the saved value.
 
     Raises:
-        ValueError: no run or no usable checkpoint there, a setting that must not change, or other data.
-        DiskError, TrainingError, LostProcessError: as :func:`train`.
+        ValueError: there is no run or no usable checkpoint, a setting cannot change within a run, or the data differ.
+        DiskError, TrainingError, LostProcessError: as in :func:`train`.
     """
     config = run / "config.json"
     if not config.is_file():
@@ -131,7 +130,7 @@ def resume(data: Path, run: Path, *, start: str | None = None, **changed: Any) -
 
 @contextmanager
 def _held(run: Path) -> Iterator[None]:
-    """The run's folder: writable, for this run alone, and without what a crash left in it."""
+    """Lock the run's folder, check that it is writable, and finish saves that a crash interrupted."""
     if not is_first():
         yield
         return
@@ -144,7 +143,7 @@ def _held(run: Path) -> Iterator[None]:
 
 
 class Trainer:
-    """One run: its folder, its loop, and what is kept of it; the steps are its learner's."""
+    """One run: its folder and its loop. The learner does the optimiser steps."""
 
     def __init__(self, data: Path, run: Path, settings: TrainSettings) -> None:
         check_trackers(settings.trackers)
@@ -157,9 +156,9 @@ class Trainer:
         with self.devices.first_goes_ahead():
             self.held_out = HeldOut(self.learner, data, run)
         self.seconds = 0.0
-        self.evaluated = -1  # the last step whose held-out loss is known
-        self.saved = -1  # the last step that this process has saved
-        self.told = 0  # the last step that was logged before the run was stopped
+        self.evaluated = -1  # step of the last held-out evaluation
+        self.saved = -1  # step of the last checkpoint of this process
+        self.told = 0  # last step in the log when the run was resumed
         self.trackers: Trackers | None = None
 
     @property
@@ -168,7 +167,7 @@ class Trainer:
         return self.learner.step
 
     def fit(self) -> TrainReport:
-        """Train to the end, or until a signal."""
+        """Train until the last step or a signal."""
         learner, settings = self.learner, self.settings
         facts = {"settings": settings.model_dump(), "data": str(self.data.resolve())}
         facts["dataset"] = data_facts(learner.manifest)
@@ -250,7 +249,7 @@ class Trainer:
             trackers.close()
 
     def _guarded_step(self, progress: float) -> dict[str, Any]:
-        """One optimiser step; what it can fail of is told in words, with what is left."""
+        """One optimiser step. Failures become errors that name the last good checkpoint and the mend."""
         try:
             return self.learner.train_step(progress)
         except NotFiniteError as error:
@@ -278,7 +277,7 @@ class Trainer:
         return f"The last checkpoint, {found[-1]}, is good" if found else f"There is no checkpoint in {folder} yet"
 
     def _preview(self, path: Path, stop: threading.Event) -> None:
-        """Same captions, same seeds each time; from streams of its own, so that training is the same without it."""
+        """Generate for the same captions with the same seeds. The random streams are separate from the training's."""
 
         def watch(_done: int, _total: int) -> None:
             if stop.is_set():
@@ -294,9 +293,10 @@ class Trainer:
                     self.trackers.show(path, self.step)
 
     def evaluate(self) -> None:
-        """Note the averaged weights' held-out loss, once a step; the first process computes it.
+        """Log the held-out loss of the averaged weights, at most once for each step, in the first process.
 
-        It comes before the checkpoint of the same step, so that no checkpoint knows of a line that is lost.
+        This comes before the checkpoint of the same step. So the log has a line for every evaluation before a
+        checkpoint.
         """
         if not self.held_out.clips or self.evaluated == self.step:
             return
@@ -312,17 +312,17 @@ class Trainer:
         self.evaluated = self.step
 
     def save(self) -> None:
-        """Write a checkpoint, and the pipeline of the averaged weights.
+        """Write a checkpoint and the pipeline of the averaged weights.
 
         Raises:
-            DiskError: they do not fit, or cannot be written; the earlier ones are untouched.
-            TrainingError: a weight is not finite, so that going on from it would be of no use.
+            DiskError: they do not fit or cannot be written; earlier ones are untouched.
+            TrainingError: a weight is not finite.
         """
         tensors = self.learner.tensors()
         if self.devices.first:
             state = {"seconds": self.seconds, **self.learner.state(), **self._frame()}
             with (self.run / "log.jsonl").open("ab") as log:
-                os.fsync(log.fileno())  # no checkpoint may know steps that the log does not
+                os.fsync(log.fileno())  # the log must have every step before the checkpoint
             try:
                 save_checkpoint(self.run / "checkpoints", Checkpoint(self.step, tensors, state))
             except ValueError as error:
@@ -333,7 +333,7 @@ class Trainer:
         self.saved = self.step
 
     def _frame(self) -> dict[str, dict[str, Any]]:
-        """What a checkpoint is made under, to tell when it is taken up under something else."""
+        """Settings, conditions and frozen parts of a checkpoint, to find differences when the run is resumed."""
         learner = self.learner
         frozen = {"codec": learner.codec.fingerprint, "text": learner.net.text.fingerprint}
         return {
@@ -350,18 +350,18 @@ class Trainer:
             publish(self.run / "pipeline.partial", self.run / "pipeline")
 
     def restore(self, start: str | None = None) -> None:
-        """Take up the newest whole checkpoint, or the one named by ``start``; without any, begin again.
+        """Load the newest undamaged checkpoint or the one named by ``start``. Without checkpoints, start again.
 
-        Nothing in the run's folder is changed before the state is in memory.
+        The run's folder does not change before the state is in memory.
 
         Raises:
-            ValueError: the one asked for, or all there are, are damaged; or they are not of this run's settings.
+            ValueError: the named checkpoint or all checkpoints are damaged, or do not fit the run's settings.
         """
         checkpoint = self._find(start)
         if checkpoint is None:
             _note("There is no checkpoint yet; the run begins again.")
             if self.devices.first and last_step(self.run / "log.jsonl") >= self.settings.checkpoint_every:
-                for name in ("log.jsonl", HELD_OUT_LOG):  # of checkpoints that are gone
+                for name in ("log.jsonl", HELD_OUT_LOG):  # they belong to checkpoints that were deleted
                     self._put_aside(self.run / name)
         else:
             if doubt := exactness_doubt(checkpoint.state, self._frame()):
@@ -392,7 +392,7 @@ class Trainer:
         return load_checkpoint(folder / f"step-{int(start):08d}" if start.isdecimal() else Path(start))
 
     def _put_newer_aside(self) -> None:
-        """Checkpoints of a future that is given up; the next start would take them for the newest."""
+        """Rename checkpoints after this step. Otherwise the next resume would take them for the newest."""
         folder = self.run / "checkpoints"
         for newer in [path for path in checkpoints(folder) if step_of(path) > self.step]:
             self._put_aside(newer)
@@ -401,7 +401,7 @@ class Trainer:
         if path.exists():
             aside = next(a for n in count(1) if not (a := path.with_name(f"{path.name}.aside-{n}")).exists())
             path.rename(aside)
-            _note(f"Put aside what this run no longer goes on from: {aside}; delete it if you do not want it")
+            _note(f"This run no longer uses {aside}; delete it if you do not want it")
 
 
 def _note(text: str) -> None:
@@ -410,7 +410,7 @@ def _note(text: str) -> None:
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second signal acts at once. Outside the main thread it is never set."""
+    """An event that Ctrl-C or SIGTERM sets. A second signal acts at once. Outside the main thread it is never set."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -1,4 +1,4 @@
-"""Everything that defines a training run, and the named recipes."""
+"""Settings of a training run, and the named recipes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BROUGHT = ("size", "model", "codec", "text")
 
 
 class Sampling(BaseModel):
-    """Defaults that a trained model carries along for generating.
+    """Sampling defaults that are saved with a trained model.
 
     Attributes:
         steps: denoising steps.
-        guidance: text scale; image_guidance: scale of the given frames.
-        eta: noise added back by DDIM (0 = none).
-        still_first: from words alone, make the first frame as a still and then the sticker that begins with it. None =
-            yes if stills are drawn apart in training (``still_fraction``, and the data hold both kinds).
+        guidance: guidance scale of the text. image_guidance: guidance scale of the given frames.
+        eta: noise that DDIM adds in each step (0 = none).
+        still_first: for captions alone, make the first frame as a still and then the sticker that begins with it. None
+            means yes if training draws stills separately (``still_fraction`` > 0, and the data have stills and clips).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -44,42 +44,41 @@ class TrainSettings(BaseModel):
     Attributes:
         size: named size of the network; ``model`` overrides single arguments of :class:`rdtf.model.DFGN`.
         codec, text: specs for ``load_codec`` and ``load_text_encoder``.
-        start_from: ``shipped``, or the folder of a run or a saved pipeline: network, codec and text encoder begin with
-            what is there.
-        tune: the name of an adapter (:mod:`rdtf.model.adapter`) whose layers alone are trained, with ``tune_options``.
-            The text encoder is then frozen too. By default, and with ``full``, all weights are trained.
-        steps: optimiser steps. max_minutes: stop earlier, at this wall-clock time, with the schedule run to its end.
-        batch_size: stickers a step. still_fraction: share of stills among them, where the data has stills and moving
-            stickers; with 0, every sticker is drawn alike often.
+        start_from: ``shipped``, or the folder of a run or saved pipeline. Training starts from its network, codec and
+            text encoder.
+        tune: name of an adapter (:mod:`rdtf.model.adapter`), with ``tune_options``. Only the adapter's layers are
+            trained. By default, and with ``full``, all weights of network and text encoder are trained.
+        steps: optimiser steps. max_minutes: stop earlier, at this wall-clock time; schedules then follow the clock.
+        batch_size: stickers in a step. still_fraction: fraction of stills among them, if the data has stills and moving
+            stickers. With 0, every sticker is drawn equally often.
         frames: most frames of a clip.
-        short_clips: train on stills and on stickers with fewer than ``frames`` frames too, which the loss mask makes
-            usable. Without, as in the paper's ablation without masks, every sticker gives ``frames`` frames.
-        cluster_fraction: share of clips made of informative frames; the others take evenly spaced ones.
+        short_clips: also train on stills and on stickers with fewer than ``frames`` frames; the loss mask allows it.
+            False is the paper's ablation without masks: every clip has ``frames`` frames.
+        cluster_fraction: fraction of clips of informative frames. The other clips have evenly spaced frames.
         extraction: how informative frames are chosen, see :func:`rdtf.data.keyframes.extract_frames`.
-        num_augmented: changed copies of each sticker to train on beside it: moved, turned, scaled, some recoloured.
+        num_augmented: augmented copies of each sticker: moved, turned, scaled, some recoloured.
         caption_dropout: probability of hiding the caption in generation (from text, from an image and text).
-        fill_caption_dropout: the same in in-betweening and prediction, which are mostly used without a caption.
+        fill_caption_dropout: probability of hiding the caption in in-betweening and prediction.
         word_dropout: probability of dropping each word of a shown caption.
-        residual_to_known: let the network predict the difference to the cross-fade of the given frames.
-        loss_on_known: count given frames in the loss too, as the paper does.
-        muon: Muon for hidden matrices (``muon_lr``), AdamW (``lr``) for the rest; otherwise AdamW alone.
-        muon_iterations: of Newton and Schulz in each step of Muon; more of them make it nearer to orthogonal.
+        residual_to_known: the network predicts the difference to the cross-fade of the given frames.
+        loss_on_known: given frames count in the loss, as in the paper.
+        muon: Muon for hidden matrices (``muon_lr``) and AdamW (``lr``) for the rest; otherwise AdamW alone.
+        muon_iterations: Newton-Schulz iterations in each step of Muon. More iterations are closer to orthogonal.
         decay: cosine decay in the second half.
-        ema_on_disk: keep the averaged weights in a file of the run instead of in memory, where they take as much as the
-            weights; for a processor only, for steps that are long beside reading and writing them.
-        precision: ``auto`` follows the rule of :func:`~rdtf.train.hardware.choose_precision`; nothing is timed.
-        gradient_checkpointing: compute each level anew on the way back instead of keeping what it made.
-        gradient_accumulation_steps: compute the batch in this many parts, one after the other: the same step with less
-            memory.
-        cuda_graphs: on a single GPU, record each pass once as a CUDA graph and replay it: several times as fast for
-            small networks. All clips are then padded to ``frames``. Not used with ``gradient_checkpointing``,
-            ``gradient_accumulation_steps`` or added layers (``tune``).
-        fsdp: with several processes, each keeps a part of weights, gradients and averages (FSDP) instead of all.
-        threads: CPU threads (default: torch's own choice, which the run keeps).
-        eval_clips: held-out clips (rounded up to whole batches) whose loss is looked at every ``eval_every`` steps and
-            at the end; 0 = never.
-        trackers: ``tensorboard`` (files in the run's folder) or ``trackio``: shown there too what the logs hold; each
-            needs the extra of its name.
+        ema_on_disk: keep the averaged weights in a file of the run, which saves memory of the size of the weights. For
+            processors only. It pays if a step takes longer than reading and writing the file.
+        precision: ``auto`` follows the rule of :func:`~rdtf.train.hardware.choose_precision`.
+        gradient_checkpointing: recompute the activations of each level in the backward pass to save memory.
+        gradient_accumulation_steps: split the batch into this many passes. The step is the same and needs less memory.
+        cuda_graphs: on a single GPU, record each pass as a CUDA graph, which is several times as fast for small
+            networks. All clips are then padded to ``frames``. Not used with ``gradient_checkpointing``,
+            ``gradient_accumulation_steps`` or ``tune``.
+        fsdp: with several processes, shard weights, gradients and averages over them (FSDP).
+        threads: CPU threads. None takes torch's default, and the run keeps the number.
+        eval_clips: held-out clips (rounded up to whole batches) of the evaluations every ``eval_every`` steps and at
+            the end; 0 = no evaluations.
+        trackers: ``tensorboard`` (files in the run's folder) or ``trackio`` get the logged numbers too. Each needs the
+            extra of its name.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -170,24 +169,24 @@ class TrainSettings(BaseModel):
 
     @property
     def by_adapter(self) -> bool:
-        """Whether layers that are added are trained and nothing else."""
+        """Whether only the layers of an adapter are trained."""
         return self.tune not in (None, "full")
 
     @property
     def has_stages(self) -> bool:
-        """Whether parameters are frozen and freed in the course of the training."""
+        """Whether parameters are frozen and unfrozen during the training."""
         return self.by_adapter and adapter_class(self.tune or "").has_stages
 
     def network(self) -> dict[str, Any]:
-        """Arguments of the network but for what codec and text encoder decide."""
+        """Arguments of the network, without those that codec and text encoder decide."""
         residual = self.objective.clean_factor if self.residual_to_known else 0.0
         return {**size_config(self.size), "residual_to_known": residual, **self.model}
 
 
 RECIPES: dict[str, dict[str, Any]] = {
     "fast": {},
-    # The paper's Table 6. Its batch of 1 on each of 16 GPUs is a batch of 16 here, worked off one by one: in as many
-    # processes as there are, and one after the other in each of them.
+    # The paper's Table 6. Its batch of 1 on each of 16 GPUs is a batch of 16 in 16 passes here, divided among the
+    # processes.
     "paper": {
         "size": "paper",
         "model": {"mask_channel": False, "known_neighbours": False},
@@ -210,17 +209,16 @@ RECIPES: dict[str, dict[str, Any]] = {
         "decay": False,
         "codec": "f8",
     },
-    # For every start from a trained model, with an adapter or without: AdamW, as in all the papers on tuning.
+    # For every start from a trained model, with or without an adapter: AdamW, as in all papers on tuning.
     "tune": {"muon": False, "lr": 1e-3},
 }
 
 
 def recipe_settings(recipe: str | None = None, **overrides: Any) -> TrainSettings:
-    """The settings of a named recipe with some of them replaced; ``None`` stands for "as in the recipe".
+    """The settings of a named recipe with some of them replaced. A value of None keeps the recipe's value.
 
-    Without a name the recipe is ``tune`` for a start from a trained model (``start_from``), otherwise ``fast``.
-
-    Nested settings (``model``, ``objective``, ``sampling``) are merged key by key.
+    The default recipe is ``tune`` for a start from a trained model (``start_from``), otherwise ``fast``. Nested
+    settings (``model``, ``objective``, ``sampling``) are merged key by key.
 
     Raises:
         ValueError: unknown recipe or setting, or a value out of range (pydantic names it).
@@ -236,7 +234,7 @@ def recipe_settings(recipe: str | None = None, **overrides: Any) -> TrainSetting
 
 
 def changed_settings(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> TrainSettings:
-    """Settings with some of them replaced, as in :func:`recipe_settings`."""
+    """Settings from a dictionary with some of its values replaced, as in :func:`recipe_settings`."""
     values = dict(values)
     for name, value in overrides.items():
         if isinstance(value, dict) and name in ("model", "objective", "sampling"):

@@ -1,4 +1,4 @@
-"""The loop of the small trainings, of a codec or a judge: minutes long, without checkpoints, ended by Ctrl-C."""
+"""The loop of short trainings, as of codecs and judges: minutes long, without checkpoints, ended by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rdtf.progress import bars, console
 from rdtf.train.optim import lr_factor
 
 _WARM_UP = 50
-_TOLD_EVERY = 60.0  # seconds between lines where there is no terminal for a bar
+_TOLD_EVERY = 60.0  # seconds between status lines if there is no terminal for a progress bar
 
 
 @dataclass(frozen=True)
 class ShortTraining:
-    """How it ended.
+    """How a short training ended.
 
     Attributes:
-        steps: done. loss: running mean at the end. stopped_early: by Ctrl-C.
+        steps: optimiser steps done. loss: running mean at the end. stopped_early: whether Ctrl-C ended it.
     """
 
     steps: int
@@ -93,5 +93,5 @@ def _step(name: str, model: nn.Module, optimizers: Sequence[torch.optim.Optimize
 @torch.no_grad()
 def _follow(average: nn.Module, model: nn.Module, keep: float) -> None:
     for slow, quick in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if slow.is_floating_point():  # not the counters of batches
+        if slow.is_floating_point():  # BatchNorm's counters are integers
             slow.lerp_(quick, 1 - keep)

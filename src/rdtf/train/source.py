@@ -19,19 +19,19 @@ from rdtf.text import TextEncoder, TextFeatures, drop_words
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import TrainSettings
 
-_SHOWABLE_COVERAGE = 0.02  # an emptier frame is unfit as the one given image
-_TEXT_BYTES = 256 << 20  # of text features that are kept
-_ENTRY_BYTES = 512  # about what Python needs for an entry beside its arrays
-_WORD_DROP_VARIANTS = 8  # of each caption, so that frozen text states can be kept
+_SHOWABLE_COVERAGE = 0.02  # an emptier frame is never the only given image
+_TEXT_BYTES = 256 << 20  # largest cache of text features
+_ENTRY_BYTES = 512  # approximate size of a cache entry without its arrays
+_WORD_DROP_VARIANTS = 8  # word dropout draws from so few variants of a caption that their text features can be cached
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of each step's batch one process works on, and in how many parts it takes that in turn.
+    """The part of each step's batch that one process works on, and its number of passes.
 
     Attributes:
-        rank, count: number of the process, and how many there are.
-        parts: each group of clips of one length is worked off in so many passes.
+        rank, count: number of this process, and number of processes.
+        parts: passes for each group of clips of one length.
     """
 
     rank: int = 0
@@ -40,7 +40,7 @@ class Share:
 
 
 def unread_captions(captions: Iterable[str], text: TextEncoder) -> str:
-    """A line about captions that are longer than the encoder's window; empty where all of them are read."""
+    """A warning about captions that are longer than the encoder's window; empty if there are none."""
     different = dict.fromkeys(captions)
     cut = [caption for caption in different if text.unread(caption)]
     if not cut:
@@ -53,13 +53,13 @@ def unread_captions(captions: Iterable[str], text: TextEncoder) -> str:
 
 
 class TextCache:
-    """Text features of the captions seen last, up to a number of bytes.
+    """A cache of text features that drops the oldest ones.
 
     Args:
-        text: the encoder whose ``prepare`` makes them. limit: bytes; None stands for 256 MiB.
+        text: the encoder whose ``prepare`` makes the features. limit: size in bytes; None stands for 256 MiB.
 
     Attributes:
-        bytes: about what the kept features take.
+        bytes: approximate size of the cache.
     """
 
     def __init__(self, text: TextEncoder, limit: int | None = None) -> None:
@@ -68,7 +68,7 @@ class TextCache:
         self.bytes = 0
 
     def __call__(self, captions: list[str]) -> list[TextFeatures]:
-        """The features of each caption. The oldest of all go when they no longer fit, and are made again when asked."""
+        """The features of each caption, from the cache or from the encoder."""
         new = sorted({caption for caption in captions if caption not in self._kept})
         for caption, made in zip(new, self._text.prepare(new) if new else [], strict=True):
             self._kept[caption] = made
@@ -79,7 +79,7 @@ class TextCache:
         return features
 
     def clear(self) -> None:
-        """Forget all."""
+        """Empty the cache."""
         self._kept.clear()
         self.bytes = 0
 
@@ -90,7 +90,7 @@ def _size(features: TextFeatures) -> int:
 
 @dataclass(frozen=True)
 class _Sample:
-    """One sticker's part in a step; ``known`` has one entry a frame, ``caption`` is empty where it is hidden."""
+    """One sticker in a step. ``known`` has one entry for each frame. ``caption`` is empty if it is hidden."""
 
     position: int
     sticker: int
@@ -105,8 +105,8 @@ class ClipSource:
 
     Args:
         latents: cached latents of the training split.
-        text: the encoder whose ``prepare`` makes the text features. They are kept, up to 256 MiB.
-        together: put all clips of a step into one batch of one shape, whatever their lengths.
+        text: the encoder whose ``prepare`` makes the text features. Up to 256 MiB of them are cached.
+        together: put all clips of a step into one batch, padded to one length.
     """
 
     def __init__(
@@ -135,11 +135,11 @@ class ClipSource:
         return self.settings.still_fraction > 0 and len(self.moving) > 0 and len(self.stills) > 0
 
     def batches(self, step: int, progress: float, share: Share = Share(), stills: bool = False) -> list[ClipBatch]:
-        """The step's stickers, in batches of clips of about one length where they are not put together.
+        """The clips of a step, in batches of similar length unless they are put together.
 
-        Padding costs as much as frames. What is drawn does not depend on the share. Sorted by length, the clips are
-        dealt out in turn, so that every process gets its part of the long ones. With ``stills`` every sticker is shown
-        as a single frame.
+        Batches of similar length have less padding, which costs as much as frames. The draw does not depend on the
+        share. The clips are sorted by length and dealt to the processes in turn, so all get long and short ones. With
+        ``stills`` every sticker gives a single frame.
         """
         size, frames = self.settings.batch_size, 1 if stills else self.settings.frames
         apart = round(size * self.settings.still_fraction) if self.draws_stills_apart and not stills else 0
@@ -188,7 +188,7 @@ class ClipSource:
         dropout = settings.caption_dropout if task in GENERATION else settings.fill_caption_dropout
         shown = task.uses_text and rng.random() >= dropout
         if plan.variant >= FIRST_AUGMENTED and self.latents.augmentation(record, plan.variant).hue:
-            shown = False  # its caption may name the old colours
+            shown = False  # the caption may name colours that the augmentation has changed
         return _Sample(position, sticker, plan, task, known, self._caption(sticker, rng) if shown else "")
 
     def _collate(self, samples: list[_Sample]) -> ClipBatch:
@@ -226,10 +226,10 @@ class ClipSource:
 
 
 def _grouped(samples: list[_Sample]) -> list[list[_Sample]]:
-    """Single frames, and clips in order of their length.
+    """A group of single frames and one or two groups of clips, sorted by length.
 
-    A second group of clips costs a pass of its own; it saves more than that from about a dozen clips on. Groups of one
-    size have few different shapes, for each of which a processor makes its kernels anew.
+    A second group of clips costs another pass, and saves more than that from about a dozen clips on. Groups of equal
+    size keep the number of different shapes low, because a processor builds its kernels for each shape.
     """
     singles = [sample for sample in samples if len(sample.known) == 1]
     clips = sorted((sample for sample in samples if len(sample.known) > 1), key=lambda sample: len(sample.known))

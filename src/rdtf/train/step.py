@@ -1,6 +1,6 @@
-"""The optimiser step: network, batches, loss and averages on the devices at hand, and what there is to tell of it.
+"""The optimiser step: network, batches, loss, optimisers and averages on one or more devices, and its log line.
 
-What keeps a run (its folder, checkpoints, log, previews, signals) is in :mod:`rdtf.train.run`.
+:mod:`rdtf.train.run` has the rest of a run: folder, checkpoints, log, previews and signals.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _TASKS = list(Task)
 
 
 class NotFiniteError(ArithmeticError):
-    """A step whose loss or gradient is not finite; it was not applied.
+    """The loss or the gradient of a step is not finite. The step was not applied.
 
     Attributes:
-        facts: all that is needed to look into it, JSON-able.
+        facts: JSON-able details: the step, its seed, and the loss of every clip.
     """
 
     def __init__(self, facts: dict[str, Any]) -> None:
@@ -52,20 +52,20 @@ class NotFiniteError(ArithmeticError):
 
 
 class Learner:
-    """What is trained, and what a step of it needs.
+    """The state of a training and its optimiser step.
 
     Args:
         data: prepared dataset.
-        run: folder for what is large and can be made anew: averages on disk, latents where the data cannot be written.
+        run: folder for large files: averages on disk, and latents if the data is read-only.
 
     Attributes:
-        settings: as given, with the precision and the number of threads decided.
-        precision_reason: why this precision, in words.
+        settings: the given settings, with precision and number of threads decided.
+        precision_reason: why this precision was chosen.
         step: steps done.
-        named: the trained parameters.
-        unread: a line about captions that are longer than the text encoder reads, or empty.
-        recorded: on a single GPU, the passes of whole batches as they were recorded; None where there are none.
-        base: fingerprint of what is not trained of a network that is tuned by added layers; otherwise empty.
+        named: the trained parameters by name.
+        unread: a warning about captions that are longer than the text encoder reads, or empty.
+        recorded: CUDA graphs of passes of whole batches, on a single GPU; otherwise None.
+        base: with an adapter, fingerprint of the frozen weights; otherwise empty.
 
     Raises:
         ValueError: data, codec, settings and the number of processes do not fit.
@@ -130,7 +130,7 @@ class Learner:
         self.ema = Averages(self.named.values(), settings.ema_decay, run / "ema.bin" if settings.ema_on_disk else None)
 
     def _records(self, settings: TrainSettings) -> bool:
-        """Whether passes are recorded: they have to be all alike, and to launch them has to be what takes the time."""
+        """Whether passes run as CUDA graphs. All passes must have one shape."""
         alike = self.devices.count == settings.gradient_accumulation_steps == 1 and self.net.adapter is None
         return settings.cuda_graphs and self.device.type == "cuda" and alike and not settings.gradient_checkpointing
 
@@ -140,7 +140,7 @@ class Learner:
         """One optimiser step, at ``progress`` in 0..1 of the training.
 
         Returns:
-            its log line.
+            the log line.
 
         Raises:
             NotFiniteError: the loss or the gradient is not finite.
@@ -159,14 +159,14 @@ class Learner:
         reach("data.next")
         frames = int(self.devices.sum(torch.tensor(sum(int(batch.valid.sum()) for batch in batches))))
 
-        # A row a clip of the whole batch: loss, frames, noise level, unknown frames, task.
+        # One row for each clip of the whole batch: loss, frames, noise level, unknown frames, task.
         table = torch.zeros(settings.batch_size, 5, dtype=torch.float64)
         passes = self.devices.passes(len(batches), self.model)
         for i in range(passes):
-            own = i < len(batches)  # otherwise it is another process's pass, in which all have to take part
+            own = i < len(batches)  # otherwise another process needs this pass, and all must take part in it
             batch = batches[i] if own else batches[-1]
             with self.devices.gradients(self.model, last=i == passes - 1):
-                # Gradients are averaged over the processes, where the sum is wanted.
+                # DDP and FSDP average gradients over the processes. Multiplying by their number gives the sum.
                 losses, t = self.backward(batch, frames, self.devices.count if own else 0)
             if own:
                 unknown = (batch.valid & ~batch.known).sum(1)
@@ -202,13 +202,13 @@ class Learner:
         }
 
     def backward(self, batch: ClipBatch, frames: int, weight: int = 1) -> tuple[Tensor, Tensor]:
-        """One pass, forward and backward, of clips on this device; its gradients are added to what there is.
+        """One forward and backward pass of clips on this device. Gradients accumulate.
 
         Args:
-            frames: how many the clips of the whole step have. weight: multiplies the loss.
+            frames: number of frames of all clips of the step. weight: factor of the loss.
 
         Returns:
-            of each clip the loss and the noise level.
+            the loss and the noise level of each clip.
         """
         t, eps = self.noise(batch, self.step)
         losses = self.losses(batch, t.to(self.device), eps.to(self.device))
@@ -216,7 +216,7 @@ class Learner:
         return losses.detach(), t
 
     def update(self) -> None:
-        """Move the weights along the gradients, which are used up, and average them."""
+        """Update the weights and their averages, and clear the gradients."""
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -224,10 +224,10 @@ class Learner:
         self.ema.step(self.named.values())
 
     def noise(self, batch: ClipBatch, step: int) -> tuple[Tensor, Tensor]:
-        """A step's noise levels and noise (0 in padding).
+        """Noise levels and noise of a batch. The noise is 0 in padding.
 
-        Each clip's come from a stream of its position in the whole batch, so that they are the same in whatever company
-        and process the clip is worked off.
+        Each clip has its own random stream, named by its position in the step's whole batch. So its noise does not
+        depend on the process or on the other clips of the pass.
         """
         levels, eps = [], torch.zeros(batch.video.shape)
         c, _, h, w = batch.video.shape[1:]
@@ -238,10 +238,10 @@ class Learner:
         return torch.cat(levels), eps
 
     def losses(self, batch: ClipBatch, t: Tensor, eps: Tensor, net: nn.Module | None = None) -> Tensor:
-        """Per clip the mean error over counted elements; of ``net``, or of what is trained."""
+        """The mean error of each clip over the elements of the loss mask, for ``net`` or the trained network."""
         objective = self.settings.objective
         noisy = objective.add_noise(batch.video, eps, t)
-        # Autocast keeps every weight in bf16 until the pass is over; where memory is short, that is not wanted.
+        # Autocast caches every weight in bf16 until the pass is over. Gradient checkpointing saves this memory too.
         keep = not self.settings.gradient_checkpointing
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=keep):
             recorded = self.recorded if len(batch) == self.settings.batch_size else None
@@ -261,7 +261,7 @@ class Learner:
     # ----------------------------------------------------------------------------------------- averages and state
 
     def pipeline(self, net: Network) -> StickerPipeline:
-        """A pipeline around live modules."""
+        """A pipeline of the current modules. They are not copied."""
         sampling = self.settings.sampling.model_dump()
         if sampling["still_first"] is None:
             sampling["still_first"] = self.source.draws_stills_apart
@@ -277,7 +277,7 @@ class Learner:
 
     @contextmanager
     def averaged(self) -> Iterator[Network]:
-        """The network with the averaged weights, in evaluation mode; for the first process, while the others wait."""
+        """A context with the averaged network in evaluation mode. The first process uses it while the others wait."""
         if self.sharded:
             for name, average in zip(self.named, self.ema.tensors, strict=True):
                 full = whole(average)
@@ -295,14 +295,14 @@ class Learner:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        """Exchange live and averaged weights, one parameter after the other: a copy of all would need their memory."""
+        """Exchange weights and averages, one parameter after the other, which needs little memory."""
         for parameter, average in zip(self.named.values(), self.ema.tensors, strict=True):
             kept = parameter.clone()
             parameter.copy_(average)
             average.copy_(kept)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Weights, averages and moments in groups, as a checkpoint holds them; whole ones, in the first process."""
+        """Weights, averages and moments in the groups of a checkpoint. The first process gets full tensors."""
         shadow = dict(zip(self.named, self.ema.tensors, strict=True))
         parts: dict[str, dict[str, Tensor]] = {"weights": dict(self.named), "ema": shadow}
         for i, optimizer in enumerate(self.optimizers):
@@ -310,14 +310,14 @@ class Learner:
         return {name: self._gathered(group) for name, group in parts.items()}
 
     def state(self) -> dict[str, Any]:
-        """What else a step depends on, JSON-able."""
+        """The state of a step beside its tensors, JSON-able."""
         return {"ema_steps": self.ema.steps, "curriculum": self.curriculum.state_dict()}
 
     def take(self, checkpoint: Checkpoint) -> None:
-        """Everything that a step depends on, from a checkpoint.
+        """Restore the state from a checkpoint.
 
         Raises:
-            KeyError, RuntimeError: it is one of another network or of other settings.
+            KeyError, RuntimeError: the checkpoint is of another network or other settings.
         """
         with torch.no_grad():
             for (name, parameter), average in zip(self.named.items(), self.ema.tensors, strict=True):
@@ -330,14 +330,14 @@ class Learner:
         self.step = checkpoint.step
 
     def bytes(self) -> int:
-        """About what a checkpoint and a pipeline take: weights, their average, one or two moments; the average."""
+        """Approximate size of a checkpoint (weights, averages, two moments) and a pipeline (averages)."""
         trained = sum(p.numel() * p.element_size() for p in self.named.values())
         frozen = [parameter for parameter in self.net.parameters() if not parameter.requires_grad]
         frozen += self.codec.parameters() if isinstance(self.codec, nn.Module) else []
         return 5 * trained + sum(p.numel() * p.element_size() for p in frozen)
 
     def _gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Sharded tensors put together in the memory of the first process; others as they are."""
+        """Full tensors of sharded ones, in the memory of the first process. Other tensors are returned as they are."""
         if not self.sharded:
             return tensors
         gathered = {}

@@ -1,4 +1,4 @@
-"""A run's numbers for TensorBoard or trackio, through accelerate's trackers. The run's own log stays complete."""
+"""A run's numbers in TensorBoard or trackio, through accelerate's trackers. The run's own log stays complete."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class Trackers:
-    """The open trackers of a run. Of several processes, only the first one has them.
+    """The open trackers of a run, in its first process only.
 
-    A resumed run goes on in the same place. Steps after the last checkpoint are done again but not shown twice:
+    A resumed run continues the same curves. Steps after the last checkpoint are done again but not shown twice:
     TensorBoard purges them, and trackio does not get them again.
 
     Args:
         names: names in :data:`TRACKERS`. run: the run's folder. settings: shown beside the curves.
-        step: the step of the checkpoint, or 0. told: the last step that trackers got before the run was stopped.
+        step: the step of the checkpoint, or 0. told: the last step that the trackers got before the run was stopped.
     """
 
     def __init__(self, names: Sequence[str], run: Path, settings: Mapping[str, Any], step: int, told: int) -> None:
