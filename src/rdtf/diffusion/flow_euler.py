@@ -1,7 +1,7 @@
-"""Euler's method on the flow path, as diffusers' scheduler of the same name has it without options.
+"""Euler's method on the flow path, equal to diffusers' scheduler of the same name with its default options.
 
-It is every model's own scheduler on that path. Diffusers' class imports scipy and torch's compiler, which takes longer
-than to make a sticker; with options that class is taken.
+It is the default scheduler of models on the flow path. Diffusers' class imports scipy and torch's compiler, which takes
+longer than making a sticker. Diffusers' class is still used for other options.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCHEDULER_CONFIG = "scheduler_config.json"
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a step returns.
+    """The result of a step.
 
     Attributes:
         prev_sample: the latents at the next noise level.
@@ -40,7 +40,7 @@ class FlowMatchEulerDiscreteScheduler:
         config: the arguments.
         timesteps: ``(n,)`` float32, after :meth:`set_timesteps`.
         sigmas: ``(n + 1,)`` float32, the noise levels; the last is 0.
-        step_index: of the next step; None before the first.
+        step_index: index of the next step; None before the first.
     """
 
     def __init__(self, num_train_timesteps: int = 1000) -> None:
@@ -49,19 +49,19 @@ class FlowMatchEulerDiscreteScheduler:
         self.step_index: int | None = None
 
     def set_timesteps(self, *, sigmas: Sequence[float], device: torch.device | str | None = None) -> None:
-        """Choose the noise levels, in (0, 1], falling."""
+        """Set the noise levels, decreasing in (0, 1]."""
         levels = torch.tensor(sigmas, dtype=torch.float32, device=device)
         self.timesteps = levels * self.config.num_train_timesteps
         self.sigmas = torch.cat([levels, levels.new_zeros(1)])
         self.step_index = None
 
     def scale_noise(self, sample: Tensor, timestep: Tensor, noise: Tensor) -> Tensor:
-        """``sample`` noised to the level of a timestep ``(1,)``."""
+        """``sample`` with noise of the level of a timestep ``(1,)``."""
         sigma = self.sigmas[self._index_of(timestep)].to(sample)
         return sigma * noise + (1.0 - sigma) * sample
 
     def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor) -> StepOutput:
-        """From a timestep to the next lower one; ``model_output`` is the velocity."""
+        """Step from a timestep to the next lower one. ``model_output`` is the velocity."""
         index = self._index_of(timestep) if self.step_index is None else self.step_index
         self.step_index = index + 1
         change = self.sigmas[index + 1] - self.sigmas[index]

@@ -1,7 +1,7 @@
 """Two-scale guidance (InstructPix2Pix, arXiv 2211.09800; the paper's text 7.5 and image 7.5).
 
 ``out = e(none) + s_image (e(image) - e(none)) + s_text (e(image, text) - e(image))``, where "image" stands for all
-given frames. Passes whose coefficient is 0 are not run: at scales of 1 a single one is left.
+given frames. Passes whose coefficient is 0 are skipped: scales of 1 need one pass.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GuidancePass:
-    """One evaluation of the network: what it is shown, and how much of it enters the sum."""
+    """One evaluation of the network: which conditions it gets, and its weight in the sum."""
 
     frames: bool
     text: bool

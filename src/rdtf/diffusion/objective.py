@@ -1,7 +1,7 @@
-"""What the network predicts and how its error is weighed: the seam between the maths and the training loop.
+"""The training objective: noise path, prediction target and weight of the error.
 
-Symbols as in the literature: ``x0`` clean latents, ``eps`` unit normal noise, ``x_t`` noised latents, ``t`` in [0, 1]
-the noise level, ``v`` the velocity. :meth:`Objective.make_scheduler` makes the scheduler for sampling.
+Symbols: ``x0`` clean latents, ``eps`` unit normal noise, ``x_t`` noised latents, ``t`` in [0, 1] the noise level, ``v``
+the velocity. :meth:`Objective.make_scheduler` makes the scheduler for sampling.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Objective(BaseModel):
     Attributes:
         path: ``flow``: x_t = (1 - t) x0 + t eps, t logit-normal. ``ddpm``: Stable Diffusion's "scaled linear" betas
             0.00085 to 0.012 over 1000 steps, t uniform (paper, Table 6).
-        prediction: what the network puts out. ``sample`` = x0, ``epsilon`` = eps, ``v_prediction`` = the velocity of
-            the path (eps - x0 on the flow path).
-        logit_mean, logit_std: of t on the flow path; a mean above 0 leans towards noise.
-        uniform_fraction: share of t drawn uniformly instead, so that both ends are seen.
-        min_t: on the flow path the error of the clean clip weighs 1 / t^2, which makes it the error of the velocity,
-            but below this t no more than at it. Short trainings of ``sample`` want more of it, 0.6: what the weakest
-            noise hides would be most of their gradient.
+        prediction: output of the network. ``sample`` = x0, ``epsilon`` = eps, ``v_prediction`` = the velocity of the
+            path (eps - x0 on the flow path).
+        logit_mean, logit_std: mean and deviation of logit(t) on the flow path. A mean above 0 favours high noise.
+        uniform_fraction: fraction of t drawn uniformly, so that both ends of the range occur.
+        min_t: on the flow path x0 errors are weighted by 1 / max(t, min_t)^2. Above min_t this is the error of the
+            velocity. Short trainings of ``sample`` are better with 0.6: otherwise details that little noise hides
+            dominate their gradient.
         min_snr: gamma of min-SNR weighting on the ddpm path (arXiv 2303.09556); None = off.
     """
 
@@ -54,7 +54,7 @@ class Objective(BaseModel):
 
     @property
     def clean_factor(self) -> float | None:
-        """The weight of x0 in the output; None where it changes with t."""
+        """The factor of x0 in the output; None if it depends on t."""
         if self.prediction == "sample":
             return 1.0
         return -1.0 if self.path == "flow" else None
@@ -73,7 +73,7 @@ class Objective(BaseModel):
         return t.clamp_min(1e-3)
 
     def timestep(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """The number that the network is told, as the scheduler will tell it when sampling."""
+        """The network's input for the noise level, equal to the scheduler's timestep in sampling."""
         return t * TRAIN_TIMESTEPS if self.path == "flow" else t * TRAIN_TIMESTEPS - 1
 
     def add_noise(
@@ -84,10 +84,10 @@ class Objective(BaseModel):
         return signal * x0 + noise * eps
 
     def error(self, output: Tensor, x0: Tensor, eps: Tensor, t: Float[Tensor, " b"]) -> Float[Tensor, "b c f h w"]:
-        """Weighted squared error of the network's output, not yet reduced."""
+        """Weighted squared error of the network's output for each element."""
         if self.path == "flow":
             weight = t.clamp_min(self.min_t).reciprocal()
-            if self.prediction == "v_prediction":  # an error of the velocity is one of the clean clip t times as large
+            if self.prediction == "v_prediction":  # x0 = x_t - t v, so an error of v is an x0 error times 1 / t
                 return ((output - (eps - x0)) * _column(t * weight)).square()
             return ((output - x0) * _column(weight)).square()
         signal, noise = self._rates(t)
@@ -101,7 +101,7 @@ class Objective(BaseModel):
         return weight * error
 
     def make_scheduler(self) -> Any:
-        """The scheduler that samples what this objective trains."""
+        """The scheduler that samples a network trained with this objective."""
         if self.path == "flow":
             return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_TIMESTEPS)
         from diffusers import DDIMScheduler  # takes seconds
@@ -127,7 +127,7 @@ class Objective(BaseModel):
 
 
 def alphas_cumprod() -> Tensor:
-    """Of the ddpm path, ``(1000,)``: the share of the clean clip in x_t, squared."""
+    """``(1000,)``: the squared factor of x0 in x_t on the ddpm path."""
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).alphas_cumprod

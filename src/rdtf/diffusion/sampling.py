@@ -15,16 +15,16 @@ from rdtf.diffusion.objective import TRAIN_TIMESTEPS
 from rdtf.diffusion.schedulers import network_input, noised_at, scheduler_output, with_steps
 
 OnStep = Callable[[int, Tensor, Tensor], Tensor]
-"""Called behind each step with its index, its timestep and the latents; returns the latents to go on with."""
+"""Called after each step with its index, its timestep and the latents. Returns the latents for the next step."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Sampling that begins with noised latents instead of pure noise (SDEdit, arXiv 2108.01073).
+    """Sampling from noised latents instead of pure noise (SDEdit, arXiv 2108.01073).
 
     Attributes:
         latents: ``(b, c, f, h, w)``, clean.
-        level: noise level in (0, 1]; sampling begins at the first timestep of the scheduler that is not above it.
+        level: noise level in (0, 1]. Sampling starts at the scheduler's first timestep that is not above the level.
     """
 
     latents: Tensor
@@ -50,14 +50,14 @@ def sample(
 
     Args:
         predict: the network with guidance, called with noisy latents and one timestep.
-        scheduler: one that :func:`rdtf.diffusion.schedulers.check_scheduler` lets pass.
+        scheduler: a scheduler that passes :func:`rdtf.diffusion.schedulers.check_scheduler`.
         noise: unit normal.
-        known_video: latents of the given frames; other frames are not looked at.
+        known_video: latents of the given frames; other frames are not used.
         known: True for given frames. They return unchanged.
-        prediction: what ``predict`` puts out, see :class:`~rdtf.diffusion.objective.Objective`.
+        prediction: kind of output of ``predict``, see :class:`~rdtf.diffusion.objective.Objective`.
         steps: number of noise levels of the scheduler.
-        eta: of DDIM: fraction of the noise that is added back.
-        generators: one for each clip, for schedulers that add noise on the way.
+        eta: noise that DDIM adds in each step, as a fraction.
+        generators: one for each clip, for schedulers that add noise in each step.
     """
     scheduler = with_steps(scheduler, steps, noise.device)
     accepted = inspect.signature(scheduler.step).parameters
@@ -70,7 +70,7 @@ def sample(
         latents = noised_at(scheduler, start.latents, noise, timesteps[0])
     given = known[:, None, :, None, None]
     for index, timestep in enumerate(timesteps):
-        # In training, given frames are noised like the others; so they are here.
+        # Given frames are noised as in training.
         latents = torch.where(given, noised_at(scheduler, known_video, noise, timestep), latents)
         shown = network_input(scheduler, latents, timestep)
         step_output = scheduler_output(scheduler, prediction, predict(shown, timestep), shown, timestep)

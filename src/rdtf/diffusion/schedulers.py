@@ -1,7 +1,7 @@
-"""The schedulers of diffusers that sample what a network was trained for; every other one is refused by name.
+"""The schedulers of diffusers that fit our networks. Every other scheduler is refused by name.
 
-A network knows one noise path. A scheduler of another path, of other betas or for another prediction runs without an
-error and ends at noise, so that each one is checked before it runs.
+A network is trained for one noise path and one prediction. A scheduler of another path, other betas or another
+prediction runs without an error and returns noise. So every scheduler is checked before it runs.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _NOT_WITH: dict[str, tuple[Any, ...]] = {
     "predict_x0": (False,),  # does too
     "timestep_type": ("continuous",),  # the network is told a step, not a logarithm
 }
-"""Options with the values that do not end at the picture."""
+"""Options with the values that do not lead to a clean picture."""
 _NOT_ON_FLOW = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
-"""Options of multistep solvers that bring back the noise levels of the ddpm path."""
+"""Options of multistep solvers that replace the flow path's noise levels by those of the ddpm path."""
 _PLAIN_EULER = {
     "shift": 1.0,
     "use_dynamic_shifting": False,
@@ -66,9 +66,9 @@ _PLAIN_EULER = {
     "time_shift_type": "exponential",
     "stochastic_sampling": False,
 }
-"""Options of Euler on the flow path that leave it as our own class has it."""
+"""Options of Euler on the flow path for which our own class is equal."""
 _NO_SAMPLE = ("EulerAncestralDiscreteScheduler",)
-"""Schedulers that take no prediction of the clean clip."""
+"""Schedulers that cannot use a prediction of the clean clip."""
 
 
 def load_scheduler(folder: Path, name: str) -> Any:
@@ -105,7 +105,7 @@ def check_scheduler(scheduler: SchedulerMixin, path: str, prediction: str) -> No
         path, prediction: as of :class:`rdtf.diffusion.objective.Objective`.
 
     Raises:
-        ValueError: it does not. The text names the scheduler and the mend.
+        ValueError: it does not fit. The text names the scheduler and the mend.
     """
     name, config = type(scheduler).__name__, scheduler.config
     own = path_of(scheduler)
@@ -153,10 +153,10 @@ def _type_of(path: str, prediction: str) -> str:
 
 
 def with_steps(scheduler: Any, steps: int, device: torch.device) -> Any:
-    """A copy of the scheduler with its noise levels chosen: of Euler on the flow path 1, (n - 1)/n, ..., 1/n.
+    """A copy of the scheduler with its noise levels set: 1, (n - 1)/n, ..., 1/n for Euler on the flow path.
 
-    Its own choice ends on 0.001, where the clean clip is all but there already: a pass for nothing, at a level that
-    training hardly draws.
+    Diffusers' default for Euler ends at 0.001. This wastes a pass on an almost clean clip, at a level that training
+    hardly draws.
     """
     scheduler = copy.deepcopy(scheduler)
     if type(scheduler).__name__ == FLOW_EULER:
@@ -174,12 +174,12 @@ def noised_at(scheduler: Any, x0: Tensor, eps: Tensor, timestep: Tensor) -> Tens
 
 
 def network_input(scheduler: Any, x_t: Tensor, timestep: Tensor) -> Tensor:
-    """What the network is shown of x_t: some schedulers keep it at another scale."""
+    """x_t at the scale of the network's input. Some schedulers keep it at another scale."""
     return scheduler.scale_model_input(x_t, timestep) if hasattr(scheduler, "scale_model_input") else x_t
 
 
 def scheduler_output(scheduler: Any, prediction: str, output: Tensor, x_t: Tensor, timestep: Tensor) -> Tensor:
-    """Turn the network's output into what ``scheduler.step`` expects: of Euler on the flow path the velocity."""
+    """The network's output converted for ``scheduler.step``. Euler on the flow path expects the velocity."""
     if type(scheduler).__name__ == FLOW_EULER and prediction == "sample":
         return (x_t - output) / (timestep / TRAIN_TIMESTEPS)
     return output

@@ -1,4 +1,4 @@
-"""Adapters: layers that are added to a trained network, and that alone are trained.
+"""Adapters: layers that are added to a trained network. Only these layers are trained.
 
 A package offers an adapter as an entry point of the group ``rdtf.adapters``::
 
@@ -33,8 +33,8 @@ ENTRY_POINTS = "rdtf.adapters"
 class Adapter(ABC):
     """Layers added to a network, in place.
 
-    After the constructor only the added parameters require gradients. A new adapter leaves the network's output as it
-    was, unless its class says otherwise.
+    After the constructor only the added parameters require gradients. A new adapter does not change the network's
+    output, unless its class says so.
 
     Attributes:
         name: the name of its entry point.
@@ -64,7 +64,7 @@ class Adapter(ABC):
         return {name: self.network.get_parameter(name) for name in self._names}
 
     def on_step(self, progress: float) -> None:  # noqa: B027 (most adapters have one stage)
-        """Called before each step of the training with the part that is done, 0 to 1."""
+        """Called before each training step with the progress of the training, 0 to 1."""
 
     @property
     def stills_only(self) -> bool:
@@ -73,11 +73,11 @@ class Adapter(ABC):
 
     @property
     def start_level(self) -> float:
-        """The noise level, 0 to 1, at which sampling starts where :meth:`init_latents` gives a signal."""
+        """The noise level, 0 to 1, at which sampling starts if :meth:`init_latents` gives latents."""
         return 1.0
 
     def init_latents(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"] | None:
-        """The signal of every frame where sampling starts, before noise is added; None: it starts with noise alone.
+        """Initial latents of every frame, before noise is added. None: sampling starts from pure noise.
 
         Args:
             image: latents of the first given frame.
@@ -110,7 +110,7 @@ class Adapter(ABC):
                 parameter.copy_(saved[name])
 
     def merge(self) -> nn.Module:
-        """Fold the adapter into the network's own weights, for good.
+        """Fold the adapter into the network's weights.
 
         Returns:
             the network, with the same layers as before it was adapted.
@@ -131,7 +131,7 @@ def _offered() -> dict[str, EntryPoint]:
 
 
 def adapter_names() -> tuple[str, ...]:
-    """The adapters of all installed packages; none of them is loaded."""
+    """Names of the adapters of all installed packages. No adapter is loaded."""
     return tuple(sorted(_offered()))
 
 
@@ -166,7 +166,7 @@ def add_adapter(network: nn.Module, name: str, **options: Any) -> Adapter:
 
 
 class AdaptedDFGN(SavedModule):
-    """A :class:`~rdtf.model.DFGN` with an adapter, saved and loaded as one model; it is called like a DFGN.
+    """A :class:`~rdtf.model.DFGN` with an adapter, saved and loaded as one model. It is called like a DFGN.
 
     Args:
         network: arguments of the DFGN.
@@ -190,7 +190,7 @@ class AdaptedDFGN(SavedModule):
         Raises:
             ValueError: as :func:`add_adapter`.
         """
-        with torch.device("meta"):  # this network is for the configuration; it takes no memory
+        with torch.device("meta"):  # only the configuration of this network is used; it takes no memory
             adapted = cls(network=dict(network.config), tune=tune, tune_options=dict(tune_options))
         adapted.dfgn, adapted.adapter = network, add_adapter(network, tune, **tune_options)
         return adapted
@@ -210,7 +210,7 @@ def adapter_of(network: nn.Module) -> Adapter | None:
 
 
 def without_adapter(network: nn.Module) -> DFGN:
-    """The DFGN of a pipeline's network, with the layers that an adapter has put into it."""
+    """The DFGN of a pipeline's network, with the layers of its adapter."""
     plain = network.dfgn if isinstance(network, AdaptedDFGN) else network
     assert isinstance(plain, DFGN)
     return plain

@@ -32,9 +32,9 @@ class TextContext:
     """The captions of a batch as the network uses them.
 
     Attributes:
-        keys_values: of every cross-attention, in the order of use.
+        keys_values: keys and values of every cross-attention, in the order of use.
         bias: ``(b, l + 1)``, -inf on padding.
-        pooled: ``(b, embedding)``, added to the time embedding; None where the network does without.
+        pooled: ``(b, embedding)``, added to the time embedding; None with ``pooled_text=False``.
     """
 
     keys_values: list[Tensor]
@@ -43,15 +43,15 @@ class TextContext:
 
 
 class DFGN(SavedModule):
-    """The network of the paper, with sizes for modest hardware.
+    """The network of the paper, in sizes for modest hardware.
 
     Args:
         latent_channels: channels of the codec's latents.
-        widths: channels of the levels, finest first; each level but the last halves the map.
-        layers: residual blocks a level going down; one more going up.
+        widths: channels of the levels, finest first. Each level but the last halves the map.
+        layers: residual blocks of a level on the way down; there is one more on the way up.
         attention: for each level, whether it has spatial and temporal transformers (the middle always has).
         head_dim: width of an attention head.
-        temporal_layer: what follows each residual block: "sti", or "conv3d" as in the paper's ablation.
+        temporal_layer: the layer after each residual block: "sti", or "conv3d" as in the paper's ablation.
         sti_heads: heads (of 32) of the STI layers' semantic branch.
         sti_pool: for each level, how far the semantic branch shrinks the map before all frames attend to each other
             (2 in the paper).
@@ -63,10 +63,10 @@ class DFGN(SavedModule):
         condition_width, condition_out: hidden and output channels of the condition path.
         mask_channel: give the condition mask to the network, so that an unknown frame differs from an empty one.
         known_neighbours: give each slot the nearest known frame before and after it, with their distances.
-        residual_to_known: how often the cross-fade of the known frames is added to the output: 1 for a network that
-            predicts the clean clip, -1 for one that predicts the velocity (noise minus clip), 0 for none of it.
-        pooled_text: add the mean of the text states to the time embedding, so that the caption reaches every residual
-            block and not only the levels that attend.
+        residual_to_known: factor of the cross-fade of the known frames that is added to the output: 1 if the network
+            predicts the clean clip, -1 if it predicts the velocity (noise minus clip), 0 for no residual.
+        pooled_text: add the mean of the text states to the time embedding, so that the caption reaches residual blocks
+            without attention too.
     """
 
     @register_to_config
@@ -161,9 +161,9 @@ class DFGN(SavedModule):
             yield stage
 
     def text_context(self, states: Float[Tensor, "b l w"], mask: Bool[Tensor, "b l"]) -> TextContext:
-        """What the network needs of the captions, made once a clip and once for all sampling steps.
+        """Keys, values and pooled states of the captions. They are the same for all frames and sampling steps.
 
-        A learned "no text" token is always there to attend to, so that an empty caption (mask all False) is valid.
+        A learned "no text" token is added, so an empty caption (mask all False) is valid.
         """
         pooled = None
         if self.embed_text is not None:
@@ -190,9 +190,9 @@ class DFGN(SavedModule):
         Args:
             noisy: noised latents.
             timestep: noise level, 0 (clean) to 1000 (pure noise).
-            known_video: clean latents; only the frames marked in ``known`` are looked at.
+            known_video: clean latents; only the frames marked in ``known`` are used.
             known: condition mask.
-            valid: frames that exist; whatever stands in the others changes nothing, and their output is 0.
+            valid: frames that exist. Other frames are padding: they change nothing, and their output is 0.
             loop: clips whose time is circular.
             text: from :meth:`text_context`.
         """
@@ -254,7 +254,7 @@ class DFGN(SavedModule):
 
 
 class Stage(nn.Module):
-    """The levels at one resolution, and the convolution that goes with the step to the next one, if there is one."""
+    """The levels at one resolution, and the convolution to the next resolution if there is one."""
 
     def __init__(self, levels: list[Level], resize: nn.Module | None) -> None:
         super().__init__()
@@ -267,7 +267,7 @@ class Stage(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual block, STI layer or its stand-in and, where the level attends, spatial and temporal transformer."""
+    """Residual block, temporal layer and, if the level has attention, spatial and temporal transformer."""
 
     def __init__(
         self,
@@ -295,7 +295,7 @@ class Level(nn.Module):
 
     @classmethod
     def of(cls, config: Any, i: int, c_in: int, attends: bool) -> Level:
-        """One of the ``i``-th resolution of a network with this configuration."""
+        """A level of the ``i``-th resolution of a network with this configuration."""
         return cls(
             c_in,
             config.widths[i],
@@ -313,7 +313,7 @@ class Level(nn.Module):
     def forward(
         self, x: Tensor, embedding: Tensor, axis: TimeAxis, kv: Tensor | None, text_bias: Tensor
     ) -> Float[Tensor, "n c h w"]:
-        """One level at one resolution."""
+        """The maps after this level."""
         x = self.sti(self.residual(x, embedding), axis)
         if self.spatial is not None and self.temporal is not None:
             assert kv is not None
@@ -322,7 +322,7 @@ class Level(nn.Module):
 
 
 class ConditionPath(nn.Module):
-    """From the given frames to extra input channels: a few 3x3 convolutions, then a small temporal encoder."""
+    """Extra input channels from the given frames: a few 3x3 convolutions, then a small temporal encoder."""
 
     def __init__(
         self,
@@ -336,7 +336,7 @@ class ConditionPath(nn.Module):
     ) -> None:
         super().__init__()
         self.mask_channel, self.neighbours = mask_channel, neighbours
-        # With neighbours: the latents of both, and for each a distance and whether it exists at all.
+        # With neighbours: the latents of both, and for each a distance and whether the neighbour exists.
         channels = latent_channels + mask_channel + neighbours * (2 * latent_channels + 4)
         self.convs = nn.Sequential(
             Conv3x3(channels, hidden), nn.SiLU(), Conv3x3(hidden, hidden), nn.SiLU(), Conv3x3(hidden, out)
@@ -371,13 +371,13 @@ class ConditionPath(nn.Module):
 
 
 def _mix(matrix: Float[Tensor, "b f g"], video: Float[Tensor, "b c g h w"]) -> Float[Tensor, "b c f h w"]:
-    """Weighted sums of a clip's frames; in the video's own precision, for a 0/1 row must return the frame itself."""
+    """Weighted sums of a clip's frames, in the video's precision: a 0/1 row must return the frame unchanged."""
     with torch.autocast(video.device.type, enabled=False):
         return torch.einsum("bfg,bcghw->bcfhw", matrix.to(video.dtype), video)
 
 
 def _as_maps(values: Tensor, like: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b d f h w"]:
-    """Numbers per frame, ``b f d``, as constant maps."""
+    """Constant maps of numbers ``b f d``, one for each frame and channel."""
     return rearrange(values.to(like.dtype), "b f d -> b d f 1 1").expand(-1, -1, -1, *like.shape[-2:])
 
 

@@ -1,6 +1,6 @@
-"""Building blocks of the DFGN that work on single frames, and the attention that all others share.
+"""Building blocks of the DFGN that work on single frames, and attention.
 
-Hidden maps are ``(b f) c h w`` in channels-last memory, so that a view of them as tokens costs nothing.
+Hidden maps are ``(b f) c h w`` in channels-last memory, so a view of them as tokens costs nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Norm = str  # "group" (32 groups a frame, as in the paper) or "channel" (each pi
 
 
 def zero_init(layer: nn.Module) -> nn.Module:
-    """Zero a layer's parameters: a fresh block that ends in it adds nothing."""
+    """Zero a layer's parameters, so that a new residual block that ends in this layer is the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -45,17 +45,17 @@ class LayerNorm(nn.LayerNorm):
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Over the last axis, in the precision of ``x``.
+    """LayerNorm over the last axis, in the precision of ``x``.
 
-    Autocast would turn bf16 into fp32 here and with it all that follows up to the next product: twice the memory
-    traffic, which is what a small network's time goes to. Means and deviations are computed in fp32 either way.
+    Autocast would return fp32 for bf16. All operations up to the next product would then move twice the memory, which
+    is most of a small network's time. Means and deviations are computed in fp32 either way.
     """
     with torch.autocast(x.device.type, enabled=False):
         return F.layer_norm(x, weight.shape, weight.to(x.dtype), bias.to(x.dtype), 1e-5)
 
 
 def make_norm(kind: Norm, channels: int) -> nn.Module:
-    """A norm over single frames: neighbours and padding have no say in it."""
+    """A norm over single frames, which depends on no other frame and on no padding."""
     if kind == "group":
         return nn.GroupNorm(math.gcd(32, channels), channels, eps=1e-5)
     if kind == "channel":
@@ -69,8 +69,8 @@ _MANY_WEIGHTS = 1 << 20  # more than a core's cache holds
 class Conv3x3(nn.Conv2d):
     """A 3x3 convolution with "same" padding.
 
-    On a CPU, oneDNN brings the weights into an order of its own at each call. Where they are many and the pixels few,
-    that is most of the time, and a matrix product of the patches is two to ten times as fast.
+    On a CPU, oneDNN reorders the weights at each call. With many weights and few pixels this takes most of the time,
+    and a matrix product of the patches is two to ten times as fast.
     """
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
@@ -99,9 +99,9 @@ FEW_KEYS = 2048
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None) -> Tensor:
     """Attention over ``(..., heads, length, head_dim)`` with an additive bias that broadcasts to the scores.
 
-    On a CPU, PyTorch's fused attention is slower than plain matrix products with a bias (it searches the bias for
-    rows without a key; here every query has one), and so is its backward pass in bf16 until the table of all pairs,
-    which it does without, gets large.
+    On a CPU, PyTorch's fused attention is slower than plain matrix products if there is a bias: it searches the bias
+    for queries without a key, and here every query has a key. Its backward pass in bf16 is slower too, until the table
+    of all pairs, which it avoids, gets large.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     trains = torch.is_grad_enabled() and q.requires_grad
@@ -121,15 +121,15 @@ def attend_by_frame(
     v: Float[Tensor, "b heads l d"],
     bias: Float[Tensor, "b heads f f"],
 ) -> Float[Tensor, "b heads l d"]:
-    """Attention over ``f`` frames of ``l / f`` places each, with a bias for each pair of frames.
+    """Attention over ``f`` frames of ``l / f`` tokens each, with a bias for each pair of frames.
 
-    The bias becomes further channels: of a query the bias to each frame, of a key a 1 at its own frame, so that their
-    product is the bias. A table of all pairs of places, which is what a bias would be otherwise, is most of the time
-    and the memory of such a layer.
+    The bias becomes extra channels: a query has the bias to each frame, a key has a one-hot code of its frame, and
+    their product is the bias. This avoids a bias table of all pairs of tokens, which would take most of the layer's
+    time and memory.
     """
     f, places = bias.shape[-1], q.shape[-2] // bias.shape[-1]
-    width = -(-f // 8) * 8  # of few and even widths the kernels are fastest
-    # A key that is hidden: its weight underflows to exactly 0, and no product becomes NaN.
+    width = -(-f // 8) * 8  # kernels are fastest for multiples of 8
+    # Hidden keys get a large negative number: the weight underflows to 0, and -inf * 0 = NaN cannot occur.
     towards = F.pad(bias.clamp_min(-3e4), (0, width - f)).to(q.dtype).repeat_interleave(places, 2)
     own = torch.eye(f, width, dtype=k.dtype, device=k.device).repeat_interleave(places, 0)
     q, k = torch.cat([q * q.shape[-1] ** -0.5, towards], -1), torch.cat([k, own.expand(*k.shape[:2], -1, -1)], -1)
@@ -156,7 +156,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention to the caption; keys and values are made once a clip, for all its frames and sampling steps."""
+    """Attention to the caption. All frames and sampling steps of a clip share their keys and values."""
 
     def __init__(self, channels: int, head_dim: int, text_width: int) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class ResBlock(nn.Module):
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Float[Tensor, "n c h w"], embedding: Float[Tensor, "b e"]) -> Float[Tensor, "n d h w"]:
-        """``n = b * f`` frames, of which each clip shares one embedding."""
+        """``n = b * f`` frames; the frames of a clip share one embedding."""
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.modulation(F.silu(embedding)).repeat_interleave(len(x) // len(embedding), 0).chunk(2, 1)
         h = self.norm2(h) * (1 + scale[..., None, None]) + shift[..., None, None]
@@ -213,7 +213,7 @@ class ResBlock(nn.Module):
 
 
 class PositionCode(nn.Module):
-    """A learned code of the place in the map, for any height and width: Fourier features of x and y in [-1, 1]."""
+    """A learned position code for maps of any size, from Fourier features of x and y in [-1, 1]."""
 
     def __init__(self, channels: int, octaves: int = 4) -> None:
         super().__init__()

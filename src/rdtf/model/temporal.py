@@ -16,7 +16,7 @@ from rdtf.model.time_axis import MAX_FRAMES, TimeAxis
 
 
 class RelativeTime(nn.Module):
-    """A learned attention bias for each head and each distance in frames; without it frame order is invisible."""
+    """A learned attention bias for each head and each distance in frames. Attention alone does not see frame order."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class RelativeTime(nn.Module):
 
 
 class TemporalTransformer(nn.Module):
-    """Self-attention over the frames at each place of the map, then a feed-forward layer."""
+    """Self-attention over the frames at each pixel of the map, then a feed-forward layer."""
 
     def __init__(self, channels: int, head_dim: int, norm: Norm, ff_multiple: int, heads: int | None = None) -> None:
         super().__init__()
@@ -52,9 +52,9 @@ class TemporalTransformer(nn.Module):
 
 
 class TemporalConv(nn.Module):
-    """Convolution over time, kernel (3, 1, 1): each place sees itself in the previous, this and the next frame.
+    """Convolution over time with the kernel (3, 1, 1).
 
-    Neighbours come from the time axis, so that a circular clip wraps and padding never enters.
+    Neighbours come from the time axis, so circular clips wrap and padding never enters.
     """
 
     def __init__(self, c_in: int, c_out: int) -> None:
@@ -78,11 +78,13 @@ class TemporalConv(nn.Module):
 class SpatialTemporalInteraction(nn.Module):
     """STI layer (paper, section on the discrete frame generation network; sizes in its Table 6).
 
-    A detail branch (two temporal convolutions, kernel (3, 1, 1)) and a semantic branch (all frames' positions of the
-    pooled map, halved in the paper, as one sequence through self-attention, 8 heads of 32) are fused with weights
-    that an MLP reads from both, then normalised. Where the paper is silent: the detail branch is a bottleneck of
-    ``channels / 4``, the attention has a place code and relative frame positions, the fusion weights are a softmax
-    over the two branches' means over the clip, and the exit is a residual whose norm starts with weight 0.
+    The detail branch is two temporal convolutions with the kernel (3, 1, 1). The semantic branch is self-attention (8
+    heads of 32) over all pixels of all frames of the pooled map, whose sides are halved in the paper. An MLP computes
+    the weights of their sum, which is then normalised.
+
+    Where the paper is silent: the detail branch is a bottleneck of ``channels / 4``; the attention has a position code
+    and relative frame positions; the weights are a softmax computed from both branches' means over the clip; the result
+    is added as a residual whose norm starts with weight 0.
     """
 
     def __init__(self, channels: int, head_dim: int, heads: int, pool: int, norm: Norm) -> None:
@@ -122,10 +124,10 @@ class SpatialTemporalInteraction(nn.Module):
 
 
 class PlainConvolution(nn.Module):
-    """Two 3x3x3 convolutions in the STI layer's place: the "3-D convolution" of the paper's ablation.
+    """Two 3x3x3 convolutions instead of the STI layer: the "3-D convolution" of the paper's ablation.
 
-    As there, a bottleneck of ``channels / 4``, and a residual whose norm starts with weight 0. Time goes by the time
-    axis: a circular clip wraps and padding never enters.
+    As in the STI layer, it has a bottleneck of ``channels / 4`` and a residual whose norm starts with weight 0.
+    Neighbours come from the time axis, so circular clips wrap and padding never enters.
     """
 
     def __init__(self, channels: int, norm: Norm) -> None:
@@ -142,7 +144,7 @@ class PlainConvolution(nn.Module):
 
 
 def _with_neighbours(x: Float[Tensor, "n c h w"], axis: TimeAxis) -> Float[Tensor, "n 3*c h w"]:
-    """Each frame between the one before and the one after it; zeros where there is none."""
+    """The previous frame, the frame and the next frame, concatenated; zeros where there is no neighbour."""
     f, (channels, height, width) = axis.frames, x.shape[1:]
     flat = rearrange(x, "(b f) c h w -> b f (h w c)", f=f)
     before, after = rearrange(
@@ -157,7 +159,7 @@ def _with_neighbours(x: Float[Tensor, "n c h w"], axis: TimeAxis) -> Float[Tenso
 
 
 def _mean_over_clip(x: Float[Tensor, "n c h w"], axis: TimeAxis) -> Float[Tensor, "b c"]:
-    """Mean over the places and the existing frames of each clip."""
+    """Mean over the pixels and the existing frames of each clip."""
     frames = rearrange(x.mean((2, 3)), "(b f) c -> b f c", f=axis.frames)
     share = axis.valid.to(frames.dtype) / axis.valid.sum(1, keepdim=True)
     return (share[:, None] @ frames).squeeze(1)

@@ -1,8 +1,8 @@
-"""Everything a layer must know about the time axis of a batch: which frames exist, what comes before and after.
+"""The time axis of a batch: which frames exist, and which frames come before and after.
 
-Clips of a batch have different lengths (the rest is padding) and each may be circular, so that the frame after the
-last is the first. Layers that mix frames only do so through the matrices made here; a padded frame has weight 0 in
-all of them. Only relative positions are used: a circular clip that is rotated gives a rotated output.
+Clips of a batch have different lengths (the rest is padding). A circular clip's first frame follows its last. Layers
+that mix frames use only the matrices of this module, in which padded frames have weight 0. All positions are relative:
+rotating a circular clip rotates the output.
 
 Shapes: ``b`` clips, ``f`` frame slots.
 """
@@ -27,8 +27,8 @@ class TimeAxis:
         offset: ``offset[b, i, j]`` = position of frame j relative to frame i, plus ``MAX_FRAMES - 1`` (an index
             into a table of relative positions).
         key_bias: 0 where the key frame exists, -inf where it is padding.
-        shift: 0/1 matrices that pick for each frame its predecessor (first f rows) and its successor (last f rows);
-            a missing neighbour is a row of zeros, which is zero padding.
+        shift: 0/1 matrices that select each frame's predecessor (first f rows) and successor (last f rows). The row of
+            a missing neighbour is zero.
     """
 
     valid: Bool[Tensor, "b f"]
@@ -58,14 +58,14 @@ def make_time_axis(valid: Bool[Tensor, "b f"], loop: Bool[Tensor, " b"] | None =
         raise ValueError(f"a clip has 1 to {MAX_FRAMES} frames, not {f}")
     length = valid.sum(1)
     position = torch.arange(f, device=valid.device)
-    # Elsewhere the answer would have to be waited for.
+    # On a GPU this check would synchronise.
     if valid.device.type == "cpu" and ((length == 0).any() or (valid != (position < length[:, None])).any()):
         raise ValueError("every clip needs at least one frame, and its existing frames must come first")
     circular = torch.zeros_like(length, dtype=torch.bool) if loop is None else loop
 
     n = length[:, None, None]
     step = position[None, None, :] - position[None, :, None]  # j - i
-    # Circular distances lie in (-n/2, n/2]: the short way round, with one fixed choice for "opposite".
+    # Circular distances lie in (-n/2, n/2], so opposite frames have the distance n/2.
     half = (n - 1) // 2
     wrapped = torch.remainder(step + half, n) - half
     offset = torch.where(circular[:, None, None], wrapped, step)
@@ -82,20 +82,20 @@ def make_time_axis(valid: Bool[Tensor, "b f"], loop: Bool[Tensor, " b"] | None =
 
 
 def _reached(step: Tensor, by: int, n: Tensor, circular: Tensor) -> Tensor:
-    """Whether frame j is ``by`` frames after frame i, counting round the end for circular clips."""
+    """Whether frame j is ``by`` frames after frame i, modulo the length for circular clips."""
     linear = step == by
     return torch.where(circular[:, None, None], torch.remainder(step - by, n) == 0, linear)
 
 
 @dataclass(frozen=True)
 class KnownNeighbours:
-    """For each frame the nearest known frame before and after it, as matrices over the frames of its clip.
+    """The nearest known frames before and after each frame, as matrices over the frames of the clip.
 
     Attributes:
-        previous, next: 0/1 rows that pick it; a row of zeros where there is none.
-        blend: rows that sum to 1 and cross-fade the two by distance (one of them if only one exists; zeros if no
-            frame is known). A known frame's row picks the frame itself.
-        distance: to the previous and the next known frame in clip lengths, 0 to 1; 1 where there is none.
+        previous, next: 0/1 rows that select the frame; zero if there is none.
+        blend: weights of the cross-fade of both by distance. If one is missing, the other has weight 1. If both are,
+            the row is zero. A known frame's row selects the frame itself.
+        distance: to the previous and the next known frame in clip lengths, 0 to 1; 1 if there is none.
     """
 
     previous: Float[Tensor, "b f f"]
@@ -107,7 +107,7 @@ class KnownNeighbours:
 def known_neighbours(
     known: Bool[Tensor, "b f"], valid: Bool[Tensor, "b f"], loop: Bool[Tensor, " b"]
 ) -> KnownNeighbours:
-    """Find them; padded frames get rows of zeros and are never picked."""
+    """Find the nearest known frames. Padded frames have zero rows and are never selected."""
     f = known.shape[1]
     position = torch.arange(f, device=known.device)
     step = (position[None, None, :] - position[None, :, None]).expand(len(known), f, f)  # j - i
