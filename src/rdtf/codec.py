@@ -34,7 +34,7 @@ CHOICES = (
 
 @runtime_checkable
 class Codec(Protocol):
-    """What the rest of the package asks of a codec.
+    """The interface of a codec.
 
     Attributes:
         latent_channels: channels ``c`` of a latent.
@@ -59,7 +59,7 @@ class Codec(Protocol):
 
 
 class _CodecModel(SavedModule):
-    """What all codecs share: the size check and the fingerprint."""
+    """Base class of codecs with the size check and the fingerprint."""
 
     latent_channels: int
     downscale: int
@@ -86,7 +86,7 @@ class _CodecModel(SavedModule):
 
 
 class _Residual(nn.Module):
-    """Two 3x3 convolutions around a skip; the last starts at zero. No norms: they would be most of the time."""
+    """A residual block of two 3x3 convolutions, the last starting at zero. Norms would take most of its time."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ class StickerAutoencoder(_CodecModel):
 
 
 class PixelCodec(_CodecModel):
-    """The identity, for models of pixels: no information lost, no statistics applied.
+    """The identity, for models that work on pixels.
 
     Args:
         patch: 1, or 2 for pixel-unshuffle by 2 (16 channels at half the resolution).
@@ -222,7 +222,7 @@ class PixelCodec(_CodecModel):
             raise ValueError(f"no pixel codec with patch {patch}; choose 1 or 2")
         self.latent_channels = 4 * patch * patch
         self.downscale = patch
-        # A codec has a device and a precision, which only a tensor can have.
+        # Gives this codec a device and a dtype.
         self.register_buffer("anchor", torch.zeros(1))
 
     @torch.no_grad()
@@ -243,12 +243,11 @@ class PixelCodec(_CodecModel):
 class DiffusersCodec(_CodecModel):
     """Any RGB image autoencoder of diffusers as a codec for RGBA; frozen.
 
-    Alpha is carried as a second picture. The premultiplied colour, which is the sticker over black, is encoded as
-    one RGB picture, and alpha repeated to three channels as another; their latents are stacked along channels
-    (colour first). Decoding takes colour as it comes, alpha as the mean of its three channels, and lowers colour to
-    at most alpha. Colour and alpha never mix, so an error in one leaves the other alone.
+    Premultiplied colour (the sticker over black) is encoded as one RGB picture, and alpha, repeated to three channels,
+    as a second one. Their latents are concatenated along channels, colour first. Decoded alpha is the mean of its three
+    channels, and colour is lowered to at most alpha.
 
-    Latents are shifted and scaled as the autoencoder's own configuration says.
+    Latents are shifted and scaled by the numbers in the autoencoder's configuration.
 
     Args:
         autoencoder_class: diffusers class name, for example ``"AutoencoderKL"``.
@@ -286,7 +285,7 @@ class DiffusersCodec(_CodecModel):
             raise ValueError(f"{name} gives back {tuple(decoded.shape)} for pictures of {tuple(probe.shape)}")
         expected = inspect.signature(type(autoencoder).__init__).parameters
         config = {key: value for key, value in dict(autoencoder.config).items() if key in expected}
-        # Through JSON, as a saved configuration comes back, so that saving does not change the fingerprint.
+        # A round trip through JSON, so that saving does not change the fingerprint.
         codec = cls(name, json.loads(json.dumps(config)), 2 * latents.shape[1], 64 // latents.shape[-1])
         codec.autoencoder.load_state_dict(autoencoder.state_dict())
         return codec.to(autoencoder.device, autoencoder.dtype).eval()
@@ -366,7 +365,7 @@ def _load_folder(folder: Path) -> _CodecModel:
         return ours[name].from_pretrained(folder)
     kind = _autoencoder_class(name)
     hub.check_foreign(folder, kind.from_config)
-    # Without low_cpu_mem_usage, weights of any precision come as float32 and accelerate is not asked for.
+    # Without low_cpu_mem_usage, weights of any precision become float32, and accelerate is not needed.
     offline: dict[str, Any] = {"local_files_only": True, "low_cpu_mem_usage": False, "use_safetensors": True}
     codec = DiffusersCodec.wrap(kind.from_pretrained(folder, **offline))
     hub.check_finite(codec, folder)

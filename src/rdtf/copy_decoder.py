@@ -1,9 +1,9 @@
-"""The copy decoder: decoded frames are redrawn with pixels of the given frames, so that they are as sharp as those.
+"""The copy decoder: it redraws decoded frames with pixels of the given frames, which are sharper.
 
-A codec decodes each frame alone and a small generator smears what it draws. The given frames show the same things
-sharply. Decoders that see the given frames are settled practice in interpolation by diffusion (ToonCrafter, arXiv
-2405.17933; LDMVFI, arXiv 2303.09508). This one chooses for each pixel among shifted pixels of the given frames and the
-pixel that was drawn; a convex sum of premultiplied RGBA is valid premultiplied RGBA.
+A small generator smears its frames. The given frames show the same things sharply. Other interpolation models have
+decoders that see the given frames too (ToonCrafter, arXiv 2405.17933; LDMVFI, arXiv 2303.09508). This decoder computes
+each pixel as a weighted mean of shifted pixels of the given frames and of the decoded pixel. Weighted means of
+premultiplied RGBA are valid premultiplied RGBA.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _OFFSET_SCALE = 8.0  # frames; an offset of a clip of 8 is below 1 in size
 def nearest_known(
     known: Bool[Tensor, "b f"], loop: Bool[Tensor, " b"], count: int
 ) -> tuple[Int[Tensor, "b f k"], Int[Tensor, "b f k"], Bool[Tensor, "b f k"]]:
-    """The nearest given frames of each frame, in time that is circular where a clip loops.
+    """The nearest given frames of each frame. The time of looping clips is circular.
 
     Args:
         count: at most this many for each frame, ``k = min(count, f)``.
 
     Returns:
-        their positions, their distances in frames (negative = earlier), and which of them exist. A given frame is its
-        own nearest one. Of two equally near frames the earlier one comes first.
+        positions, distances in frames (negative = earlier), and which of them exist. A given frame is its own nearest
+        one. If two are equally near, the earlier one comes first.
     """
     length = known.shape[1]
     positions = torch.arange(length, device=known.device)
@@ -65,15 +65,15 @@ class _Block(nn.Module):
 class CopyDecoder(SavedModule):
     """Redraws frames with pixels of given frames ("references").
 
-    A small U-Net sees the drawn frame beside one reference at a time. It gives a shift for each 2x2 pixels and a score
-    for each of 3 x 3 pixels around every shifted position. The frame's own pixel, with a correction, has a score too.
-    The output is the sum of all these pixels weighted by the softmax of their scores. Any number of references is
-    possible, none too; their order does not matter.
+    A small U-Net gets the decoded frame and one reference at a time. Its outputs are a shift for each 2x2 pixels and a
+    score for each of 3 x 3 pixels around every shifted position. The decoded pixel, with a correction, has a score too.
+    The result is the mean of all these pixels, weighted by the softmax of their scores. Any number of references is
+    possible, also 0. Their order does not matter.
 
     Args:
         widths: channels of the U-Net at 1/2, 1/4, 1/8, ... of the size.
         reach: largest shift as a fraction of the frame's side.
-        references: number of references of a frame, the nearest ones.
+        references: most references of a frame; the nearest are used.
     """
 
     @register_to_config
@@ -92,7 +92,7 @@ class CopyDecoder(SavedModule):
         for head in (self.coarse_shift, self.fine_shift, self.scores, self.own):
             for parameter in head.parameters():
                 nn.init.zeros_(parameter)
-        with torch.no_grad():  # the own pixel's score, for each of 2 x 2 pixels
+        with torch.no_grad():  # score of the decoded pixel, for each of 2 x 2 pixels
             self.own.bias[:4] = 1.0  # type: ignore[index]
 
     def forward(
@@ -106,8 +106,8 @@ class CopyDecoder(SavedModule):
 
         Args:
             drawn: decoded frames.
-            references: given frames, with whatever numbers where ``exists`` is False.
-            offsets: time of the reference less that of the frame, in frames.
+            references: given frames; arbitrary numbers where ``exists`` is False.
+            offsets: time of the reference minus time of the frame, in frames.
         """
         shift, weights, mine = self._choices(drawn, references, offsets, exists)
         pixels = self._shifted(references, shift)  # n (k 9) 4 h w
@@ -124,11 +124,11 @@ class CopyDecoder(SavedModule):
     ) -> Float[Tensor, "n rgba hh ww"]:
         """Redrawn frames in a larger size, with the pixels of larger references.
 
-        The network chooses in the small size. Of each reference one pixel is taken: at the mean of its 3 x 3 positions,
-        weighted as in :meth:`forward`. A mean of nine pixels would blur, as they lie far apart in the large size.
+        The network runs in the small size. Each reference gives one pixel, at the mean of its 3 x 3 positions weighted
+        as in :meth:`forward`. A mean of nine pixels would blur, because they are far apart in the large size.
 
         Args:
-            large: the given frames in the larger size; the other arguments as in :meth:`forward`.
+            large: the given frames in the larger size. Other arguments are as in :meth:`forward`.
         """
         n, k, _, h, w = references.shape
         size = large.shape[-2:]
@@ -148,7 +148,7 @@ class CopyDecoder(SavedModule):
     def _choices(
         self, drawn: Tensor, references: Tensor, offsets: Tensor, exists: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Shifts ``(n k) 2 h w``, weights ``n (k 9 + 1) h w`` that sum to 1, and the own pixels ``n 4 h w``."""
+        """Shifts ``(n k) 2 h w``, weights ``n (k 9 + 1) h w`` that sum to 1, and corrected pixels ``n 4 h w``."""
         shift, scores, own = self._network(drawn, references, offsets, exists)
         scores = scores.masked_fill(~exists[:, :, None, None, None], -torch.inf)
         weights = torch.cat([scores.flatten(1, 2), own[:, :1]], 1).softmax(1)
@@ -176,7 +176,7 @@ class CopyDecoder(SavedModule):
         for level, block in enumerate(self.down):
             x = block(F.avg_pool2d(x, 2) if level else x)
             skips.append(x)
-        # Each reference hears what the others show.
+        # Exchange features between the references.
         x = x + self.shared(self._mean(x, exists)).repeat_interleave(k, 0)
         coarse = torch.zeros((), device=drawn.device)
         for level, block in enumerate(self.up):
@@ -192,7 +192,7 @@ class CopyDecoder(SavedModule):
 
     @staticmethod
     def _mean(x: Tensor, exists: Tensor) -> Tensor:
-        """``(n k) c h w`` to ``n c h w``: the mean over the references that exist; over all where none does."""
+        """``(n k) c h w`` to ``n c h w``: the mean over existing references, or over all if none exists."""
         n, k = exists.shape
         weight = torch.where(exists.any(1, keepdim=True), exists, torch.ones_like(exists)).to(x.dtype)
         weight = weight / weight.sum(1, keepdim=True)
@@ -203,7 +203,7 @@ class CopyDecoder(SavedModule):
         """``n (k 9) 4 h w``: the 3 x 3 pixels around each pixel's shifted position; outside all is transparent."""
         n, k, _, h, w = references.shape
         grid = _pixel_grid(h, w, shift.device)
-        # Around 0 instead of -1, so that the zeros outside are transparent.
+        # In [0, 2] instead of [-1, 1], because grid_sample pads with 0, which must be transparent.
         stack = F.unfold(references.flatten(0, 1) + 1, 3, padding=1).unflatten(-1, (h, w))
         moved = F.grid_sample(stack, grid + shift.movedim(1, -1), padding_mode="zeros", align_corners=False) - 1
         return moved.unflatten(1, (4, _NEIGHBOURS)).transpose(1, 2).unflatten(0, (n, k)).flatten(1, 2)
@@ -215,12 +215,12 @@ class CopyDecoder(SavedModule):
         loop: Bool[Tensor, " b"],
         large: Float[Tensor, "b f rgba hh ww"] | None = None,
     ) -> Float[Tensor, "b f rgba hh ww"]:
-        """Clips whose unknown frames are redrawn; known frames and clips without any stay as they are.
+        """Redraw the unknown frames of clips. Known frames, and clips without known frames, do not change.
 
         Args:
-            frames: known frames as they were given, unknown ones as they were decoded.
-            large: the same clips in a larger size, known frames as they were given, unknown ones enlarged. The output
-                then has this size.
+            frames: known frames as given, unknown frames as decoded.
+            large: the same clips in a larger size: known frames as given, unknown frames enlarged. The result then has
+                this size.
         """
         out = (frames if large is None else large).clone()
         index, offsets, exists = nearest_known(known, loop, self.references)

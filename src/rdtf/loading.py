@@ -1,4 +1,4 @@
-"""Loading a saved pipeline: checked before anything is built, and all of one save beside a running training."""
+"""Loading of saved pipelines. Everything is checked before it is built. A running training may save meanwhile."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
 
     It comes onto the GPU if there is one (:func:`rdtf.device.best_device`).
 
-    A training may save into the folder meanwhile. The result is all of one save: what was read while the folder was
-    replaced is dropped and read again.
+    A training may save into the folder meanwhile. The result is always one save: if the folder is replaced while it is
+    read, it is read again.
 
     Nothing in the folder is run or unpickled, see :mod:`rdtf.hub`.
 
@@ -60,18 +60,18 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
         torch_dtype: of the weights, by default float32. Half precision gives slightly other pixels.
 
     Raises:
-        ValueError: neither of them, or the model is damaged or asks for what is not allowed, or it is replaced so often
-            that no try came through.
+        ValueError: there is no model, it is damaged, it asks for something that is not allowed, or it was replaced in
+            every try.
     """
     for attempt in range(_TRIES):
         found = find_pipeline(model)
         save = _save_of(found)
-        if save is None:  # it has just been replaced
+        if save is None:  # a save is replacing it
             continue
         try:
             if attempt == 0:
                 pipeline = _load(found)
-            else:  # a copy takes less time than loading, so a save seldom comes in between
+            else:  # copying is faster than loading, so a save rarely happens meanwhile
                 with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
                     copy = Path(shutil.copytree(found, Path(place, found.name)))
                     if _save_of(found) != save:
@@ -88,7 +88,7 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
 
 
 def _save_of(folder: Path) -> tuple[int, int, int] | None:
-    """What tells two saves of a pipeline apart: each one writes a new index."""
+    """A mark of a save. It differs between saves, because each save writes a new index file."""
     try:
         status = (folder / INDEX).stat()
     except OSError:

@@ -1,4 +1,7 @@
-"""Generating: one pipeline for all six tasks, called and saved as those of diffusers, loaded by :mod:`rdtf.loading`."""
+"""The pipeline that generates stickers for all six tasks. It is called and saved like a pipeline of diffusers.
+
+:mod:`rdtf.loading` loads it.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +36,8 @@ else:
     SchedulerMixin = Any
 
 BATCH_ON_CPU, BATCH_ON_GPU = 1, 16
-"""Stickers that are made at a time. Larger batches are faster. Of one sticker each, they give the same pixels whatever
-else the call makes."""
+"""Stickers in a batch. Larger batches are faster. With one sticker in a batch, its pixels do not depend on the other
+stickers of the call."""
 
 
 PARTS = ("dfgn", "codec", "text_encoder", "scheduler", "copy_decoder")
@@ -42,22 +45,22 @@ OnStepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
 
 
 class StickerPipeline:
-    """Text, given frames or both to transparent animated stickers.
+    """Makes transparent animated stickers from text, given frames or both.
 
     Args:
         dfgn: the network, with an adapter or without.
         codec: frames to latents and back.
         text_encoder: captions to states.
-        scheduler: of diffusers. Others of :data:`rdtf.diffusion.schedulers.SCHEDULERS` can be put in its place; what
-            does not fit the network is refused when the pipeline is called.
+        scheduler: a scheduler of :data:`rdtf.diffusion.schedulers.SCHEDULERS`; it may be replaced. A call refuses a
+            scheduler that does not fit the network.
         sample_size: height and width in pixels that the network was trained at.
-        prediction: what the network puts out, see :class:`rdtf.diffusion.objective.Objective`.
-        path: the noise path of its training; by default that of the scheduler.
+        prediction: output of the network, see :class:`rdtf.diffusion.objective.Objective`.
+        path: the noise path of the training; by default the scheduler's.
         steps, guidance, image_guidance, eta, still_first: defaults of a call.
-        copy_decoder: redraws decoded frames with pixels of the given ones; None = the codec's frames as they are.
+        copy_decoder: redraws decoded frames with pixels of the given ones; None = frames as the codec decodes them.
 
     Attributes:
-        config: all arguments but the parts.
+        config: the arguments that are not parts.
     """
 
     def __init__(
@@ -106,20 +109,20 @@ class StickerPipeline:
         return self.dfgn.dtype
 
     def to(self, *args: Any, **kwargs: Any) -> StickerPipeline:
-        """Move all networks, or change their precision; the arguments are those of ``torch.nn.Module.to``."""
+        """Move all networks or change their precision, with the arguments of ``torch.nn.Module.to``."""
         for part in self.components.values():
             if isinstance(part, torch.nn.Module):
                 part.to(*args, **kwargs)
         return self
 
     def save_pretrained(self, save_directory: str | PathLike[str], dtype: str | None = None) -> None:
-        """Write a folder for :func:`rdtf.load_pipeline`: a folder for each part, and then an index of all.
+        """Write a folder for :func:`rdtf.load_pipeline`: a folder for each part, then the index.
 
         Args:
-            dtype: of the saved weights: ``float16`` or ``bfloat16`` for half the bytes; by default as they are.
+            dtype: dtype of the saved weights, ``float16``, ``bfloat16`` or ``float32``; by default that of the parts.
 
         Raises:
-            ValueError: another ``dtype``, or a weight is too large for it.
+            ValueError: another ``dtype``, or a weight that is too large for it.
         """
         if dtype not in (None, "float16", "bfloat16", "float32"):
             raise ValueError(f"weights are saved as float16, bfloat16 or float32, not {dtype}")
@@ -163,43 +166,43 @@ class StickerPipeline:
     ) -> StickerOutput | Any:
         """Generate stickers.
 
-        Stickers are made ``batch_size`` at a time, so that memory does not grow with their number. On a processor a
-        sticker made alone and one made in a call of many are equal to the pixel if ``batch_size`` is 1; in larger
-        batches single pixels may differ by one level of 255.
+        Memory depends on ``batch_size`` and not on the number of stickers. On a processor with ``batch_size=1``, the
+        pixels of a sticker do not depend on the other stickers of the call. In larger batches single pixels may differ
+        by one level of 255.
 
         Args:
             prompt: one caption or several; empty = no text.
-            frames: given frames by position, RGBA images or ``(h, w, 4)`` uint8 arrays of any size. They come back
-                in the output pixel for pixel (after fitting to its size). Of all stickers, or a mapping for each
-                prompt.
+            frames: given frames by position, RGBA images or ``(h, w, 4)`` uint8 arrays of any size. The output has them
+                pixel for pixel (after scaling to its size). One mapping for all stickers, or one for each prompt.
             num_frames: 1 to 16.
-            guidance_scale, image_guidance_scale: of the text and of the given frames; 1 = no guidance.
-            seed: of the first sticker; the next ones count up. The same seed gives the same pixels on one machine.
+            guidance_scale, image_guidance_scale: scales of the text and of the given frames; 1 = no guidance.
+            seed: seed of the first sticker; the next stickers count up. The same seed gives the same pixels on one
+                machine.
             loop: treat time as circular, so that the last frame leads back to the first. One value for all stickers, or
                 one for each prompt.
             output_size: height and width of the output, by default ``sample_size``; other sizes are scaled. A copy
                 decoder draws larger frames with the pixels of the given ones at that size.
-            still_first: for stickers without given frames: make the first frame alone, as a still, and then the sticker
-                that begins with it. The thing then keeps its shape. Costs twice the steps, of a single frame.
-            batch_size: stickers at a time; by default 1 on a processor and 16 on a GPU.
-            negative_prompt: what the guidance of the text leads away from; of all stickers, or one for each prompt.
-            generator: draws the seeds, in place of ``seed``; one for all stickers, or one for each.
+            still_first: for stickers without given frames: make the first frame as a still, and then the sticker that
+                begins with it. Shapes then stay the same over time. The still takes as many steps again, with one frame.
+            batch_size: stickers in a batch; by default 1 on a processor and 16 on a GPU.
+            negative_prompt: text guidance leads away from it; one for all stickers, or one for each prompt.
+            generator: draws the seeds instead of ``seed``; one for all stickers, or one for each.
             height, width: the same as ``output_size``; stickers are square.
-            durations: milliseconds that each frame is shown, in place of ``fps``.
+            durations: milliseconds that each frame is shown, instead of ``fps``.
             output_type: form of the output's ``frames``: ``pil``, ``np`` or ``pt``.
             return_dict: False returns ``(frames,)``.
-            callback_on_step_end: called as ``callback(pipeline, index, timestep, {"latents": latents})`` behind each
-                step. A dictionary that it returns may hold other latents. What it raises ends the call. Each batch
-                (and each still) counts its steps from 0.
+            callback_on_step_end: called as ``callback(pipeline, index, timestep, {"latents": latents})`` after each
+                step. It may return a dictionary with new latents. An exception ends the call. The index starts at 0 for
+                each batch and each still.
             callback_on_step_end_tensor_inputs: ``latents`` or nothing.
-            on_step: called with the steps done and their number in the whole call.
+            on_step: called with the number of steps done and the number of all steps of the call.
 
         Returns:
             a :class:`~rdtf.request.StickerOutput`, or ``(frames,)``.
 
         Raises:
-            ValueError: a frame count, a position or a number out of range; values that are not one for each prompt; a
-                scheduler that does not fit the network.
+            ValueError: a number or position is out of range, the number of values is not the number of prompts, or the
+                scheduler does not fit the network.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         steps = self.config.steps if num_inference_steps is None else num_inference_steps
@@ -280,9 +283,9 @@ class StickerPipeline:
         side: int | None,
         on_step: OnStep,
     ) -> np.ndarray:
-        """Straight frames ``(b, f, s, s, 4)`` uint8 in the model's own size.
+        """Straight frames ``(b, f, s, s, 4)`` uint8 in the model's size.
 
-        Of a model with a copy decoder they are of the wanted ``side``, if that is larger.
+        With a copy decoder they have the size ``side`` if that is larger.
         """
         loops, seeds = [request.loop for request in requests], [request.seed for request in requests]
         captions = [(request.caption, request.negative) for request in requests]
@@ -311,7 +314,7 @@ class StickerPipeline:
 
     @staticmethod
     def _put_given(frames: Tensor, requests: Sequence[Request]) -> None:
-        """Replace frames ``(b, f, 4, h, w)`` by the given ones, fitted to their size."""
+        """Replace frames ``(b, f, 4, h, w)`` by the given ones, scaled to their size."""
         for clip, request in zip(frames, requests, strict=True):
             for position, frame in request.given.items():
                 clip[position] = to_tensor(fit(as_rgba(frame)[None], clip.shape[-1])[0]).to(clip.device)
@@ -320,12 +323,12 @@ class StickerPipeline:
     def bring_back(
         self, frames: Tensor, known: Tensor, loops: list[bool], *, level: float, steps: int, seed: int
     ) -> Tensor:
-        """Noise real clips and denoise them around their given frames, without captions and the copy decoder.
+        """Noise real clips and denoise them around their given frames, without captions or copy decoder.
 
         Args:
             frames: ``(b, f, 4, h, w)`` premultiplied in [-1, 1]. known: ``(b, f)`` bool.
-            level: noise level in (0, 1]. steps: of the scheduler from level 1; those below ``level`` are taken.
-            seed: of the first clip; the next ones count up.
+            level: noise level in (0, 1]. steps: the scheduler's steps from level 1; only those below ``level`` are run.
+            seed: seed of the first clip; the next clips count up.
 
         Returns:
             decoded clips in the shape of ``frames``.
@@ -372,17 +375,17 @@ class StickerPipeline:
             captions: each with its negative one. scales: guidance of the given frames and of the text.
         """
         shape, count = known_video.shape, len(captions)
-        # Drawn on the CPU and a sticker at a time: neither the device nor the company changes a sticker.
+        # Noise is drawn on the CPU, for each sticker alone. So it does not depend on the device or on other stickers.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(self.device)
         passes = guidance_passes(bool(known.any()), any(map(any, captions)), *scales)
-        # All passes are one batch: a processor is faster on it than on one pass after the other.
+        # All guidance passes are one batch, which is faster than separate passes on a processor.
         words = [caption if p.text else negative for p in passes for caption, negative in captions]
         text = self.dfgn.text_context(*self.text_encoder(self.text_encoder.prepare(words)))
         shown = torch.cat([known if p.frames else torch.zeros_like(known) for p in passes])
         valid = torch.ones_like(shown)
         circular = torch.tensor(loops * len(passes), device=self.device)
-        dtype = self.dfgn.dtype  # sampling itself is in float32: in half precision its small steps would be lost
+        dtype = self.dfgn.dtype  # sampling is in float32, because half precision would lose its small steps
         videos = known_video.repeat(len(passes), 1, 1, 1, 1).to(dtype)
 
         def predict(latents: Tensor, timestep: Tensor) -> Tensor:
@@ -407,7 +410,7 @@ class StickerPipeline:
         )
 
     def _start(self, known_video: Tensor, known: Tensor, generators: list[torch.Generator]) -> Start | None:
-        """What the adapter begins with instead of pure noise, if it does."""
+        """The adapter's start instead of pure noise, or None."""
         adapter = adapter_of(self.dfgn)
         if adapter is None or not known.any(1).all():
             return None

@@ -1,4 +1,4 @@
-"""What a call of the pipeline asks for, checked and laid out by stickers, and what it returns."""
+"""Requests and results of the pipeline: checks of a call, and a request for each sticker."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True)
 class StickerOutput:
-    """What a call of the pipeline returns.
+    """The result of a call of the pipeline.
 
     Attributes:
         stickers: one for each caption and repetition, captions first.
@@ -97,7 +97,7 @@ def _each(value: T | Sequence[T] | None, default: T, kind: type, prompts: Sequen
 
 
 def _seeds(seed: int, generator: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[int]:
-    """A seed for each sticker; those of a generator depend on its state, which moves on."""
+    """A seed for each sticker. Seeds drawn from a generator depend on its state and change it."""
     if generator is None:
         return [seed + i for i in range(count)]
     each = [generator] * count if isinstance(generator, torch.Generator) else list(generator)
@@ -107,7 +107,7 @@ def _seeds(seed: int, generator: torch.Generator | Sequence[torch.Generator] | N
 
 
 def side_of(output_size: int | None, height: int | None, width: int | None) -> int | None:
-    """Height and width of the output, which are equal; None where nothing is said.
+    """Height and width of the output, which are equal; None if none is given.
 
     Raises:
         ValueError: they are not equal, or out of range.
@@ -135,7 +135,7 @@ def check_call(
     output_type: str = "pil",
     **_others: Any,
 ) -> None:
-    """Check what a call names for all stickers, without a model.
+    """Check the arguments of a call that need no model.
 
     Raises:
         ValueError: a number is out of range or none; an unknown form of output.
