@@ -183,7 +183,7 @@ class StickerPipeline:
             output_size: height and width of the output, by default ``sample_size``; other sizes are scaled. A copy
                 decoder draws larger frames with the pixels of the given ones at that size.
             still_first: for stickers without given frames: make the first frame as a still, and then the sticker that
-                begins with it. Shapes then stay the same over time. The still takes as many steps again, with one frame.
+                begins with it. Shapes then stay the same over time. The still takes the same number of steps.
             batch_size: stickers in a batch; by default 1 on a processor and 16 on a GPU.
             negative_prompt: text guidance leads away from it; one for all stickers, or one for each prompt.
             generator: draws the seeds instead of ``seed``; one for all stickers, or one for each.
