@@ -1,1 +1,1 @@
-"""Measuring: the patterns that are measured, frames filled in, sets of stickers, the judge, external networks."""
+"""Evaluation: filled-in frames, generated stickers, the judge and the namer, and external networks."""

@@ -21,7 +21,7 @@ BATCH = 64
 class ClipScorer:
     """A model of transformers with a text and an image side.
 
-    Cosines of unlike models do not compare: typical values are 0.2 to 0.4, and state the model beside every value.
+    Cosines of different models are not comparable. Typical values are 0.2 to 0.4. State the model beside every value.
 
     Raises:
         ValueError: the folder holds no CLIP or Chinese-CLIP model.
@@ -51,7 +51,7 @@ class ClipScorer:
 
     @torch.no_grad()
     def text(self, captions: Sequence[str]) -> np.ndarray:
-        """Unit vectors ``(n, d)``; what is longer than the model reads is cut off."""
+        """Unit vectors ``(n, d)``. Captions longer than the model's window are cut off."""
         longest = self.model.config.text_config.max_position_embeddings
         tokens = self.tokenizer(
             list(captions), padding=True, truncation=True, max_length=longest, return_tensors="pt"
@@ -75,7 +75,7 @@ class ClipScorer:
     def image_similarity(self, image: np.ndarray, clip: np.ndarray) -> float:
         """Mean over frames of the cosine between a picture ``(h, w, 4)`` and each frame, -1 to 1 (as I2V-Adapter's).
 
-        High also for a clip that only repeats the picture.
+        It is high for a clip that only repeats the picture, too.
         """
         return float((self.frames(clip) @ self.frames(image[None])[0]).mean())
 

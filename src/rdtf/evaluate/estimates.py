@@ -1,4 +1,4 @@
-"""A figure with what it rests on: its interval and the number of independent samples behind it."""
+"""Estimates: a value with its confidence interval and the number of independent samples."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from rdtf.rng import numpy_rng
 
 LEVEL = 0.95
-"""Share of repetitions of the whole measurement whose interval should hold the true figure."""
+"""Confidence level of the intervals."""
 DRAWS = 1000
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval.
+    """A value and its 95 % interval.
 
     Attributes:
-        value: the figure.
+        value: the estimate.
         low, high: ends of the interval.
-        n: independent samples (clips) that it rests on; of two sets, the number in the smaller.
+        n: number of independent samples (clips); with two sets, the number in the smaller one.
     """
 
     value: float
@@ -41,7 +41,7 @@ def interval(draws: np.ndarray) -> tuple[float, float]:
 
 
 def resamples(n: int, seed: int, purpose: str, draws: int = DRAWS) -> np.ndarray:
-    """How often each of ``n`` samples is in each bootstrap resample: ``(draws, n)`` float64, rows that sum to ``n``."""
+    """Counts of the ``n`` samples in each bootstrap resample: ``(draws, n)`` float64, rows that sum to ``n``."""
     return numpy_rng(seed, n, f"bootstrap {purpose}").multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
 
 
@@ -49,11 +49,11 @@ def mean_estimate(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estima
     """Mean over clips with a bootstrap interval over clips (percentile method, 1,000 resamples).
 
     Args:
-        values: ``(n,)``, one a clip. What belongs together (frames or samples of one clip) is to be averaged first:
-            the interval takes its entries as independent.
+        values: ``(n,)``, one for each clip. Average the frames or samples of a clip first, because the interval treats
+            the values as independent.
 
     Raises:
-        ValueError: fewer than 2 values, or one that is not finite.
+        ValueError: fewer than 2 values, or a value that is not finite.
     """
     array = np.asarray(values, np.float64)
     if array.ndim != 1 or len(array) < 2:
@@ -65,7 +65,7 @@ def mean_estimate(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estima
 
 
 def mean_ratio(above: np.ndarray, below: np.ndarray, seed: int) -> Estimate:
-    """Ratio of means, both sets drawn anew for the interval."""
+    """Ratio of means, with a bootstrap interval that resamples both sets."""
     draws = [resamples(len(x), seed, f"ratio {i}") @ x / len(x) for i, x in enumerate((above, below))]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = draws[0] / draws[1]

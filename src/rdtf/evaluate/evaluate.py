@@ -1,8 +1,7 @@
-"""Held-out measurement: frames that a model fills in, and stickers that it makes, beside what needs no model.
+"""Evaluation of a saved model on a prepared dataset: filled-in frames and generated stickers, beside baselines.
 
 :func:`~rdtf.evaluate.filling.score_frames` and :func:`~rdtf.evaluate.generation.score_generation` take clips as arrays
-and anything that fills or makes them; :func:`evaluate` does both for a saved model and a prepared dataset.
-docs/metrics.md says what each figure means.
+and work with any method. docs/metrics.md explains each measure.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ QUICK = 100.0
 QUICK_TASK = "in-between, 0.1 s"
 MIN_CLIPS = 5
 MAX_TRAINING = 20_000
-"""Training stickers that made ones are compared with, spread evenly over the split."""
+"""Number of training stickers, evenly spaced over the split, that generated ones are compared with."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,14 @@ class HeldOutClip:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results, with the conditions they were measured under.
+    """Results and the conditions of the measurement.
 
     Attributes:
-        frames: by task.
-        generation: by task (``text``, ``image and text``), what :func:`score_generation` says.
-        left_out: what was not measured, and why.
-        extractors: networks that looked, with hashes.
-        versions: of Python and packages.
+        frames: results of filling by task.
+        generation: results of :func:`score_generation` by task (``text``, ``image and text``).
+        left_out: measures that are missing, with the reasons.
+        extractors: names and hashes of the networks of the measures.
+        versions: versions of Python and packages.
     """
 
     model: str
@@ -86,7 +85,7 @@ class Evaluation:
     versions: dict[str, str] = field(default_factory=dict)
 
     def tables(self) -> list[Table]:
-        """For the terminal."""
+        """Tables for the terminal."""
         methods = list(next(iter(self.frames.values())).methods)
         frames = Table("task", "given frames", "clips", *methods, "model less crossfade")
         frames.title = f"PSNR (dB, over white) of unknown frames; {', '.join(self.splits)}; {self.samples} samples"
@@ -134,12 +133,12 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on stickers that were kept out of training.
 
-    Each sticker with at least 8 frames gives one clip of 8 evenly spaced frames. To fill frames no caption is given;
-    stickers are made, one each, for the captions of those that have one.
+    Each sticker with at least 8 frames gives one clip of 8 evenly spaced frames. Frames are filled without captions.
+    One sticker is generated for each caption.
 
     Args:
-        samples: samples a clip where frames are filled. Seeds count up from ``seed`` over clips and samples.
-        limit: at most so many clips.
+        samples: number of samples of each clip with filled frames. Seeds count up from ``seed`` over clips and samples.
+        limit: most clips.
         clip, lpips, fvd: local weights, see :class:`ClipScorer`, :func:`load_lpips` and :class:`I3d`.
         judge: for FD-sticker and text agreement, see :func:`rdtf.evaluate.judge.load_judge`.
         namer: folder of a network that names stickers, see :mod:`rdtf.evaluate.namer`.
@@ -237,7 +236,7 @@ def evaluate(
 def _networks(
     clip: Path | None, fvd: Path | None, judge: str | Path | None, quality: Path | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The networks that look at made stickers, as :func:`score_generation` takes them, and what each of them is."""
+    """The networks for :func:`score_generation`, and their names with hashes."""
     scorers: dict[str, Any] = {}
     extractors = {}
     if clip is not None:
@@ -256,10 +255,10 @@ def _networks(
 
 
 def held_out_clips(data: Path, splits: Sequence[str | None]) -> list[HeldOutClip]:
-    """Clips of 8 evenly spaced frames, one for each sticker that has as many.
+    """Clips of 8 evenly spaced frames, one for each sticker with at least 8 frames.
 
     Args:
-        splits: of the dataset, one after the other; None for all of it.
+        splits: splits of the dataset in order; None stands for all stickers.
     """
     clips = []
     for split in splits:
@@ -273,7 +272,7 @@ def held_out_clips(data: Path, splits: Sequence[str | None]) -> list[HeldOutClip
 
 
 def quick_clips(data: Path, splits: Sequence[str | None]) -> list[np.ndarray]:
-    """Clips of 8 frames that are 0.1 s apart, from the start of each sticker that is long and fine enough for that."""
+    """Clips of 8 frames that are 0.1 s apart, from the start of each sticker with 0.8 s in steps of at most 0.1 s."""
     clips = []
     for split in splits:
         dataset = StickerDataset(data, split)

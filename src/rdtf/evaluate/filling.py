@@ -1,4 +1,4 @@
-"""Unknown frames that a model fills in, scored beside what needs no model."""
+"""Scores of filled-in frames, of a model and of baselines without a model."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ FRAMES = 8
 MARKS = {name: pattern.marks(FRAMES) for name, pattern in PATTERNS.items()}
 """The measured patterns of :mod:`rdtf.masks` for clips of :data:`FRAMES`; 1 = given."""
 TOGETHER = 16
-"""Stickers generated at once."""
+"""Stickers in a batch."""
 
 Fill = Callable[[Sequence[np.ndarray], Sequence[bool], np.ndarray, int], list[list[np.ndarray]]]
-"""Fills unknown frames. It takes clips ``(n, h, w, 4)``, whether each of them loops, ``(n,)`` marks of the known frames
-and the number of the first clip (for seeds). It returns one or more filled samples of each clip."""
+"""A function that fills unknown frames. Arguments: clips ``(n, h, w, 4)``, whether each clip loops, the known frames
+``(n,)`` bool, and the number of the first clip (for seeds). It returns one or more filled samples of each clip."""
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """How well unknown frames were filled, mean over clips with intervals over clips.
+    """Scores of filled-in frames for one task: means over clips with intervals over clips.
 
     Attributes:
-        pattern: 1 for given frames.
+        pattern: the mask as text, 1 = given.
         clips: number of clips.
-        methods: for ``model`` (single samples), ``best of samples`` (by PSNR over white), ``mean of samples`` (what
-            PSNR favours), ``crossfade``, ``nearest`` and, where OpenCV is there, ``flow``: each measure of
-            :mod:`rdtf.evaluate.frames`; one that is defined for fewer than 2 clips is left out.
-        ratios: by method, what the unknown frames have of the true ones' half-transparent pixels (``half_transparent``)
-            and of their ``motion`` (mean difference of neighbouring frames); ratios of means over the clips.
+        methods: the measures of :mod:`rdtf.evaluate.frames` by method: ``model`` (single samples), ``best of samples``
+            (by PSNR over white), ``mean of samples`` (which PSNR favours), ``crossfade``, ``nearest`` and, with OpenCV,
+            ``flow``. A measure is missing if fewer than 2 clips define it.
+        ratios: by method, filled frames relative to true frames: number of half-transparent pixels
+            (``half_transparent``) and mean difference of neighbouring frames (``motion``). Ratios of means over clips.
         by_gap: PSNR over white by the distance to the nearest known frame.
-        over_crossfade: the model's PSNR over white less the crossfade's, paired by clip.
+        over_crossfade: PSNR over white of the model minus that of the crossfade, paired by clip.
     """
 
     pattern: str
@@ -52,7 +52,7 @@ class TaskResult:
 
 
 def pipeline_fill(pipe: StickerPipeline, *, steps: int | None = None, samples: int = 1, seed: int = 0) -> Fill:
-    """Fill with a pipeline, without captions, several clips at once."""
+    """A fill function of a pipeline. It works without captions, on several clips at once."""
 
     def fill(
         clips: Sequence[np.ndarray], loops: Sequence[bool], known: np.ndarray, first: int
@@ -87,16 +87,16 @@ def score_frames(
     seed: int = 0,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, TaskResult]:
-    """Score whatever fills frames, on unknown frames only, beside crossfade, nearest frame and optical flow.
+    """Score the unknown frames of a fill function, and of crossfade, nearest frame and optical flow.
 
     Args:
-        fill: gets whole clips and must use their known frames only.
-        clips: ``(n, h, w, 4)`` uint8, as long as the patterns; 2 or more.
-        loops: whether each clip loops; none of them by default. In a loop time is circular for all methods.
-        seed: of the intervals.
+        fill: gets whole clips and must use only their known frames.
+        clips: 2 or more clips ``(n, h, w, 4)`` uint8 of the patterns' length.
+        loops: whether each clip loops; by default none. Time is circular in a loop, for all methods.
+        seed: seed of the intervals.
 
     Raises:
-        ValueError: fewer than 2 clips, or a given frame came back changed.
+        ValueError: fewer than 2 clips, or a changed given frame.
     """
     results = {}
     loops = [False] * len(clips) if loops is None else loops
@@ -153,7 +153,7 @@ def _frame_scores(made: np.ndarray, truth: np.ndarray, known: np.ndarray, lpips:
 
 
 def _amounts(clip: np.ndarray, known: np.ndarray) -> dict[str, float]:
-    """Half-transparent pixels of the unknown frames, and motion in the steps that touch one."""
+    """Half-transparent pixels of the unknown frames, and motion of the steps from or to an unknown frame."""
     unknown = ~known
     steps = np.abs(np.diff(premultiply(clip).astype(np.float64), axis=0)).mean((1, 2, 3))
     return {
@@ -187,6 +187,6 @@ def _estimates(scores: Sequence[dict[Any, float]], seed: int) -> dict[Any, Estim
     found = {}
     for key in dict.fromkeys(key for s in scores for key in s):
         values = np.array([s[key] for s in scores if key in s])
-        if np.isfinite(values).sum() >= 2:  # a fringe, for one, needs a soft edge
+        if np.isfinite(values).sum() >= 2:  # a clip without soft edges has no fringe
             found[key] = mean_estimate(values[np.isfinite(values)], seed)
     return found

@@ -1,7 +1,7 @@
-"""How near made frames come to the true ones, and whether they look clean: colour, structure, edges and motion.
+"""Measures of generated frames against true frames: colour, structure, edges, motion and cleanliness.
 
-Clips are ``(n, h, w, 4)`` uint8, straight alpha. A picture over white cannot show errors in white, nor one over black
-errors in black; premultiplied RGBA shows both, and not what lies under full transparency.
+Clips are ``(n, h, w, 4)`` uint8, straight alpha. Errors of white parts are invisible over white, and errors of black
+parts over black. Premultiplied RGBA shows both, and ignores colour under full transparency.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from rdtf.pixels import composite, premultiply
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 BEST = 99.0
-"""PSNR in dB that stands for no error at all."""
+"""PSNR in dB of equal frames."""
 SIGMA, RADIUS = 1.5, 5
-"""Of SSIM's Gaussian window, which is 11 px wide (Wang et al. 2004)."""
+"""Standard deviation of SSIM's Gaussian window, which is 11 px wide (Wang et al. 2004)."""
 
 OPAQUE = 250
 """Alpha of 0..255 from which a pixel counts as opaque."""
 HALF = (26, 229)
-"""The range of alpha, 10 to 90 %, that counts as half transparent."""
+"""Range of alpha of half-transparent pixels, 10 to 90 %."""
 STILL = 2
-"""A pixel whose premultiplied RGBA of 0..255 changes by no more than this stands still."""
+"""Largest change of premultiplied RGBA (0..255) of a pixel that stands still."""
 
 HIGHER_IS_BETTER = {
     "psnr_white": True,
@@ -38,17 +38,17 @@ HIGHER_IS_BETTER = {
     "flicker": False,
     "lpips": False,
 }
-"""All measures of frames, and which way they point."""
+"""All measures of frames, and whether higher is better."""
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 pictures, pooled over all of them; 99 for equal ones."""
+    """Peak signal-to-noise ratio in dB of uint8 pictures, pooled over all pictures; 99 for equal ones."""
     error = np.square(a.astype(np.float64) - b).mean()
     return float(10 * np.log10(255**2 / error)) if error else BEST
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Structural similarity (Wang et al. 2004) of uint8 pictures ``(n, h, w, c)``: ``(n,)``, at most 1, which is equal.
+    """Structural similarity (Wang et al. 2004) of uint8 pictures ``(n, h, w, c)``: ``(n,)``, 1 for equal pictures.
 
     ``(2 m_a m_b + C1)(2 s_ab + C2) / ((m_a^2 + m_b^2 + C1)(s_a^2 + s_b^2 + C2))`` with means and population
     (co)variances under a Gaussian window (sigma 1.5, 11 px), C1 = (0.01 x 255)^2, C2 = (0.03 x 255)^2; the mean over
@@ -74,21 +74,19 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def alpha_error(made: np.ndarray, truth: np.ndarray) -> float:
-    """Mean absolute difference of alpha, 0 to 1, lower is nearer."""
+    """Mean absolute difference of alpha, 0 to 1; lower is better."""
     return float(np.abs(made[..., 3].astype(np.float64) - truth[..., 3]).mean() / 255)
 
 
 def fringe(made: np.ndarray, truth: np.ndarray) -> float:
-    """Colour contamination of soft edges, 0 to 1, lower is cleaner; NaN without a soft edge.
+    """Wrong colour at soft edges (dark or light fringes), 0 to 1; lower is better. NaN without a soft edge.
 
-    A dark or light fringe is a wrong colour where a shape fades out. Over the pixels at which either clip is partly
-    transparent and both show something (``alpha' > 0``, ``alpha > 0``; the band), with straight colours ``C'`` of the
-    made and ``C`` of the true clip in 0..1::
+    With straight colours ``C'`` of the generated and ``C`` of the true clip in 0..1::
 
         sum(alpha' mean_c |C' - C|) / sum(alpha')
 
-    This compares the premultiplied colour of the made clip with what it would be were the true colour under the made
-    alpha: a wrong alpha alone counts nothing here (it is :func:`alpha_error`'s); a pixel counts as much as it shows.
+    The sums are over pixels with ``alpha' > 0`` and ``alpha > 0`` of which at least one is partly transparent. A wrong
+    alpha with the right colour does not count here (see :func:`alpha_error`). Pixels are weighted by their alpha.
     """
     alpha, true_alpha = made[..., 3], truth[..., 3]
     band = (alpha > 0) & (true_alpha > 0) & ((alpha < 255) | (true_alpha < 255))
@@ -102,8 +100,7 @@ def fringe(made: np.ndarray, truth: np.ndarray) -> float:
 def temporal_error(made: np.ndarray, truth: np.ndarray, steps: np.ndarray | None = None) -> float:
     """Mean absolute error of the differences between neighbouring frames, in premultiplied RGBA of 0..1; 0 to 2.
 
-    ``mean |(P'[i+1] - P'[i]) - (P[i+1] - P[i])|``. An error that stays the same over time counts nothing; jitter counts
-    twice. Lower is nearer.
+    ``mean |(P'[i+1] - P'[i]) - (P[i+1] - P[i])|``. Constant errors do not count; jitter counts twice. Lower is better.
 
     Args:
         steps: ``(n - 1,)`` bool, the differences that count; by default all.
@@ -121,8 +118,8 @@ def temporal_error(made: np.ndarray, truth: np.ndarray, steps: np.ndarray | None
 def colour_distance(frames: np.ndarray, given: np.ndarray) -> float:
     """Mean distance of opaque pixels to the nearest opaque colour of the given frames; 0 to 442.
 
-    The distance of two colours is Euclidean in RGB of 0 to 255. Patches, smears and ghosts have
-    colours that the given frames do not have. NaN where either has no opaque pixel.
+    Distances are Euclidean in RGB of 0 to 255. Patches, smears and ghosts have colours that the given frames lack. NaN
+    if ``frames`` or ``given`` has no opaque pixel.
     """
     colours, known = (clip[clip[..., 3] >= OPAQUE][:, :3] for clip in (frames, given))
     if not len(colours) or not len(known):
@@ -133,19 +130,19 @@ def colour_distance(frames: np.ndarray, given: np.ndarray) -> float:
 
 
 def cleanliness(made: np.ndarray, truth: np.ndarray, given: np.ndarray) -> float:
-    """:func:`colour_distance` of the made frames less that of the true ones; near 0 is clean, -442 to 442."""
+    """:func:`colour_distance` of the generated frames minus that of the true frames, -442 to 442; 0 is clean."""
     return colour_distance(made, given) - colour_distance(truth, given)
 
 
 def half_transparent(frames: np.ndarray) -> float:
-    """Fraction of the pixels with an alpha from 10 to 90 %, 0 to 1. Soft edges and ghosts have it."""
+    """Fraction of pixels with an alpha from 10 to 90 %, as soft edges and ghosts have; 0 to 1."""
     return float(((frames[..., 3] >= HALF[0]) & (frames[..., 3] <= HALF[1])).mean())
 
 
 def flicker(made: np.ndarray, truth: np.ndarray, steps: np.ndarray | None = None) -> float:
-    """Mean change of the made clip from frame to frame where the true clip stands still and shows something.
+    """Mean change between neighbouring generated frames at visible pixels where the true clip stands still.
 
-    Of premultiplied RGBA, 0 to 255, lower is calmer. NaN where nothing stands still.
+    In premultiplied RGBA, 0 to 255; lower is better. NaN if no pixel stands still.
 
     Args:
         steps: ``(n - 1,)`` bool, the differences that count; by default all.
@@ -159,10 +156,10 @@ def flicker(made: np.ndarray, truth: np.ndarray, steps: np.ndarray | None = None
 
 
 def check_given(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:
-    """Given frames must come back as they were, but for the colour under full transparency.
+    """Check that given frames are unchanged, ignoring the colour under full transparency.
 
     Raises:
-        ValueError: they did not; the text names the frames.
+        ValueError: a given frame is changed; the text names the frames.
     """
     if made.shape != truth.shape:
         raise ValueError(f"the made clip has the shape {made.shape}, the true one {truth.shape}")

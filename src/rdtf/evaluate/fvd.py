@@ -47,7 +47,7 @@ class I3d:
     ``(b, 3, 16, h, w)`` of 0 to 255. It scales values to [-1, 1] and pictures to 224 px, and returns ``(b, 400)``.
 
     Attributes:
-        sha256: of the file. State it beside every value.
+        sha256: hash of the file. State it beside every value.
 
     Raises:
         ValueError: the file cannot be loaded.

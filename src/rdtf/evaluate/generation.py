@@ -1,4 +1,4 @@
-"""Stickers that a model makes, scored beside the real ones they were made for."""
+"""Scores of generated stickers beside the real stickers with the same captions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_clips(
 
     Args:
         images: first frames, one for each caption.
-        loops: whether each clip is to loop; none of them by default.
+        loops: whether each clip should loop; by default none.
         still_first: see :class:`rdtf.pipeline.StickerPipeline`; by default the model's.
     """
     made: list[np.ndarray] = []
@@ -74,24 +74,23 @@ def score_generation(
     quality: Sequence[VideoQuality] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Score made stickers beside the real ones they were made for.
+    """Score generated stickers beside real ones.
 
     Args:
-        made, real: as many clips ``(n, h, w, 4)`` uint8 each, in the same order; ``n`` at least 2.
-        captions: what each was made for; asked for by ``clip``.
-        images: first frames that were given.
+        made, real: equally many clips ``(n, h, w, 4)`` uint8 in the same order; ``n`` at least 2.
+        captions: the captions of the clips, for ``clip``.
+        images: given first frames.
         training: vectors of training clips (:func:`~rdtf.evaluate.copying.clip_vectors`).
-        judge: for FD-sticker, of too few clips its unbiased MMD alone, and with ``attributes``, what each clip is to
-            show, for text agreement.
-        namer: says how often a clip is named as ``names``, one for each clip; clips whose name is "" do not count.
+        judge: network for FD-sticker; with few clips only its unbiased MMD is measured. With ``attributes`` (what each
+            clip should show) also for text agreement.
+        namer: network for the fraction of clips that it names as in ``names``. Clips with the name "" do not count.
         quality: networks that rate each clip without the real one.
 
     Returns:
-        By name an :class:`Estimate`, a float or a whole number. ``real ...`` beside a figure is the same of the real
-        clips: its ceiling or its measure.
+        the scores by name: estimates, floats or integers. ``real ...`` is the same measure of the real clips.
 
     Raises:
-        ValueError: sets of unlike sizes, fewer than 2 clips, or too few for a measure that was asked for.
+        ValueError: sets of different sizes, fewer than 2 clips, or too few clips for a measure.
     """
     if len(made) != len(real):
         raise ValueError(f"{len(made)} made clips for {len(real)} real ones; there must be one for each")
@@ -118,7 +117,7 @@ def score_generation(
             scores[f"{prefix}CLIP similarity"] = mean_estimate([clip.clipsim(c, f) for c, f in pairs], seed)
     if clip is not None and images is not None:
         for prefix, clips in (("", made), ("real ", real)):
-            # Of the frames after the given one: that it is like itself says nothing.
+            # Without the given frame, which is equal to the image.
             likeness = [clip.image_similarity(i, f[1:]) for i, f in zip(images, clips, strict=True)]
             scores[f"{prefix}image similarity"] = mean_estimate(likeness, seed)
     for network in quality:

@@ -1,4 +1,4 @@
-"""Unknown frames filled in without a model: what a model of frames has to beat."""
+"""Baselines that fill unknown frames without a model: crossfade, nearest frame, optical flow."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rdtf.pixels import premultiply, unpremultiply
 
 
 def simple_fills(clip: np.ndarray, known: np.ndarray, loop: bool = False) -> dict[str, np.ndarray]:
-    """What needs no model: ``crossfade`` of the known frames by distance, and ``nearest`` known frame.
+    """Filled clips by name: ``crossfade`` of the known frames by distance, and ``nearest`` known frame.
 
     Args:
-        clip: ``(n, h, w, 4)`` uint8, straight alpha; of its unknown frames nothing is used.
+        clip: ``(n, h, w, 4)`` uint8, straight alpha; unknown frames are not used.
         known: ``(n,)`` bool, at least one True.
         loop: whether time is circular.
 
@@ -51,13 +51,13 @@ def _blend(known: np.ndarray, loop: bool) -> np.ndarray:
 
 
 def distance_to_known(known: np.ndarray, loop: bool = False) -> np.ndarray:
-    """``(n,)`` ints: how many frames away the nearest known frame is; 0 for a known one. Circular in a loop."""
+    """``(n,)`` distances to the nearest known frame, in frames; 0 for known frames. Circular in a loop."""
     away = np.abs(np.arange(len(known))[:, None] - np.flatnonzero(known))
     return (np.minimum(away, len(known) - away) if loop else away).min(1)
 
 
 def has_flow() -> bool:
-    """Whether OpenCV is there, which :func:`flow_fill` needs."""
+    """Whether OpenCV is installed, which :func:`flow_fill` needs."""
     try:
         _opencv()
     except ModuleNotFoundError:
@@ -66,14 +66,16 @@ def has_flow() -> bool:
 
 
 def flow_fill(clip: np.ndarray, known: np.ndarray, loop: bool = False) -> np.ndarray:
-    """Interpolation by optical flow: both known neighbours are warped towards the frame's time and blended.
+    """Interpolation by optical flow: both known neighbours are warped to the frame's time and blended.
 
-    Dense inverse search (OpenCV's DIS, arXiv 1603.03590) finds the flow both ways between pictures whose grey is half
-    premultiplied luminance and half alpha, so that a shape moves even where its colour is that of the ground. Motion
-    is taken as even between the two known frames: at the share ``t`` of the way, premultiplied colour and alpha are
-    taken from ``x - t F_ab(x)`` of the earlier and ``x - (1 - t) F_ba(x)`` of the later, and blended with weights
-    ``1 - t`` and ``t``. Where frames are known on one side only the nearest is repeated. In a loop the last known frame
-    and the first are neighbours too.
+    OpenCV's dense inverse search (DIS, arXiv 1603.03590) finds the flows ``F_ab`` and ``F_ba`` between the known
+    neighbours ``a`` and ``b``. Its grey pictures are half premultiplied luminance and half alpha, so white shapes are
+    seen too. At the time ``t`` in 0..1 between them, assuming uniform motion::
+
+        (1 - t) a[x - t F_ab(x)] + t b[x - (1 - t) F_ba(x)]
+
+    in premultiplied RGBA. With a known frame on one side only, the nearest is repeated. In a loop the last and
+    the first known frame are neighbours too.
 
     Args:
         clip: ``(n, h, w, 4)`` uint8, straight alpha, at least 16 px.
@@ -112,13 +114,13 @@ def _grey(premultiplied: np.ndarray) -> np.ndarray:
 
 
 def _flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``(h, w, 2)`` float32: how far to the right and down what is at a pixel of ``a`` has moved in ``b``."""
+    """The flow from ``a`` to ``b``: ``(h, w, 2)`` float32 pixels to the right and down."""
     cv2 = _opencv()
     return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, None)
 
 
 def _moved(frame: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """The frame read at each pixel's place plus ``flow``, linearly; beyond the border all is transparent."""
+    """The frame sampled at each pixel's position plus ``flow``, bilinearly. Outside, it is transparent."""
     cv2 = _opencv()
     rows, columns = np.indices(flow.shape[:2], np.float32)
     at = np.ascontiguousarray(np.stack([columns, rows], -1) + flow, np.float32)

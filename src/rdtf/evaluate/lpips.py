@@ -98,7 +98,7 @@ def load_lpips(folder: Path) -> Lpips:
 def _state(path: Path) -> dict[str, Tensor]:
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises errors of many kinds for a file of another kind
+    except Exception as error:  # torch raises errors of many kinds for other files
         raise ValueError(f"{path} holds no weights of torch ({type(error).__name__})") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds no weights by name")

@@ -1,4 +1,4 @@
-"""How much a clip moves, and whether it closes; no true clip is needed.
+"""Motion and loop seam of a clip. No true clip is needed.
 
 Clips are ``(n, h, w, 4)`` uint8, straight alpha; differences are of premultiplied RGBA in 0..1.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from rdtf.pixels import premultiply
 
 FROZEN = 0.001
-"""A clip whose motion energy is below this (a quarter of a grey level a step) stands still."""
+"""Clips with less motion energy (a quarter of a grey level in each step) stand still."""
 
 
 def _steps(clip: np.ndarray) -> np.ndarray:
@@ -20,7 +20,7 @@ def _steps(clip: np.ndarray) -> np.ndarray:
 
 
 def motion_energy(clip: np.ndarray) -> float:
-    """Mean absolute difference between neighbouring frames, 0 to 1. Nearer to that of real clips is better."""
+    """Mean absolute difference between neighbouring frames, 0 to 1. It should be near that of real clips."""
     return float(np.abs(_steps(clip)).mean())
 
 
@@ -30,10 +30,9 @@ def is_frozen(clip: np.ndarray) -> bool:
 
 
 def loop_seam(clip: np.ndarray) -> float:
-    """The step from the last frame back to the first, in usual (mean) steps.
+    """The difference of last and first frame, relative to the mean difference of neighbouring frames.
 
-    About 1 where a clip loops, more where it jumps, 0 where the first frame is repeated at the end; NaN for a clip that
-    does not change.
+    It is about 1 for a loop, more for a jump, and 0 if the last frame equals the first. NaN if all frames are equal.
     """
     usual = np.abs(_steps(clip)).mean()
     return float(np.abs(_steps(clip[[-1, 0]])).mean() / usual) if usual > 0 else float("nan")

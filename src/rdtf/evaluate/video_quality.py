@@ -1,8 +1,8 @@
-"""Quality as people rated it, told without a reference by DOVER or FAST-VQA, from local ONNX files.
+"""Predicted human ratings without a reference, by DOVER or FAST-VQA from local ONNX files.
 
-DOVER (arXiv 2211.04894) looks at a small picture of the whole (aesthetics) and at pieces of the picture at full size
-side by side (technical quality); FAST-VQA (arXiv 2207.02595) at such pieces alone. Both were trained on seconds of
-filmed video. A sticker is shown to them over white, again and again at its own speed, as a video of 30 frames a second.
+DOVER (arXiv 2211.04894) has an aesthetic view, the whole picture scaled down, and a technical view, pieces of the
+picture at full size. FAST-VQA (arXiv 2207.02595) has the second view only. Both were trained on filmed videos of some
+seconds. They see a sticker over white, repeated at its own speed, as a video of 30 frames a second.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from rdtf.pixels import composite
 CELL = 32
 """Height and width in pixels of a piece."""
 VIDEO_FPS, INTERVAL = 30.0, 2
-"""Both networks see every second frame of a video of about so many a second."""
+"""Frames a second of the video. Both networks see every second frame."""
 _PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 _PIXEL_DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
 _DOVER = "DOVER"
 _DOVER_INPUTS = {"aes_view", "tech_view"}
-_DOVER_CLIPS = 3  # of its technical view
-# Mean and deviation of raw scores, as both projects publish them: by these they bring scores to 0..1.
+_DOVER_CLIPS = 3  # clips of the technical view
+# Mean and deviation of raw scores as published by both projects, which normalise scores to 0..1.
 _TECHNICAL, _AESTHETIC = (0.1107, 0.07355), (-0.08285, 0.03774)
 _TECHNICAL_SHARE = 0.6104
 _FAST_VQA = {
@@ -36,14 +36,14 @@ _FAST_VQA = {
 
 
 class VideoQuality:
-    """DOVER or FAST-VQA in an ONNX file; its inputs say which.
+    """DOVER or FAST-VQA in an ONNX file, recognised by its inputs.
 
     - DOVER: ``aes_view`` ``(1, 3, 32, 224, 224)`` and ``tech_view`` ``(clips, 3, 32, 224, 224)``, as its own
       ``convert_to_onnx.py`` writes it; returns the aesthetic and the technical scores.
     - FAST-VQA: one input ``(clips, 3, 32, 224, 224)``, FAST-VQA-M ``(clips, 3, 16, 128, 128)``; returns scores.
 
     Attributes:
-        name: of the network. sha256: of the file; state it beside every value.
+        name: name of the network. sha256: hash of the file; state it beside every value.
 
     Raises:
         ModuleNotFoundError: onnxruntime is not installed.
@@ -75,12 +75,12 @@ class VideoQuality:
             )
 
     def scores(self, clip: np.ndarray, fps: float = 8.0, seed: int = 0) -> dict[str, float]:
-        """Scores in 0..1 by name, higher is better; 0.5 is usual among filmed videos.
+        """Scores in 0..1 by name, higher is better. 0.5 is the mean of filmed videos.
 
         Args:
-            clip: ``(n, h, w, 4)`` uint8, straight alpha. What is smaller than the network looks at is enlarged.
-            fps: its frames a second.
-            seed: of where the pieces of larger pictures are taken.
+            clip: ``(n, h, w, 4)`` uint8, straight alpha. Clips smaller than the network's input are enlarged.
+            fps: frames a second of the clip.
+            seed: seed of the positions of the pieces.
         """
         video = torch.from_numpy(composite(clip, (255, 255, 255))).permute(3, 0, 1, 2).float()
         if self.name == _DOVER:
@@ -103,7 +103,7 @@ class VideoQuality:
         return {self.name: _sigmoid(_standardised(float(np.mean(output)), _FAST_VQA[shape[2:]][1]))}
 
     def _pieces(self, name: str, video: torch.Tensor, fps: float, seed: int, clips: int) -> np.ndarray:
-        """A view of pieces ``(clips, 3, frames, height, width)``; of ``clips`` clips if the file asks for no number."""
+        """A view of pieces ``(clips, 3, frames, height, width)``. The file's number of clips has priority."""
         asked, _, frames, height, width = self._inputs[name]
         clips = asked if isinstance(asked, int) else clips
         rng = np.random.default_rng(seed)
@@ -114,10 +114,11 @@ class VideoQuality:
 
 
 def played(count: int, fps: float, frames: int, starts: np.ndarray) -> np.ndarray:
-    """Which frames of a looping sticker are on while a network samples it as a video.
+    """Indices of the frames of a looping sticker at a network's sampling times.
 
     Args:
-        count: frames of the sticker. fps: of the sticker. frames: how many the network takes from each of the starts.
+        count: frames of the sticker. fps: frames a second of the sticker. frames: frames that the network takes from
+            each start.
         starts: ``(m,)`` in frames of the video.
 
     Returns:
@@ -128,13 +129,13 @@ def played(count: int, fps: float, frames: int, starts: np.ndarray) -> np.ndarra
 
 
 def fragments(video: torch.Tensor, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Pieces of 32 px of a video, one from each cell of a grid, put together again.
+    """Pieces of 32 px of a video, one from each cell of a grid, joined to a picture.
 
-    Every piece is at the same place in all frames. A picture that is too small is enlarged until the pieces just
-    cover it. (The published code enlarges it and then takes pieces of its upper left corner alone.)
+    Each piece has the same position in all frames. Smaller videos are enlarged until the pieces cover them. (The
+    published code enlarges them and then takes pieces of the upper left corner only.)
 
     Args:
-        video: ``(c, n, h, w)``. height, width: of what is made of it, multiples of 32.
+        video: ``(c, n, h, w)``. height, width: size of the result, multiples of 32.
 
     Returns:
         ``(c, n, height, width)``
