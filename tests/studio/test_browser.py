@@ -185,3 +185,11 @@ def test_a_cancelled_generation_keeps_nothing_more(page, studio: Running):
     page.fill("#caption textarea", "x" * 1500)
     page.click("#make")
     page.wait_for_selector("text=a caption has at most 1000 characters")
+
+
+def test_packs_are_no_part_of_the_training_tab(page):
+    opened(page, "Train")
+    page.wait_for_selector("#pack", state="hidden")
+    page.wait_for_selector("#prepare")
+    opened(page, "Make")
+    page.wait_for_selector("#pack")

@@ -1,1 +1,1 @@
-"""Sticker files in and out: every format, archive and table that can be read, and every one that can be written."""
+"""Reading and writing of sticker files: all formats, archives and tables."""

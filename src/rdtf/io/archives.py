@@ -1,7 +1,7 @@
-"""Folders and archives behind one face: the names of their files, and the bytes of one of them.
+"""Folders and archives with one interface: names of files, and the bytes of a file.
 
-Archives are listed under limits and read member by member; nothing is unpacked to disk, and no name of theirs ever
-becomes a path.
+Archives are listed with limits and read member by member. Nothing is unpacked to disk, and no name in an archive is
+used as a path.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from rdtf.sticker import StickerError
 ARCHIVES = (".zip", ".wastickers", ".tar", ".tar.gz", ".tgz")
 """Endings of archives."""
 MAX_TEXT_BYTES = 256 * 2**20
-"""The largest metadata file that is read out of an archive."""
+"""Largest metadata file that is read from an archive, in bytes."""
 _SYSTEM_FOLDERS = ("@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information")
-"""Folders of network drives and of Windows: thumbnails, deleted files."""
+"""System folders of network drives and Windows, with thumbnails and deleted files."""
 _TEXTS = (".txt", ".json", ".jsonl", ".csv", ".tsv")
 
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """What an archive may ask for at most."""
+    """Limits for archives."""
 
     members: int = 200_000
     total_bytes: int = 50 * 10**9  # inflated
-    gzip_bytes: int = 4 * 10**9  # inflated, where each member can only be reached through all before it
-    ratio: int = 200  # inflated to stored, of what is larger than ratio_from
+    gzip_bytes: int = 4 * 10**9  # inflated size of a compressed TAR, which is read from its start for each member
+    ratio: int = 200  # largest ratio of inflated and stored size, for members larger than ratio_from
     ratio_from: int = 2**20
     header_bytes: int = 2**20
     depth: int = 32
@@ -50,14 +50,14 @@ class ArchiveLimits:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Where in an archive a file is.
+    """Position of a file in an archive.
 
     Attributes:
-        kind: how to get at it.
-        offset: of its local header in a ZIP; of its data in a TAR, or in what a compressed TAR inflates to.
+        kind: kind of the archive.
+        offset: of the local header in a ZIP, or of the data in a TAR (in the inflated bytes of a compressed TAR).
         stored: bytes in the archive.
         size: bytes of the file.
-        crc: of a ZIP's file; else 0.
+        crc: checksum in a ZIP; 0 in a TAR.
     """
 
     kind: Literal["zip", "deflated zip", "tar", "tar.gz"]
@@ -72,8 +72,8 @@ class Tree(Protocol):
     """Files below a folder or in an archive.
 
     Attributes:
-        names: of all regular files that are not hidden, sorted, with "/" between folders, relative to the root.
-        problems: what is not a file that can be used: links, devices, bad names. Paths are relative to the root.
+        names: names of all regular files that are not hidden, sorted, with "/" between folders, relative to the root.
+        problems: entries that cannot be used: links, devices, bad names. Paths are relative to the root.
         hidden: number of hidden files.
     """
 
@@ -82,16 +82,16 @@ class Tree(Protocol):
     hidden: int
 
     def place(self, name: str) -> tuple[str, Member | None]:
-        """The file on disk, and where in it."""
+        """The path of the file on disk, and the position within an archive."""
         ...
 
     def open(self, name: str) -> io.BufferedIOBase:
-        """The bytes of a file (of ``names``, or a KeyError or OSError says otherwise)."""
+        """Open a file of ``names``. Raises KeyError or OSError for another name."""
         ...
 
 
 def is_archive(name: str) -> bool:
-    """Whether a name ends like an archive's."""
+    """Whether a name has the ending of an archive."""
     return name.lower().endswith(ARCHIVES)
 
 
@@ -106,7 +106,7 @@ def _is_hidden_folder(name: str) -> bool:
 
 
 class FolderTree:
-    """The files of a folder and its subfolders; links are followed to files inside, and to nothing else."""
+    """The files of a folder and its subfolders. Links are followed only to files inside the folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -138,7 +138,7 @@ class FolderTree:
             self.hidden += 1
         elif entry.is_file(follow_symlinks=False):
             self.names.append(name)
-        elif not (self.root / name).is_file():  # unlike an entry, a path may be a link to itself
+        elif not (self.root / name).is_file():  # for example a link to itself
             self._refuse(name, "not a regular file")
         elif not (self.root / name).resolve().is_relative_to(inside):
             self._refuse(name, "a link out of the folder is not followed")
@@ -162,10 +162,10 @@ class ArchiveTree:
 
     Args:
         file: the archive.
-        limits: what it may ask for.
+        limits: limits for archives.
 
     Raises:
-        StickerError: it is damaged, no archive, or beyond the limits.
+        StickerError: the file is damaged, no archive, or beyond the limits.
     """
 
     def __init__(self, file: Path, limits: ArchiveLimits = ArchiveLimits()) -> None:
@@ -184,7 +184,7 @@ class ArchiveTree:
             raise
         except MemoryError:
             raise
-        except Exception as error:  # zipfile and tarfile raise nearly every type there is on damaged files
+        except Exception as error:  # zipfile and tarfile raise many types for damaged files
             raise StickerError(file, f"no archive that can be read ({type(error).__name__}: {error})") from error
         self.names = sorted(self.members)
 
@@ -215,7 +215,7 @@ class ArchiveTree:
                 self.hidden += 1
                 continue
             self.members[name] = member
-            # Going back for a text would mean to inflate everything before it again.
+            # Reading a text later would inflate everything before it again.
             if read is not None and name.lower().endswith(_TEXTS) and (texts := texts + member.size) <= MAX_TEXT_BYTES:
                 self._texts[name] = read(member.size)
 
@@ -231,10 +231,10 @@ class ArchiveTree:
 
 
 def read_member(file: Path, member: Member, most: int) -> bytes:
-    """The bytes of a file in an archive. A compressed TAR is read up to it, so ask for its members in their order.
+    """The bytes of a file in an archive. Reading the members of a compressed TAR in their order is fastest.
 
     Raises:
-        StickerError: damaged, changed since it was listed, or more than ``most`` bytes.
+        StickerError: the file is damaged, has changed since it was listed, or has more than ``most`` bytes.
     """
     if member.size > most:
         raise StickerError(file, f"{member.size / 2**20:.0f} MiB is too large (at most {most / 2**20:.0f})")
@@ -268,12 +268,12 @@ def _unzipped(raw: io.BufferedIOBase, member: Member) -> bytes:
 
 
 _Listing = Iterator[tuple[str, Member | str, Callable[[int], bytes] | None]]
-"""Name, where it is or why it cannot be read, and how to read it now where later is dear."""
+"""Name; position, or the reason why it cannot be read; and a function that reads it now if reading later is slow."""
 
 
 @functools.lru_cache(maxsize=1)
 def _gzip_stream(file: str, changed: int) -> gzip.GzipFile:
-    """Kept open by each worker, which comes back for members further on."""
+    """An open stream, cached because a worker reads several members in their order."""
     return gzip.open(file, "rb")
 
 
@@ -310,7 +310,7 @@ def _tar_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -
         archive = stack.enter_context(tarfile.open(fileobj=guarded, mode="r:"))
         last = -1
         while (info := archive.next()) is not None:
-            archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+            archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps all members in memory
             if info.size < 0 or info.offset_data <= last:
                 raise ValueError("a size that leads backwards")
             last = info.offset_data
@@ -330,7 +330,7 @@ def _tar_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -
 
 
 class _Guarded:
-    """A stream for tarfile, which believes what sizes of headers say: neither a huge read nor an endless one."""
+    """A stream that limits reads, because tarfile trusts the sizes in headers."""
 
     def __init__(self, stream: io.BufferedIOBase, largest_read: int, most: int) -> None:
         self._stream, self._largest_read, self._most = stream, largest_read, most
@@ -351,7 +351,7 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def _checked_name(raw: str, limits: ArchiveLimits) -> str:
-    """A name built anew from its parts; never one that leads anywhere else."""
+    """A relative name without ``..``, built from the parts of a raw name."""
     name = raw.replace("\\", "/")  # as some Windows programs write it
     if name.startswith("/") or _DRIVE.match(name):
         raise ValueError("an absolute path in an archive is not followed")

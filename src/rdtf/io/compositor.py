@@ -1,7 +1,7 @@
-"""GIF and APNG: frames that are drawn on top of each other, composed from the frames' own data.
+"""Composition of GIF and APNG frames, which are drawn on top of each other.
 
-Pillow decodes each frame by itself, as a file of one picture; what remains of a frame under the next one is decided
-here, as the specifications and browsers do.
+Pillow decodes each frame as a file of one picture. This module draws the frames and disposes of them as the
+specifications and browsers do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rdtf.io.job import Job
 from rdtf.io.png import chunks, decode_png
 
 KEEP, CLEAR, RESTORE = 1, 2, 3
-"""What happens to a frame before the next one is drawn: it stays, its box becomes transparent, or it is undone."""
+"""Disposal of a frame before the next one is drawn: it stays, its box becomes transparent, or it is undone."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Layer:
     """One frame of a file before it is composed.
 
     Attributes:
-        file: a whole GIF or PNG of this frame alone.
+        file: a GIF or PNG file with only this frame.
         box: left, top, width and height on the canvas.
-        delay: milliseconds, as the file says.
+        delay: milliseconds in the file.
         disposal: KEEP, CLEAR or RESTORE.
-        over: blend over what is there (or replace it, alpha too).
+        over: blend over the canvas, or replace its pixels and alpha.
         transparent: the palette index that is not drawn (GIF).
     """
 
@@ -53,13 +53,13 @@ class Layers:
 
 
 def compose(job: Job, file: Layers) -> Iterator[np.ndarray]:
-    """The canvas ``(h, w, 4)`` with each frame on it, in order. It is used again for the next one: copy it."""
+    """The canvas ``(h, w, 4)`` after each frame. The next frame changes the same array, so copy it."""
     canvas = np.zeros((file.height, file.width, 4), np.uint8)
     for index, layer in enumerate(file.layers):
         left, top, width, height = layer.box
         try:
             pixels = _gif_pixels(layer) if layer.file.startswith(b"GIF") else decode_png(layer.file)
-        except Exception as error:  # decoders raise nearly every type there is on damaged files
+        except Exception as error:  # decoders raise many types for damaged files
             raise job.refuse(f"its frame {index} is damaged or cut short ({error})") from error
         visible = canvas[top : top + height, left : left + width]
         pixels = pixels[: visible.shape[0], : visible.shape[1]]
@@ -88,7 +88,7 @@ def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def gif_layers(job: Job) -> Layers:
-    """Read the blocks of a GIF. A missing trailer, and what stands behind it, do no harm to whole frames."""
+    """Read the blocks of a GIF. The trailer may be missing, and data after it are ignored."""
     data = job.data
     try:
         return _gif_blocks(data)
@@ -110,7 +110,7 @@ def _gif_blocks(data: bytes) -> Layers:
                 packed, hundredths, index = struct.unpack_from("<BHB", data, at + 2)
                 delay, transparent = hundredths * 10.0, index if packed & 1 else None
                 disposal = {2: CLEAR, 3: RESTORE, 4: RESTORE}.get(packed >> 2 & 7, KEEP)  # 4: as browsers do
-            elif data[at] == 0x01:  # plain text, which nobody draws and which takes the graphic control
+            elif data[at] == 0x01:  # plain text is not drawn, and ends the effect of the graphic control
                 delay, disposal, transparent = 0.0, KEEP, None
             at = end
         elif kind == 0x2C:
@@ -127,7 +127,7 @@ def _gif_blocks(data: bytes) -> Layers:
             layers.append(Layer(picture, (left, top, w, h), delay, disposal, True, transparent))
             delay, disposal, transparent = 0.0, KEEP, None
             at = end
-        else:  # the trailer; or something behind the last frame, where browsers stop too
+        else:  # the trailer, or unknown data, where browsers stop too
             break
     return Layers(width, height, layers)
 
@@ -137,7 +137,7 @@ def _table_bytes(flags: int) -> int:
 
 
 def _gif_blocks_end(data: bytes, at: int) -> int:
-    """Where a row of sub-blocks ends, its empty last block included."""
+    """The end of a row of sub-blocks, after its empty last block."""
     while data[at]:
         at += 1 + data[at]
     return at + 1
@@ -162,13 +162,13 @@ def _gif_pixels(layer: Layer) -> np.ndarray:
 
 
 def apng_layers(job: Job) -> Layers | None:
-    """Read the frames of an APNG; None where the PNG is a still."""
+    """Read the frames of an APNG; None if the PNG is a still."""
     every = list(chunks(job))
     names = [name for name, _ in every]
     if b"acTL" not in names[: names.index(b"IDAT")]:
         return None
     said = struct.unpack_from(">I", dict(every)[b"acTL"])[0]
-    if not said:  # not a valid number, so that browsers show the still
+    if not said:  # an invalid number; browsers show the still
         return None
     header = dict(every)[b"IHDR"]
     width, height = struct.unpack_from(">II", header)
@@ -182,7 +182,7 @@ def apng_layers(job: Job) -> Layers | None:
             sequence += 1
         if name == b"fcTL":
             controls.append((data, []))
-        elif name in (b"IDAT", b"fdAT") and controls:  # before the first control the picture is no frame
+        elif name in (b"IDAT", b"fdAT") and controls:  # a picture before the first control is no frame
             controls[-1][1].append(data if name == b"IDAT" else data[4:])
     if said != len(controls):
         raise job.refuse(f"is a damaged APNG: it says {said} frames and has {len(controls)}")

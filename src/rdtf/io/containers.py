@@ -15,7 +15,7 @@ def png_chunk(name: bytes, data: bytes) -> bytes:
 
 
 def png_chunks(file: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Names and contents of the whole chunks of a PNG; checksums are not looked at."""
+    """Names and contents of the complete chunks of a PNG. Checksums are not compared."""
     at = len(PNG_SIGNATURE)
     while at + 12 <= len(file):
         length, name = struct.unpack_from(">I4s", file, at)

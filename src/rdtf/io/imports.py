@@ -1,4 +1,4 @@
-"""What messengers know about the stickers that they export: Telegram chats, WhatsApp packs."""
+"""Metadata in exports of messengers: Telegram chats, WhatsApp packs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rdtf.sticker import StickerError
 TELEGRAM = "result.json"
 WHATSAPP = ("contents.json", "sticker_packs.wasticker")
 PACK_TEXTS = {"title.txt": "pack", "author.txt": "author"}
-"""Files of a ``.wastickers`` pack (and of sticker-convert), and the attributes that they become."""
+"""Text files of a ``.wastickers`` pack (and of sticker-convert) with the names of their attributes."""
 PACK_EMOJI = "emoji.txt"
 _NOT_EXPORTED = "(File not included"
 _MAX_NAME = 1024
@@ -24,12 +24,12 @@ _MAX_NAME = 1024
 
 @dataclass
 class Exported:
-    """What is known from exports.
+    """Metadata from exports.
 
     Attributes:
-        entries: fields by sticker, as metadata files have them.
-        others: files that belong to an export and are no stickers: thumbnails, photos, tray pictures.
-        problems: what is damaged, or was left out by the exporting program.
+        entries: fields by sticker, as in metadata files.
+        others: files of an export that are no stickers: thumbnails, photos, tray pictures.
+        problems: files that are damaged or missing from the export.
     """
 
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -38,17 +38,17 @@ class Exported:
 
 
 def read_exports(tree: Tree) -> Exported:
-    """Everything that exports in this tree say about its files.
+    """Metadata of all exports in a tree.
 
-    - Telegram's machine-readable chat export: ``result.json`` with messages whose ``media_type`` is ``sticker``. Of
-      everything below its folder only those files are stickers. Of a message nothing but the emoji is kept.
+    - Telegram's machine-readable chat export: ``result.json`` with messages whose ``media_type`` is ``sticker``. Other
+      files below its folder are no stickers. Only the emoji of a message is kept.
     - WhatsApp's sample projects: ``contents.json`` or ``sticker_packs.wasticker`` with emoji and texts.
     - A pack with ``title.txt`` and ``author.txt`` (``.wastickers``), whose one PNG is the tray picture; with
       ``emoji.txt`` beside (sticker-convert), an emoji for each file.
     """
     exported = Exported()
     names = set(tree.names)
-    for name in tree.names:  # which are sorted: all names below a folder stand together
+    for name in tree.names:  # sorted, so the names below a folder are neighbours
         folder, last = posixpath.split(name)
         if last == TELEGRAM:
             _telegram(tree, name, exported)

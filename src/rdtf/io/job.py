@@ -1,4 +1,4 @@
-"""What every reader works with: the bytes of one file, the limits, and which frames are wanted."""
+"""The input of every reader: the bytes of a file, the limits and the wanted frames."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rdtf.pixels import fit
 from rdtf.sticker import StickerError
 
 STILL_MS = 1000.0
-"""How long a still picture is shown: its file says nothing about it."""
+"""Milliseconds that a still picture is shown."""
 BROWSER_MS = 100.0
-"""What browsers show a GIF frame for if its file says 10 ms or less, and so do we. Elsewhere for 0 only."""
+"""Milliseconds of a GIF frame of 10 ms or less, as in browsers. In other formats only for 0 ms."""
 
 
 @dataclass(frozen=True)
 class ReadLimits:
-    """What a file may ask for at most. Stickers stay far below; more is a mistake or an attack."""
+    """Limits for files. Stickers are far below them; a larger file is a mistake or an attack."""
 
     image_bytes: int = 20 * 2**20
     lottie_bytes: int = 16 * 2**20  # after inflating
@@ -32,16 +32,16 @@ class ReadLimits:
     lottie_side: int = 4096
     lottie_fps: float = 240.0
     lottie_layers: int = 5000
-    lottie_nodes: int = 100_000  # layers once every reference to a composition is followed
+    lottie_nodes: int = 100_000  # layers after following all references to compositions
 
 
 LIMITS = ReadLimits()
-"""The limits where a caller names none."""
+"""The default limits."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file on its way: its bytes and what the caller wants."""
+    """A file to read: its bytes and the caller's wishes."""
 
     path: Path
     data: bytes
@@ -50,14 +50,14 @@ class Job:
     limits: ReadLimits
     animation: str | None = None
     left_out: list[str] = field(default_factory=list)
-    """What of the file is not drawn, for people; readers add to it."""
+    """Sentences about parts of the file that are not drawn. Readers add to it."""
 
     def refuse(self, reason: str) -> StickerError:
         """The error to raise about this file."""
         return StickerError(self.path, reason)
 
     def check(self, frames: int, width: int, height: int) -> None:
-        """Raise if decoding would take more than the limits allow."""
+        """Raise if decoding would exceed the limits."""
         limits = self.limits
         if max(width, height) > limits.side or width * height > limits.frame_pixels:
             raise self.refuse(f"{width} x {height} px is too large (at most {limits.side} px a side)")
@@ -67,16 +67,15 @@ class Job:
             raise self.refuse(f"{frames} frames of {width} x {height} px are too much to decode")
 
     def check_seconds(self, seconds: float) -> None:
-        """Raise if it is too long."""
+        """Raise if the animation is too long."""
         if seconds > self.limits.seconds:
             raise self.refuse(f"{seconds:.1f} s is too long (at most {self.limits.seconds:g} s)")
 
     def kept(self, durations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the frames to keep, and how long each of them is shown (milliseconds).
+        """Indices of the frames to keep, and their durations in milliseconds.
 
-        More than ``max_frames`` frames are sampled where an even grid over the clip's time falls; each kept
-        frame lasts until the next kept one, so that the total stays. A frame that covers several grid points
-        is kept once, so there may be fewer than ``max_frames``.
+        If there are more than ``max_frames``, the frames at the points of an even time grid are kept. Each lasts until
+        the next kept frame, so the total duration stays. A frame at several grid points is kept once.
         """
         self.check_seconds(durations.sum() / 1000)
         if self.max_frames is None or len(durations) <= self.max_frames:

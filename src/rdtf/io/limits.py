@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 WAITING_FACTOR = 10
-"""How many times its processor time a file may take by the clock: a busy machine is no file's fault."""
+"""Wall-clock limit of a file, as a multiple of its limit of processor time. Machines may be busy."""
 KILLED = "its process was killed, most likely for want of memory"
 _KILL = int(getattr(signal, "SIGKILL", 0)) or 1 << 20  # on Windows nothing ends with this number
 _OVER_TIME = int(getattr(signal, "SIGXCPU", 0)) or 1 << 20
@@ -34,30 +34,30 @@ def was_killed(code: int | None) -> bool:
 
 
 def was_over_time(code: int | None) -> bool:
-    """Whether the system has ended a process at its limit of processor time."""
+    """Whether a process ended at its limit of processor time."""
     return code == -_OVER_TIME
 
 
 def ending(code: int | None) -> str:
-    """How a process has ended, in a word or two."""
+    """A short text about how a process ended."""
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 
 def limit_time(seconds: float) -> None:
-    """Have the system end this process when it has computed for this much longer, to the next second."""
+    """Let the system end this process after this much more processor time, rounded up to a second."""
     _limit("RLIMIT_CPU", math.ceil(time.process_time() + seconds))
 
 
 def no_core_file() -> None:
-    """A crash of this process leaves no file."""
+    """Turn off core files for this process."""
     _limit("RLIMIT_CORE", 0)
 
 
 @contextmanager
 def limited_memory(mebibytes: int) -> Iterator[None]:
-    """Let this process take so much more memory and no more: beyond it, allocations fail.
+    """Limit the memory that this process can take in addition. Larger allocations fail.
 
-    Where the system does not tell how much a process has (other than Linux), there is no limit.
+    There is no limit on systems other than Linux, which do not tell a process's memory.
     """
     before = None
     if sys.platform.startswith("linux"):
@@ -73,7 +73,7 @@ def limited_memory(mebibytes: int) -> Iterator[None]:
 
 
 def fault_of_the_file(lacked: str, mebibytes: int) -> bool:
-    """Whether a shortage under :func:`limited_memory` is the limit's, and not the machine's, which has that much."""
+    """Whether a shortage under :func:`limited_memory` comes from the limit: the machine has that much memory."""
     if lacked != os.strerror(errno.ENOMEM):
         return False
     try:
@@ -84,7 +84,7 @@ def fault_of_the_file(lacked: str, mebibytes: int) -> bool:
 
 
 def _limit(what: str, value: int) -> Any:
-    """Limit a resource of this process, by its name; the limits of before. On Windows nothing is done."""
+    """Limit a resource of this process; returns the earlier limits. Does nothing on Windows."""
     try:
         import resource
     except ImportError:

@@ -32,7 +32,7 @@ from rdtf.pixels import fit, unpremultiply
 
 VECTOR_SIZE = 512
 SOLID_ALPHA = 248
-"""Vector rasterisers leave the inside of shapes at alpha 248 to 254; from here on it is meant to be 255."""
+"""Vector rasterisers give the inside of shapes an alpha of 248 to 254. From this alpha on it becomes 255."""
 _MOST_WRAPPINGS = 2
 _SOUND = 6  # type of a layer
 
@@ -44,7 +44,7 @@ def engine() -> tvg.Engine:
 
 
 def inflated(job: Job) -> Job:
-    """Without the gzip or zlib around it, once or twice. The limit counts what all members together inflate to."""
+    """The job with gzip or zlib removed once or twice. The limit holds for all members together."""
     data, most = job.data, job.limits.lottie_bytes
     for _ in range(_MOST_WRAPPINGS):
         if not is_deflated(data):
@@ -63,7 +63,7 @@ def inflated(job: Job) -> Job:
 
 
 def is_deflated(data: bytes) -> bool:
-    """Whether bytes begin as gzip or zlib does."""
+    """Whether bytes begin with a header of gzip or zlib."""
     return data.startswith(b"\x1f\x8b") or (data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0)
 
 
@@ -71,7 +71,7 @@ def lottie_animations(stream: io.BufferedIOBase) -> list[str]:
     """The ids of the animations in a dotLottie file, in its order.
 
     Raises:
-        ValueError, zipfile.BadZipFile, KeyError: it is none, or damaged.
+        ValueError, zipfile.BadZipFile, KeyError: the file is damaged or no dotLottie.
     """
     with zipfile.ZipFile(stream) as archive:
         manifest = json.loads(_unpacked(archive, "manifest.json", 2**20))
@@ -79,7 +79,7 @@ def lottie_animations(stream: io.BufferedIOBase) -> list[str]:
 
 
 def read_dotlottie(job: Job) -> Frames:
-    """ZIP around Lottie JSON and its pictures (https://dotlottie.io/spec/1.0 and 2.0), which are put into the JSON."""
+    """Read a ZIP of Lottie JSON and pictures (https://dotlottie.io/spec/1.0 and 2.0). Pictures are embedded first."""
     most = job.limits.lottie_bytes
     ids = lottie_animations(io.BytesIO(job.data))
     chosen = ids[0] if job.animation is None else job.animation
@@ -112,12 +112,12 @@ def _unpacked(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
 
 
 def read_lottie(job: Job) -> Frames:
-    """Lottie JSON; what does not belong to the picture (sound, pictures that no layer uses) is left out."""
+    """Read Lottie JSON without sound and without pictures that no layer uses."""
     root, (width, height, fps, length) = _check_lottie(job)
     longer = max(width, height)
     scale = (job.size or min(VECTOR_SIZE, longer)) / longer
     w, h = max(1, round(width * scale)), max(1, round(height * scale))
-    total = max(1, round(length))  # not one more: frame op is frame ip of the next round
+    total = max(1, round(length))  # frame op equals frame ip of the next round
     count = total if job.max_frames is None else min(total, job.max_frames)
     job.check_seconds(total / fps)
     job.check(count, w, h)
@@ -140,7 +140,7 @@ def read_lottie(job: Job) -> Frames:
 
 
 def _draw(job: Job, root: dict[str, Any], size: tuple[int, int], count: int, total: int) -> np.ndarray:
-    """``(count, h, w, 4)`` frames with premultiplied colour, evenly spread over ``total``."""
+    """``(count, h, w, 4)`` frames with premultiplied colour, evenly spaced over ``total``."""
     w, h = size
     animation = tvg.LottieAnimation(engine())
     canvas = tvg.SwCanvas(engine())
@@ -170,13 +170,13 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 def _check_lottie(job: Job) -> tuple[dict[str, Any], tuple[float, float, float, float]]:
-    """A Lottie file that is safe to draw; its width, height, frames a second and length in frames."""
+    """Check that a Lottie file is safe to draw; returns it with width, height, frames a second and length in frames."""
     data, limits = job.data, job.limits
     if len(data) > limits.lottie_bytes:
         raise job.refuse(f"{len(data) / 2**20:.0f} MiB is too large for a Lottie file")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         data = data.decode("utf-16", "replace").encode("utf-8", "replace")
-    # Nesting is counted before anything parses it: deep nesting overflows the stack of native parsers.
+    # Nesting is counted before parsing, because deep nesting overflows the stack of native parsers.
     marks = np.frombuffer(_STRING.sub(b"", data), np.uint8)
     steps = np.isin(marks, (ord("{"), ord("["))).astype(np.int32) - np.isin(marks, (ord("}"), ord("]")))
     if len(steps) and steps.cumsum().max() > limits.lottie_depth:
@@ -204,7 +204,7 @@ def _check_lottie(job: Job) -> tuple[dict[str, Any], tuple[float, float, float, 
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, also one that is written as text; None for anything else."""
+    """A finite number, which may be written as text; None for anything else."""
     if isinstance(value, str):
         with suppress(ValueError):
             value = float(value)
@@ -213,7 +213,7 @@ def _number(value: Any) -> float | None:
 
 
 def _leave_out_sound(root: dict[str, Any]) -> None:
-    """Take out layers of sound, and assets (pictures, sounds, fonts) that no visible layer refers to."""
+    """Remove layers of sound, and assets (pictures, sounds, fonts) that no visible layer refers to."""
     assets = [asset for asset in root.get("assets") or [] if isinstance(asset, dict)]
     for owner in (root, *assets):
         if isinstance(owner.get("layers"), list):
@@ -228,7 +228,7 @@ def _leave_out_sound(root: dict[str, Any]) -> None:
 
 
 def _check_layers(job: Job, root: dict[str, Any]) -> None:
-    """No endless references, not too many layers, no pictures from outside the file."""
+    """Refuse endless references, too many layers and pictures outside of the file."""
     assets = {str(asset.get("id")): asset for asset in root.get("assets") or []}
     for asset in assets.values():
         if "layers" not in asset and "p" in asset:

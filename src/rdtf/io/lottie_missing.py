@@ -1,8 +1,8 @@
-"""What a Lottie file has that ThorVG does not draw, and what has to be changed so that it draws the rest.
+"""Lottie features that ThorVG does not draw, and changes of a file so that ThorVG draws the rest.
 
-ThorVG 1.1 draws text by the glyphs of the file (``chars``) or by a font that is embedded in it. It runs expressions.
-Text whose font is only named is left out. An expression that draws random numbers would give other pixels each time,
-so that it is taken out. It passes over some features without a word (:data:`_SHAPES`, :func:`missing_features`).
+ThorVG 1.1 draws text with the file's glyphs (``chars``) or with an embedded font, and runs expressions. Text with a
+font that is only named is removed. Expressions with random numbers are removed, because the pixels would differ each
+time. ThorVG ignores some features silently (:data:`_SHAPES`, :func:`missing_features`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HARD_MIX = 17  # blend mode
 
 
 def missing_features(root: dict[str, Any]) -> list[str]:
-    """Features of visible layers that are passed over."""
+    """Features of visible layers that ThorVG ignores."""
     found: dict[str, None] = {}
     for owner in (root, *_dicts(root.get("assets"))):
         for layer in _dicts(owner.get("layers")):
@@ -57,9 +57,9 @@ def missing_features(root: dict[str, Any]) -> list[str]:
 
 
 def plain_masks(root: dict[str, Any]) -> list[str]:
-    """Write the masks of each layer in a form that ThorVG draws right; where there is none, say so.
+    """Rewrite the masks of each layer so that ThorVG draws them right. Returns a sentence if some cannot be rewritten.
 
-    ThorVG takes inverted masks for plain ones, and draws chains of different modes wrongly.
+    ThorVG ignores the inversion of masks, and draws chains of different modes wrongly.
     """
     lost = False
     for owner in (root, *_dicts(root.get("assets"))):
@@ -76,9 +76,9 @@ def plain_masks(root: dict[str, Any]) -> list[str]:
 
 
 def _plain(masks: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-    """The same as masks that are not inverted, or None: ``A - B = A * not B``, ``not A + not B = not (A * B)``.
+    """Equal masks that are not inverted, or None: ``A - B = A * not B``, ``not A + not B = not (A * B)``.
 
-    A first mask that subtracts, with others behind it, stands for "not" before all of them.
+    A first mask that subtracts means "not" for the combination of all masks.
     """
 
     def chain(*parts: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -107,9 +107,9 @@ def _moves(value: Any) -> bool:
 
 
 def leave_out_text(root: dict[str, Any]) -> str | None:
-    """Hide text layers whose font is only named; the text that is not drawn, as the reader tells it.
+    """Hide text layers with a font that is only named; returns a sentence about the hidden text.
 
-    ThorVG would draw them with whatever font it has seen before.
+    ThorVG would draw them with an arbitrary font of an earlier file.
     """
     fonts = {str(font.get("fName")): font for font in _list(root, "fonts", "list")}
     glyphs = {(str(c.get("ch")), str(c.get("fFamily")), str(c.get("style"))) for c in _dicts(root.get("chars"))}
@@ -131,9 +131,9 @@ def leave_out_text(root: dict[str, Any]) -> str | None:
 
 
 def give_fonts_own_names(root: dict[str, Any]) -> None:
-    """Rename the fonts, so that no file is drawn with a font of a file before it.
+    """Rename the fonts, so that no file uses a font of an earlier file.
 
-    ThorVG keeps embedded fonts by name after their file is closed; using one then ends the process.
+    ThorVG keeps embedded fonts by name after their file is closed, and using such a font crashes the process.
     """
     number = next(_count)
     for font in _list(root, "fonts", "list"):
@@ -143,7 +143,7 @@ def give_fonts_own_names(root: dict[str, Any]) -> None:
 
 
 def take_out_expressions(root: dict[str, Any], *, unsteady: bool) -> int:
-    """Take out expressions: those that give other pixels each time, or all. The number of them."""
+    """Remove expressions with random numbers (``unsteady``), or all expressions; returns their number."""
     found = 0
     for owner in _owners(root):
         if not unsteady or _UNSTEADY.search(owner["x"]):
@@ -158,7 +158,7 @@ def has_expressions(root: dict[str, Any]) -> bool:
 
 
 def _owners(root: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Properties with an expression: a text under ``x``, beside the value under ``k``."""
+    """Properties with an expression: a text ``x`` beside the value ``k``."""
     waiting: list[Any] = [root]
     while waiting:
         node = waiting.pop()
@@ -171,7 +171,7 @@ def _owners(root: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _documents(root: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Visible text layers with each of their texts, which has its font ``f`` and its words ``t``."""
+    """Visible text layers with each of their texts, which have a font ``f`` and words ``t``."""
     for owner in (root, *_dicts(root.get("assets"))):
         for layer in _dicts(owner.get("layers")):
             if layer.get("ty") == _TEXT and not layer.get("hd"):

@@ -1,7 +1,7 @@
 """A note inside a sticker file: XMP in WebP, a text chunk in PNG and APNG, a comment in GIF, a tag in WebM.
 
-It is written into a finished file and read without decoding a picture. Files come from anywhere: sizes are checked,
-and a file that is cut short or of another kind has no note.
+The note is written into a finished file, and read without decoding pictures. Sizes are checked, because files come from
+anywhere. Files that are cut short or of another kind have no note.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def with_note(file: bytes, note: dict[str, Any]) -> bytes:
 
 
 def note_text(note: dict[str, Any]) -> str:
-    """The note as it stands in files: JSON in ASCII.
+    """The note as JSON in ASCII.
 
     Raises:
-        ValueError: it is too long.
+        ValueError: the note is too long.
     """
     text = json.dumps(note, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
     if len(text) > MAX_BYTES:
@@ -69,7 +69,7 @@ def note_text(note: dict[str, Any]) -> str:
 
 
 def note_of(file: bytes) -> dict[str, Any] | None:
-    """The note of a file, if it has one that can be read."""
+    """The note of a file, or None."""
     try:
         text = _text_of(file)
         note = json.loads(text) if text else None
@@ -137,7 +137,7 @@ def _webp_with(file: bytes, xmp: bytes) -> bytes:
 
 
 def _webp_size(name: bytes, data: bytes) -> tuple[int, int, bool]:
-    """Width, height and alpha of a file that is one picture and nothing else."""
+    """Width, height and alpha of a file with one picture and no other chunks."""
     if name == b"VP8L":
         bits = struct.unpack_from("<I", data, 1)[0]
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1)
@@ -149,13 +149,13 @@ def _webp_size(name: bytes, data: bytes) -> tuple[int, int, bool]:
 
 
 def _number(file: bytes, at: int) -> tuple[int, int]:
-    """A size of variable length, and where it ends."""
+    """A size of variable length, and the offset after it."""
     length = 9 - file[at].bit_length()
     return int.from_bytes(file[at : at + length], "big") & (1 << 7 * length) - 1, at + length
 
 
 def _elements(file: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Names, and where each body begins and ends."""
+    """Names of elements with start and end of their bodies."""
     while at < end:
         name_end = at + 9 - file[at].bit_length()
         size, body = _number(file, name_end)

@@ -1,4 +1,4 @@
-"""Stickers that are several files: numbered frames, and a sprite sheet with the JSON that says where its frames are."""
+"""Stickers of several files: numbered frames, and sprite sheets with a JSON of their frames."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rdtf.io.read import read_sticker_bytes
 from rdtf.sticker import Sticker, StickerError
 
 TIMINGS = ("durations.json", "frames.json")
-"""Files in a folder of frames that say how long each is shown."""
+"""Names of files with the durations of frames."""
 PICTURES = frozenset({".png", ".webp", ".jpg", ".jpeg"})
-"""Endings of the pictures that frames and sheets may be."""
+"""Endings of the pictures of frames and sheets."""
 MAX_JSON_BYTES = 16 * 2**20
 
 _NUMBERED = re.compile(
@@ -29,7 +29,7 @@ _NUMBERED = re.compile(
 
 @dataclass(frozen=True)
 class Piece:
-    """One of the files that a sticker is made up of: its name without folders, and how to get its bytes."""
+    """A file of a sticker: its name without folders, and a function that reads its bytes."""
 
     name: str
     read: Callable[[], bytes]
@@ -39,16 +39,16 @@ class Piece:
 
 
 def frame_order(folder: str, pictures: Sequence[str], timed: bool) -> list[str] | None:
-    """The pictures of a folder in the order of their numbers, if they are the frames of one sticker; else None.
+    """The pictures of a folder in the order of their numbers if they are the frames of one sticker; otherwise None.
 
-    They are if there are at least two, all numbered behind one common stem (``cat_01.png``, ``cat_02.png``), and
-    either a file of :data:`TIMINGS` lies among them, or the stem is ``frame`` or ``frames``, or the folder's name ends
-    in ``.frames``. A folder of merely numbered pictures is a set of stickers.
+    Frames are two or more pictures with numbers after one stem (``cat_01.png``, ``cat_02.png``). In addition the folder
+    has a file of :data:`TIMINGS`, or the stem is ``frame`` or ``frames``, or the folder's name ends in ``.frames``.
+    Other numbered pictures are stickers of their own.
 
     Args:
-        folder: its name.
-        pictures: names of all pictures in it, without folders.
-        timed: whether a file of :data:`TIMINGS` is among them.
+        folder: name of the folder.
+        pictures: names of all its pictures, without folders.
+        timed: whether the folder has a file of :data:`TIMINGS`.
     """
     matches = [_NUMBERED.fullmatch(name.rpartition(".")[0]) for name in pictures]
     if len(pictures) < 2 or not all(matches):
@@ -65,14 +65,14 @@ def frame_order(folder: str, pictures: Sequence[str], timed: bool) -> list[str] 
 def read_frames(
     frames: Sequence[Piece], timing: bytes | None, name: str, *, size: int | None, max_frames: int | None
 ) -> Sticker:
-    """A sticker out of pictures of one size.
+    """A sticker from pictures of one size.
 
-    ``timing`` is JSON: an object of milliseconds by file name, a list of milliseconds, either of them as the field
-    ``durations`` of an object, or an object with ``fps``. Without it a frame lasts as long as its name says
-    (``frame_01_delay-0.1s.png``), or 100 ms.
+    ``timing`` is JSON: an object of milliseconds by file name, a list of milliseconds, one of these as the field
+    ``durations`` of an object, or an object with ``fps``. Without timing a frame lasts as long as its name says
+    (``frame_01_delay-0.1s.png``), otherwise 100 ms.
 
     Raises:
-        StickerError: a picture or the timing is damaged, moves itself, or is beyond the limits.
+        StickerError: a picture or the timing is damaged or beyond the limits, or a picture is animated.
     """
     job = Job(Path(name), b"", size, max_frames, ReadLimits())
     job.check(len(frames), 1, 1)
@@ -80,7 +80,7 @@ def read_frames(
         indices, durations = job.kept(_durations(frames, timing))
     except StickerError:
         raise
-    except Exception as error:  # whatever is wrong with a JSON of someone
+    except Exception as error:  # foreign JSON may be wrong in any way
         raise job.refuse(f"its timing cannot be used ({type(error).__name__}: {error})") from error
     pictures: list[np.ndarray] = []
     for index in indices:
@@ -124,7 +124,7 @@ def read_sheet_json(data: bytes) -> dict[str, Any] | None:
     """The JSON of a sprite sheet; None if it is JSON of another kind.
 
     Raises:
-        ValueError: it is no JSON, or one nested too deeply.
+        ValueError: it is no JSON, or nested too deeply.
     """
     try:
         sheet = json.loads(data)
@@ -139,16 +139,16 @@ def read_sheet_json(data: bytes) -> dict[str, Any] | None:
 
 
 def sheet_animations(sheet: dict[str, Any]) -> list[str]:
-    """Names of the animations in a sheet (Aseprite's tags, PixiJS's ``animations``); empty if it is a single one."""
+    """Names of the animations in a sheet (Aseprite's tags, PixiJS's ``animations``); empty for a single animation."""
     return list(dict.fromkeys(_sequences(sheet)))
 
 
 def read_sheet(
     picture: bytes, data: bytes, name: str, *, animation: str | None, size: int | None, max_frames: int | None
 ) -> Sticker:
-    """A sticker cut out of a sheet, each frame put back where it was before it was trimmed, and turned back.
+    """A sticker from a sheet. Trimmed frames are put back to their position, and rotated frames are turned back.
 
-    A frame is shown for its ``duration`` in milliseconds, or for 100.
+    A frame lasts for its ``duration`` in milliseconds, otherwise 100 ms.
 
     Raises:
         StickerError: the picture or the JSON is damaged, a frame lies outside of the picture, or beyond the limits.
@@ -164,12 +164,12 @@ def read_sheet(
         return _cut(job, drawn.frames[0], [frames[key] for key in keys])
     except StickerError:
         raise
-    except Exception as error:  # whatever is wrong with a JSON of someone
+    except Exception as error:  # foreign JSON may be wrong in any way
         raise job.refuse(f"its JSON cannot be used ({type(error).__name__}: {error})") from error
 
 
 def _frames_of(sheet: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Frames by name, in their order."""
+    """Frames by name, in the order of the sheet."""
     frames = sheet["frames"]
     if isinstance(frames, dict):
         return frames
@@ -177,7 +177,7 @@ def _frames_of(sheet: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _sequences(sheet: dict[str, Any]) -> dict[str, list[str]]:
-    """Names of the frames of each animation; what cannot be understood is none."""
+    """Names of the frames of each animation. Animations in other forms are ignored."""
     sequences: dict[str, list[str]] = {}
     meta, animations = sheet.get("meta"), sheet.get("animations")
     tags = meta.get("frameTags") if isinstance(meta, dict) else None
@@ -198,7 +198,7 @@ def _sequences(sheet: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _cut(job: Job, picture: np.ndarray, frames: list[dict[str, Any]]) -> Sticker:
-    """The frames of a sheet ``(h, w, 4)`` on a canvas that holds all of them."""
+    """The frames of a sheet ``(h, w, 4)`` on a canvas that is large enough for all."""
     sizes = [frame.get("sourceSize") or {key: frame["frame"][key] for key in "wh"} for frame in frames]
     width, height = max(int(s["w"]) for s in sizes), max(int(s["h"]) for s in sizes)
     job.check(len(frames), width, height)
@@ -206,7 +206,7 @@ def _cut(job: Job, picture: np.ndarray, frames: list[dict[str, Any]]) -> Sticker
     cut: list[np.ndarray] = []
     for frame in (frames[int(index)] for index in indices):
         left, top, w, h = (int(frame["frame"][key]) for key in "xywh")
-        turned = bool(frame.get("rotated"))  # clockwise; w and h are those of the upright frame
+        turned = bool(frame.get("rotated"))  # clockwise; w and h belong to the upright frame
         across, down = (h, w) if turned else (w, h)
         part = picture[max(0, top) : top + down, max(0, left) : left + across]
         if part.shape[:2] != (down, across):

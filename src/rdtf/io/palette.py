@@ -1,4 +1,4 @@
-"""Palettes: the few colours that show many pixels best, and the nearest of them for each pixel."""
+"""Palettes of few colours for many pixels, and the nearest palette colour of each pixel."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 _SAMPLE = 16384  # colours that a palette is made from
 _POWER = 0.7
 _ROUNDS = 12  # of k-means
-_EXACT = 200_000  # so many different colours are looked up one by one; more of them in cells
+_EXACT = 200_000  # up to this many different colours are looked up exactly, more in cells
 _CELL_BITS = 2  # a cell is 4 levels wide
 
 
 class Colours:
-    """The different colours of many pixels. The same pixels give the same palettes.
+    """The different colours of many pixels. Palettes are deterministic.
 
     Args:
         pixels: ``(n, c)`` uint8, c at most 4.
@@ -23,9 +23,9 @@ class Colours:
         self.unique = _unpacked(keys, pixels.shape[1])
 
     def palette(self, size: int) -> np.ndarray:
-        """``(k, c)`` uint8, k at most ``size``: all colours if they are that few, else k-means of a sample.
+        """``(k, c)`` uint8 with k at most ``size``: all colours if there are few, otherwise k-means of a sample.
 
-        A colour of n pixels counts as n to the power of 0.7: large areas lead, and small details keep a say.
+        A colour of n pixels has the weight n ** 0.7, so that small details count too.
         """
         if len(self.unique) <= size:
             return self.unique
@@ -42,7 +42,7 @@ class Colours:
         return np.unique(np.rint(centres).clip(0, 255).astype(np.uint8), axis=0)
 
     def nearest(self, palette: np.ndarray) -> np.ndarray:
-        """``(n,)`` uint8: for each pixel the place of its colour in the palette."""
+        """``(n,)`` uint8: the palette index of each pixel."""
         return nearest_of(self.unique, palette)[self.inverse.reshape(-1)]
 
     def _sample(self) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +57,7 @@ class Colours:
 
 
 def nearest_of(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """``(n,)`` uint8: the place in ``palette`` that is nearest to each of ``(n, c)`` different colours."""
+    """``(n,)`` uint8: the index of the nearest palette colour for each of ``(n, c)`` different colours."""
     from scipy.spatial import cKDTree
 
     tree = cKDTree(palette.astype(np.float64))
@@ -69,7 +69,7 @@ def nearest_of(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
 
 
 def _spread(points: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
-    """k-means++: each next centre is drawn by its squared distance from those before it."""
+    """Initial centres by k-means++: each is drawn by the squared distance to the earlier centres."""
     rng = np.random.default_rng(0)
     centres = [points[int(weights.argmax())]]
     distance = np.square(points - centres[0]).sum(1)

@@ -36,7 +36,7 @@ def read_picture(job: Job, kind: str) -> Frames:
     if len(job.data) > job.limits.image_bytes:
         raise job.refuse(f"{len(job.data) / 2**20:.0f} MiB is too large for a picture")
     if kind == "WEBP" and int.from_bytes(job.data[4:8], "little") + 8 > len(job.data):
-        raise job.refuse("is cut short; fetch the file again")  # Pillow would read the whole frames without a word
+        raise job.refuse("is cut short; fetch the file again")  # Pillow would read the complete frames silently
     if kind == "GIF":
         return _composed(job, gif_layers(job), 10.0)
     if kind == "PNG":
@@ -72,7 +72,7 @@ def _composed(job: Job, file: Layers, shortest: float) -> Frames:
 def _by_pillow(job: Job, kind: str) -> Frames:
     """JPEG (the first picture of a file that holds several), WebP and AVIF."""
     data = job.data
-    if kind == "AVIF" and data[8:12] not in AVIF_BRANDS:  # Pillow and libavif look at the first brand alone
+    if kind == "AVIF" and data[8:12] not in AVIF_BRANDS:  # Pillow and libavif check only the first brand
         data = data[:8] + (b"avis" if b"moov" in data else b"avif") + data[12:]
     if kind == "WEBP" and data[12:16] == b"VP8X":  # its flag of alpha is a hint; the frames say whether they have any
         data = data[:20] + bytes([data[20] | 0x10]) + data[21:]
@@ -91,7 +91,7 @@ def _by_pillow(job: Job, kind: str) -> Frames:
                 frames.append(job.fitted(frame))
                 delays.append(delay)
             return frames, job.kept(np.array(delays))[1]
-        # The times of all frames are needed to choose some, and are known only once each was decoded.
+        # Choosing frames needs the times of all frames, which are known after decoding them.
         indices, durations = job.kept(np.array([delay for _, delay in _frames(image, np.arange(count))]))
         return [job.fitted(frame) for frame, _ in _frames(image, indices)], durations
 
@@ -101,7 +101,7 @@ def _frames(image: Image.Image, indices: np.ndarray) -> Iterator[tuple[np.ndarra
     orientation = image.getexif().get(0x0112, 1)
     for index in indices:
         image.seek(int(index))
-        image.load()  # which sets the duration
+        image.load()  # sets the duration
         ms = float(image.info.get("duration", 0))
         frame = image.convert("RGBA")
         frame.getexif()[0x0112] = orientation

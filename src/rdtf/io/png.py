@@ -1,7 +1,7 @@
 """PNG: the chunks of a file, and its picture with the transparent colour applied at every depth.
 
-Reference: https://www.w3.org/TR/png-3/. Pillow decodes the pixels; it compares the transparent colour wrongly for
-2, 4 and 16 bits, so that is done here.
+Reference: https://www.w3.org/TR/png-3/. Pillow decodes the pixels. This module applies the transparent colour,
+because Pillow compares it wrongly for 2, 4 and 16 bits.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from rdtf.io.containers import PNG_SIGNATURE, png_chunk, png_chunks
 from rdtf.io.job import Job
 
 _DRAWN = frozenset({b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"IEND"})
-"""Chunks that say what is seen. Damage to any other one, or its size, does no harm."""
-_OPTIONAL = frozenset({b"tRNS", b"eXIf"})  # with a wrong checksum they are passed over, as by libpng
+"""Chunks that change the picture. Damage to other chunks is ignored."""
+_OPTIONAL = frozenset({b"tRNS", b"eXIf"})  # ignored if their checksum is wrong, as in libpng
 _BY_PALETTE = 3
 _CHANNELS = {0: 1, 2: 3, _BY_PALETTE: 1, 4: 2, 6: 4}
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -27,7 +27,7 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 
 
 def chunks(job: Job) -> Iterator[tuple[bytes, bytes]]:
-    """Names and contents of the chunks that say what is seen, up to the last one.
+    """Names and contents of the chunks that change the picture, up to the last one.
 
     Raises:
         StickerError: the file is cut short, or one of these chunks is damaged.
@@ -56,17 +56,17 @@ def chunks(job: Job) -> Iterator[tuple[bytes, bytes]]:
 
 
 def still_png(job: Job) -> bytes:
-    """The file with nothing in it but what its picture takes."""
+    """The file with only the chunks that change its picture."""
     kept = (b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"eXIf", b"IEND")
     return PNG_SIGNATURE + b"".join(png_chunk(name, data) for name, data in chunks(job) if name in kept)
 
 
 def decode_png(file: bytes) -> np.ndarray:
-    """``(h, w, 4)`` of a PNG without chunks of animation, turned as its EXIF says; 16 bits become 8.
+    """``(h, w, 4)`` pixels of a PNG without animation chunks, with the rotation of its EXIF data. 16 bits become 8.
 
     Raises:
-        ValueError: it has fewer rows than its header says, which Pillow passes over.
-        OSError: it cannot be decoded.
+        ValueError: rows are missing, which Pillow ignores.
+        OSError: the file cannot be decoded.
     """
     depth, colour = file[24], file[25]
     with Image.open(io.BytesIO(file), formats=("PNG",)) as opened:
@@ -100,13 +100,13 @@ def decode_png(file: bytes) -> np.ndarray:
 
 
 def _transparent_colour(file: bytes) -> tuple[int, ...] | None:
-    """The samples of the tRNS chunk of a grey or RGB file, as they are stored."""
+    """The stored samples of the tRNS chunk of a grey or RGB file."""
     key = dict(png_chunks(file)).get(b"tRNS")
     return None if key is None else struct.unpack(f">{len(key) // 2}H", key)
 
 
 def _pass_sizes(file: bytes) -> list[tuple[int, int]]:
-    """Rows and bytes of a row, filter included, of each pass over the picture; one pass if it is not interlaced."""
+    """Rows, and bytes of a row with its filter byte, of each pass. A file without interlacing has one pass."""
     width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", file, 16)
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
     sizes = [(-(-(height - y) // down), -(-(width - x) // across)) for x, y, across, down in passes]
@@ -114,7 +114,7 @@ def _pass_sizes(file: bytes) -> list[tuple[int, int]]:
 
 
 def _deflated(file: bytes) -> bytes:
-    """What the chunks IDAT hold."""
+    """The compressed data of all IDAT chunks."""
     return b"".join(content for name, content in png_chunks(file) if name == b"IDAT")
 
 
@@ -128,9 +128,9 @@ def _check_rows(file: bytes) -> None:
 
 
 def _samples(file: bytes) -> np.ndarray:
-    """The 16-bit samples ``(h, w, 3)`` of an RGB picture, of which Pillow gives only the upper half.
+    """The 16-bit samples ``(h, w, 3)`` of an RGB picture. Pillow gives only their upper bytes.
 
-    A PNG's filters work on each byte of a pixel by itself. So the bytes at one position make a grey PNG of 8 bits.
+    PNG filters treat each byte of a pixel separately. So the bytes at one position are a grey PNG of 8 bits.
     """
     width, height, _, _, _, _, interlaced = struct.unpack_from(">IIBBBBB", file, 16)
     sizes = _pass_sizes(file)

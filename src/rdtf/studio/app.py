@@ -78,15 +78,18 @@ def build_page(studio: Studio) -> gr.Blocks:
             size = gr.Radio(_SIZES, value=_SIZES[0][1], label="size in a chat", elem_id="size", scale=2)
         size_style = gr.HTML()
         picked, source = gr.State(""), gr.State("")
-        with gr.Tab("Make"):
+        with gr.Tab("Make") as making:
             parts = [_make_tab(studio, model)]
-        with gr.Tab("Timeline"):
+        with gr.Tab("Timeline") as timeline:
             parts.append(timeline_tab(studio, model, source))
         with gr.Tab("History") as history:
             parts.append(_history_tab(studio, history))
         with gr.Tab("Train") as training:
             training_tab(studio, training)
-        _picked_panel(studio, picked, source, parts)
+        with gr.Column() as panels:
+            _picked_panel(studio, picked, source, parts)
+        for tab in (making, timeline, history, training):
+            tab.select(functools.partial(gr.update, visible=tab is not training), None, panels, **HIDDEN)
         size.change(_size_style, size, size_style, **HIDDEN)
         page.load(lambda: gr.update(choices=studio.models.names()), None, model, **HIDDEN)
         model.focus(lambda: gr.update(choices=studio.models.names()), None, model, **HIDDEN)
