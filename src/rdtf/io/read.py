@@ -1,9 +1,9 @@
-"""Sticker files of every common kind to straight-alpha RGBA frames with their true timing.
+"""Reading of sticker files of every common kind: straight-alpha RGBA frames with their timing.
 
-Files come from anywhere. So each is checked against :class:`ReadLimits` before it is decoded, decoders see only the
-format that the first bytes name, and whatever goes wrong is a :class:`~rdtf.sticker.StickerError` with a reason.
-Decoders are native code that a hostile file may still crash or hold up: this module is called in processes that may
-end, of :mod:`rdtf.io.wall` and of :mod:`rdtf.data.workers`, and on files that were written here.
+Files come from anywhere. So each file is checked against :class:`ReadLimits` before it is decoded, the first bytes
+choose the decoder, and every error is a :class:`~rdtf.sticker.StickerError` with a reason. A hostile file may still
+crash native decoders or keep them busy. So this module runs in processes that may end (:mod:`rdtf.io.wall`,
+:mod:`rdtf.data.workers`), or reads files that RDTF wrote.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rdtf.sticker import Sticker, StickerError
 __all__ = ["SUFFIXES", "ReadLimits", "lottie_animations", "read_sticker", "read_sticker_bytes"]
 
 LEFT_OUT = "left_out"
-"""Attribute of a sticker: what of its file was not drawn, a list of texts; missing where all of it was."""
+"""Attribute of a sticker: sentences about parts of its file that were not drawn. Missing if there are none."""
 _AVIF = frozenset({".avif", ".avifs"}) if AVIF_READABLE else frozenset()
 SUFFIXES = _AVIF | {
     ".gif", ".webp", ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".json", ".lottie", ".tgs", ".svg", ".svgz",
@@ -43,8 +43,8 @@ def read_sticker(
 ) -> Sticker:
     """Read GIF, WebP, (A)PNG, JPEG, AVIF, Lottie JSON, dotLottie, TGS, WebM, MP4 or MOV, still or animated.
 
-    The first bytes of the file say what it is, not its name. The colour under alpha 0 comes back as 0. A
-    still picture lasts 1 s. GIF frames of 10 ms or less last 100 ms, as browsers show them.
+    The file's first bytes name its kind, not its ending. The colour under alpha 0 becomes 0. A still picture lasts
+    1 s. GIF frames of 10 ms or less last 100 ms, as in browsers.
 
     Args:
         path: the file.
@@ -88,7 +88,7 @@ def read_sticker_bytes(
         frames, durations = _reader(path, data)(job)
     except StickerError:
         raise
-    except Exception as error:  # decoders raise nearly every type there is on damaged files
+    except Exception as error:  # decoders raise many types for damaged files
         raise StickerError(path, f"cannot be decoded ({type(error).__name__}: {error})") from error
     return Sticker(np.stack(frames), durations, attributes={LEFT_OUT: job.left_out} if job.left_out else {})
 
@@ -112,7 +112,7 @@ def load_file(path: Path, limits: ReadLimits = LIMITS) -> bytes:
 
 
 def _reader(path: Path, data: bytes) -> Callable[[Job], Frames]:
-    """What the first bytes say."""
+    """The reader for a file's first bytes."""
     for magic, kind in _PICTURES.items():
         if data.startswith(magic):
             return functools.partial(read_picture, kind=kind)
@@ -157,7 +157,7 @@ def _read_deflated(job: Job) -> Frames:
 
 
 def _media_reader(path: Path, known: list[bytes]) -> Callable[[Job], Frames]:
-    """AVIF and video share a container; what else comes in it is refused by name."""
+    """The reader for AVIF or video, which share a container. Other files in it are refused by name."""
     if AVIF_BRANDS & {*known}:
         if AVIF_READABLE:
             return functools.partial(read_picture, kind="AVIF")

@@ -34,12 +34,12 @@ _PASSED_OVER = {
     "transforms of CSS": re.compile(r"[;{\"\s]transform\s*:"),
     "strokes that do not scale": re.compile("non-scaling-stroke"),
 }
-"""What resvg passes over without a word."""
+"""Elements that resvg ignores silently."""
 _MOVES = {"animate", "animateMotion", "animateTransform", "set"}
 
 
 def read_svg(job: Job) -> Frames:
-    """One frame. Only shapes and embedded pictures are drawn: nothing runs and nothing outside the file is opened."""
+    """Read one frame. Only shapes and embedded pictures are drawn; scripts and links outside of the file are not."""
     root = _check(job)
     width, height = _size(job, root)
     scale = (job.size or VECTOR_SIZE) / max(width, height)
@@ -64,7 +64,7 @@ def read_svg(job: Job) -> Frames:
 
 
 def _size(job: Job, root: ElementTree.Element) -> tuple[float, float]:
-    """Width and height as browsers take them; they are written into the root, with the part of the plane to show."""
+    """Width and height as in browsers. They are written into the root element, with its view box."""
     numbers = [float(n) for n in re.findall(r"[-+.\deE]+", root.get("viewBox", "")) if _LENGTH.fullmatch(n)]
     box = numbers if len(numbers) == 4 and min(numbers[2:]) > 0 else None
     width, height = (_pixels(root.get(name)) for name in ("width", "height"))
@@ -83,7 +83,7 @@ def _size(job: Job, root: ElementTree.Element) -> tuple[float, float]:
 
 
 def _pixels(length: str | None) -> float | None:
-    """Pixels of a length; None if there is none, or it is a part of a page that is not there."""
+    """Pixels of a length; None without a length or with a percentage."""
     found = _LENGTH.fullmatch((length or "").strip())
     unit = found and _UNITS.get(found[2].lower())
     return float(found[1]) * unit if found and unit else None
@@ -94,7 +94,7 @@ def _name(element: ElementTree.Element) -> str:
 
 
 def _check(job: Job) -> ElementTree.Element:
-    """The elements of an SVG file that is safe to draw."""
+    """Check that an SVG file is safe to draw; returns its root element."""
     limits = job.limits
     if len(job.data) > limits.lottie_bytes:
         raise job.refuse(f"{len(job.data) / 2**20:.0f} MiB is too large for an SVG picture")
@@ -116,7 +116,7 @@ def _check(job: Job) -> ElementTree.Element:
 
 
 def _parse(job: Job, data: bytes) -> ElementTree.Element:
-    """The root element; nesting and the number of elements are limited while the file is parsed."""
+    """The root element. Nesting and the number of elements are limited during parsing."""
     parser: ElementTree.XMLPullParser[ElementTree.Element] = ElementTree.XMLPullParser(("start", "end"))
     root: ElementTree.Element | None = None
     depth = count = 0
@@ -141,7 +141,7 @@ def _parse(job: Job, data: bytes) -> ElementTree.Element:
 
 
 def _check_links(job: Job, element: ElementTree.Element) -> None:
-    """No element may refer to anything outside the file."""
+    """Refuse references to anything outside of the file."""
     inside = _name(element) in _PICTURES
     for key, value in element.attrib.items():
         if key in _LINKS and not value.startswith("#"):
@@ -158,7 +158,7 @@ def _check_links(job: Job, element: ElementTree.Element) -> None:
 
 
 def _check_uses(job: Job, root: ElementTree.Element) -> None:
-    """No ``<use>`` that contains itself, and not too many elements once every one is followed."""
+    """Refuse a ``<use>`` that contains itself, and too many elements after following every ``<use>``."""
     own: dict[str, int] = {}
     uses: dict[str, list[str]] = {}
     for element in [*root.iter()]:

@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 from rdtf.sticker import StickerError
 
 MAX_GROUP_BYTES = 500 * 10**6
-"""The largest row group: a worker holds one of them."""
+"""Largest row group in bytes. A worker has one in memory."""
 _USUAL = ("image", "sticker", "bytes", "data", "img", "picture", "webp", "gif", "file", "video")
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Where in a Parquet file a sticker is: ``column`` is a path as in ``image.bytes``."""
+    """Position of a sticker in a Parquet file. ``column`` is a path as in ``image.bytes``."""
 
     column: str
     group: int
@@ -29,10 +29,10 @@ class Cell:
 
 
 def table_rows(file: Path) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """Each row with a picture: where it is, and the other columns (and ``path``, if the picture has one).
+    """The position of each picture, with the other columns of its row (and ``path`` if the picture has one).
 
     Raises:
-        StickerError: no Parquet file, damaged, without a column of pictures, or with row groups too large.
+        StickerError: the file is damaged or no Parquet file, has no column of pictures, or too large row groups.
     """
     try:
         with pq.ParquetFile(file) as table:
@@ -44,7 +44,7 @@ def table_rows(file: Path) -> Iterator[tuple[Cell, dict[str, Any]]]:
                     )
                 row = 0
                 read = [*others, *([path] if path else [])]
-                # Without any other column there are still rows.
+                # There may be no other column.
                 batches = table.iter_batches(4096, row_groups=[group], columns=read) if read else []
                 for batch in batches:
                     for entry in batch.to_pylist():
@@ -81,16 +81,16 @@ def read_cell(file: Path, cell: Cell) -> bytes:
 
 @functools.lru_cache(maxsize=1)
 def _group(file: str, changed: int, column: str, group: int) -> pa.ChunkedArray:
-    """Kept by each worker, which comes back for rows further on."""
+    """A column of a row group, cached because a worker reads several rows in their order."""
     name, _, inner = column.partition(".")
     with pq.ParquetFile(file, pre_buffer=False) as table:
-        # In one thread: threads of Arrow's own would start while a limit holds, and fail.
+        # In one thread, because threads that Arrow starts under a memory limit would fail.
         values = table.read_row_group(group, columns=[column], use_threads=False).column(name)
     return pa.chunked_array([chunk.field(inner) for chunk in values.chunks]) if inner else values
 
 
 def _columns(file: Path, schema: pa.Schema) -> tuple[str, str | None, list[str]]:
-    """The column of pictures, that of their file names, and all others that are no bytes."""
+    """The column of pictures, the column of their file names, and all other columns without bytes."""
     found: dict[str, str | None] = {}
     for field in schema:
         if _is_bytes(field.type):
@@ -112,7 +112,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value of a table as JSON has it: bytes are left out, what is no number is None, times become text."""
+    """A value of a table for JSON: bytes are removed, NaN becomes None, times become text."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items() if not isinstance(item, bytes)}
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""Where stickers are written: what may be replaced, and how.
+"""Writing of outputs, and rules about what they may replace.
 
-A file that was named is replaced. A folder is replaced only if it is empty or proves that it was written here: its
-:data:`MARK` lists every file with its SHA-256, and nothing is missing, changed or added. Inputs are never replaced.
+A named file is replaced. A folder is replaced only if it is empty, or if its :data:`MARK` proves that RDTF wrote it: it
+lists every file with its SHA-256, and no file is missing, changed or added. Inputs are never replaced.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from rdtf.files import atomic_file, check_space, sync
 from rdtf.sticker import StickerError
 
 MARK = "durations.json"
-"""The file in a folder of frames that holds the times and proves who wrote the folder."""
+"""File in a folder of frames with the durations and the proof that RDTF wrote the folder."""
 _FORMAT = "rdtf frames 1"
 _MAX_MARK_BYTES = 16 * 2**20
 _MAX_NAME = 255  # bytes of a file name, on every common file system
 
 
 def check_file(path: Path, inputs: Iterable[Path] = ()) -> None:
-    """Make sure that a file can be written, before anything is computed for it.
+    """Check that a file can be written, before computing anything for it.
 
     Raises:
         ValueError: ``path`` is an input, or something that may not be replaced.
-        StickerError: the disk does not let it be written.
+        StickerError: the folder is not writable.
     """
     with _disk_refuses(path):
         _check_place(path, inputs)
@@ -41,11 +41,11 @@ def check_file(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 def check_folder(path: Path, inputs: Iterable[Path] = ()) -> None:
-    """Make sure that a folder of frames can be written, before anything is computed for it.
+    """Check that a folder of frames can be written, before computing anything for it.
 
     Raises:
-        ValueError: ``path`` holds an input, or something that was not written by :func:`replace_folder`.
-        StickerError: the disk does not let it be written.
+        ValueError: ``path`` holds an input, or anything that :func:`replace_folder` has not written.
+        StickerError: the folder above is not writable.
     """
     with _disk_refuses(path):
         _check_place(path, inputs)
@@ -53,7 +53,7 @@ def check_folder(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file that appears as a whole or not at all; ``durable`` waits until it is on the disk."""
+    """Write a file atomically. ``durable`` waits until it is on the disk."""
     with _disk_refuses(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path, durable=durable) as file:
@@ -62,11 +62,11 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def replace_folder(path: Path, files: Mapping[str, bytes], durations: Mapping[str, float]) -> None:
-    """Write a folder of files and its :data:`MARK`; it appears as a whole or not at all.
+    """Write a folder of files and its :data:`MARK` atomically.
 
     Raises:
-        ValueError: ``path`` holds something that was not written here.
-        StickerError: the disk refuses.
+        ValueError: ``path`` holds anything that this function has not written.
+        StickerError: the folder cannot be written.
     """
     with _disk_refuses(path):
         _own_files(path, path)
@@ -85,7 +85,7 @@ def replace_folder(path: Path, files: Mapping[str, bytes], durations: Mapping[st
             reach("export.mid_write")
             if path.exists():
                 path.rename(old)
-                own = _own_files(old, path)  # proved once more, now that nobody reaches it under its name
+                own = _own_files(old, path)  # check again after renaming, when nobody else writes into it
                 temporary.rename(path)
                 _remove(old, own)
             else:
@@ -113,15 +113,15 @@ def _check_place(path: Path, inputs: Iterable[Path]) -> None:
     above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if not above.is_dir():
         raise ValueError(f"{path}: {above} is no folder; choose another name")
-    with tempfile.TemporaryFile(dir=above):  # a folder may look writable and not be
+    with tempfile.TemporaryFile(dir=above):  # permissions alone do not prove that a folder is writable
         check_space(above, 0)
 
 
 def _own_files(folder: Path, shown: Path) -> list[str]:
-    """The files of a folder that was written here and is as it was written; none where there is no folder.
+    """The files of a folder that RDTF wrote and nobody changed; empty if there is no folder.
 
     Raises:
-        ValueError: anything in it is not proved to have been written here.
+        ValueError: there is no proof that RDTF wrote the folder and its files.
     """
     if not os.path.lexists(folder):
         return []
@@ -152,12 +152,12 @@ def _own_files(folder: Path, shown: Path) -> list[str]:
 
 
 def _seal(mark: Mapping[str, object]) -> str:
-    """A checksum of the mark itself: times that a user edited are the user's."""
+    """A checksum of the mark, because durations that a user edited must not be lost."""
     return hashlib.sha256(json.dumps(mark, sort_keys=True).encode()).hexdigest()
 
 
 def _remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove files by name, and then the folder; the system refuses if anything else is in it."""
+    """Remove files by name, then the folder. The system refuses if the folder has other files."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
     folder.rmdir()

@@ -21,7 +21,7 @@ _MAX_ASPECT = 16.0  # of a pixel; beyond it the header is wrong
 
 
 def read_video(job: Job, kind: str) -> Frames:
-    """The frames of a video as players show them: turned, and with square pixels."""
+    """The frames of a video as in players: rotated, and with square pixels."""
     if len(job.data) > job.limits.video_bytes:
         raise job.refuse(f"{len(job.data) / 2**20:.0f} MiB is too large for a video")
     if _is_cut(job.data, kind):
@@ -35,7 +35,7 @@ def read_video(job: Job, kind: str) -> Frames:
         decoder = stream.codec_context
         tags = {key.lower(): value for key, value in stream.metadata.items()}
         if tags.get("alpha_mode") == "1" and decoder.name in _ALPHA_DECODERS:
-            # FFmpeg's own VP8 and VP9 decoders drop the alpha plane without a word.
+            # FFmpeg's own VP8 and VP9 decoders drop the alpha plane silently.
             decoder = av.CodecContext.create(_ALPHA_DECODERS[decoder.name], "r")
             decoder.extradata = stream.codec_context.extradata
         decoder.thread_count = 1
@@ -56,7 +56,7 @@ def read_video(job: Job, kind: str) -> Frames:
 
 
 def _squared(job: Job, pixels: np.ndarray, aspect: float) -> np.ndarray:
-    """``(h, w, 4)`` with its pixels ``aspect`` times as wide as high, scaled to square ones."""
+    """Scale a frame ``(h, w, 4)`` whose pixels are ``aspect`` times as wide as high to square pixels."""
     if aspect == 1 or not 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT:
         return pixels
     height, width = pixels.shape[:2]
@@ -82,13 +82,13 @@ def _turned(job: Job, pixels: np.ndarray, frame: Any) -> np.ndarray:
 
 
 def _open(job: Job, kind: str) -> Any:
-    # A format by name, a white list and no protocols: a playlist in disguise must not open other files.
+    # A fixed format, a white list and no protocols, so that a disguised playlist opens no other files.
     options = {"format_whitelist": _FORMATS[kind], "protocol_whitelist": ""}
     return av.open(io.BytesIO(job.data), format=kind, options=options)
 
 
 def _times(job: Job, kind: str) -> tuple[np.ndarray, float]:
-    """When each frame begins and the last one ends (milliseconds), from the packets; nothing is decoded."""
+    """Start of each frame and end of the last one in milliseconds, from the packets, without decoding."""
     with _open(job, kind) as container:
         if not container.streams.video:
             raise job.refuse("has no picture, only sound" if container.streams.audio else "has no video in it")
@@ -104,7 +104,7 @@ def _times(job: Job, kind: str) -> tuple[np.ndarray, float]:
         last = max(packets, key=lambda p: p.pts)
     usual = float(np.median(np.diff(times))) if len(times) > 1 else STILL_MS
     length = last.duration * tick_ms if last.duration else usual
-    # Two frames at one time: show each for at least a tick, so that none is lost.
+    # Frames with equal times are shown for at least a tick each, so that none is lost.
     ticks = np.arange(len(times)) * tick_ms
     times = np.maximum.accumulate(times - ticks) + ticks
     return times - times[0], float(times[-1] - times[0] + max(length, tick_ms))
@@ -115,7 +115,7 @@ _VOID, _CRC, _SEGMENT = b"\xec", b"\xbf", b"\x18\x53\x80\x67"
 
 
 def _is_cut(data: bytes, kind: str) -> bool:
-    """Whether the container says that it is longer than the file: FFmpeg reads what there is without a word."""
+    """Whether the file is shorter than its container says. FFmpeg reads such files silently."""
     if kind == "mov":  # a row of boxes, each begins with its size and type
         at, found = 0, set[bytes]()
         while at + 8 <= len(data):
@@ -141,7 +141,7 @@ def _is_cut(data: bytes, kind: str) -> bool:
 
 
 def _ebml_size(data: bytes, at: int) -> tuple[int, int]:
-    """The size written at ``at`` (0 where it is left open), and where what it measures begins."""
+    """The size of an element (0 if it is unknown), and the offset of its body."""
     width = 9 - data[at].bit_length()
     bits = 7 * width
     size = int.from_bytes(data[at : at + width], "big") & ((1 << bits) - 1)

@@ -1,7 +1,7 @@
-"""Reading files of strangers behind a wall: decoders are native code, and a file that crashes one ends a child process.
+"""Reading of untrusted files in a child process, because a file that crashes a native decoder ends its process.
 
-The child imports no torch and reads nothing but what it is sent. Who reads thousands of files has worker processes
-already (:mod:`rdtf.data.workers`) and calls :mod:`rdtf.io.read` in them.
+The child imports no torch and reads only the bytes that it is sent. Preparing has its own worker processes
+(:mod:`rdtf.data.workers`), which call :mod:`rdtf.io.read`.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ def read_sticker(path: Path | str, *, size: int | None = None, max_frames: int |
 
 
 def read_stickers(files: Sequence[Wanted]) -> list[Sticker]:
-    """Several files through one child. Calls of several threads have a child each.
+    """Read several files with one child. Calls in several threads use a child each.
 
     Raises:
-        StickerError, ShortageError, ValueError: of the first file that cannot be read, see :func:`read_sticker`.
+        StickerError, ShortageError, ValueError: for the first file that cannot be read, see :func:`read_sticker`.
     """
     for file in files:
         for option, value in (("size", file.size), ("max_frames", file.max_frames)):
@@ -90,7 +90,7 @@ def read_stickers(files: Sequence[Wanted]) -> list[Sticker]:
             request = {"name": os.fspath(file.name), "size": file.size, "max_frames": file.max_frames}
             child = child or _idle_child() or _Child()
             answer = child.answer(request, file.data)
-            if answer is None and child.answers:  # an earlier file may be to blame
+            if answer is None and child.answers:  # an earlier file may have damaged the child
                 child.close()
                 child = _Child()
                 answer = child.answer(request, file.data)
@@ -104,10 +104,10 @@ def read_stickers(files: Sequence[Wanted]) -> list[Sticker]:
 
 
 def _sticker(name: Path, header: dict[str, Any], body: bytes) -> Sticker:
-    """What a child's answer holds.
+    """The sticker in a child's answer.
 
     Raises:
-        StickerError, ShortageError: the answer is that the file is refused, or that the machine lacks something.
+        StickerError, ShortageError: the child refused the file, or the machine lacks something.
     """
     if "refused" in header:
         raise StickerError(name, header["refused"])
@@ -120,7 +120,8 @@ def _sticker(name: Path, header: dict[str, Any], body: bytes) -> Sticker:
 class _Child:
     """A process that decodes one file after the other.
 
-    It takes half a second to start, so it is kept for the next call until a file ends it. It ends with this process.
+    Starting takes half a second, so the process is kept for the next call until a file crashes it. It ends with this
+    process.
 
     Attributes:
         answers: number of files that it has answered.
@@ -135,7 +136,7 @@ class _Child:
         self._late = threading.Event()
 
     def answer(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes] | None:
-        """What the child says of a file; None if it has ended."""
+        """The child's answer for a file; None if the child has ended."""
         assert self._process.stdin is not None and self._process.stdout is not None
         timer = threading.Timer(WAITING_FACTOR * SECONDS, self._end_late)
         timer.daemon = True
@@ -144,7 +145,7 @@ class _Child:
             self._process.stdin.write(_packed(request, data))
             self._process.stdin.flush()
             answer = _received(self._process.stdout)
-        except OSError:  # it has ended and reads nothing
+        except OSError:  # the child has ended
             answer = None
         finally:
             timer.cancel()
@@ -160,21 +161,21 @@ class _Child:
         self._process.kill()
 
     def failure(self, name: Path) -> Exception:
-        """Why it has ended, of the file that it was on."""
+        """The error that explains how the child ended."""
         if self._late.is_set():
             return StickerError(name, f"is not decoded after {WAITING_FACTOR * SECONDS} s")
         self._said.seek(0)
         return _ended(name, self._process.returncode, self._said.read())
 
     def put_back(self) -> None:
-        """Keep it for the next call, or close what belongs to it."""
+        """Keep the child for the next call, or close it."""
         if self._process.poll() is None and not _idle:
             _idle.append(self)
         else:
             self.close()
 
     def close(self) -> None:
-        """End it."""
+        """End the child."""
         for stream in (self._process.stdin, self._process.stdout, self._said):
             with suppress(OSError):
                 stream.close()  # type: ignore[union-attr]
@@ -194,10 +195,10 @@ def _close_idle() -> None:
 
 
 def _idle_child() -> _Child | None:
-    """A running child that another call has left."""
+    """A running child of an earlier call, or None."""
     while _idle:
         child = _idle.pop()
-        if child.owner != os.getpid():  # this process is a fork; the child is another's
+        if child.owner != os.getpid():  # this process is a fork; the child belongs to its parent
             continue
         if child.command == _command():
             return child
@@ -206,17 +207,17 @@ def _idle_child() -> _Child | None:
 
 
 def _command() -> list[str]:
-    paths = [str(Path(entry).absolute()) for entry in sys.path]  # the empty one is the current folder
+    paths = [str(Path(entry).absolute()) for entry in sys.path]  # an empty entry is the current folder
     return [sys.executable, "-I", "-c", _CHILD, json.dumps(paths)]
 
 
 def _ended(name: Path, code: int, said: bytes) -> Exception:
-    """The error of a file whose child has ended without an answer."""
+    """The error for a file whose child ended without an answer."""
     if was_killed(code):
         return ShortageError(f"{name}: {KILLED}; free some and try again")
     if was_over_time(code):
         return StickerError(name, f"takes more than {SECONDS} s of processor time to decode")
-    if code < 0 or code > 0x80000000:  # a signal, or what Windows has in its place
+    if code < 0 or code > 0x80000000:  # a signal, or a crash code of Windows
         return StickerError(
             name, f"crashes its decoder ({ending(code) if code < 0 else hex(code)}); convert it with another program"
         )
@@ -225,9 +226,9 @@ def _ended(name: Path, code: int, said: bytes) -> Exception:
 
 
 def serve() -> None:
-    """The main function of the child: stickers for the files on standard input."""
+    """The main function of the child: it answers files on standard input with stickers."""
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # decoders that print do not reach the answer
+    os.dup2(2, 1)  # output of decoders must not mix with answers
     no_core_file()
     while (received := _received(sys.stdin.buffer)) is not None:
         wanted, data = received
@@ -250,17 +251,17 @@ def serve() -> None:
                 "attributes": sticker.attributes,
             }
             out.write(_packed(header, np.ascontiguousarray(sticker.frames).data.cast("B")))
-        out.flush()  # before the next file, which may be the one that crashes
+        out.flush()  # the next file may crash
 
 
 def _packed(header: dict[str, Any], body: bytes | memoryview) -> bytes:
-    """A message: the lengths of its two parts, JSON, bytes."""
+    """A message: the lengths of two parts, a header in JSON, and bytes."""
     text = json.dumps(header).encode()
     return b"".join([len(text).to_bytes(8, "big"), len(body).to_bytes(8, "big"), text, body])
 
 
 def _received(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
-    """A message; None if the other side ended before it was whole."""
+    """A message; None if the other side ended before it was complete."""
     lengths = stream.read(16)
     text, body = int.from_bytes(lengths[:8], "big"), int.from_bytes(lengths[8:], "big")
     if len(lengths) < 16 or len(header := stream.read(text)) < text or len(data := stream.read(body)) < body:

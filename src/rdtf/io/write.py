@@ -1,8 +1,7 @@
-"""Stickers to files. Every frame is written, also those equal to their neighbour, and the timing survives.
+"""Writing of sticker files. Every frame is written, also frames equal to their neighbours, with its time.
 
-Pillow's own animation writers merge equal neighbouring frames (30 in, 28 out), which changes what a later
-reader sees as one frame. So Pillow only compresses single pictures here, and the containers are put together
-by hand.
+Pillow's animation writers merge equal neighbouring frames. So Pillow only compresses single pictures here, and this
+module writes the containers.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from rdtf.sticker import Sticker, StickerError
 SHEET_SUFFIX = ".sheet.png"
 SHEET_COLUMNS = 8
 GIF_ALPHA_THRESHOLD = 128
-"""GIF knows only opaque and transparent: alpha from here on is opaque."""
+"""GIF pixels are opaque or transparent. From this alpha on they are opaque."""
 GIF_COLOURS = 255  # the 256th palette entry is the transparent one
 
 Box = tuple[int, int, int, int]
@@ -48,22 +47,21 @@ def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0, durable: 
                               times in milliseconds and their SHA-256
     ========================  ==========================================================================
 
-    Rounding never adds up: the total duration stays right to one step. A still WebP, PNG or sheet holds no
-    duration. Reading back a WebP or (A)PNG gives the same pixels; only the colour under alpha 0 becomes 0.
-    The file appears at once or not at all (a temporary file beside it is renamed). The sticker's attribute
-    ``provenance`` is written into the file, see :mod:`rdtf.io.metadata`.
+    Rounding errors do not add up: the total duration is right to one step. A still WebP, PNG or sheet has no duration.
+    Reading a WebP or (A)PNG gives the same pixels, except that the colour under alpha 0 becomes 0. The file is written
+    atomically. The sticker's attribute ``provenance`` is written into the file, see :mod:`rdtf.io.metadata`.
 
     Args:
-        sticker: what to write.
-        path: where. An existing file is replaced. An existing folder is replaced only if it is empty or holds
-            frames that were written here and are unchanged.
+        sticker: the sticker.
+        path: an existing file is replaced. An existing folder is replaced only if it is empty or holds frames that RDTF
+            wrote and nobody changed.
         loop: how many times a player shows the whole animation, 0 to 65535; 0 is for ever.
-        durable: wait until the file is on the disk (about 15 ms). Who writes thousands of them waits once.
+        durable: wait until the file is on the disk, which takes about 15 ms.
 
     Raises:
-        ValueError: unknown ending, a loop count out of range, a folder that holds anything else, a symbolic link.
-        StickerError: the format cannot hold the sticker (size, a frame's duration), it would be too large to be read
-            again, or the disk refuses it.
+        ValueError: unknown ending, a loop count out of range, a folder with other files, a symbolic link.
+        StickerError: the format cannot hold the sticker (its size or durations), the file would be too large to be read
+            again, or it cannot be written.
     """
     if not 0 <= loop <= 65535:
         raise ValueError(f"loop must be between 0 (for ever) and 65535, got {loop}")
@@ -94,39 +92,39 @@ def webp_bytes(sticker: Sticker) -> bytes:
 
 
 def check_target(path: Path | str, inputs: Iterable[Path | str] = ()) -> None:
-    """Make sure that :func:`save_sticker` can write to ``path``. Call it before the sticker is computed.
+    """Check that :func:`save_sticker` can write to ``path``, before computing the sticker.
 
     Args:
-        path: where a sticker is to be written.
-        inputs: files and folders that are read for it; they are never replaced.
+        path: the output.
+        inputs: files and folders that are never replaced.
 
     Raises:
-        ValueError: unknown ending; ``path`` is an input or holds one; it is a folder of other things, or a link.
-        StickerError: the disk does not let it be written.
+        ValueError: unknown ending; ``path`` is an input or contains one; it is a folder with other files, or a link.
+        StickerError: the folder above is not writable.
     """
     check = check_folder if _encoder(path) is None else check_file
     check(Path(path), [Path(source) for source in inputs])
 
 
 class _Clip:
-    """What the encoders need: cleaned frames, the times, and the name for messages."""
+    """The input of the encoders: cleaned frames, times, and the name for messages."""
 
     def __init__(self, frames: np.ndarray, durations: np.ndarray, path: Path, loop: int) -> None:
         self.frames, self.durations, self.path, self.loop = frames, durations, path, loop
 
     @classmethod
     def of(cls, sticker: Sticker, path: Path, loop: int) -> _Clip:
-        # Colour under alpha 0 is invisible; zeroed, it compresses to nothing and cannot leak out.
+        # Colour under alpha 0 is invisible. Zeros compress best and leak nothing.
         frames = np.where(sticker.frames[..., 3:] > 0, sticker.frames, np.uint8(0))
         return cls(frames, sticker.durations, path, loop)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height, as file formats want them."""
+        """Width and height."""
         return self.frames.shape[2], self.frames.shape[1]
 
     def ticks(self, tick_ms: int, lowest: int, highest: int) -> list[int]:
-        """Durations in whole ticks; what one frame loses by rounding the next one gets."""
+        """Durations in whole ticks. Rounding errors are carried to the next frame."""
         ticks: list[int] = []
         for end in np.cumsum(self.durations) / tick_ms:
             ticks.append(max(lowest, round(end - sum(ticks))))
@@ -137,7 +135,7 @@ class _Clip:
 
     def fractions(self) -> list[tuple[int, int]]:
         """Durations in seconds as numerators and denominators, both from 1 to 65,535."""
-        self.ticks(1, 1, 65535)  # raises for what is too long
+        self.ticks(1, 1, 65535)  # raises if a duration is too long
         return [_fraction(float(ms)) for ms in self.durations]
 
     def check_side(self, limit: int) -> None:
@@ -148,9 +146,9 @@ class _Clip:
             )
 
     def changes(self, align: int = 1) -> Iterator[tuple[Box, np.ndarray]]:
-        """Per frame the box (left, top, right, bottom) that differs from the frame before, and its pixels.
+        """For each frame the box (left, top, right, bottom) of its changes, and the pixels of the box.
 
-        The first box is the whole canvas. A frame that repeats the one before still gets a small box.
+        The first box is the whole canvas. A frame without changes gets a small box.
         """
         width, height = self.size
         for index, frame in enumerate(self.frames):
@@ -162,7 +160,7 @@ class _Clip:
 
 
 def _bounds(mask: np.ndarray) -> Box:
-    """The smallest box around what is true in ``(h, w)``; one pixel at the corner if nothing is."""
+    """The smallest box around the true pixels of ``(h, w)``; one pixel at the corner if none is true."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return 0, 0, 1, 1
@@ -186,7 +184,7 @@ def _webp(clip: _Clip) -> bytes:
     alpha, animation = 0x10, 0x02
     body = riff_chunk(b"VP8X", struct.pack("<I", alpha | animation) + _u24(width - 1) + _u24(height - 1))
     body += riff_chunk(b"ANIM", struct.pack("<IH", 0, clip.loop))
-    replace_pixels = 0x02  # no blending: the pixels of the box, transparent ones too, replace what was there
+    replace_pixels = 0x02  # no blending: all pixels of the box, also transparent ones, replace the canvas
     for (box, pixels), ms in zip(clip.changes(align=2), clip.ticks(1, 1, 2**24 - 1), strict=True):
         left, top, right, bottom = box
         place = _u24(left // 2) + _u24(top // 2) + _u24(right - left - 1) + _u24(bottom - top - 1)
@@ -232,7 +230,7 @@ def _png(clip: _Clip) -> bytes:
 
 
 def _fraction(ms: float) -> tuple[int, int]:
-    """The fraction nearest to a time; whole milliseconds stay thousandths."""
+    """The fraction nearest to a time. Whole milliseconds stay thousandths."""
     if ms.is_integer():
         return int(ms), 1000
     seconds = Fraction(ms) / 1000
@@ -250,7 +248,7 @@ def _gif(clip: _Clip) -> bytes:
     out = b"GIF89a" + struct.pack("<HHBBB", *clip.size, global_palette_of_256, GIF_COLOURS, 0)
     out += palette.tobytes()
     if len(clip.frames) > 1 and clip.loop != 1:
-        repeats = max(0, clip.loop - 1)  # GIF counts how often it starts again
+        repeats = max(0, clip.loop - 1)  # GIF counts repetitions
         out += b"\x21\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<H", repeats) + b"\0"
     # Browsers show frames of 10 ms and less for 100 ms, so 20 ms is the shortest that means what it says.
     for frame, hundredths in zip(indices, clip.ticks(10, 2, 65535), strict=True):
