@@ -1,1 +1,1 @@
-"""Sticker files in and out, the built-in world, preparation, and the prepared dataset."""
+"""Preparation of datasets: finding stickers, checks, duplicates, splits, and reading the prepared dataset."""

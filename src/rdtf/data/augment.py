@@ -13,7 +13,7 @@ from rdtf.pixels import premultiply, unpremultiply
 from rdtf.rng import numpy_rng
 
 PLAIN, MIRRORED, FIRST_AUGMENTED = 0, 1, 2
-"""Numbers of a sticker's variants. Augmented ones have the numbers from :data:`FIRST_AUGMENTED` on."""
+"""Numbers of a sticker's variants. Augmented variants have the numbers from :data:`FIRST_AUGMENTED` on."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Augmentation:
 
     Attributes:
         angle: rotation in degrees.
-        scale: about the centre.
+        scale: factor of the size, about the centre.
         shift: to the right and down, as fractions of the canvas.
         hue: rotation of the colour circle in 0..1. If it is not 0, captions with names of colours no longer fit.
-        mirror: exchange left and right, before everything else.
+        mirror: exchange left and right, before all other changes.
     """
 
     angle: float
@@ -50,7 +50,7 @@ class Augmentation:
         return cls(float(angle), scale, (float(shift[0]), float(shift[1])), hue, mirror and bool(rng.random() < 0.5))
 
     def apply(self, frames: np.ndarray) -> np.ndarray:
-        """Change frames ``(n, s, s, 4)`` uint8 with straight alpha. What moves off the canvas is lost."""
+        """Change frames ``(n, s, s, 4)`` uint8 with straight alpha. Parts that leave the canvas are lost."""
         if self.mirror:
             frames = frames[:, :, ::-1]
         if self.hue:
@@ -77,7 +77,7 @@ class Augmentation:
 
 
 def variant_frames(record: StickerRecord, frames: np.ndarray, variant: int) -> np.ndarray:
-    """Frames ``(n, s, s, 4)`` uint8 of a sticker as one of its variants shows them."""
+    """The frames ``(n, s, s, 4)`` uint8 of a variant of a sticker."""
     if variant == PLAIN:
         return frames
     if variant == MIRRORED:

@@ -30,26 +30,26 @@ from rdtf.progress import bars, printable
 PROMPT = "These are frames of an animated sticker, in order. Say in one short sentence what it shows and what it does."
 FRAMES_SHOWN = 4
 SIDE = 384
-"""Pixels of the frames that the model is shown; its processor scales them on."""
+"""Pixels of the frames for the model. Its processor scales them further."""
 MAX_TOKENS = 48
 JOURNAL = ".rdtf-captions.jsonl"
-"""File in the folder of stickers: the captions of a run that is not finished, each with its folder."""
+"""File in the folder of stickers with the captions of an unfinished run, each with its folder."""
 WHITE = (255, 255, 255)
 
 Captioner = Callable[[Sequence[Image.Image]], list[str]]
-"""Frames of one sticker (RGB, in order) to its captions, best first; none if it finds no words."""
+"""A function from the frames of a sticker (RGB, in order) to its captions, best first. The list may be empty."""
 
 
 class ModelCaptioner:
     """Any image-text-to-text model of transformers.
 
-    A model that is talked to (with a chat template: Qwen-VL, SmolVLM, ...) gets all frames and a prompt. One that only
-    captions (BLIP, GIT, ...) gets each frame by itself; what it says most often comes first.
+    A model with a chat template (Qwen-VL, SmolVLM, ...) gets all frames and a prompt. Other models (BLIP, GIT, ...) get
+    each frame alone, and the most frequent caption comes first.
 
     Args:
-        folder: with the model (safetensors) and its processor. Nothing is fetched, and no code in it is run.
-        prompt: what a model that is talked to is asked.
-        device: where it runs; the GPU if there is one.
+        folder: the model (safetensors) and its processor. Nothing is fetched, and no code in the folder is run.
+        prompt: the question for a model with a chat template.
+        device: the device of the model; by default the GPU if there is one.
 
     Raises:
         ValueError: the folder holds no such model.
@@ -74,7 +74,7 @@ class ModelCaptioner:
             model = loader.from_pretrained(folder, use_safetensors=True, **safe)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{folder} holds no image-text-to-text model of transformers: {error}") from error
-        kind = torch.float32 if self.device == "cpu" else torch.bfloat16  # which is slow or missing on processors
+        kind = torch.float32 if self.device == "cpu" else torch.bfloat16  # bf16 is slow or missing on processors
         self.model = model.to(self.device, kind).eval()
 
     @torch.inference_mode()
@@ -82,7 +82,7 @@ class ModelCaptioner:
         """See :data:`Captioner`."""
         talks = bool(getattr(self.processor, "chat_template", None))
         inputs = self._question(frames) if talks else self.processor(images=list(frames), return_tensors="pt")
-        inputs = inputs.to(self.device, self.model.dtype)  # whole numbers stay what they are
+        inputs = inputs.to(self.device, self.model.dtype)  # integers keep their dtype
         tokens = self.model.generate(**inputs, max_new_tokens=MAX_TOKENS, do_sample=False)
         if talks:
             tokens = tokens[:, inputs["input_ids"].shape[1] :]
@@ -102,11 +102,11 @@ class ModelCaptioner:
 
 @dataclass(frozen=True)
 class CaptionReport:
-    """What :func:`caption_folder` did.
+    """The result of :func:`caption_folder`.
 
     Attributes:
         captioned: number of stickers that got captions.
-        left: names and reasons of those without captions that got none.
+        left: names of stickers that got no caption, with the reasons.
     """
 
     captioned: int
@@ -114,17 +114,16 @@ class CaptionReport:
 
 
 def caption_folder(folder: Path, captioner: Captioner, model_name: str) -> CaptionReport:
-    """Give each sticker of a folder that nobody captioned a caption, in the ``metadata.jsonl`` beside it.
+    """Caption each sticker of a folder that has only its file name, in the ``metadata.jsonl`` beside it.
 
-    Lines that are there keep their fields, and only such stickers are touched for which nothing but the file name says
-    something. New captions come with ``captioned_by``. Stickers are decoded in a worker process, a few frames of each,
-    on white. Each caption goes into :data:`JOURNAL` at once. At the end, or after an interruption, the journal becomes
-    lines of metadata. What a killed run left in it, the next call takes over.
+    Existing lines keep their fields. New captions have the field ``captioned_by``. A worker process decodes a few
+    frames of each sticker, over white. Each caption is written to :data:`JOURNAL` at once. At the end, or after an
+    interruption, the journal becomes lines of metadata. The next call uses the journal of a killed run.
 
     Args:
-        folder: of sticker files; those inside of archives and tables are left.
+        folder: folder of sticker files. Stickers inside of archives and tables are skipped.
         captioner: usually a :class:`ModelCaptioner`.
-        model_name: for ``captioned_by``.
+        model_name: value of ``captioned_by``.
 
     Raises:
         ValueError: there is no such folder.
@@ -166,14 +165,14 @@ def caption_folder(folder: Path, captioner: Captioner, model_name: str) -> Capti
 
 
 def _folders(name: str) -> Iterator[str]:
-    """All folders above: a folder of frames is a sticker too."""
+    """All folders above a name. A folder of frames is a sticker too."""
     while "/" in name:
         name = name.rpartition("/")[0]
         yield name
 
 
 def _frames(items: Sequence[Item]) -> Iterator[tuple[Item, list[Image.Image] | str]]:
-    """Items with a few frames each, or with the reason why there are none."""
+    """Items with a few frames each, or with the reason why they cannot be read."""
     settings = PrepareSettings.model_validate({"size": SIDE, "max_frames": FRAMES_SHOWN})
     quiet = Caption(("",))
 
@@ -192,7 +191,7 @@ def _frames(items: Sequence[Item]) -> Iterator[tuple[Item, list[Image.Image] | s
 
 
 def _entry(name: str, caption: Caption, texts: Sequence[str], model_name: str) -> dict[str, Any]:
-    """A line of metadata: what is known from farther away stands in it too, for the nearest line wins."""
+    """A line of metadata. It repeats fields from metadata of folders above, because the nearest line wins."""
     known = {key: value for key, value in caption.attributes.items() if key != "languages"}
     entry: dict[str, Any] = {"file_name": name, "caption": list(texts) if len(texts) > 1 else texts[0], **known}
     entry |= {key: value for key, value in (("license", caption.license), ("split", caption.split)) if value}
@@ -200,7 +199,7 @@ def _entry(name: str, caption: Caption, texts: Sequence[str], model_name: str) -
 
 
 def _save(folder: Path) -> None:
-    """Put the journal's entries into the metadata files of their folders; lines of others stay as they are."""
+    """Move the journal's entries into the metadata files of their folders. Other lines do not change."""
     journal = folder / JOURNAL
     fresh: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for line in journal.read_text("utf-8").splitlines() if journal.is_file() else []:

@@ -24,20 +24,20 @@ from rdtf.sticker import StickerError
 
 MAX_CHARACTERS = 4096
 MAX_TAGS = 8
-"""From so many tags at most an emoji's name is taken as a caption."""
+"""The name of an emoji among the tags is a caption if there are at most this many tags."""
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {name: name for name in SPLITS} | {
     "training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"
 }  # fmt: skip
-"""What splits are called, and what we call them."""
+"""Common names of splits, with our names."""
 
 CAPTION_FIELDS = ("caption", "text", "captions", "texts", "prompt", "description", "alt_text", "title")
-"""Fields that are a caption, if none is named: the first of them that says something."""
+"""Default fields of captions. The first field with a text counts."""
 _TAG_FIELDS = ("emoji", "emojis", "sticker_emoji", "tags", "keywords")
 _NO_TEXT = frozenset({"nan", "NaN", "null", "None", "<NA>"})
-"""How programs write that there is no text."""
+"""Texts that programs write for a missing value."""
 TEXT_ENDINGS = frozenset({"txt", "caption", "cap"})
-"""Endings of texts beside stickers, also those of other trainers."""
+"""Endings of text files beside stickers, as other trainers use them too."""
 _NO_CAPTION_FILE = re.compile(
     "(read.?me|licen[cs]e|copying|notice|authors?|title|emoji|requirements)([-_.].*)?", re.IGNORECASE
 )
@@ -58,16 +58,15 @@ _INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u206
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What is known in words about one sticker.
+    """Captions and metadata of a sticker.
 
     Attributes:
-        texts: cleaned captions, best first; never empty, but the only text is ``""`` if nothing is known.
-        attributes: every other metadata field; the fields of a dict named ``attributes`` (or of its JSON) are taken in
-            one by one.
-            ``languages``, where any is known, has an entry for each of ``texts`` (``""``: not known).
-        license: licence as the metadata names it, or None.
-        split: ``train``, ``val`` or ``test`` where the metadata demands one, or None.
-        guessed: nobody wrote a caption; ``texts`` is what the file is called.
+        texts: cleaned captions, best first. There is at least one; it is ``""`` if no caption is known.
+        attributes: all other metadata fields. The fields of a dictionary ``attributes`` (or of its JSON) are merged
+            into them. If any language is known, ``languages`` has an entry for each of ``texts`` (``""``: unknown).
+        license: the licence in the metadata, or None.
+        split: ``train``, ``val`` or ``test`` if the metadata demand it, or None.
+        guessed: whether ``texts`` comes from the file name.
     """
 
     texts: tuple[str, ...]
@@ -81,7 +80,7 @@ def clean_caption(text: str) -> str:
     """One line of NFC text of at most 4,096 characters, without control or direction-changing characters.
 
     Raises:
-        ValueError: the text holds a NUL or a lone surrogate: it was cut or wrongly decoded, and is not trusted.
+        ValueError: the text has a NUL or a lone surrogate, so it was cut or decoded wrongly.
     """
     text = text[: 4 * MAX_CHARACTERS]
     if "\0" in text:
@@ -94,7 +93,7 @@ def clean_caption(text: str) -> str:
 
 
 def caption_from_name(path: PurePath) -> str:
-    """The file name as words: underscores and dashes become spaces, trailing numbers go.
+    """The file name as words: underscores and dashes become spaces, trailing numbers are removed.
 
     Raises:
         ValueError: see :func:`clean_caption`.
@@ -104,9 +103,9 @@ def caption_from_name(path: PurePath) -> str:
 
 
 def emoji_name(text: str) -> str | None:
-    """The English name of the emoji that a text consists of ("smiling face with sunglasses"); None if it is no emoji.
+    """The English name of an emoji ("smiling face with sunglasses"); None if the text is no emoji.
 
-    Several emoji give their names with commas between.
+    Names of several emoji are joined by commas.
     """
     import emoji  # its table takes a moment to load, and only preparation needs it
 
@@ -124,23 +123,22 @@ def find_captions(
     columns: Sequence[str] = (),
     further: Mapping[str, dict[str, Any]] | None = None,
 ) -> Iterator[tuple[str, Caption]]:
-    """Captions for ``stickers``: from metadata files, else a text beside, else their emoji, else the name.
+    """Captions of ``stickers``, from the first of: metadata files, a text file beside, the emoji, the file name.
 
-    Metadata files are called ``metadata`` or ``captions`` and end in ``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or
-    ``.parquet``. They speak for the files of their folder and the folders below; the nearest one wins. What they say of
-    a sticker is an object or a row with ``file_name``; :func:`make_caption` says what is understood of it.
+    Metadata files are called ``metadata`` or ``captions`` with the ending ``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or
+    ``.parquet``. They are for the files of their folder and the folders below; the nearest one wins. A sticker has an
+    object or a row with the field ``file_name``; :func:`make_caption` explains the other fields.
 
     Args:
-        tree: where metadata is read.
-        stickers: names in it, sorted.
-        problems: is added to: bad metadata lines (with their number), texts that are not read or belong to no sticker,
-            and the stickers whose caption cannot be used, which are then missing among the captions. Their paths are
-            names in the tree.
-        columns: fields that are captions, instead of :data:`CAPTION_FIELDS`.
-        further: what is known from elsewhere, by sticker; metadata files are asked first.
+        tree: the files.
+        stickers: sorted names in the tree.
+        problems: this function appends bad metadata lines (with their number), texts that are not read or belong to no
+            sticker, and stickers with unusable captions, which the result does not have. Paths are names in the tree.
+        columns: fields of captions, instead of :data:`CAPTION_FIELDS`.
+        further: metadata from other sources, by sticker. Metadata files have priority.
 
     Returns:
-        Stickers and their captions, one after the other. Of metadata little more than a number a sticker is in memory.
+        an iterator of stickers and their captions. Memory is little more than a number for each sticker.
     """
     entries = DiskList[tuple[dict[str, Any], str]]()
     entry_of, told_by = (array("q", [-1]) * len(stickers) for _ in range(2))
@@ -172,17 +170,16 @@ def find_captions(
 
 
 class _Names:
-    """Names of files, found as other systems and programs write them."""
+    """Names of files, which are also found in the spelling of other systems and programs."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
         self.alike: dict[str, int] | None = None
 
     def find(self, folder: str, name: str) -> int | None:
-        """The position of a name that is relative to a folder.
+        """The position of a name relative to a folder, or None.
 
-        It may have backslashes, be in another Unicode form, in other case, or quoted as in a URL; what fits several
-        names fits none.
+        The name may have backslashes, another Unicode form, other case, or URL quotes. An ambiguous name gives None.
         """
         ways = dict.fromkeys((name, name.replace("\\", "/"), unquote(name)))
         paths = [posixpath.normpath(posixpath.join(folder, way)) for way in ways]
@@ -200,7 +197,7 @@ class _Names:
 
 
 class _Texts:
-    """The text files of a tree, and which sticker each belongs to."""
+    """The text files of a tree, and their stickers."""
 
     def __init__(self, tree: Tree, stickers: Sequence[str]) -> None:
         self.tree, self.stickers = tree, stickers
@@ -212,7 +209,7 @@ class _Texts:
                 self.files.setdefault(_alike(stem), []).append(name)
 
     def of(self, sticker: str, problems: list[StickerError]) -> str:
-        """The text beside a sticker, cleaned; empty if there is none that can be read."""
+        """The cleaned text beside a sticker; empty if there is none."""
         stems = [_stem(sticker), sticker]
         if isinstance(self.tree, ArchiveTree):  # WebDataset: the name up to the first dot
             stems.append(self._key(sticker))
@@ -234,7 +231,7 @@ class _Texts:
         return posixpath.join(folder, last.lstrip(".").partition(".")[0])
 
     def _has_own(self, stem: str) -> bool:
-        """Whether there is a sticker of exactly this name."""
+        """Whether a sticker has exactly this name."""
         position = bisect_left(self.stickers, f"{stem}.")
         while position < len(self.stickers) and self.stickers[position].startswith(f"{stem}."):
             if _stem(self.stickers[position]) == stem:
@@ -243,7 +240,7 @@ class _Texts:
         return False
 
     def left(self) -> list[str]:
-        """Texts that belong to no sticker, sorted; those beside a sticker whose caption came from elsewhere do."""
+        """Sorted texts that belong to no sticker. A text beside a sticker belongs to it even if it is not used."""
         stems = {_alike(stem) for sticker in self.stickers for stem in (sticker, _stem(sticker))}
         if isinstance(self.tree, ArchiveTree):
             stems |= {_alike(self._key(sticker)) for sticker in self.stickers}
@@ -251,18 +248,18 @@ class _Texts:
 
 
 def _stem(name: str) -> str:
-    """A name without its ending; a dot in a folder's name begins none."""
+    """A name without its ending. Dots in folder names do not count."""
     folder, last = posixpath.split(name)
     return posixpath.join(folder, last.rpartition(".")[0] or last)
 
 
 def _alike(name: str) -> str:
-    """What is equal for names that differ in Unicode form and case alone."""
+    """A key that is equal for names that differ only in Unicode form and case."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _position(names: Sequence[str], name: str) -> int | None:
-    """Where a name is among sorted ones."""
+    """The position of a name among sorted names, or None."""
     position = bisect_left(names, name)
     return position if position < len(names) and names[position] == name else None
 
@@ -274,23 +271,23 @@ def make_caption(
     beside: Callable[[], str] | None = None,
     complaints: list[str] | None = None,
 ) -> Caption:
-    """What a metadata entry says of a sticker.
+    """The caption of a sticker from a metadata entry.
 
-    The first caption is the first of ``columns`` (else of :data:`CAPTION_FIELDS`) that says something: a text, a list
-    of texts, or an object of texts by language. Further ones are those of the other ``columns``, and the fields
-    ``caption_*``, whose ending may be a language (``caption_zh``, ``caption_pt_BR``); ``language`` is that of the
-    first field. An emoji, as a caption or among the tags (fields ``emoji``, ``tags`` and the like), adds its English
-    name. ``license`` and ``split`` are understood, every other field is kept as an attribute.
+    The first caption is the first field of ``columns`` (or of :data:`CAPTION_FIELDS`) with a text, a list of texts, or
+    an object of texts by language. Other captions come from the other ``columns`` and from fields ``caption_*``, whose
+    ending may be a language (``caption_zh``, ``caption_pt_BR``). ``language`` is the language of the first field. An
+    emoji in a caption or in tags (fields ``emoji``, ``tags`` and the like) adds its English name. ``license`` and
+    ``split`` have their meaning; every other field is an attribute.
 
     Args:
         entry: the fields.
-        sticker: its name, for a caption where nothing else gives one.
-        columns: fields that are captions.
-        beside: gives the text of a file beside it; called if the entry has no caption.
-        complaints: is added to: what is no text and was left out.
+        sticker: name of the sticker, which is the caption if there is no other.
+        columns: fields of captions.
+        beside: returns the text of a file beside the sticker; called if the entry has no caption.
+        complaints: this function appends sentences about values that are no text.
 
     Raises:
-        ValueError: a caption was cut, or a field that is understood has an impossible value.
+        ValueError: a caption was cut, or ``license`` or ``split`` has an impossible value.
     """
     rest = {key: value for key, value in entry.items() if key != file_field(entry)}
     first = next((key for key in (columns or CAPTION_FIELDS) if rest.get(key)), None)
@@ -304,7 +301,7 @@ def make_caption(
             pairs += _texts(key, rest.pop(key), language, complaints)
     for key in ("caption", "text"):
         if not rest.get(key, True):
-            del rest[key]  # there, but empty
+            del rest[key]  # an empty field
     if not pairs and beside is not None:
         pairs = [(beside(), "")]
     tags = [tag for key in _TAG_FIELDS for tag in _tags(rest.get(key))]
@@ -319,7 +316,7 @@ def make_caption(
         nested = _json_text(nested)
     if nested and not isinstance(nested, dict):
         raise ValueError("the field 'attributes' is not an object")
-    rest.pop("durations", None)  # in our own exports; the file's times hold
+    rest.pop("durations", None)  # in our own exports; the file has its times
     attributes = {**rest, **(nested or {})}
     if any(language for _, language in pairs):
         attributes["languages"] = [language for _, language in pairs]
@@ -340,7 +337,7 @@ def _json_text(text: str) -> Any:
 
 
 def _without_repeats(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Texts that say something new; an emoji's name is nothing new where it only differs in capitals."""
+    """Texts without repetitions. An emoji's name counts as a repetition if it differs only in case."""
     kept: list[tuple[str, str]] = []
     seen: set[str] = set()
     for text, language in pairs:
@@ -351,7 +348,7 @@ def _without_repeats(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _texts(key: str, value: Any, language: str, complaints: list[str] | None) -> list[tuple[str, str]]:
-    """The texts of a field. Numbers become text; null and what pandas writes for it are no text."""
+    """The texts of a field. Numbers become text. Null, and what pandas writes for it, are no text."""
     if isinstance(value, dict) and not any(isinstance(text, dict) for text in value.values()):
         return [pair for name, text in value.items() for pair in _texts(key, text, _language(name), complaints)]
     pairs: list[tuple[str, str]] = []

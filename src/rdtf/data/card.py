@@ -1,4 +1,4 @@
-"""The card of a published dataset: what the Hub reads at the top of its README, and what people read below."""
+"""The card of a published dataset: a README with front matter for the Hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib.metadata import version
 from rdtf.data.dataset import Manifest, Rejection
 
 SHOWN = 20
-"""Rows of a table at most; what is beyond is counted."""
+"""Most rows of a table. Other rows are counted."""
 
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
 _LICENCES = (
@@ -33,12 +33,12 @@ _HUB_LICENCES = {_plain(name): name for name in _LICENCES} | {"cc0": "cc0-1.0", 
 
 @dataclass
 class Contents:
-    """What the card says about the stickers themselves, counted while they are written.
+    """Counts of stickers for the card.
 
     Attributes:
         counts: stickers by the Hub's name of their split.
-        licences: stickers by licence; ``""`` where none is known.
-        languages: captions by language, as far as metadata say it.
+        licences: stickers by licence; ``""`` if it is unknown.
+        languages: captions by language, if metadata have it.
         frames: stickers by number of frames.
         captions: all captions.
     """
@@ -51,7 +51,7 @@ class Contents:
 
 
 def hub_licence(name: str) -> str:
-    """What the Hub calls a licence; ``other`` if it does not know it, ``unknown`` if there is no name."""
+    """The Hub's name of a licence; ``other`` for other licences, ``unknown`` without a name."""
     return _HUB_LICENCES.get(_plain(name), "other") if name else "unknown"
 
 
@@ -64,8 +64,8 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
     """The text of ``README.md``.
 
     Args:
-        title: what the dataset is called.
-        shards: folders of each split, by its name on the Hub. The front matter names each of them, so that files of
+        title: name of the dataset.
+        shards: folders of each split, by the Hub's name of the split. The front matter lists the folders, so files of
             an unfinished upload are no part of the dataset.
     """
     from huggingface_hub import DatasetCardData  # takes a moment
@@ -163,6 +163,6 @@ def _table(head: tuple[str, str], rows: Iterable[tuple[object, object]]) -> list
 
 
 def _text(value: object) -> str:
-    """A value that is nothing but text, whatever it holds: names come from anywhere."""
+    """A value as plain text. It is escaped, because names come from anywhere."""
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return re.sub(r"([\\`*_\[\]{}|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -142,7 +142,7 @@ CAPTION_CHECKS = {
 
 
 def describe(frames: np.ndarray, durations: np.ndarray) -> dict[str, Any]:
-    """The columns of a dataset that are worked out from the frames, except frames and clusters.
+    """The columns of a dataset that are computed from the frames, except frames and clusters.
 
     Args:
         frames: ``(n, h, w, 4)`` uint8, straight alpha, not all of them empty.

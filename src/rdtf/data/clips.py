@@ -1,7 +1,8 @@
-"""From one sticker to one training clip: which of its frames are taken, in which order, and whether time is circular.
+"""Training clips of a sticker: its frames in order, and whether time is circular.
 
-A sticker is a source of many clips: informative frames, as one a feature cluster, with their number drawn at each visit
-(the paper's extraction), or evenly spaced frames of the whole or of a part, which keep the true rhythm of the motion.
+A sticker gives many clips. Some have informative frames, for example one of each feature cluster, with a random number
+of frames (the paper's extraction). Others have evenly spaced frames of the whole sticker or a part, which keep the
+rhythm of the motion.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from rdtf.data.augment import FIRST_AUGMENTED, MIRRORED, PLAIN
 from rdtf.data.dataset import StickerRecord
 from rdtf.data.keyframes import CLUSTER_COUNTS, Extraction, extract_frames
 
-_LOOP_FRACTION = 0.9  # of the whole looping clips; the others teach that a looping sticker may also be continued
+_LOOP_FRACTION = 0.9  # fraction of whole looping clips that are marked as loops; the others may be continued
 
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """Which frames of a sticker make the clip.
+    """The frames of a clip.
 
     Attributes:
         frames: indices in playing order.

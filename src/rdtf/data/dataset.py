@@ -1,4 +1,4 @@
-"""The prepared dataset: its files on disk, and reading them through a memory map."""
+"""The prepared dataset: its files, and reading through a memory map."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _FAMILY = "rdtf-stickers/"
 FORMAT = f"{_FAMILY}3"
 MANIFEST = "manifest.json"
 CACHE = "cache"
-"""Folder in a dataset's folder for what can be made again."""
+"""Folder in a dataset's folder for files that can be made again."""
 FRAMES = "frames"
 LEFT_OUT = -1
-"""Of rows that the index leaves out, their place among the splits."""
+"""Split number of rows that the index leaves out."""
 LEFT_OUT_ROWS = "left_out"
-"""What these rows together are called, beside the splits."""
+"""Name of the set of these rows."""
 _PARTS = {**{name: code for code, name in enumerate(SPLITS)}, LEFT_OUT_ROWS: LEFT_OUT}
 _NAMES = (*SPLITS, LEFT_OUT_ROWS)  # by code: that of what is left out, -1, is the last
 _BEHIND = frozenset({FRAMES, "asked_split", "content", "signature", "extent"})  # not in a record
@@ -77,7 +77,7 @@ class Rejection(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What ``manifest.json`` says about a dataset; it holds no times and no absolute paths.
+    """The content of ``manifest.json``. It has no times and no absolute paths.
 
     Attributes:
         format: :data:`FORMAT`.
@@ -89,9 +89,9 @@ class Manifest(BaseModel):
         licenses: stickers per licence named in metadata.
         groups: groups of near-duplicates.
         checks: stickers for each code of :mod:`rdtf.data.checks`, of frames and captions.
-        fingerprint: hash over everything in the rows (of the frames: their hash) and in the index, in order.
-        rejected: what was left out.
-        passed_over: number of captions, read-mes and hidden files seen, which are no stickers.
+        fingerprint: hash over all rows (with the hash of the frames) and the index, in order.
+        rejected: files that were left out, with the reasons.
+        passed_over: number of captions, read-mes and hidden files, which are no stickers.
     """
 
     format: str
@@ -110,7 +110,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class StickerRecord:
-    """All that a dataset knows about a sticker, without its frames.
+    """The record of a sticker, without its frames.
 
     Attributes:
         id: 16 hex digits, hash of frames and caption.
@@ -126,7 +126,7 @@ class StickerRecord:
         coverage: mean alpha of each frame, 0..1.
         motion: mean absolute premultiplied difference between neighbouring frames, 0..1.
         loops: whether the last frame leads on to the first.
-        seam: the step from the last frame to the first, in usual steps; None for a still.
+        seam: the difference of last and first frame, in mean differences of neighbouring frames; None for a still.
         flippable: whether a mirror image still agrees with all captions.
         clusters: for each k of :data:`~rdtf.data.keyframes.CLUSTER_COUNTS` the label of each frame.
         group: equal for near-duplicates; -1 without any.
@@ -205,7 +205,7 @@ def open_batches(file: Path) -> list[pa.RecordBatch]:
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether there is a prepared dataset of whatever format in a folder, which may be damaged."""
+    """Whether a folder has a prepared dataset of any format. It may be damaged."""
     try:
         return str(json.loads((folder / MANIFEST).read_text("utf-8"))["format"]).startswith(_FAMILY)
     except (OSError, ValueError, KeyError, TypeError):
@@ -213,12 +213,12 @@ def is_dataset(folder: Path) -> bool:
 
 
 class StickerDataset:
-    """A prepared dataset, or one split of it, read through a memory map. It holds no other state and pickles.
+    """A prepared dataset, or one split of it, read through a memory map. It can be pickled.
 
     Args:
-        folder: what ``rdtf prepare`` made.
-        split: ``train``, ``val`` or ``test``; None for all of them; :data:`LEFT_OUT_ROWS` for near-duplicates that
-            are stored but in none. A split may be empty.
+        folder: output of ``rdtf prepare``.
+        split: ``train``, ``val`` or ``test``; None for all splits; :data:`LEFT_OUT_ROWS` for stored near-duplicates
+            that are in no split. A split may be empty.
 
     Raises:
         ValueError: not a dataset, another format, a damaged file, or an unknown split.
@@ -280,7 +280,7 @@ class StickerDataset:
         return self._batches[batch], row
 
     def record(self, index: int) -> StickerRecord:
-        """Everything about a sticker but its frames."""
+        """The record of a sticker."""
         batch, row = self._row(index)
         values = {name: batch.column(name)[row].as_py() for name in batch.schema.names if name not in _BEHIND}
         for name in ("captions", "durations", "coverage", "checks", "caption_checks"):
@@ -291,10 +291,10 @@ class StickerDataset:
         return StickerRecord(**values)
 
     def frames(self, index: int) -> np.ndarray:
-        """Frames of a sticker: ``(n, size, size, 4)`` uint8, straight alpha, the caller's own.
+        """A new array of the frames of a sticker: ``(n, size, size, 4)`` uint8, straight alpha.
 
         Raises:
-            ValueError: they are not those that were prepared.
+            ValueError: the stored frames are damaged.
         """
         batch, row = self._row(index)
         data, count = batch.column(FRAMES)[row].as_buffer(), batch.column("num_frames")[row].as_py()
@@ -312,7 +312,7 @@ class StickerDataset:
         return Sticker(self.frames(index), durations, record.caption, record.attributes)
 
     def column(self, name: str) -> list[Any]:
-        """One column for all stickers of the split, without touching the others.
+        """One column for all stickers of the split, without reading the others.
 
         Raises:
             ValueError: there is no such column.
@@ -324,11 +324,11 @@ class StickerDataset:
         return list(self.table([name]).column(0).to_pylist())
 
     def table(self, names: Sequence[str], rows: np.ndarray | None = None) -> pa.Table:
-        """Columns as Arrow holds them, without touching the others; those of the index are not among them.
+        """Columns of the Arrow files, without reading the others. Columns of the index are not possible.
 
         Args:
-            names: of the columns.
-            rows: rising positions of the stickers that are wanted; None for all of the split.
+            names: names of the columns.
+            rows: increasing positions of the wanted stickers; None for all stickers of the split.
 
         Raises:
             ValueError: there is no such column.
@@ -345,7 +345,7 @@ class StickerDataset:
         return pa.Table.from_batches(parts, pa.schema([SCHEMA.field(name) for name in names]))
 
     def stored_bytes(self) -> np.ndarray:
-        """``(n,)`` int64: what the frames of each sticker take on disk, told without reading them."""
+        """``(n,)`` int64: bytes of the frames of each sticker on disk. The frames are not read."""
         lengths = [np.asarray(pc.binary_length(batch.column(FRAMES)), np.int64) for batch in self._batches]
         starts = np.cumsum([0, *(len(part) for part in lengths)])
         return np.concatenate(lengths)[starts[self._places[:, 0]] + self._places[:, 1]]

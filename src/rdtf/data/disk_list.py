@@ -1,4 +1,4 @@
-"""Long sequences that are held on disk, so that what there is of a million stickers takes no memory."""
+"""Long sequences on disk, so that lists of a million stickers take little memory."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ T = TypeVar("T")
 
 
 def without(values: array[int], positions: Iterable[int]) -> array[int]:
-    """The values that are not at these positions."""
+    """The values at all other positions."""
     left_out = set(positions)
     kept = (value for position, value in enumerate(values) if position not in left_out)
     return array(values.typecode, kept) if left_out else values
 
 
 class DiskList(Sequence[T], Generic[T]):
-    """A sequence to append to, in a temporary file without a name, which goes with the process.
+    """A sequence in a temporary file without a name, which is deleted when the process ends.
 
-    In memory are 12 bytes an entry. The file is written and read by this process alone, so that it may hold pickles.
+    An entry takes 12 bytes of memory. Entries are pickled, which is safe because no other process can write the file.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class DiskList(Sequence[T], Generic[T]):
         self._flushed = True
 
     def append(self, value: T) -> None:
-        """Add one."""
+        """Add an entry."""
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         try:
             self._file.write(data)
@@ -47,7 +47,7 @@ class DiskList(Sequence[T], Generic[T]):
         self._end += len(data)
 
     def remove(self, positions: Iterable[int]) -> None:
-        """Take out those at these positions."""
+        """Remove the entries at these positions."""
         positions = list(positions)
         self._starts, self._lengths = without(self._starts, positions), without(self._lengths, positions)
 

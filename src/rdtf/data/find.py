@@ -1,7 +1,7 @@
-"""What a user names as sources (folders, archives, tables, files), turned into a list of stickers not read yet.
+"""Finding of stickers in sources: folders, archives, tables and files.
 
-Finding looks at names and metadata alone, so it is quick and may run in the parent process. Decoding is what
-:meth:`Item.read` does, and belongs into a worker.
+Finding reads only names and metadata, so it is quick and runs in the parent process. :meth:`Item.read` decodes a
+sticker in a worker.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rdtf.sticker import StickerError
 
 TABLE = ".parquet"
 KNOWN = (*sorted(SUFFIXES), *ARCHIVES, TABLE)
-"""Endings of what can be a sticker or hold some."""
+"""Endings of stickers, archives and tables."""
 
 _OUR_TABLES = ("export.jsonl", "left_out.jsonl")  # ``rdtf data export`` writes them beside the metadata
 _TABLES = (".jsonl", ".csv", ".tsv")
@@ -40,12 +40,12 @@ _SHARD_SPLIT = re.compile(rf"({'|'.join(SPLIT_NAMES)})-\d.*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Found:
-    """What is in a source.
+    """The content of a source.
 
     Attributes:
-        items: the stickers, in the order of their names (in a compressed TAR, of their places).
-        problems: what looked like a sticker or a caption, and cannot be one.
-        passed_over: number of captions, read-mes and hidden files seen, which are no stickers.
+        items: the stickers in the order of their names (of their positions in a compressed TAR).
+        problems: files that look like stickers or captions and cannot be used.
+        passed_over: number of captions, read-mes and hidden files, which are no stickers.
     """
 
     items: Items
@@ -54,7 +54,7 @@ class Found:
 
 
 def source_labels(sources: Sequence[Path]) -> list[str]:
-    """The sources' names, made different by a number where they are equal."""
+    """The names of the sources. Equal names get a number."""
     labels: dict[str, None] = {}
     last: Counter[str] = Counter()
     for source in sources:
@@ -69,14 +69,14 @@ def source_labels(sources: Sequence[Path]) -> list[str]:
 def find_items(source: Path, label: str, captions: Sequence[str] = (), before: Items | None = None) -> Found:
     """The stickers of a source with their captions. Nothing is decoded.
 
-    A folder is searched with its subfolders and the archives and tables in it; an archive (ZIP, TAR) or a table
-    (Parquet) may also be named itself, and so may one sticker. ``docs/formats.md`` lists what is understood.
+    A folder is searched with its subfolders, archives and tables. The source may also be an archive (ZIP, TAR), a table
+    (Parquet) or a sticker. ``docs/formats.md`` lists the formats.
 
     Args:
         source: a folder or a file.
-        label: what names begin with, see :func:`source_labels`.
-        captions: metadata fields or columns that are captions; usual names if empty.
-        before: stickers of other sources, which these are appended to.
+        label: prefix of the names, see :func:`source_labels`.
+        captions: metadata fields or columns of captions; the default names if empty.
+        before: stickers of other sources, to which these are appended.
 
     Raises:
         ValueError: there is no such folder or file.
@@ -96,7 +96,7 @@ def find_items(source: Path, label: str, captions: Sequence[str] = (), before: I
 
 
 class _Search:
-    """Collects items and problems while it goes through trees."""
+    """Collects items and problems from trees."""
 
     def __init__(self, captions: Sequence[str], items: Items) -> None:
         self.captions = captions
@@ -112,17 +112,17 @@ class _Search:
         self.items.append(item if self.split is None else _with_split(item, self.split))
 
     def drop_second_names(self, start: int) -> None:
-        """Of items of one name (an animation called like a file) the first one stays."""
+        """Keep the first of items with equal names (for example an animation with the name of a file)."""
         hashes = np.frombuffer(self.items.hashes, np.uint64)[start:]
         _, first = np.unique(hashes, return_index=True)
         second = (start + np.setdiff1d(np.arange(len(hashes)), first)).tolist()
-        del hashes  # which would keep the array from shrinking
+        del hashes  # otherwise the array could not shrink
         for position in second:
             self.refuse(self.items[position].name, "another sticker has this name; rename one of them")
         self.items.remove(second)
 
     def file(self, source: Path, label: str) -> None:
-        """One sticker that was named itself, with a text beside it."""
+        """Add a sticker that is itself the source, with a text beside it."""
         beside = source.with_suffix(".txt")
         try:
             text = (lambda: clean_caption(beside.read_text("utf-8-sig"))) if beside.is_file() else None
@@ -131,7 +131,7 @@ class _Search:
             self.refuse(label, str(error))
 
     def container(self, file: Path, name: str) -> None:
-        """An archive or a table; where it begins with the name of a split (``train-00000-of-00004``), that holds."""
+        """Add an archive or a table. A name like ``train-00000-of-00004`` gives the split of its stickers."""
         split = _SHARD_SPLIT.fullmatch(file.name)
         self.split = SPLIT_NAMES[split[1].casefold()] if split else None
         try:
@@ -159,7 +159,7 @@ class _Search:
                 self.take(Item(printable(named), str(file), caption, cell))
 
     def tree(self, tree: Tree, prefix: str) -> None:
-        """Everything in a folder or an archive; names begin with ``prefix``."""
+        """Add all stickers of a folder or an archive. ``prefix`` is the prefix of their names."""
         for problem in tree.problems:
             self.refuse(f"{prefix}{problem.path}", problem.reason)
         exported = read_exports(tree)
@@ -202,7 +202,7 @@ class _Search:
             for name, caption in known
             for item in sorted(groups.items(name, f"{prefix}{name}", caption), key=lambda item: item.name)
         )
-        # The names are sorted, and so are the items, but those of a compressed TAR: of such there are not many.
+        # Names and items are sorted, except in the rare compressed TAR.
         found: Iterable[tuple[tuple[str, int, str], Item | str]] = items
         if isinstance(tree, ArchiveTree) and any(member.kind == "tar.gz" for member in tree.members.values()):
             found = sorted(items, key=lambda pair: pair[0])
@@ -220,14 +220,14 @@ class _Search:
 
 
 def _order(name: str, item: Item) -> tuple[str, int, str]:
-    """By name; of a compressed TAR by place, for going back in it means to inflate it all again."""
+    """Sort key: the name, or the position in a compressed TAR, in which going back means to inflate it again."""
     if isinstance(item.member, Member) and item.member.kind == "tar.gz":
         return "", item.member.offset, item.name
     return name, 0, item.name
 
 
 def _split_folders(names: Sequence[str]) -> dict[str, str]:
-    """Splits by top folder, where all top folders are called after splits and one is ``train``; else nothing."""
+    """Splits by top folder, if all top folders are named after splits and one is ``train``; otherwise empty."""
     folders = {name.partition("/")[0] for name in names if "/" in name}
     known = {folder: SPLIT_NAMES.get(folder.casefold()) for folder in folders}
     if len(folders) < 2 or "train" not in known.values():

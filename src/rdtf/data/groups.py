@@ -1,4 +1,4 @@
-"""Which files of a folder or an archive are one sticker together: frames, sprite sheets, Lottie with pictures."""
+"""Stickers of several files in a folder or an archive: frames, sprite sheets, Lottie with pictures."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ _SIDECAR_NAMES = frozenset({"readme", "license", "licence", "copying", "notice",
 
 
 class Groups:
-    """Which files of a tree belong together, and how a sticker's name becomes items.
+    """Files of a tree that belong together, and the items of each sticker.
 
     Attributes:
-        stickers: names of stickers that are made up of several files (or of what a folder is called).
-        taken: files that belong to them.
+        stickers: names of stickers of several files. A folder of frames has the folder's name.
+        taken: files of these stickers.
         sidecars: JSON files that describe the picture of the same name (as in WebDataset).
-        sidecars_of: what they say, by picture.
+        sidecars_of: content of the sidecars, by picture.
         pictures: files of a folder ``images`` that a Lottie beside the folder draws.
-        problems: JSON that cannot be read.
+        problems: JSON files that cannot be read.
     """
 
     def __init__(self, tree: Tree, others: set[str]) -> None:
@@ -79,7 +79,7 @@ class Groups:
                 paths = [f"{asset.get('u') or 'images/'}/{asset['p']}" for asset in listed if "p" in asset]
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise_shortage(error, name)
-                continue  # no Lottie that draws pictures; whoever reads it tells what is wrong
+                continue  # no Lottie with pictures; reading the file will report errors
             drawn |= {posixpath.normpath(posixpath.join(folder, path)) for path in paths} & assets
         return drawn
 
@@ -133,7 +133,7 @@ class Groups:
                 self.sidecars_of[picture] = content
 
     def items(self, sticker: str, name: str, caption: Caption) -> Iterator[Item]:
-        """The items that a sticker's file is: one, or one for each of its animations."""
+        """The items of a sticker's file: one, or one for each of its animations."""
         shown = printable(name)
         if sticker in self.stickers:
             kind, files = self.stickers[sticker]
@@ -159,22 +159,22 @@ class Groups:
                 return lottie_animations(stream)
         except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile) as error:
             raise_shortage(error, sticker)
-            return []  # whoever reads it finds the same, and says so
+            return []  # reading the file will report the error
 
 
 def ending_of(name: str) -> str:
-    """The ending of a name with its dot, in small letters; a leading dot begins no ending."""
+    """The ending of a name with its dot, in lower case. A leading dot begins no ending."""
     last = name.rpartition("/")[2].lower()
     stem, dot, ending = last.rpartition(".")
     return dot + ending if stem.strip(".") and ending else ""
 
 
 def is_sidecar(name: str) -> bool:
-    """Whether a file of this name is no sticker but stands beside some: captions, metadata, read-mes."""
+    """Whether the name is that of a file beside stickers: captions, metadata, read-mes."""
     return ending_of(name) in _SIDECARS or posixpath.basename(name).lower() in _SIDECAR_NAMES or is_metadata(name)
 
 
 def _is_described(name: str) -> bool:
-    """Whether a JSON of the same name may be about this file."""
+    """Whether a JSON of the same name may describe this file."""
     ending = ending_of(name)
     return ending in SUFFIXES and ending != ".json"

@@ -1,7 +1,6 @@
-"""What depends on a dataset as a whole: which stickers are near-duplicates, which are left out, and the splits.
+"""The index of a dataset: near-duplicates, left-out stickers and splits, which depend on the whole dataset.
 
-It stands in a small file of its own beside the rows, which depend on one sticker each: another share of the splits
-changes this file and no other.
+The index is a small file beside the rows, which depend on one sticker each. So other splits change only this file.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ _VARIATION_SELECTORS = re.compile("[\ufe00-\ufe0f]")
 
 @dataclass(frozen=True)
 class Index:
-    """The index of a dataset, one entry a row.
+    """The index of a dataset, with one entry for each row.
 
     Attributes:
         splits: ``(n,)`` int8, positions in :data:`~rdtf.data.captions.SPLITS`, or -1 for rows that are left out.
-        groups: ``(n,)`` int32, equal numbers for near-duplicates, also of near-duplicates; -1 for all others.
-        copies: rows that are left out, with the row each of them is a near-duplicate of.
+        groups: ``(n,)`` int32, equal numbers for stickers connected by near-duplicates; -1 for all others.
+        copies: left-out rows, each with the row of its near-duplicate that stays.
     """
 
     splits: np.ndarray
@@ -45,11 +44,11 @@ class Index:
     copies: dict[int, int]
 
     def digest(self) -> bytes:
-        """A hash over it."""
+        """A hash of the index."""
         return hashlib.sha256(self.splits.tobytes() + self.groups.tobytes()).digest()
 
     def write(self, stream: BinaryIO) -> None:
-        """Write it as an Arrow file."""
+        """Write the index as an Arrow file."""
         table = pa.table({"split": self.splits, "group": self.groups}, schema=INDEX_SCHEMA)
         with pa.ipc.new_file(stream, INDEX_SCHEMA) as sink:
             sink.write_table(table)
@@ -62,8 +61,7 @@ def make_index(
 ) -> Index:
     """The index of a dataset's rows.
 
-    Near-duplicates share a split. A split that the metadata asks for is given, and taken over by the near-duplicates
-    for which nothing is asked.
+    Near-duplicates share a split. A split in the metadata has priority, also for near-duplicates without one.
 
     Args:
         folder: of the dataset. files: its Arrow files, in order.
@@ -108,7 +106,7 @@ def make_index(
 
 
 def _shared(batch: pa.RecordBatch, field: str, own: list[str]) -> list[str]:
-    """For each row its caption or metadata field as text to compare; ``own`` where the row has none."""
+    """The caption or metadata field of each row as comparable text; ``own`` if the row has none."""
     attributes = [json.loads(text) for text in batch.column("attributes").to_pylist()]
     if field == "caption":
         captions = batch.column("caption").to_pylist()
@@ -126,7 +124,7 @@ def _shared(batch: pa.RecordBatch, field: str, own: list[str]) -> list[str]:
 
 
 def comparable(text: str) -> str:
-    """Equal for texts that differ only in case, spaces, Unicode form or variation selectors (of emoji)."""
+    """A key that is equal for texts that differ only in case, spaces, Unicode form or variation selectors of emoji."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(_VARIATION_SELECTORS.sub("", folded).split())
 
@@ -176,7 +174,7 @@ def count_up(folder: Path, files: Mapping[str, int], index: Index) -> Totals:
 
 
 def draw(seed: int, key: str) -> float:
-    """A number in 0..1 from a seed and a key alone: a sticker's split stays when others are added."""
+    """A number in 0..1 from a seed and a key. So a sticker keeps its split when others are added."""
     digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -184,14 +182,14 @@ def draw(seed: int, key: str) -> float:
 def assign_splits(
     labels: np.ndarray, keys: np.ndarray, draws: np.ndarray, asked: np.ndarray, shares: tuple[float, float, float]
 ) -> np.ndarray:
-    """A split for each of ``n`` rows, the same for all of a label but where another one is asked for.
+    """A split for each of ``n`` rows. Rows with equal labels share a split unless they ask for different ones.
 
     Args:
-        labels: ``(n,)`` integers. keys: ``(n,)``; the row of the smallest key draws for its label.
+        labels: ``(n,)`` integers. keys: ``(n,)``; the row with the smallest key of a label decides.
         draws: ``(n,)`` in 0..1.
-        asked: ``(n,)`` positions in :data:`~rdtf.data.captions.SPLITS`, -1 where nothing is asked. Rows of a label
-            that ask for nothing take what its first asking row asks for.
-        shares: of train, val and test.
+        asked: ``(n,)`` positions in :data:`~rdtf.data.captions.SPLITS`, or -1. Rows with -1 follow the first row of
+            their label that asks.
+        shares: fractions of train, val and test.
 
     Returns:
         ``(n,)`` int8 positions in :data:`~rdtf.data.captions.SPLITS`.
@@ -212,10 +210,10 @@ def assign_splits(
 
 
 def _copies(pairs: NearPairs) -> dict[int, int]:
-    """Rows to leave out, with the earlier row each is near to: of no pair that shows the same both rows stay."""
+    """Rows to leave out, each with its earlier near-duplicate. At most one row of each pair stays."""
     rows = pairs.rows[pairs.how == Likeness.COPY]
     copies: dict[int, int] = {}
-    # By the later row, so that it is settled which of the earlier ones stay.
+    # Sorted by the later row, so that the fate of earlier rows is known.
     for first, second in rows[np.lexsort((rows[:, 0], rows[:, 1]))].tolist():
         if first not in copies and second not in copies:
             copies[second] = first
@@ -229,7 +227,7 @@ def _connected(links: np.ndarray, count: int) -> np.ndarray:
 
 
 def _numbered(labels: np.ndarray) -> np.ndarray:
-    """Numbers for labels of more than one row, in the order of their first rows; -1 for all others."""
+    """Numbers of labels with more than one row, in the order of their first rows; -1 for all others."""
     _, first, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     several = np.flatnonzero(sizes > 1)
     numbers = np.full(len(sizes), -1, np.int32)
@@ -243,7 +241,7 @@ def _batches(folder: Path, files: Mapping[str, int]) -> Iterator[pa.RecordBatch]
 
 
 def _bytes_column(column: pa.Array, width: int) -> np.ndarray:
-    """A column of byte strings of one width as ``(n, width)`` uint8, not copied."""
+    """A view of a column of byte strings of one width as ``(n, width)`` uint8."""
     data = np.frombuffer(column.buffers()[1], np.uint8)
     return data[column.offset * width : (column.offset + len(column)) * width].reshape(-1, width)
 

@@ -1,4 +1,4 @@
-"""Stickers that were found and are not read yet."""
+"""Items: stickers that were found but not read."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from rdtf.io.tables import Cell, read_cell
 from rdtf.sticker import Sticker, StickerError
 
 Part = tuple[str, str, Member | None]
-"""One file of a sticker: its name without folders, the file on disk, and where in that."""
+"""One file of a sticker: its name without folders, the file on disk, and the position in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One sticker of a source, found but not read. It is small and pickles.
+    """A sticker of a source that was found but not read. It is small and can be pickled.
 
     Attributes:
-        name: the source's label and the path inside of it, as shown to people and stored in datasets.
-        file: where it is on disk: the sticker itself, or the archive or table that holds it.
-        caption: what is known in words.
-        member: where in ``file``; None for the whole file.
-        kind: a file of its own; numbered pictures; or a sprite sheet.
-        parts: the pictures in order (and a JSON with their times), or the sheet and its JSON; ``file`` and ``member``
-            are those of the first.
-        animation: which of a file that holds several.
+        name: the source's label and the path in the source.
+        file: the sticker's file on disk, or the archive or table that has it.
+        caption: caption and metadata.
+        member: position in ``file``; None for the whole file.
+        kind: a single file, numbered pictures, or a sprite sheet.
+        parts: the pictures in order (and a JSON of their times), or the sheet and its JSON. ``file`` and ``member``
+            belong to the first.
+        animation: name of the animation, in a file of several.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Item:
 
     @property
     def path(self) -> Path:
-        """The file on disk that holds it."""
+        """The file on disk."""
         return Path(self.file)
 
     def read(self, *, size: int | None = None, max_frames: int | None = None) -> Sticker:
-        """Decode it; see :func:`~rdtf.io.read.read_sticker` for arguments and errors."""
+        """Decode the sticker. See :func:`~rdtf.io.read.read_sticker` for arguments and errors."""
         if self.kind == "frames":
             pieces = [Piece(name, partial(_bytes, file, member)) for name, file, member in self.parts]
             timing = pieces.pop().read() if pieces[-1].name in TIMINGS else None
@@ -72,14 +72,12 @@ class Item:
         return read_sticker_bytes(data, self.name, size=size, max_frames=max_frames, animation=self.animation)
 
     def load(self) -> None:
-        """Have the table in memory that it is in a cell of, before a limit for decoding holds."""
+        """Load the sticker's table into memory, before a memory limit for decoding is set."""
         if isinstance(self.member, Cell):
             read_cell(self.path, self.member)
 
     def stamp(self) -> str:
-        """16 hex digits that change when the bytes of the sticker may have changed; nothing but ``stat`` is called.
-
-        The caption, which asks for no decoding, is not part of it.
+        """16 hex digits that change if the sticker's file changes, from ``stat`` alone. Captions do not count.
 
         Raises:
             StickerError: the file is gone.
@@ -95,10 +93,10 @@ class Item:
 
 
 class Items(DiskList[Item]):
-    """Stickers that were found, held on disk.
+    """Items on disk.
 
     Attributes:
-        hashes: 64 bits of a hash of each name.
+        hashes: a hash of 64 bits for each name.
     """
 
     def __init__(self) -> None:
@@ -106,20 +104,20 @@ class Items(DiskList[Item]):
         self.hashes = array("Q")
 
     def append(self, value: Item) -> None:
-        """Add one."""
+        """Add an item."""
         super().append(value)
         digest = hashlib.blake2b(value.name.encode(), digest_size=8).digest()
         self.hashes.append(int.from_bytes(digest, "little"))
 
     def remove(self, positions: Iterable[int]) -> None:
-        """Take out those at these positions."""
+        """Remove the items at these positions."""
         positions = list(positions)
         super().remove(positions)
         self.hashes = without(self.hashes, positions)
 
 
 def _bytes(file: str, member: Member | Cell | None) -> bytes:
-    """The bytes of a file, a member of an archive or a cell of a table, under the limits of reading."""
+    """The bytes of a file, a member of an archive or a cell of a table, within the limits."""
     most = max(ReadLimits.image_bytes, ReadLimits.lottie_bytes, ReadLimits.video_bytes)
     path = Path(file)
     if isinstance(member, Member):
