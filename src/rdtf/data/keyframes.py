@@ -23,12 +23,12 @@ CLUSTER_COUNTS = range(3, 9)
 
 GRID = 16
 EDGE_WEIGHT = 2.0
-"""Weight of the edge map. Edges are thin, so their mean over a cell is small beside the mean colour."""
+"""Weight of the edge map. Edges are thin, so their mean over a cell is small compared with the mean colour."""
 
 LOOP_SEAM = 1.5
 """A clip loops if the step from last to first frame is at most this many mean steps."""
 
-ITERATIONS = 4  # of k-means; its start is close to its end
+ITERATIONS = 4  # iterations of k-means, which starts close to its end
 
 
 def frame_features(frames: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ def frame_features(frames: np.ndarray) -> np.ndarray:
     steps[:, :, 1:] = np.abs(seen[:, :, 1:] - seen[:, :, :-1])
     steps[..., 1:] += np.abs(seen[..., 1:] - seen[..., :-1])
     channels[:, 4] = EDGE_WEIGHT * steps.max(0)
-    # Columns first, as one large matrix product.
+    # The columns first, in one large matrix product.
     narrow = (channels.reshape(-1, width) @ area_weights(width, GRID).T).reshape(n, 5, height, GRID)
     return rearrange(area_weights(height, GRID) @ narrow, "n c y x -> n (c y x)")
 
@@ -59,8 +59,8 @@ def area_weights(length: int, cells: int, start: float = 0.0, side: float | None
 
     Args:
         length: number of pixels.
-        start, side: where the cells begin and how long they are together, in pixels; default: all pixels. Outside of
-            the picture there is nothing.
+        start, side: start and total length of the cells in pixels; by default all pixels. Pixels outside of the picture
+            are zero.
     """
     side = length if side is None else side
     borders = start + np.linspace(0, side, cells + 1)
@@ -76,8 +76,8 @@ def cluster_frames(features: np.ndarray, counts: Sequence[int] = CLUSTER_COUNTS)
     the labels are a function of the features, and no seed is needed.
 
     Args:
-        features: ``(n, d)`` floats, one row a frame.
-        counts: numbers of clusters. There are fewer clusters where there are fewer different frames.
+        features: ``(n, d)`` floats, one row for each frame.
+        counts: numbers of clusters. Fewer different frames give fewer clusters.
 
     Returns:
         ``(len(counts), n)`` int8 labels. They count from 0 in the order of first appearance, without gaps. Equal frames
@@ -112,20 +112,20 @@ def _same_distances(points: np.ndarray) -> np.ndarray:
 
 
 def _refined(points: np.ndarray, labels: np.ndarray, first: np.ndarray, point_of: np.ndarray) -> np.ndarray:
-    """Labels after k-means from the means of some labels; the same labels where it empties a cluster."""
+    """Labels after k-means that starts from the means of some labels; the old labels if a cluster becomes empty."""
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     if len(groups) == len(first):
         return labels
     means = np.stack([points[group].mean(0) for group in groups])
     with suppress(ClusterError):
         refined = kmeans2(points, means, ITERATIONS, minit="matrix", missing="raise", check_finite=False)[1]
-        refined = refined[first][point_of]  # equal frames stay together, whatever rounding does
+        refined = refined[first][point_of]  # equal frames stay together in spite of rounding
         return refined if len(np.unique(refined)) == len(groups) else labels
     return labels
 
 
 def _in_order(labels: np.ndarray) -> np.ndarray:
-    """The same groups, numbered in the order of first appearance."""
+    """Labels renumbered in the order of first appearance."""
     _, first, labels = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[labels].astype(np.int8)
 
@@ -157,11 +157,10 @@ def extract_frames(
         k: wanted number of frames.
         labels: ``(n,)`` integers, the clustering into k clusters from :func:`cluster_frames`.
         rng: used by ``cluster-random`` only.
-        features: returns ``(n, d)`` floats to compare frames by. ``cluster-medoid`` and ``difference`` need it; the
-            others never call it.
+        features: returns ``(n, d)`` floats for comparing frames. Only ``cluster-medoid`` and ``difference`` call it.
 
     Returns:
-        Increasing frame indices: fewer than k where there are fewer (different) frames.
+        Increasing frame indices: fewer than k if there are fewer (different) frames.
     """
     count = len(labels)
     if how == "equal-interval":
@@ -197,7 +196,7 @@ def motion(steps: np.ndarray) -> float:
 
 
 def seam(steps: np.ndarray) -> float | None:
-    """The step from the last frame to the first, in mean steps (:func:`frame_steps`); None if nothing moves."""
+    """The step from the last to the first frame, relative to the mean step (:func:`frame_steps`); None for a still."""
     usual = motion(steps)
     return float(steps[-1] / usual) if usual > 0 else None
 

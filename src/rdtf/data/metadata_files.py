@@ -36,7 +36,7 @@ def encoding_of(head: bytes) -> str:
 
 
 def file_field(entry: Mapping[str, Any]) -> str | None:
-    """The field of an entry that names its file."""
+    """The name of the field that names an entry's file."""
     return next((key for key in _FILE_FIELDS if isinstance(entry.get(key), str)), None)
 
 
@@ -47,7 +47,7 @@ def file_of(entry: Mapping[str, Any]) -> str:
 
 
 def read_entries(tree: Tree, name: str, problems: list[StickerError]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What a metadata file says, each entry with its place ("line 3"); what cannot be read is a problem."""
+    """The entries of a metadata file, each with its position ("line 3"). Entries that cannot be read are problems."""
     reader = _METADATA_NAMES[posixpath.basename(name).lower()]
     try:
         with tree.open(name) as stream:
@@ -74,7 +74,7 @@ def _json_lines(stream: io.BufferedIOBase) -> _Reader:
     while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
         rest = line
-        while rest and not rest.endswith(b"\n"):  # pass over what is left of a line that is too long
+        while rest and not rest.endswith(b"\n"):  # skip the rest of a line that is too long
             rest = stream.readline(MAX_LINE_BYTES)
         if line.strip():
             yield f"line {number}", functools.partial(_json_line, line)
@@ -104,17 +104,17 @@ def _itself(entry: Any) -> Any:
 
 
 def _table_lines(stream: io.BufferedIOBase, delimiter: str) -> _Reader:
-    lines: Any = stream  # nothing but bytes to read is asked of it
+    lines: Any = stream  # TextIOWrapper only reads bytes from it
     encoding = encoding_of(stream.read(2))
     stream.seek(0)
     text = io.TextIOWrapper(lines, encoding, newline="")
     head = text.readline()
     text.seek(0)
-    if delimiter == "," and ";" in head and "," not in head:  # as Excel writes it where "," parts decimals
+    if delimiter == "," and ";" in head and "," not in head:  # Excel in countries with decimal commas
         delimiter = ";"
     rows = csv.DictReader(text, delimiter=delimiter, strict=True)
     for row in rows:
-        # Empty cells say nothing; cells beyond the head have no name.
+        # Empty cells are missing values. Cells beyond the head have no name.
         said = {key: cell for key, cell in row.items() if key and isinstance(cell, str) and cell}
         yield f"line {rows.line_num}", functools.partial(dict, said)
 
@@ -128,7 +128,7 @@ def _parquet_rows(stream: io.BufferedIOBase) -> _Reader:
 
 
 def no_value(name: str) -> None:
-    """NaN and Infinity, as pandas writes them, are no value."""
+    """Read NaN and Infinity, as pandas writes them, as missing values."""
 
 
 _ENDINGS: dict[str, Callable[[io.BufferedIOBase], _Reader]] = {

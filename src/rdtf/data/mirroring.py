@@ -1,4 +1,4 @@
-"""Which captions forbid a mirror image: sides, turns, writing, numbers, flags and clocks in the main languages."""
+"""Captions that forbid mirroring: sides, turns, writing, numbers, flags and clocks in the main languages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 _WORDS = Path(__file__).with_name("one_sided.txt")
 _SPACED = frozenset({"LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "GEORGIAN"})
-"""Scripts that part words by spaces and add endings to them."""
+"""Scripts with spaces between words and endings on words."""
 _WORD = re.compile(r"[^\W\d_]+")
 _LETTER = re.compile(r"\b[B-HJ-Z]\b")  # A and I are words
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
@@ -19,14 +19,13 @@ _PLAIN_LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ı": "i", "ħ"
 
 
 def is_flippable(caption: str, language: str = "") -> bool:
-    """Whether a sticker of this caption may be mirrored left to right without its caption becoming wrong.
+    """Whether the mirror image of a sticker still fits its caption.
 
-    False for sides and turns, for anything that carries writing or digits, for flags, clocks and the like, in the
-    languages of ``one_sided.txt``. False also for a language or a script that the list does not have: a flip that is
-    left out costs little, mirrored writing is learned.
+    False for sides, turns, writing, digits, flags, clocks and the like, in the languages of ``one_sided.txt``. False
+    also for other languages and scripts: a missing mirror image costs little, and mirrored writing would be learned.
 
     Args:
-        language: of the caption where it is known, as ``pt`` or ``pt-BR``.
+        language: language of the caption if it is known, as ``pt`` or ``pt-BR``.
     """
     table = _table()
     if language and language.partition("-")[0].casefold() not in table.languages:
@@ -56,7 +55,7 @@ def is_flippable(caption: str, language: str = "") -> bool:
 
 @dataclass
 class _Table:
-    """What ``one_sided.txt`` says."""
+    """The content of ``one_sided.txt``."""
 
     languages: set[str] = field(default_factory=set)
     scripts: set[str] = field(default_factory=set)
@@ -65,7 +64,7 @@ class _Table:
     parts: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def names(self, word: str) -> bool:
-        """Whether a word in small letters is in the list, as it is, in the plural or by its beginning."""
+        """Whether the list has a lower-case word, its singular or its beginning."""
         if word in self.words or word.removesuffix("s") in self.words:
             return True
         return any(word[:length] in self.beginnings for length in range(2, len(word) + 1))
@@ -99,6 +98,6 @@ def _script(letter: str) -> str:
 
 
 def _folded(text: str) -> str:
-    """Without accents and vowel points."""
+    """A text without accents and vowel points."""
     plain = _ACCENTS.sub("", unicodedata.normalize("NFD", text))
     return unicodedata.normalize("NFC", plain).translate(_PLAIN_LETTERS)

@@ -1,9 +1,9 @@
-"""From sources of stickers to a prepared dataset, with a reason for every file that is not in it.
+"""Preparation of a dataset from sources of stickers, with a reason for every file that is left out.
 
-A run has three parts: find the stickers, have workers process each sticker that is not known yet (decode it and
-describe its frames), and put the rows together. Each result goes into the store at once. The rows are put together from
-the store in the order of the stickers, so that the same input gives the same bytes for any number of workers, and
-whether or not the run was stopped. The dataset appears, or changes, when its manifest is replaced.
+A run has three parts: find the stickers, let workers process new stickers (decode them and describe their frames), and
+write the rows. Each result goes into the store at once. The rows are written from the store in the order of the
+stickers. So the same input gives the same bytes for any number of workers, and for runs that were stopped. The dataset
+appears or changes when its manifest is replaced.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ from rdtf.progress import bars, console
 from rdtf.sticker import StickerError
 
 INDEX = "index-{}.arrow"
-_NO_CAPTION = Caption(("",))  # workers need none, and captions can be large
+_NO_CAPTION = Caption(("",))  # workers need no captions, which can be large
 
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What :func:`prepare` did.
+    """The result of :func:`prepare`.
 
     Attributes:
         folder: the dataset.
-        manifest: as written into it.
+        manifest: the manifest of the dataset.
         seconds: wall-clock time.
-        plan: what was taken over from an earlier run, and what was to be done.
+        plan: a text about what was kept from an earlier run, and what was done.
     """
 
     folder: Path
@@ -67,11 +67,11 @@ class PrepareReport:
 
     @property
     def rejected(self) -> list[Rejection]:
-        """What is not in the dataset, and why."""
+        """Files that are not in the dataset, with the reasons."""
         return self.manifest.rejected
 
     def summary(self) -> str:
-        """A few lines for people."""
+        """A few lines for the terminal."""
         counts = ", ".join(f"{name} {count:,}" for name, count in self.manifest.counts.items())
         sources = ", ".join(f"{name} {count:,}" for name, count in self.manifest.sources.items())
         total = sum(self.manifest.counts.values())
@@ -94,16 +94,16 @@ def prepare(
 ) -> PrepareReport:
     """Read folders of sticker files (with their subfolders), archives, tables and files into a dataset at ``out``.
 
-    Rows are in the order of the sources, within each in the order of the paths. Of stickers whose frames are equal
-    once scaled, the first one stays. The dataset appears whole or not at all. A run that was stopped, by whatever,
-    goes on where it was when it is called again; over a finished dataset only what has changed is done.
+    Rows are in the order of the sources, then of the paths. Of stickers with equal frames (after scaling) only the
+    first stays. The dataset appears atomically. Calling the function again continues a run that was stopped. With a
+    finished dataset, only changed files are processed.
 
     Args:
-        sources: folders and files, see :func:`~rdtf.data.find.find_items`; nothing is followed out of them.
-        out: a new folder, outside of the sources, or a dataset that was made from the same sources.
-        settings: defaults if None.
-        overwrite: let a dataset at ``out`` become one of other settings or sources (nothing else is ever replaced).
-            What the two have in common is not done again.
+        sources: folders and files, see :func:`~rdtf.data.find.find_items`. Links out of them are not followed.
+        out: a new folder outside of the sources, or a dataset of the same sources.
+        settings: settings; the defaults if None.
+        overwrite: allow other settings or sources than those of the dataset at ``out``. Common results are kept. Only
+            datasets are ever replaced.
         decoder: called as ``decoder(item, size=..., max_frames=...)`` in the workers; must pickle.
 
     Raises:
@@ -156,7 +156,7 @@ def _check_places(sources: Sequence[Path], out: Path) -> None:
 
 @dataclass
 class _FoundAll:
-    """What all sources hold together."""
+    """The stickers of all sources."""
 
     items: Items = field(default_factory=Items)
     problems: list[Rejection] = field(default_factory=list)
@@ -177,7 +177,7 @@ def _find(sources: Sequence[Path], captions: Sequence[str]) -> _FoundAll:
 
 
 def _about(sources: Sequence[Path], found: _FoundAll, settings: PrepareSettings) -> dict[str, Any]:
-    """All that a dataset depends on, in the parts of :data:`~rdtf.data.settings.PARTS`, JSON-able."""
+    """Everything that a dataset depends on, in the parts of :data:`~rdtf.data.settings.PARTS`, JSON-able."""
     versions = code_versions(settings.features)
     parts = {name: {**settings.part(name), **versions.get(name, {})} for name in PARTS if name != "running"}
     words = hashlib.sha256()
@@ -204,10 +204,10 @@ def _own_code() -> str:
 
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Make the folder, which no other run may enter at the same time.
+    """Make the folder and lock it against other runs.
 
-    The lock lies in the dataset's folder and stays there: a run that waits for a file that its holder removes would
-    hold a lock that nobody else sees.
+    The lock's file stays in the folder. Another run may wait for this file; if it were removed, that run would hold a
+    lock that nobody else sees.
     """
     out.mkdir(parents=True, exist_ok=True)
     with folder_lock(out, "this dataset"):
@@ -219,7 +219,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 def _earlier(out: Path, overwrite: bool) -> Manifest | None:
-    """The manifest of the dataset at ``out``; None if there is none, or a damaged one that may be replaced."""
+    """The manifest of the dataset at ``out``; None if there is none, or if it is damaged and may be replaced."""
     if not (out / MANIFEST).is_file():
         return None
     try:
@@ -236,8 +236,8 @@ def _earlier(out: Path, overwrite: bool) -> Manifest | None:
 def _check_same(
     out: Path, earlier: Manifest, made: Mapping[str, Any], settings: PrepareSettings, about: Mapping[str, Any]
 ) -> None:
-    """Raise if this run would make another dataset than the one that is there."""
-    # A setting that did not exist when the dataset was made had its default.
+    """Raise if this run has other sources or settings than the existing dataset."""
+    # Settings that are newer than the dataset had their defaults.
     before, now = {**PrepareSettings().shaping(), **earlier.settings}, settings.shaping()
     changed = [f"{name} {before.get(name)!r} to {now[name]!r}" for name in now if before.get(name) != now[name]]
     if made.get("sources") != about["sources"]:
@@ -250,7 +250,7 @@ def _check_same(
 
 
 def _plan(store: Store, items: Items, out: Path, made: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    """Compare what is there now with the store; returns what is taken over and what is to be done, for people."""
+    """Compare the stickers with the store; returns a text about what is kept and what will be done."""
     counts = store.take_items(((item.name, _stamp(item)) for item in items), readable_files(out))
     numbers = {
         "kept from the last run": counts.kept,
@@ -276,7 +276,7 @@ def _plan(store: Store, items: Items, out: Path, made: Mapping[str, Any], about:
 def _stamp(item: Item) -> str:
     try:
         return item.stamp()
-    except StickerError:  # gone meanwhile: its worker will say so
+    except StickerError:  # the file is gone; its worker will report it
         return ""
 
 
@@ -285,7 +285,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _process(store: Store, items: Items, out: Path, one_file: OneFile) -> None:
-    """Have workers process what is to do, and keep each result as it comes."""
+    """Let workers process items, and store each result at once."""
 
     def job_of(position: int) -> Job:
         place = store.place(position)
@@ -294,7 +294,7 @@ def _process(store: Store, items: Items, out: Path, one_file: OneFile) -> None:
 
     engine = run_ray if one_file.settings.engine == "ray" else run_local
     with bars() as progress:
-        while todo := store.todo():  # a second time only if duplicates turned out to be of stickers that fail now
+        while todo := store.todo():  # again if the original of a duplicate fails now
             task = progress.add_task("preparing", total=len(todo), note="")
             refused = 0
             with contextlib.closing(engine(todo, job_of, one_file, one_file.settings.workers)) as results:
@@ -305,9 +305,9 @@ def _process(store: Store, items: Items, out: Path, one_file: OneFile) -> None:
 
 
 def _put_together(store: Store, out: Path, found: _FoundAll, settings: PrepareSettings) -> Manifest:
-    """Write the rows of all used stickers, in order, and last the manifest."""
+    """Write the rows of all used stickers in order, then the manifest."""
     rejected = list(found.problems)
-    used, others = array("q"), array("q")  # results in the store: of the rows in their order, and without a row
+    used, others = array("q"), array("q")  # ids of results with a row (in the order of the rows), and without
     writer, digest = RowWriter(out), hashlib.sha256()
     for position, (item, known) in enumerate(zip(found.items, store.known(), strict=True)):
         if known.owner != position:
@@ -327,7 +327,7 @@ def _put_together(store: Store, out: Path, found: _FoundAll, settings: PrepareSe
         if complaint:
             rejected.append(Rejection(file=item.name, reason=complaint))
         row = {**facts, **words}
-        # All but the frames, for which the id stands: caches of anything in a row may rely on it.
+        # Everything except frames, which the id stands for. Caches of anything in a row may rely on the digest.
         text = json.dumps({**row, FRAMES: None, "content": None, "signature": None}, sort_keys=True).encode()
         digest.update(text)
         writer.add(row, text)
@@ -370,7 +370,7 @@ def _put_together(store: Store, out: Path, found: _FoundAll, settings: PrepareSe
 def _places(
     used: Iterable[int], others: Iterable[int], files: Mapping[str, int]
 ) -> Iterator[tuple[int, str | None, int | None]]:
-    """Of each result in the store the Arrow file and the row of its frames, as :meth:`Store.finish` takes them."""
+    """The Arrow file and the row of each result's frames, for :meth:`Store.finish`."""
     places = ((file, row) for file, count in files.items() for row in range(count))
     yield from ((result, *place) for result, place in zip(used, places, strict=True))
     yield from ((result, None, None) for result in others)
@@ -385,11 +385,11 @@ def _hash(manifest: bytes) -> str:
 
 
 def _sweep(out: Path, manifest: Manifest) -> None:
-    """Remove what belonged to an earlier dataset here, or to a run that was stopped."""
+    """Remove files of an earlier dataset or of a run that was stopped."""
     for file in [*out.glob("stickers-*.arrow"), *out.glob(INDEX.format("*"))]:
         if file.name not in {*manifest.files, manifest.index}:
             file.unlink()
     mend(out, MANIFEST)
-    for file in (out / CACHE).glob("prepared-*.npz"):  # of versions without a store
+    for file in (out / CACHE).glob("prepared-*.npz"):  # written by versions without a store
         file.unlink()
     shutil.rmtree(out / "building", ignore_errors=True)

@@ -1,7 +1,7 @@
-"""One sticker to one result: what a worker does, whichever engine runs it.
+"""Processing of one sticker in a worker of any engine.
 
-A result depends on the file and on the settings alone; captions and splits come later and need no frames. It is
-bytes, so that it goes through pipes and into the store as it is.
+A result depends only on the file and the settings. Captions and splits come later and need no frames. A result is
+bytes, for pipes and for the store.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ROW_COLUMNS = frozenset(
         *("attributes", "source", "license", "asked_split"),
     }
 )
-"""Columns of a dataset that come from captions and settings; all others are facts about the frames."""
+"""Columns of a dataset that come from captions and settings. All other columns are facts about the frames."""
 FACTS = pa.schema([field for field in SCHEMA if field.name not in ROW_COLUMNS])
 MAX_REASON = 500
 _ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
@@ -48,22 +48,22 @@ Decoder = Callable[..., Sticker]
 
 
 class Kind(IntEnum):
-    """How a file ended."""
+    """The kind of a result."""
 
     USED = 0
     REFUSED = 1
-    STOPPED = 2  # by a limit or a crash: another machine or another limit may do better
-    SHORT = 3  # the machine lacked something: no result of the file, engines try again
+    STOPPED = 2  # a limit or a crash; another machine or another limit may work
+    SHORT = 3  # the machine lacked something; engines try the file again
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of one sticker.
+    """The result of one sticker.
 
     Attributes:
-        kind: how it ended.
-        content: SHA-256 of its frames if it is used.
-        payload: a row of :data:`FACTS` if it is used (see :func:`facts`), else the reason in UTF-8.
+        kind: kind of the result.
+        content: SHA-256 of the frames of a used sticker.
+        payload: a row of :data:`FACTS` of a used sticker (see :func:`facts`), otherwise the reason in UTF-8.
     """
 
     kind: Kind
@@ -84,11 +84,11 @@ class FileResult:
 
 @dataclass(frozen=True)
 class Job:
-    """What an engine hands to a worker.
+    """A job for a worker.
 
     Attributes:
-        item: the sticker; without its caption, which can be large and is not needed.
-        earlier: where its frames already are: an Arrow file of a dataset, and a row of it. None to decode.
+        item: the sticker, without its caption, which can be large.
+        earlier: Arrow file and row of a dataset that has the frames. None: decode the sticker.
     """
 
     item: Item
@@ -107,7 +107,7 @@ class OneFile:
     settings: PrepareSettings
 
     def __call__(self, job: Job) -> FileResult:
-        """Decode a sticker (or fetch its frames) and work out all that is to be known about them."""
+        """Decode a sticker (or read its stored frames) and compute its row of facts."""
         limit_time(self.settings.time_limit)
         limited = False
         try:
@@ -115,7 +115,7 @@ class OneFile:
                 frames, durations, fixes = _earlier_frames(*job.earlier)
             else:
                 job.item.load()
-                # Work on frames of the wanted size may take some copies of them, also as floats.
+                # Computing facts takes some copies of the frames, also as floats.
                 copies = 16 * 4 * self.settings.max_frames * self.settings.size**2
                 with limited_memory(self.settings.memory_limit + -(-copies // 2**20)):
                     limited = True
@@ -124,11 +124,11 @@ class OneFile:
             row = _describe(frames, durations, fixes, self.settings)
             batch = pa.RecordBatch.from_pylist([row], schema=FACTS)
             return FileResult(Kind.USED, row["content"], batch.serialize().to_pybytes())
-        except Exception as error:  # whatever a decoder does on a bad file is that file's reason, and told
+        except Exception as error:  # any error of a decoder is the reason why the file is rejected
             return self._failed(error, limited)
 
     def _failed(self, error: Exception, limited: bool) -> FileResult:
-        """The result of an error, which came while memory was limited or not."""
+        """The result of an error. ``limited``: it happened under the memory limit."""
         lacked = shortage(error)
         if lacked is None:
             return FileResult.refused(
@@ -142,7 +142,7 @@ class OneFile:
     def _decode(self, item: Item) -> tuple[np.ndarray, np.ndarray, list[str]]:
         settings = self.settings
         crop, clear = settings.crop == "content", settings.background == "transparent"
-        # Fixes need the file's own pixels: a mixed edge is narrower there, and what is cropped is not enlarged.
+        # Fixes need the file's own size: mixed edges are narrower there, and cropped frames are not enlarged.
         size = None if crop or clear else settings.size
         sticker = self.decoder(item, size=size, max_frames=settings.max_frames)
         frames, fixes = fix(sticker.frames, crop=crop, clear=clear)
@@ -150,7 +150,7 @@ class OneFile:
         assert len(frames) <= settings.max_frames
         if sticker.attributes.get(LEFT_OUT):
             fixes.append(LEFT_OUT)
-        # What is under alpha 0 means nothing: it must neither hide a duplicate nor take room.
+        # Colour under alpha 0 is cleared, so that it hides no duplicate and takes no space.
         frames = np.where(frames[..., 3:] > 0, frames, np.uint8(0))
         if not frames[..., 3].any():
             raise StickerError(item.path, "every frame is completely transparent")
@@ -158,7 +158,7 @@ class OneFile:
 
 
 def _describe(frames: np.ndarray, durations: np.ndarray, fixes: list[str], settings: PrepareSettings) -> dict[str, Any]:
-    """Their row of :data:`FACTS`."""
+    """The row of :data:`FACTS` of frames."""
     facts = describe(frames, durations)
     return {
         **facts,
@@ -173,10 +173,10 @@ def _describe(frames: np.ndarray, durations: np.ndarray, fixes: list[str], setti
 
 
 def _features(frames: np.ndarray, settings: PrepareSettings) -> np.ndarray:
-    """What frames are clustered by."""
+    """Features for clustering frames."""
     if settings.weights is None:
         return frame_features(frames)
-    from rdtf.data.vgg import vgg_features  # torch, which takes longer to import than all else here
+    from rdtf.data.vgg import vgg_features  # imports torch, which takes seconds
 
     return vgg_features(frames, settings.weights)
 
@@ -196,15 +196,15 @@ def rows_of(file: Path) -> pa.RecordBatch:
 
 
 def stored_facts(file: Path, row: int) -> dict[str, Any]:
-    """The row of :data:`FACTS` that an Arrow file of a dataset holds."""
+    """The row of :data:`FACTS` in an Arrow file of a dataset."""
     return rows_of(file).slice(row, 1).select(FACTS.names).to_pylist()[0]
 
 
 def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:
-    """What results depend on beside settings: our own code by its hash, libraries by their versions.
+    """Versions that results depend on beside settings: a hash of our own code, and versions of libraries.
 
     Args:
-        features: of the settings; only other than built-in ones depend on torch.
+        features: the setting. The built-in features do not depend on torch.
 
     Returns:
         For ``frames`` and ``facts`` (see :data:`~rdtf.data.settings.PARTS`), names and versions.

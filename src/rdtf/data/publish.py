@@ -1,7 +1,7 @@
-"""Prepared datasets for other people: a folder in the Hub's ``imagefolder`` layout, and that folder on the Hub.
+"""Publishing of prepared datasets: a folder in the Hub's ``imagefolder`` layout, and upload to the Hub.
 
-Stickers go into sub-folders with a hash of all that is in them in their names. One that is there, here or on the Hub,
-is whole and not written or sent again, so that both can be stopped at any time and both send only what is new.
+Stickers go into sub-folders that have a hash of their content in their names. An existing sub-folder, on disk or on the
+Hub, is complete and not written or sent again. So both can be stopped at any time.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from rdtf.io.write import save_sticker
 from rdtf.progress import bars, console
 
 ROWS_PER_FOLDER = 5000  # the Hub advises at most 10,000 files a folder
-EXPORT = "export.jsonl"  # an ending that preparation passes over
-"""Says that a folder is an export, and which sub-folders belong to it."""
+EXPORT = "export.jsonl"  # preparing ignores files of this name
+"""File that marks an export and lists its sub-folders."""
 CARD = "README.md"
 LEFT_OUT = "left_out.jsonl"
 MANY_FILES = 100_000
-"""So many files in a repository at most is what the Hub advises."""
+"""The Hub advises at most this many files in a repository."""
 _FORMAT = "rdtf-export/1"
 _HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What :func:`export` did.
+    """The result of :func:`export`.
 
     Attributes:
         folder: the export.
-        counts: stickers by the Hub's name of their split; splits without any are not there.
-        written, kept: sub-folders that were written, and that were there already.
-        fingerprint: of the dataset.
+        counts: stickers by the Hub's name of their split; empty splits are missing.
+        written, kept: numbers of sub-folders that were written, and that existed already.
+        fingerprint: fingerprint of the dataset.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class ExportReport:
     fingerprint: str
 
     def summary(self) -> str:
-        """A line for people."""
+        """A line for the terminal."""
         counts = ", ".join(f"{name} {count:,}" for name, count in self.counts.items())
         return f"{self.folder}: {sum(self.counts.values()):,} stickers ({counts}) and a card, {CARD}"
 
@@ -61,9 +61,9 @@ class ExportReport:
 def export(data: Path, out: Path, *, title: str | None = None) -> ExportReport:
     """Write a prepared dataset as a folder that ``datasets.load_dataset`` and ``rdtf prepare`` read.
 
-    Every frame comes back pixel for pixel. Times are fractions of seconds, exact for all that are a fraction of two
-    numbers up to 65,535 (see :func:`~rdtf.io.write.save_sticker`); a still has none. Over an earlier export, of
-    whatever dataset, only what differs is written, and what no longer belongs to it is removed.
+    Frames are lossless. Times are fractions of seconds of two numbers up to 65,535 (see
+    :func:`~rdtf.io.write.save_sticker`); a still has no time. Over an earlier export of any dataset, only differences
+    are written, and sub-folders that no longer belong to the export are removed.
 
     Args:
         data: prepared dataset.
@@ -125,16 +125,15 @@ def push(
 ) -> str:
     """Export a prepared dataset and put it into a dataset repository of the Hugging Face Hub.
 
-    Each sub-folder is a commit; one that is there is not sent again. The dataset appears, or changes, with the last
-    commit, which brings the card and removes what no longer belongs to it. Only that commit touches anything that was
-    there before.
+    Each new sub-folder is a commit. The last commit has the card, and removes sub-folders that no longer belong to the
+    dataset. So the dataset appears or changes with the last commit; earlier commits only add files.
 
     Args:
         data: prepared dataset.
-        repo: ``name`` or ``organisation/name``; made if there is none.
-        folder: for the export; in the dataset's cache if None.
-        public: let everybody see a repository that is made. One that is there stays as it is.
-        api: a ``huggingface_hub.HfApi``; by default one of whoever is logged in.
+        repo: ``name`` or ``organisation/name``. It is created if necessary.
+        folder: folder of the export; by default in the dataset's cache.
+        public: make a new repository public. An existing one does not change.
+        api: a ``huggingface_hub.HfApi``; by default with the account that is logged in.
 
     Returns:
         The address of the repository.
@@ -185,7 +184,7 @@ def push(
 
 
 def _take(out: Path) -> None:
-    """Make a folder ours, or leave it alone."""
+    """Mark a folder as an export. Raises if it has other files."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; choose another folder")
     if out.is_dir() and any(out.iterdir()) and not _is_export(out):
@@ -203,12 +202,12 @@ def _is_export(folder: Path) -> bool:
 
 
 def _is_shard(file: str) -> bool:
-    """Whether a file of a repository lies in a sub-folder as we name them."""
+    """Whether a file of a repository is in a sub-folder with a name of ours."""
     return re.fullmatch(rf"({'|'.join(_HUB_SPLITS.values())})/\d+-[0-9a-f]{{12}}/[^/]+", file) is not None
 
 
 def _write_folder(folder: Path, dataset: StickerDataset, start: int, names: list[str], text: str, done: Any) -> None:
-    """Write a sub-folder that is there whole or not at all."""
+    """Write a sub-folder atomically."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -224,7 +223,7 @@ def _write_folder(folder: Path, dataset: StickerDataset, start: int, names: list
 
 
 def _entry(name: str, record: StickerRecord) -> dict[str, Any]:
-    """A line of metadata. All lines have the same fields of the same types, which the Hub's tables ask for."""
+    """A line of metadata. All lines have the same fields and types, because the Hub's tables require it."""
     return {
         "file_name": name,
         "captions": list(record.captions),
@@ -251,7 +250,7 @@ def _digits(count: int) -> int:
 
 
 def _sweep(out: Path, folders: set[str]) -> None:
-    """Remove sub-folders of an earlier export, and what a crash has left."""
+    """Remove sub-folders of an earlier export, and temporary files after a crash."""
     for split in _HUB_SPLITS.values():
         for folder in _folders(out / split):
             if f"{split}/{folder.name}" not in folders:

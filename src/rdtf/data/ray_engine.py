@@ -1,9 +1,8 @@
 """The Ray engine: the local engine's worker processes, held by actors on the cores of a Ray cluster.
 
-Ray's actors are used, and not Ray Data. An actor holds a worker process of the local engine, so that limits, crashes
-and their reasons are the same in both, and which file it was is known. A block of Ray Data is tried again as a whole or
-given up as a whole with all files in it: one file that takes its process along each time would be tried for ever, or
-cost its neighbours. And jobs are made here when they are wanted, where Ray Data has them all in its store first.
+An actor holds a worker process of the local engine, so limits, crashes and their reasons are the same in both engines.
+Ray Data would retry or give up a block with all its files: a file that always crashes would be tried for ever, or its
+neighbours would be lost. Ray Data would also hold all jobs in its store; here jobs are made when they are needed.
 """
 
 from __future__ import annotations
@@ -19,23 +18,24 @@ from rdtf.data.process_file import FileResult, Job, Kind, OneFile
 from rdtf.data.workers import WorkerPool, usable_cores
 
 JOBS_AT_ONCE = 16
-"""Jobs that go to an actor in one call at most; a call costs about a millisecond."""
+"""Most jobs of a call of an actor. A call costs about a millisecond."""
 CALLS_AHEAD = 2
-"""Calls that an actor holds, the one it is on included."""
+"""Calls in an actor's queue, with the current one."""
 TRIES = 2
-"""How often a file may take its actor along before it is given up."""
+"""A file is given up after ending its actor this many times."""
 
 
 def run_ray(
     indices: Sequence[int], job_of: Callable[[int], Job], one_file: OneFile, workers: int | None
 ) -> Generator[tuple[int, FileResult]]:
-    """Indices and the results of their jobs, as they are done: :func:`~rdtf.data.workers.run_local` over a cluster.
+    """Indices with the results of their jobs, in order of completion: :func:`~rdtf.data.workers.run_local` on a
+    cluster.
 
-    Ray is started on this machine, unless it runs in this process already or ``RAY_ADDRESS`` names a cluster
-    (``auto``: the one on this machine). All machines must see the stickers under the same paths and have this package.
+    Ray is started on this machine, unless it runs in this process already or ``RAY_ADDRESS`` names a cluster (``auto``:
+    the one on this machine). All machines need this package and the stickers under the same paths.
 
     Args:
-        workers: actors, of a core each; None for one a core of the cluster.
+        workers: actors with a core each; None for one on each core of the cluster.
 
     Raises:
         ValueError: Ray is not installed.
@@ -51,7 +51,7 @@ def run_ray(
     if ours:
         here: dict[str, Any] = {"address": "local", "num_cpus": workers or usable_cores(), "include_dashboard": False}
         ray.init(**({} if "RAY_ADDRESS" in os.environ else here), log_to_driver=False, logging_level="error")
-    actor = ray.remote(num_cpus=1)(_PoolActor)  # not started again by Ray: what it was on is to be known
+    actor = ray.remote(num_cpus=1)(_PoolActor)  # Ray does not restart it, so that the file that ended it is known
     pool: dict[Any, deque[tuple[Any, list[int]]]] = {}
     queue, left = _Queue(indices), len(indices)
     try:
@@ -70,7 +70,7 @@ def run_ray(
             try:
                 results = ray.get(first)
             except RayTaskError:
-                raise  # an exception, not a death: a mistake of ours
+                raise  # an exception in our own code; the actor is alive
             except ray.exceptions.RayError as error:
                 if getattr(error, "actor_init_failed", False):
                     raise RuntimeError(f"a Ray worker could not start: {error}") from error
@@ -91,10 +91,10 @@ def run_ray(
 
 
 class _PoolActor:
-    """The actor."""
+    """An actor with a worker process."""
 
     def __init__(self, one_file: OneFile) -> None:
-        # A worker process imports the main module of the one that starts it: here Ray's, with all of Ray.
+        # A worker process would import the main module of its parent, which is Ray's here.
         vars(sys.modules["__main__"]).pop("__file__", None)
         self.pool = WorkerPool(one_file, 1)
 
@@ -104,7 +104,7 @@ class _PoolActor:
 
 
 class _Queue:
-    """What is still to be given out. What may have taken an actor along is given out by itself."""
+    """Jobs that no actor has. Jobs that may have ended an actor are given out one at a time."""
 
     def __init__(self, indices: Sequence[int]) -> None:
         self.upcoming: Iterator[int] = iter(indices)
@@ -113,7 +113,7 @@ class _Queue:
         self.tries = Counter[int]()
 
     def take(self, workers: int) -> list[int]:
-        """The next few; fewer towards the end, so that all actors end at about the same time."""
+        """The next jobs, fewer towards the end, so that all actors end at about the same time."""
         if self.alone:
             self.left -= 1
             return [self.alone.popleft()]
@@ -124,12 +124,12 @@ class _Queue:
         return chunk
 
     def again(self, chunk: list[int]) -> None:
-        """Take back what was not worked on."""
+        """Take back jobs that were not processed."""
         self.left += len(chunk)
         self.returned.extend(chunk)
 
     def blame(self, chunk: list[int]) -> list[int]:
-        """Take back what its actor died on; returns what is to be given up."""
+        """Take back the jobs of an actor that died; returns jobs to give up."""
         if len(chunk) == 1:
             self.tries[chunk[0]] += 1
             if self.tries[chunk[0]] == TRIES:

@@ -1,4 +1,4 @@
-"""Rows of a dataset: their words, and the Arrow files that they are written into."""
+"""Rows of a dataset: the columns of captions, and writing of Arrow files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ BYTES_PER_FILE = 256 * 2**20
 
 
 def words_of(item: Item, content: bytes, settings: PrepareSettings) -> tuple[dict[str, Any], str]:
-    """The columns of a row that need no frames, and what is wrong with the field ``style`` (empty: nothing is)."""
+    """The columns of a row that need no frames, and an error in the field ``style`` (empty if there is none)."""
     caption, complaint = item.caption, ""
     texts, checks = check_captions(caption.texts)
     languages = caption.attributes.get("languages", [])
-    # A text that was cleaned may be another one's equal: then it is not known which language it is of.
+    # Cleaning may make texts of different languages equal. Their language is then unknown.
     flippable = all(map(is_flippable, texts, languages if len(languages) == len(texts) else [""] * len(texts)))
     attributes = caption.attributes
     if settings.caption_style:
@@ -52,10 +52,9 @@ def words_of(item: Item, content: bytes, settings: PrepareSettings) -> tuple[dic
 
 
 class RowWriter:
-    """Rows into numbered Arrow files, of which only the last unwritten one is held in memory.
+    """Writes rows into numbered Arrow files. Only the rows of one file are in memory.
 
-    Each file has a hash of its rows in its name. One that is there already is not written again, so that what an
-    earlier run and this one have in common at their beginnings stays as it is.
+    Each file has a hash of its rows in its name. An existing file is not written again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,7 +68,7 @@ class RowWriter:
         self._bytes, self._digest = 0, hashlib.sha256()
 
     def add(self, row: dict[str, Any], text: bytes) -> None:
-        """Take a row; ``text`` is what is hashed of it."""
+        """Add a row. ``text`` represents it in the hash."""
         self._rows.append(row)
         self._digest.update(text)
         self._bytes += len(row[FRAMES])
@@ -77,7 +76,7 @@ class RowWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held."""
+        """Write the rows in memory."""
         if not self._rows:
             return
         name = f"stickers-{len(self.files):05d}-{self._digest.hexdigest()[:12]}.arrow"
@@ -90,7 +89,7 @@ class RowWriter:
 
 
 def readable_files(folder: Path) -> dict[str, int]:
-    """The Arrow files of a folder that are whole, with their numbers of rows."""
+    """The undamaged Arrow files of a folder, with their numbers of rows."""
     files = {}
     for file in folder.glob("stickers-*.arrow"):
         with contextlib.suppress(OSError, pa.ArrowException):

@@ -1,4 +1,4 @@
-"""Settings of a preparation, and which part of the work each of them has a say in."""
+"""Settings of a preparation, and the part of the work that each of them changes."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ class PrepareSettings(BaseModel):
         size: height and width of the frames in pixels.
         max_frames: longer stickers are thinned out to this many.
         splits: shares of train, val and test; they sum to 1.
-        split_by: what the split is drawn from: the frames (``content``), the first ``caption``, or a metadata field
-            (``emoji``). Stickers that are equal in it share a split, and near-duplicates always do. Case, spaces and
+        split_by: the key of the split: the frames (``content``), the first ``caption``, or a metadata field
+            (``emoji``). Stickers with equal keys share a split, and near-duplicates always do. Case, spaces and
             variation selectors do not count.
-        seed: of the splits.
-        licenses: of stickers whose metadata names no licence: by the label of their source (its folder's name), and by
-            ``""`` of all others.
-        captions: metadata fields or columns that are captions; the usual names if empty.
-        caption_style: end each caption in the style of its sticker, see :mod:`rdtf.data.style`: what the metadata field
-            ``style`` names, else what ``styles`` names.
-        styles: of stickers whose metadata names no style, by the labels of ``licenses``.
+        seed: seed of the splits.
+        licenses: licences of stickers without one in their metadata, by the label of their source (its folder's name).
+            The label ``""`` stands for all other sources.
+        captions: metadata fields or columns of captions; the default names if empty.
+        caption_style: add the style of a sticker to its captions, see :mod:`rdtf.data.style`. The style is the metadata
+            field ``style``, otherwise an entry of ``styles``.
+        styles: styles of stickers without one in their metadata, by the labels of ``licenses``.
         duplicates: ``drop`` leaves out all but the first of near-duplicates that show the same; ``keep`` only reports
             them.
         crop: ``content`` crops files to what is drawn in them.
         background: ``transparent`` clears opaque backgrounds of one colour.
-        features: what frames are clustered by: ``builtin``, or ``vgg16:`` and the beginning of the SHA-256 of the
-            weights, as :func:`choose_features` gives it.
-        weights: their file. Where it lies changes nothing in the dataset.
-        time_limit: seconds of processor time that one file may take.
-        memory_limit: MiB that decoding one file may take, beyond what frames of the wanted size need.
-        workers: processes; None for one a core. Changes nothing in the dataset.
-        engine: ``local`` for processes of this machine, ``ray`` for those of a Ray cluster. Changes nothing either.
+        features: features for clustering frames: ``builtin``, or ``vgg16:`` and the first digits of the SHA-256 of the
+            weights, from :func:`choose_features`.
+        weights: file of the weights. Its path does not change the dataset.
+        time_limit: seconds of processor time for one file.
+        memory_limit: MiB for decoding one file, in addition to the memory of its frames in the wanted size.
+        workers: processes; None for one on each core. Does not change the dataset.
+        engine: ``local`` for processes on this machine, ``ray`` for a Ray cluster. Does not change the dataset.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,7 +81,7 @@ class PrepareSettings(BaseModel):
         return cleaned
 
     def of_source(self, names: dict[str, str], sticker: str) -> str | None:
-        """What ``licenses`` or ``styles`` say of a sticker, whose name begins with the label of its source."""
+        """The entry of ``licenses`` or ``styles`` for a sticker, whose name begins with the label of its source."""
         return names.get(sticker.partition("/")[0], names.get(""))
 
     def part(self, name: str) -> dict[str, Any]:
@@ -100,10 +100,11 @@ PARTS: dict[str, set[str]] = {
     "limits": {"time_limit", "memory_limit"},
     "running": {"workers", "engine", "weights"},
 }
-"""Which settings each part of the work depends on; every setting is in one of them.
+"""The settings that each part of the work depends on. Every setting is in one part.
 
-``frames`` is decoding, ``facts`` what is worked out from decoded frames, ``rows`` what needs no frames. A part is done
-again when a setting of it or of one before it changes. ``limits`` matter for the files that were refused by them.
+``frames``: decoding. ``facts``: computations on decoded frames. ``rows``: columns that need no frames. A part is done
+again when one of its settings, or a setting of an earlier part, changes. ``limits`` matter only for files that exceeded
+them.
 """
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.[a-z]+")

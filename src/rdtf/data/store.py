@@ -1,9 +1,8 @@
-"""The store of a preparation: what became of every file, in one SQLite database in the dataset's cache folder.
+"""The store of a preparation: the results of all files, in an SQLite database in the dataset's cache folder.
 
-A result is in the store from the moment it is known, so a run that is killed goes on where it was. Until the dataset is
-whole, the store holds the described frames; afterwards it holds where in the dataset they are. A later run finds there
-which files it need not read again. The database is in WAL mode: a killed process loses no committed result, and a power
-cut loses the last ones and damages nothing.
+Each result is stored at once, so a killed run can continue. Until the dataset is finished, the store has the frames;
+afterwards it has their positions in the dataset. A later run reads only files without a result. The database is in WAL
+mode: a killed process loses no committed result, and a power cut loses only the last results.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ CREATE TABLE IF NOT EXISTS datasets (manifest TEXT PRIMARY KEY, about TEXT NOT N
 CREATE TEMP TABLE items (position INTEGER PRIMARY KEY, name TEXT NOT NULL, stamp TEXT NOT NULL);
 CREATE TEMP TABLE owners (content BLOB PRIMARY KEY, owner INTEGER NOT NULL) WITHOUT ROWID;
 """
-# Results that hold for the items as they are now. A duplicate has neither payload nor row and needs no facts.
+# Results that are valid for the current items. A duplicate has neither payload nor row and needs no facts.
 _VIEW = f"""
 CREATE TEMP VIEW known AS
     SELECT position, id, kind, content, file, row, finished, payload IS NOT NULL AS held,
@@ -60,18 +59,18 @@ _DISK_ERRORS = {
     "readonly": errno.EROFS,
     "unable to open": errno.EACCES,
 }
-"""What SQLite says, and the number of the error that a file would raise."""
+"""Messages of SQLite, with the error numbers of files."""
 
 
 class Known(NamedTuple):
-    """What is known of an item.
+    """The stored result of an item.
 
     Attributes:
-        id: of its result in the store.
-        kind: how it ended.
-        content: SHA-256 of its frames if it is used.
-        owner: position of the first item with equal frames if it is used.
-        file, row: where its frames are in an earlier dataset; None if they are in the store.
+        id: id of the result in the store.
+        kind: kind of the result.
+        content: SHA-256 of the frames of a used sticker.
+        owner: position of the first item with equal frames.
+        file, row: position of the frames in an earlier dataset; None if they are in the store.
     """
 
     id: int
@@ -84,7 +83,7 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of items: done in an earlier run, or in one that was stopped, new, changed; and of results of no item."""
+    """Numbers of items: done in a finished run, done in a stopped run, new, changed; and of results without an item."""
 
     kept: int
     resumed: int
@@ -96,11 +95,11 @@ class Counts:
 class Store:
     """The store in a dataset's folder, which the caller has locked.
 
-    A store that cannot be read is replaced by an empty one: all that it saves is time.
+    A store that cannot be read is replaced by an empty one. The files are then read again.
 
     Args:
-        folder: of the dataset.
-        about: what the results depend on: values under ``frames``, ``facts`` and ``limits``.
+        folder: folder of the dataset.
+        about: settings and versions that the results depend on, under ``frames``, ``facts`` and ``limits``.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
@@ -127,7 +126,7 @@ class Store:
             self.path.with_name(STORE + ending).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close it; an empty one leaves no file."""
+        """Close the store. An empty store leaves no file."""
         empty = self._one("SELECT NOT EXISTS (SELECT 1 FROM results)")
         self._database.close()
         if empty:
@@ -156,7 +155,7 @@ class Store:
         """What a dataset depends on, by the hash of its manifest; None if the store does not know the dataset.
 
         Args:
-            finished: only if the store knows where in the dataset each result is.
+            finished: only if the store knows the position of each result in the dataset.
         """
         text = self._one("SELECT about FROM datasets WHERE manifest = ? AND finished >= ?", manifest, int(finished))
         return None if text is None else json.loads(text)
@@ -195,7 +194,7 @@ class Store:
         )
 
     def todo(self) -> Sequence[int]:
-        """Positions of items to process: not known, or known as a duplicate of one that is no longer before them."""
+        """Positions of items to process: without a result, or duplicates whose original is gone."""
         self._database.execute("DELETE FROM owners")
         self._database.execute(_OWNERS)
         query = """
@@ -205,27 +204,27 @@ class Store:
         return [position for (position,) in self._database.execute(query)]
 
     def known(self) -> Iterator[Known]:
-        """What is known of each item, in their order; to be called after :meth:`todo` found nothing."""
+        """The stored result of each item in order. Call it when :meth:`todo` is empty."""
         query = (
             "SELECT id, kind, content, owner, file, row FROM known LEFT JOIN owners USING (content) ORDER BY position"
         )
         return (Known(*values) for values in self._database.execute(query))
 
     def place(self, position: int) -> tuple[str, int] | None:
-        """The Arrow file and the row in it that hold an item's frames, if they are to be described again."""
+        """Arrow file and row of an item's frames, if only its facts are out of date."""
         query = "SELECT file, row FROM known WHERE position = ? AND NOT done AND row IS NOT NULL"
         found: tuple[str, int] | None = self._database.execute(query, (position,)).fetchone()
         return found
 
     def result(self, known: Known) -> FileResult:
-        """The result of an item whose frames are in no dataset."""
+        """The full result of an item whose frames are in the store."""
         payload = self._one("SELECT payload FROM results WHERE id = ?", known.id)
         return FileResult(Kind(known.kind), known.content, payload)
 
-    # What comes
+    # Writing
 
     def add(self, position: int, result: FileResult) -> None:
-        """Keep the result of an item."""
+        """Store the result of an item."""
         with self._transaction():
             self._database.execute(
                 """
@@ -238,23 +237,23 @@ class Store:
         faults.reach("prepare.record")
 
     def forget(self) -> None:
-        """Forget all that came in since the last dataset."""
+        """Remove all results since the last finished dataset."""
         with self._transaction():
             self._database.execute("DELETE FROM results WHERE NOT finished")
 
     def announce(self, manifest: str) -> None:
-        """Keep what a dataset depends on, before its manifest is written."""
+        """Store what a dataset depends on, before its manifest is written."""
         with self._transaction():
             self._database.execute(
                 "INSERT OR REPLACE INTO datasets VALUES (?, ?, 0)", (manifest, json.dumps(self._about, sort_keys=True))
             )
 
     def finish(self, manifest: str, places: Iterable[tuple[int, str | None, int | None]]) -> None:
-        """Let go of frames that a finished dataset holds, and of what belongs to no item.
+        """Remove frames that a finished dataset has, and results without an item.
 
         Args:
-            manifest: its hash, as announced.
-            places: of every item the id of its result, and the Arrow file and the row of its frames if it has some.
+            manifest: hash of the dataset's manifest, as announced.
+            places: id of the result of every item, with the Arrow file and the row of its frames, or None.
         """
         with self._transaction():
             self._database.execute("UPDATE results SET finished = 0")
@@ -272,7 +271,7 @@ class Store:
 
 @contextmanager
 def _disk_errors() -> Iterator[None]:
-    """Turn what SQLite says of a full or read-only disk into the error that files raise."""
+    """Turn SQLite's errors about a full or read-only disk into the errors of files."""
     try:
         yield
     except sqlite3.OperationalError as error:

@@ -1,9 +1,8 @@
 """Style words in captions: ``grinning face, twemoji style``.
 
-They are off by default. A set of one style gains nothing from two more words in each caption, and a caption should say
-what its metadata says unless the user asks for more. Sets of several styles need them: one model then learns all
-styles, and a prompt chooses one. The style also stands in the attribute :data:`FIELD`, so that
-:func:`without_style` finds the caption that was there before.
+They are off by default, because a set of one style gains nothing from them. With sets of several styles one model
+learns all styles, and a prompt chooses one. The attribute :data:`FIELD` has the style too, so that
+:func:`without_style` can restore the caption.
 """
 
 from __future__ import annotations
@@ -27,10 +26,7 @@ def style_phrase(name: str) -> str:
 
 
 def with_style(caption: str, name: str) -> str:
-    """A caption that ends in its style. A caption that ends so already stays as it is.
-
-    An empty caption stays empty, as nothing but a style says nothing of what a sticker shows.
-    """
+    """A caption with its style at the end, once. An empty caption stays empty."""
     phrase = style_phrase(name)
     return f"{without_style(caption, name)}, {phrase}" if caption and phrase else caption
 
@@ -41,7 +37,7 @@ def without_style(caption: str, name: Any) -> str:
 
 
 def style_of(attributes: Mapping[str, Any], default: str | None) -> str:
-    """The style that metadata names, else ``default``; empty if there is none.
+    """The style in the metadata, otherwise ``default``; empty if there is none.
 
     Raises:
         ValueError: the field is something other than text or a number.

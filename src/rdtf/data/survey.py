@@ -31,14 +31,14 @@ class Survey:
         motion, seam: see :class:`~rdtf.data.dataset.StickerRecord`. ``seam`` is NaN for stickers that do not move.
         stored: bytes of the frames on disk.
         splits: names of the splits.
-        loops, flippable: how many stickers.
+        loops, flippable: numbers of stickers.
         captions: first captions.
         texts: numbers of captions.
         words: numbers of words of the first captions.
         vocabulary: each word with the number of first captions that have it, the most frequent word first.
         sources: file names.
         groups: numbers of near-duplicate groups, -1 without one.
-        checks: for each code of :mod:`rdtf.data.checks` that occurs, the rising positions of its stickers.
+        checks: increasing positions of stickers by their codes of :mod:`rdtf.data.checks`.
     """
 
     frames: np.ndarray
@@ -69,7 +69,7 @@ class Survey:
 
 
 def survey_dataset(dataset: StickerDataset) -> Survey:
-    """Work out the statistics. 100,000 stickers take seconds and some 100 MB."""
+    """Compute the statistics. 100,000 stickers take seconds and some 100 MB."""
     plain = dataset.table(["num_frames", "motion", "seam", "extent", "loops", "flippable"])
     lists = dataset.table(["durations", "coverage"])
     captions = list(dataset.column("caption"))
@@ -108,10 +108,10 @@ def _sums(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _positions(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
-    """For each text in a column of lists, the rows that have it, rising."""
+    """For each text in a column of lists, the increasing positions of its rows."""
     codes = pc.dictionary_encode(pc.list_flatten(column)).combine_chunks()
     rows = np.asarray(pc.list_parent_indices(_one_chunk(column)))
-    if isinstance(codes, pa.ChunkedArray):  # of no rows at all
+    if isinstance(codes, pa.ChunkedArray):  # the column has no rows
         return {}
     labels = codes.indices.to_numpy()
     return {text: np.unique(rows[labels == code]) for code, text in enumerate(codes.dictionary.to_pylist())}
@@ -127,7 +127,7 @@ class Group:
     """A group of near-duplicates.
 
     Attributes:
-        rows: rising positions.
+        rows: increasing positions.
         how: the :class:`~rdtf.data.duplicates.Likeness` of each to the first.
         differences: root mean square difference of each to the first, in 0..1.
         splits: names of their splits.
@@ -158,7 +158,7 @@ def near_groups(dataset: StickerDataset, survey: Survey) -> list[Group]:
 
 
 def _likened(first: StickerDataset, second: StickerDataset, pairs: np.ndarray) -> NearPairs:
-    """Pairs ``(m, 2)`` of positions in two datasets, with how alike they are."""
+    """Compare the stickers of pairs ``(m, 2)`` of positions in two datasets."""
     how, differences = [np.zeros(0, np.int8)], [np.zeros(0, np.float32)]
     for start in range(0, len(pairs), _CHUNK):
         chunk = pairs[start : start + _CHUNK]
@@ -180,7 +180,7 @@ def left_out_pairs(dataset: StickerDataset, survey: Survey) -> tuple[StickerData
     """Near-duplicates that ``--duplicates drop`` left out, each with the sticker that was kept.
 
     Returns:
-        The dataset of the stickers that were left out. And the pairs: positions in ``dataset`` and in that dataset.
+        the dataset of the left-out stickers, and pairs of positions in ``dataset`` and in it.
     """
     others = StickerDataset(dataset.folder, LEFT_OUT_ROWS)
     staying = {name: row for row, name in enumerate(survey.sources)} if len(others) else {}
@@ -192,7 +192,7 @@ def left_out_pairs(dataset: StickerDataset, survey: Survey) -> tuple[StickerData
 
 @dataclass(frozen=True)
 class Refusals:
-    """Rejected files of one kind of reason. ``reason`` has no numbers and names of single files."""
+    """Rejected files with one kind of reason. Numbers and names are removed from ``reason``."""
 
     reason: str
     rejected: list[Rejection]
@@ -216,10 +216,10 @@ def _kind_of(reason: str) -> str:
 
 
 def shared_captions(survey: Survey) -> tuple[int, int]:
-    """The number of held-out stickers whose first caption a training sticker has too, and of all held-out stickers."""
-    training = {text for text, split in zip(survey.captions, survey.splits.tolist(), strict=True) if split == "train"}
-    held_out = [text for text, split in zip(survey.captions, survey.splits.tolist(), strict=True) if split != "train"]
-    return sum(text in training for text in held_out if text), len(held_out)
+    """The number of held-out stickers that share their first caption with a training sticker, and of all held-out
+    ones.""" training = {text for text, split in zip(survey.captions, survey.splits.tolist(), strict=True) if split ==
+    "train"} held_out = [text for text, split in zip(survey.captions, survey.splits.tolist(), strict=True) if split !=
+    "train"] return sum(text in training for text in held_out if text), len(held_out)
 
 
 def flagged(survey: Survey) -> Iterator[tuple[str, int]]:

@@ -1,8 +1,8 @@
 """Frame features of the paper: VGG-16's first fully connected layer, from a local file of torchvision's weights.
 
-The network is spelt out here with the names of torchvision's ``vgg16``, so that its file fits as it is and torchvision
-is not needed. The paper's release takes the same layer, but reads BGR as RGB and leaves ImageNet's normalisation out;
-here the network gets what it was trained on.
+The network has the names of torchvision's ``vgg16``, so its weights fit and torchvision is not needed. The paper's
+release uses the same layer, but reads BGR as RGB without ImageNet's normalisation. Here the input is RGB and
+normalised.
 """
 
 from __future__ import annotations
@@ -49,24 +49,24 @@ class Vgg16(nn.Module):
         self.classifier = nn.Sequential(nn.Linear(channels * 7 * 7, 64 * width))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """``(b, 64 * width)`` features of RGB ``(b, 3, h, w)``, normalised as ImageNet's are."""
+        """``(b, 64 * width)`` features of RGB pictures ``(b, 3, h, w)`` with ImageNet's normalisation."""
         maps = F.adaptive_avg_pool2d(self.features(pictures), 7)
         return self.classifier(maps.flatten(1))
 
 
 @lru_cache(maxsize=1)
 def load_vgg16(path: Path) -> Vgg16:
-    """The network in a file of torchvision's (``.pth``), or the same as ``.safetensors``; mapped, not read into memory.
+    """The network with torchvision's weights (``.pth`` or ``.safetensors``), which are memory-mapped.
 
     Raises:
-        ValueError: the file is no such thing; the text says where it differs.
+        ValueError: the file has no such weights; the text names the difference.
     """
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch and safetensors raise whatever a damaged file leads them to
+    except Exception as error:  # torch and safetensors raise many types for damaged files
         raise ValueError(f"{path} cannot be read as weights: {str(error)[:200]}") from error
     first = state.get("features.0.weight") if isinstance(state, dict) else None
     if not isinstance(first, Tensor) or first.ndim != 4:

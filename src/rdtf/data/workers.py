@@ -1,7 +1,7 @@
-"""The local engine: worker processes that may crash or hang without taking the run along.
+"""The local engine: worker processes that may crash or hang without ending the run.
 
-Decoders are native code and files come from anywhere, so nothing is decoded in the process that keeps the books. The
-limits are those of :mod:`rdtf.io.limits`, which also says why :mod:`rdtf.io.wall` has a process of another kind.
+Decoders are native code and files come from anywhere, so the main process decodes nothing. :mod:`rdtf.io.limits` has
+the limits, and explains the difference to the process of :mod:`rdtf.io.wall`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from rdtf.files import ShortageError
 from rdtf.io.limits import KILLED, WAITING_FACTOR, ending, no_core_file, was_killed, was_over_time
 
 START_SECONDS = 600.0
-"""How long a worker may take to start before the run is given up."""
+"""Seconds for the start of a worker, after which the run ends."""
 JOBS_AHEAD = 2
-"""Jobs that a worker holds, the one it is on included: it need not wait for this process between two of them."""
+"""Jobs in a worker's queue, with the current one, so that it never waits for this process."""
 
 TRIES = 3
-"""How often a file is tried where the machine lacks something."""
+"""A file is tried this many times if the machine lacks something."""
 PAUSE_SECONDS = 1.0
-"""How long to wait before that."""
+"""Seconds between these tries."""
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -39,13 +39,13 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def run_local(
     indices: Sequence[int], job_of: Callable[[int], Job], one_file: OneFile, workers: int | None
 ) -> Generator[tuple[int, FileResult]]:
-    """Indices and the results of their jobs, as they are done.
+    """Indices with the results of their jobs, in order of completion.
 
-    A job whose worker dies is tried once more in another: an earlier file may be to blame. Where the machine lacked
-    something (memory, threads, open files), a job is tried again in a fresh worker, up to :data:`TRIES` times.
+    A job whose worker dies is tried once more in a new worker, because an earlier file may be the cause. If the machine
+    lacked something (memory, threads, open files), a job is tried in new workers, up to :data:`TRIES` times.
 
     Args:
-        workers: processes; None for one for each core that this process may use.
+        workers: processes; None for one on each core that this process may use.
 
     Raises:
         RuntimeError: no worker can be started.
@@ -56,7 +56,7 @@ def run_local(
 
 
 def usable_cores() -> int:
-    """Processor cores that this process may use: of its affinity and of the quota of its container, the smaller."""
+    """Processor cores that this process may use, by its affinity and the quota of its container."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = _QUOTA.read_text("ascii").split()
@@ -66,10 +66,10 @@ def usable_cores() -> int:
 
 
 class WorkerPool:
-    """Worker processes, which stay from one run to the next.
+    """Worker processes, which are kept between runs.
 
     Args:
-        count: at most so many.
+        count: most processes.
     """
 
     def __init__(self, one_file: OneFile, count: int) -> None:
@@ -78,7 +78,7 @@ class WorkerPool:
         self.short = Counter[str]()
 
     def close(self) -> None:
-        """End them, whatever they are on."""
+        """End all workers at once."""
         for worker in self.workers:
             worker.stop()
         self.workers.clear()
@@ -98,7 +98,7 @@ class WorkerPool:
                             continue
                         job = job_of(index)
                         if worker.jobs and job.item.parts:
-                            again.appendleft(index)  # a long one could fill the pipe of a worker that fills it too
+                            again.appendleft(index)  # a large job could block: the worker may be filling its pipe too
                         else:
                             worker.give(index, job)
             busy = [worker for worker in pool if worker.jobs or not worker.ready]
@@ -147,7 +147,7 @@ class WorkerPool:
                     )
 
     def _short(self, job: Job, lacked: str) -> None:
-        """Wait for the machine to have what it lacked for a job; raise if that was the last try."""
+        """Wait before trying a job again; raise after the last try."""
         self.short[job.item.name] += 1
         if self.short[job.item.name] == TRIES:
             raise ShortageError(
@@ -158,17 +158,17 @@ class WorkerPool:
 
 
 def _work(channel: connection.Connection, one_file: OneFile) -> None:
-    """The main function of a worker process: results for jobs until the channel closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sees to the end
+    """The main function of a worker process: it sends results of jobs until the channel closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     no_core_file()
-    channel.send(None)  # up and running
+    channel.send(None)  # ready
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             channel.send(one_file(channel.recv()))
 
 
 class _Worker:
-    """A worker process as the parent sees it: which jobs it holds, and until when it may be on the first."""
+    """A worker process in its parent: its jobs, and the deadline of the first job."""
 
     def __init__(self, one_file: OneFile) -> None:
         self.time_limit = one_file.settings.time_limit
@@ -176,14 +176,14 @@ class _Worker:
         self.ready = False
         self.deadline = time.monotonic() + START_SECONDS
         methods = multiprocessing.get_all_start_methods()
-        # Never a plain fork: torch and the decoders hold threads and locks, which a fork leaves in any state.
+        # No plain fork: torch and the decoders have threads and locks, whose state is undefined in a fork.
         context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         if "forkserver" in methods:
-            context.set_forkserver_preload([__name__])  # so that another worker costs no second import
+            context.set_forkserver_preload([__name__])  # further workers need no imports
         self.channel, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, one_file), daemon=True)
         before = {name: os.environ.get(name) for name in _THREADS}
-        os.environ.update(dict.fromkeys(_THREADS, "1"))  # read when a process starts, never after
+        os.environ.update(dict.fromkeys(_THREADS, "1"))  # read only at the start of a process
         try:
             self.process.start()
         finally:
@@ -198,11 +198,11 @@ class _Worker:
         if not self.jobs:
             self._on_the_next()
         self.jobs.append(index)
-        with contextlib.suppress(OSError):  # it died while idle: noticed when it is listened to
+        with contextlib.suppress(OSError):  # it died while idle, which hear() will find
             self.channel.send(job)
 
     def hear(self) -> tuple[tuple[int, FileResult] | None, bool]:
-        """What it has done, if that is what it sent, and whether it has died instead of sending anything."""
+        """The next result, or None, and whether the worker has died."""
         try:
             result = self.channel.recv()
         except (EOFError, OSError):
@@ -217,7 +217,7 @@ class _Worker:
         self.deadline = time.monotonic() + WAITING_FACTOR * self.time_limit
 
     def ending(self) -> str | None:
-        """Why it died, if its first job is to blame for certain."""
+        """The reason of its death if the first job is certainly the cause, otherwise None."""
         self.process.join()
         if not self.ready:
             raise RuntimeError(
@@ -227,7 +227,7 @@ class _Worker:
         return "took more than its limit of processor time" if was_over_time(self.process.exitcode) else None
 
     def overdue(self) -> str:
-        """Why it is given up."""
+        """The reason for giving up the job after the deadline."""
         if not self.ready:
             raise RuntimeError(f"a worker process did not start within {START_SECONDS:.0f} s")
         return f"not done after {WAITING_FACTOR * self.time_limit:g} s"
