@@ -216,10 +216,10 @@ def _kind_of(reason: str) -> str:
 
 
 def shared_captions(survey: Survey) -> tuple[int, int]:
-    """The number of held-out stickers that share their first caption with a training sticker, and of all held-out
-    ones.""" training = {text for text, split in zip(survey.captions, survey.splits.tolist(), strict=True) if split ==
-    "train"} held_out = [text for text, split in zip(survey.captions, survey.splits.tolist(), strict=True) if split !=
-    "train"] return sum(text in training for text in held_out if text), len(held_out)
+    """Number of held-out stickers whose first caption a training sticker has too, and number of held-out stickers."""
+    training = {text for text, split in zip(survey.captions, survey.splits.tolist(), strict=True) if split == "train"}
+    held_out = [text for text, split in zip(survey.captions, survey.splits.tolist(), strict=True) if split != "train"]
+    return sum(text in training for text in held_out if text), len(held_out)
 
 
 def flagged(survey: Survey) -> Iterator[tuple[str, int]]:
