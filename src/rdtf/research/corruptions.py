@@ -1,7 +1,7 @@
-"""Damages to clips, by kind and level: what a metric of generated stickers has to see.
+"""Damages to clips, by kind and level, which metrics of generated stickers must notice.
 
-Level 0 leaves a clip as it is, level 1 is the worst. All functions take and give straight RGBA ``(f, h, w, 4)`` uint8
-and work on premultiplied values, so that empty pixels have no colour to spread.
+Level 0 is no damage, level 1 is the worst. All functions take and return straight RGBA ``(f, h, w, 4)`` uint8. They
+work on premultiplied values, so empty pixels spread no colour.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def blur(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray
 
 
 def noise(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """White noise on colour and alpha, another in each frame, up to a deviation of 0.3 of the range."""
+    """White noise on colour and alpha, independent in each frame, up to a deviation of 0.3 of the range."""
     floats = _floats(clip)
     return _back(floats + 255 * NOISE * level * rng.standard_normal(floats.shape, np.float32))
 
 
 def shuffle(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """A share of the frames, drawn at random, change places; each of them leaves its own. One alone cannot."""
+    """Permute a random fraction of the frames without fixed points. One frame alone does not move."""
     moved = rng.permutation(len(clip))[: round(level * len(clip))]
     out = clip.copy()
     out[moved] = clip[np.roll(moved, 1)]
@@ -39,14 +39,14 @@ def shuffle(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndar
 
 
 def freeze(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """A share of the frames but the first, drawn at random, repeat the one before; at level 1 nothing moves."""
+    """Replace a random fraction of the frames by the frame before. At level 1 nothing moves."""
     held = np.zeros(len(clip), bool)
     held[1 + rng.permutation(len(clip) - 1)[: round(level * (len(clip) - 1))]] = True
     return clip[np.maximum.accumulate(np.where(held, 0, np.arange(len(clip))))]
 
 
 def warp(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Shapes wobble: every frame is bent by a smooth field of its own, by up to 8 % of the side (deviation)."""
+    """Wobbling shapes: each frame is bent by its own smooth field, up to a deviation of 8 % of the side."""
     if level == 0:
         return clip.copy()
     _, height, width, _ = clip.shape
@@ -55,7 +55,7 @@ def warp(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray
     for frame in out:
         coarse = rng.standard_normal((2, 5, 5)).astype(np.float32)
         shift = ndimage.zoom(coarse, (1, height / 5, width / 5), order=3, mode="nearest", grid_mode=True)
-        places = grid + level * WARP * height * shift / 0.7  # interpolation evens out: unit deviation again
+        places = grid + level * WARP * height * shift / 0.7  # interpolation lowers the deviation to 0.7
         for channel in range(4):
             frame[..., channel] = ndimage.map_coordinates(frame[..., channel], places, order=1, mode="constant")
     return _back(out)
@@ -69,7 +69,7 @@ def mosaic(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarr
 
 
 def veil(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Alpha errors: what is empty becomes a grey veil and what is solid becomes see-through, both up to a quarter."""
+    """Alpha errors: empty pixels become a grey veil, and solid pixels become transparent, both by up to a quarter."""
     floats = _floats(clip)
     grey = np.array([128, 128, 128, 255], np.float32)
     return _back(floats + 0.5 * level * (0.5 * grey - floats))
@@ -84,7 +84,7 @@ DAMAGES: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray
     "mosaic": mosaic,
     "veil": veil,
 }
-"""By name."""
+"""All damages by name."""
 
 
 def _floats(clip: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Training of the judge on stickers of the built-in world that nothing else ever sees."""
+"""Training of the judge on stickers of the built-in world that are reserved for it."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ from rdtf.train.small_loop import train_shortly
 from rdtf.world import FULL, RESERVED_SEED, STILL, draw_sticker
 
 TOLD = ("blur", "noise", "shuffle", "freeze")
-"""Damages whose level the judge is trained to tell; the others of ``DAMAGES`` stay unseen, for its proof."""
+"""Damages whose level the judge learns to predict. The other damages of ``DAMAGES`` test it."""
 HELD_OUT_SEED = RESERVED_SEED + 2**62
-"""World that reports are measured on. Trainings use the seeds from ``RESERVED_SEED`` up to here."""
+"""Seed of the world for reports. Trainings use the seeds from ``RESERVED_SEED`` up to this one."""
 STATISTICS_SEED = HELD_OUT_SEED + 1
-"""World that features are normalised over."""
+"""Seed of the world for normalising features."""
 WEIGHTS = {"body": 1.0, "colour": 1.0, "action": 1.0, "expression": 0.5, "accessory": 0.5, "prop": 0.5}
 DAMAGE_WEIGHT = 10.0
-SIZES = (48, 32)  # that stickers are drawn in
-USUAL_FRAMES = 8  # half of the clips have so many
-READABLE = 0.5  # up to this level of shuffle and freeze, what a clip does can be asked
+SIZES = (48, 32)  # sizes of drawn stickers
+USUAL_FRAMES = 8  # length of half of the clips
+READABLE = 0.5  # above this level of shuffle and freeze, the action cannot be recognised
 EMA_DECAY = 0.99
 SLIGHT = 0.15
 SHEET_ROWS = 12
 
 
 class JudgeTrainSettings(BaseModel):
-    """What ``train_judge`` does.
+    """Settings of ``train_judge``.
 
     Attributes:
         steps: optimiser steps.
         minutes: stop earlier, at this wall-clock time. The learning rate then follows the clock, so two runs differ.
         batch: clips per step.
-        stickers: how many are drawn before the training; each is shown often, seldom twice alike.
-        features: numbers in a feature.
+        stickers: number of stickers drawn before the training. Each is shown often, with random changes.
+        features: size of the feature vector.
         learning_rate: peak rate of AdamW.
-        seed: of weights, of the world drawn from (seeds from ``world.RESERVED_SEED`` on), and of damages.
-        held_out: stickers that the report measures; of a world that no training sees.
-        threads: of torch; its own default if not given.
+        seed: seed of weights, damages and the drawn world (world seeds start at ``world.RESERVED_SEED``).
+        held_out: number of stickers for the report, from a world that no training sees.
+        threads: CPU threads; None stands for torch's default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,14 +75,14 @@ class JudgeTrainSettings(BaseModel):
 
 
 class JudgeReport(BaseModel):
-    """What was trained and how good it is; ``report.json`` beside the weights.
+    """Settings and quality of a training: ``report.json`` beside the weights.
 
     Attributes:
-        digest: of the saved judge, see ``Judge.digest``.
-        seconds: by the clock; ``processor_seconds``: of all threads together. Both up to the report.
-        accuracy: share of held-out stickers whose attribute is told, 8 frames each.
-        accuracy_blurred: the same under a slight blur (level 0.15).
-        damage_error: mean absolute error of the level, at levels drawn evenly from [0, 1].
+        digest: digest of the saved judge, see ``Judge.digest``.
+        seconds: wall-clock time up to the report. ``processor_seconds``: processor time of all threads.
+        accuracy: fraction of held-out stickers with a right attribute, from 8 frames each.
+        accuracy_blurred: the same with a slight blur (level 0.15).
+        damage_error: mean absolute error of the level, for uniform levels in [0, 1].
     """
 
     command: str
@@ -102,12 +102,13 @@ class JudgeReport(BaseModel):
 
 @dataclass(frozen=True)
 class Lesson:
-    """A batch and what is true of it.
+    """A batch with its labels.
 
     Attributes:
-        frames, lengths: of all clips, one after the other, as from ``judge.to_frames``; frames of each clip.
-        labels: for each attribute ``(b,)`` indices of names, -1 where it cannot be told.
-        levels: ``(b, kinds)`` of damage in [0, 1].
+        frames: the frames of all clips, one clip after the other, from ``judge.to_frames``. lengths: frames of each
+            clip.
+        labels: for each attribute ``(b,)`` indices of names, -1 if it cannot be recognised.
+        levels: ``(b, kinds)`` levels of damage in [0, 1].
     """
 
     frames: Tensor
@@ -134,7 +135,7 @@ def attribute_names() -> dict[str, tuple[str, ...]]:
 
 
 def draw_lesson(settings: JudgeTrainSettings, config: JudgeConfig, stickers: Sequence[Sticker], step: int) -> Lesson:
-    """The batch of a step: clips from stickers, moved and scaled a little, most of them damaged in one or two ways."""
+    """The batch of a step: clips of stickers, slightly moved and scaled, most with one or two kinds of damage."""
     rng = numpy_rng(settings.seed, step, "judge/data")
     clips, labels, levels = [], [], []
     for index in rng.integers(len(stickers), size=settings.batch):
@@ -160,7 +161,7 @@ def draw_lesson(settings: JudgeTrainSettings, config: JudgeConfig, stickers: Seq
 
 
 def _pick_frames(total: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """``count`` frames in order, evenly spaced over the whole of a sticker or over a part."""
+    """``count`` evenly spaced frames of the whole sticker or of a part, in order."""
     if count == 1:
         return rng.integers(total, size=1)
     span = total if rng.random() < 0.5 else int(rng.integers(count, total + 1))
@@ -168,14 +169,14 @@ def _pick_frames(total: int, count: int, rng: np.random.Generator) -> np.ndarray
 
 
 def _place(clip: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """The clip in a square of ``size`` pixels, half of the time shrunk to no less than 70 % and put anywhere in it."""
+    """The clip in a square of ``size`` pixels. Half of the time it is shrunk to 70 % or more, at a random position."""
     room = int(rng.integers(round(0.3 * size) + 1)) if rng.random() < 0.5 else 0
     top, left = rng.integers(room + 1, size=2)
     return np.pad(fit(clip, size - room), ((0, 0), (top, room - top), (left, room - left), (0, 0)))
 
 
 def _damage(clip: np.ndarray, kinds: tuple[str, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A quarter of the clips as they are, half with one kind of damage, a quarter with two."""
+    """Damage clips: a quarter not at all, half with one kind of damage, a quarter with two."""
     levels = np.zeros(len(kinds))
     for which in rng.permutation(len(kinds))[: rng.choice(3, p=(0.25, 0.5, 0.25))]:
         kind = kinds[which]
@@ -183,7 +184,7 @@ def _damage(clip: np.ndarray, kinds: tuple[str, ...], rng: np.random.Generator) 
             continue
         level = float(rng.random())
         clip = DAMAGES[kind](clip, level, rng)
-        if kind == "shuffle":  # frames move in whole numbers, and one alone does not
+        if kind == "shuffle":  # the level is the fraction of moved frames, and one frame alone does not move
             moved = round(level * len(clip))
             level = moved / len(clip) if moved > 1 else 0.0
         elif kind == "freeze":
@@ -193,7 +194,7 @@ def _damage(clip: np.ndarray, kinds: tuple[str, ...], rng: np.random.Generator) 
 
 
 def lesson_loss(judge: Judge, lesson: Lesson) -> Tensor:
-    """Cross-entropy of the attributes and of the levels, weighted; each clip counts the same."""
+    """Weighted cross-entropies of the attributes and of the levels. Each clip counts the same."""
     _, logits, damage = judge(lesson.frames, lesson.lengths)
     loss = DAMAGE_WEIGHT * F.binary_cross_entropy_with_logits(damage.float(), lesson.levels)
     for key, values in logits.items():
@@ -204,11 +205,11 @@ def lesson_loss(judge: Judge, lesson: Lesson) -> Tensor:
 
 
 def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
-    """Train a judge on the built-in world and measure it on stickers of a world of its own.
+    """Train a judge on the built-in world and measure it on stickers of another world.
 
     Writes into ``out``: ``config.json``, ``model.safetensors`` (float16), ``report.json``, ``right.png`` and
-    ``wrong.png`` with stickers that it told right and wrong. Ctrl-C ends the training early; what there is by then is
-    measured and saved.
+    ``wrong.png`` with stickers that it recognised and did not. Ctrl-C ends the training early; the judge is then
+    measured and saved as it is.
 
     Raises:
         ValueError: a loss that is not finite (nothing is written then).
@@ -284,12 +285,12 @@ def drawn_clips(
 
 
 def damaged(clips: Sequence[np.ndarray], kind: str, level: float, seed: int = 0) -> list[np.ndarray]:
-    """Clips with a damage of one level, each drawn from a stream of its own, the same at every level."""
+    """Clips with damage of one level. Each clip has its own random stream, which is the same at every level."""
     return [DAMAGES[kind](clip, level, numpy_rng(seed, i, f"judge/{kind}")) for i, clip in enumerate(clips)]
 
 
 def _damage_errors(judge: Judge, clips: Sequence[np.ndarray]) -> dict[str, float]:
-    """Mean absolute error of each kind's level over clips damaged in this way alone."""
+    """Mean absolute error of the level of each kind, over clips with only this damage."""
     errors = {}
     for kind in judge.config.damages:
         levels = [(i + 0.5) / len(clips) for i in range(len(clips))]
@@ -304,7 +305,7 @@ def _damage_errors(judge: Judge, clips: Sequence[np.ndarray]) -> dict[str, float
 def sheets(
     judge: Judge, clips: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
 ) -> dict[str, Image.Image]:
-    """Contact sheets ``right`` and ``wrong`` of the first stickers whose body, colour and action are (not all) told."""
+    """Contact sheets ``right`` and ``wrong`` of stickers whose body, colour and action are all right, or not."""
     names = judge.config.names
     seen = {key: chances.argmax(1) for key, chances in judge.attributes(clips).items()}
     rows: dict[str, list[tuple[np.ndarray, str]]] = {"right": [], "wrong": []}

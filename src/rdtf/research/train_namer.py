@@ -1,4 +1,4 @@
-"""Training of the namer on the frames of a prepared dataset, and its proof on drawings that it never saw."""
+"""Training of the namer on the frames of a prepared dataset, and its test on drawings that it never saw."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from rdtf.train.small_loop import train_shortly
 
 EMA_DECAY = 0.998
 FEWEST_DRAWINGS = 3
-"""A name loses one of its drawings to the proof only if it has so many."""
-SHOWN_COVERAGE = 0.02  # an emptier frame shows nothing to name
+"""Least number of drawings of a name, of which one may be left out for the test."""
+SHOWN_COVERAGE = 0.02  # emptier frames are not used
 DAMAGE_LEVELS = (0.0, 0.25, 0.5, 1.0)
 SHEET_ROWS = 12
 
 
 class NamerTrainSettings(BaseModel):
-    """What ``train_namer`` does.
+    """Settings of ``train_namer``.
 
     Attributes:
         name_by: ``caption``, or the metadata field that names a sticker (``emoji``).
         steps: optimiser steps.
         minutes: stop earlier, at this wall-clock time. The learning rate then follows the clock, so two runs differ.
         batch: frames per step.
-        size: of the frames that the network sees, in pixels.
-        left_out: probability that a name with 3 or more drawings loses one of them to the proof.
+        size: size of the network's input in pixels.
+        left_out: probability that one drawing of a name with 3 or more is left out for the test.
         learning_rate: peak rate of AdamW.
-        seed: of weights, draws, augmentation and left-out drawings.
-        threads: of torch; its own default if not given.
+        seed: seed of weights, draws, augmentation and left-out drawings.
+        threads: CPU threads; None stands for torch's default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,10 +65,10 @@ class NamerTrainSettings(BaseModel):
 
 
 class NamerReport(BaseModel):
-    """What was trained and how good it is; ``report.json`` beside the weights.
+    """Settings and quality of a training: ``report.json`` beside the weights.
 
     Attributes:
-        drawings: stickers that training saw. left_out: stickers that it did not see, whose names it knows from others.
+        drawings: stickers of the training. left_out: other stickers, whose names occur in the training.
         named, named_top_5: fractions of the left-out drawings, one frame of each.
         damaged: ``named_top_5`` under each kind of damage at the levels of :data:`DAMAGE_LEVELS`.
     """
@@ -91,7 +91,7 @@ class NamerReport(BaseModel):
 
 
 def split_drawings(names: list[str], left_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the drawings to train on, and of those for the proof; stickers without a name are in neither."""
+    """Positions of the drawings for training and for the test. Stickers without a name are in neither."""
     drawings = defaultdict(list)
     for position, name in enumerate(names):
         if name:
@@ -106,7 +106,7 @@ def split_drawings(names: list[str], left_out: float, seed: int) -> tuple[np.nda
 
 
 def draw_frame(dataset: StickerDataset, position: int, rng: np.random.Generator) -> np.ndarray:
-    """A frame ``(1, s, s, 4)`` of a sticker that shows something, drawn at random."""
+    """A random frame ``(1, s, s, 4)`` of a sticker that is not almost empty."""
     frames = dataset.frames(position)
     shown = np.flatnonzero(frames[..., 3].mean((1, 2)) > 255 * SHOWN_COVERAGE)
     return frames[[int(rng.choice(shown)) if len(shown) else 0]]
@@ -134,12 +134,11 @@ def augmented(frames: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train_namer(data: Path, out: Path, settings: NamerTrainSettings) -> NamerReport:
-    """Train a namer on all splits of a dataset but the left-out drawings, and measure it on these.
+    """Train a namer on all splits of a dataset except the left-out drawings, and measure it on the left-out drawings.
 
-    Generators that are measured with it learn from the train split alone; the namer has to know every name that is
-    asked for. Writes into ``out``: ``config.json``, ``model.safetensors``, ``report.json`` and ``wrong.png`` with
-    left-out drawings that it does not name. Ctrl-C ends the training early; what there is by then is measured and
-    saved.
+    All splits are used because the namer must know every name. Generators learn from the train split alone. Writes into
+    ``out``: ``config.json``, ``model.safetensors``, ``report.json`` and ``wrong.png`` with left-out drawings that it
+    does not name. Ctrl-C ends the training early; the namer is then measured and saved as it is.
 
     Raises:
         ValueError: fewer than two names, or a loss that is not finite (nothing is written then).
@@ -220,7 +219,7 @@ def train_namer(data: Path, out: Path, settings: NamerTrainSettings) -> NamerRep
 
 
 def _ranks(namer: Namer, frames: list[np.ndarray], right: np.ndarray) -> np.ndarray:
-    """Of each single-frame clip, how many names are likelier than the right one."""
+    """The number of names that are likelier than the right one, for each single-frame clip."""
     if not frames:
         return np.zeros(0, int)
     chances = np.concatenate([namer.chances(frame) for frame in frames])

@@ -1,4 +1,4 @@
-"""Proof of exact resume: what two runs differ in, and the experiment on a user's own run."""
+"""Test of exact resume on a user's run: the differences of an unbroken and a killed run."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from rdtf.train.reproducibility import data_facts, differences
 from rdtf.train.settings import TrainSettings, changed_settings, recipe_settings
 
 _OF_THE_CLOCK = ("seconds",)
-_OF_THE_CALL = ("settings", "conditions", "frozen")  # compared when a run is resumed, and no part of its state
+_OF_THE_CALL = ("settings", "conditions", "frozen")  # compared when a run is resumed; not part of the state
 
 
 @dataclass(frozen=True)
 class RunState:
-    """All that must be equal in two runs that are one.
+    """The state of a run that must be equal in both runs.
 
     Attributes:
-        checkpoint: the newest one.
-        log: its lines, without the clock. held_out: the lines of its evaluations.
+        checkpoint: the newest checkpoint.
+        log: lines of the log without times. held_out: lines of the evaluations.
     """
 
     checkpoint: Checkpoint
@@ -45,10 +45,10 @@ class RunState:
 
     @classmethod
     def of(cls, run: Path) -> RunState:
-        """The state on the disk.
+        """The state of a run on disk.
 
         Raises:
-            ValueError: there is no whole checkpoint.
+            ValueError: there is no undamaged checkpoint.
         """
         found = load_latest(run / "checkpoints")
         if found is None:
@@ -79,7 +79,7 @@ class RunState:
 
 
 def run_differences(a: Path, b: Path) -> list[str]:
-    """What differs between two runs, a line a part; empty if every bit is the same."""
+    """The differences between two runs, a line for each part; empty if all bits are equal."""
     one, other = RunState.of(a), RunState.of(b)
     if one.digests == other.digests:
         return []
@@ -107,7 +107,7 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def _difference(a: Any, b: Any) -> str:
-    if isinstance(a, list) and isinstance(b, list):  # of log lines
+    if isinstance(a, list) and isinstance(b, list):  # log lines
         if len(a) != len(b):
             return f"{len(a)} against {len(b)} lines"
         x, y = next((x, y) for x, y in zip(a, b, strict=True) if x != y)
@@ -126,13 +126,13 @@ def _difference(a: Any, b: Any) -> str:
 
 @dataclass(frozen=True)
 class Verification:
-    """What the experiment gave.
+    """The result of :func:`verify_resume`.
 
     Attributes:
-        first, steps: it went from step ``first`` on for ``steps`` steps.
-        kills: where the second run was killed.
+        first, steps: first step and number of steps.
+        kills: points at which the second run was killed.
         unbroken, killed: digests of each part of the two runs.
-        differences: empty if all is equal.
+        differences: empty if everything is equal.
     """
 
     first: int
@@ -144,18 +144,18 @@ class Verification:
 
 
 def verify_resume(source: Path, *, steps: int = 6) -> Verification:
-    """Run the same steps twice, unbroken and killed (``kill -9``) twice, and compare the bits.
+    """Run the same steps twice, once unbroken and once killed (``kill -9``) twice, and compare all bits.
 
-    The steps are those that follow the newest checkpoint of a run, with its settings; of a run that is through, or of a
-    prepared dataset (settings: recipe ``fast``), the first ones. Everything happens in copies in the folder for
-    temporary files (``TMPDIR``), where two runs must fit; ``source`` is only read.
+    The steps follow the newest checkpoint of a run, with its settings. For a finished run or a prepared dataset (with
+    the recipe ``fast``) they are the first steps. ``source`` is only read. The folder for temporary files (``TMPDIR``)
+    needs space for two runs.
 
     Args:
         source: a run's or a prepared dataset's folder.
         steps: at least 4.
 
     Raises:
-        ValueError: ``source`` is neither, its data are not there, or a step fails.
+        ValueError: ``source`` is neither, its data are missing, or a step fails.
     """
     if steps < 4:
         raise ValueError(f"verifying a resume needs 4 or more steps, not {steps}")
@@ -184,7 +184,7 @@ def verify_resume(source: Path, *, steps: int = 6) -> Verification:
 
 
 def _source(source: Path, steps: int) -> tuple[Path, TrainSettings, Path | None]:
-    """Data, settings, and the checkpoint to start from."""
+    """Data, settings and first checkpoint."""
     config = source / "config.json"
     if not config.is_file():
         if not (source / MANIFEST).is_file():
@@ -197,7 +197,7 @@ def _source(source: Path, steps: int) -> tuple[Path, TrainSettings, Path | None]
 
 
 def _lay_out(run: Path, data: Path, settings: TrainSettings, start: Path | None) -> None:
-    """A run's folder that ``--resume`` goes on from."""
+    """Make a run's folder for ``--resume``."""
     run.mkdir()
     facts = {"settings": settings.model_dump(), "data": str(data.resolve()), "dataset": data_facts(read_manifest(data))}
     write_text(run / "config.json", json.dumps(facts))
@@ -209,7 +209,7 @@ def _lay_out(run: Path, data: Path, settings: TrainSettings, start: Path | None)
 
 
 def _launch(data: Path, run: Path, fault: str) -> None:
-    """``rdtf train --resume`` in a process of its own, with a fault that has to come."""
+    """Run ``rdtf train --resume`` in a new process with a fault, which must happen."""
     command = [sys.executable, "-m", "rdtf.cli", "train", str(data), str(run), "--resume"]
     done = subprocess.run(command, env={**os.environ, VARIABLE: fault}, capture_output=True, text=True, check=False)
     expected = (75, 0) if fault.endswith("=term") else (-9,)

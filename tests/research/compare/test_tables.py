@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from rdtf.model.adapter import adapter_names
@@ -24,6 +25,18 @@ from rdtf.research.compare.tables import make_table, outcome
 def test_an_ordering_holds_where_all_seeds_and_the_spread_agree(a: tuple, b: tuple, found: str, figures: str):
     name, told = outcome(Claim("a", "b", ("it2v.fd",)), "it2v.fd", {"a": a, "b": b})
     assert name == found and figures in told
+
+
+def test_few_claims_without_an_effect_hold():
+    """Of claims without an effect, 5 % are significant with any number of seeds."""
+    rng = np.random.default_rng(0)
+    for seeds in (2, 3):
+        draws = rng.normal(size=(2, 300, seeds)).tolist()
+        found = [
+            outcome(Claim("a", "b", ("it2v.psnr",)), "it2v.psnr", {"a": a, "b": b})[0]
+            for a, b in zip(*draws, strict=True)
+        ]
+        assert 0.01 < 1 - found.count("open") / len(found) < 0.1, seeds
 
 
 def test_the_direction_is_the_measures():

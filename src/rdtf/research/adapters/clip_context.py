@@ -1,4 +1,4 @@
-"""What added layers have to know of the clips that a network is working on; its own layers do not hand it on."""
+"""The clips of a network's current pass, for added layers, which get no such arguments from the network."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Clips:
 
     Attributes:
         valid: frames that exist, the first ones of each clip.
-        first: the frame that others may look at: the first given one where the network is told what is given,
-            otherwise frame 0. has_first: whether there is one.
+        first: the frame that others attend to: the first given one, or frame 0 for networks without a condition mask.
+            has_first: whether there is one.
         size: height and width of the latents.
     """
 
@@ -40,10 +40,10 @@ class Clips:
         return self.valid.to(dtype)
 
     def map_size(self, places: int) -> tuple[int, int]:
-        """Height and width of the map that has so many places: the latents', halved (rounded up) as often as needed.
+        """Height and width of the map with this number of pixels: the latents' size, halved (rounded up) repeatedly.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no such map.
         """
         height, width = self.size
         while height * width > places:
@@ -54,10 +54,10 @@ class Clips:
 
 
 class CurrentClips:
-    """Reads the clips off the arguments of a network's pass, before it starts.
+    """Reads the clips from the arguments of a network's pass, before it starts.
 
-    They stay until the next pass, so that layers that are computed anew on the way back (gradient checkpointing) see
-    the same: a pass has to be followed by its way back before the next one of other clips.
+    They are kept until the next pass, because gradient checkpointing computes layers again in the backward pass. So the
+    backward pass must come before a forward pass of other clips.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -67,7 +67,7 @@ class CurrentClips:
 
     @property
     def now(self) -> Clips:
-        """Those of the pass that is under way."""
+        """The clips of the current pass."""
         assert self._now is not None, "the network itself has to be called"
         return self._now
 
@@ -85,5 +85,5 @@ class CurrentClips:
         self._now = Clips(valid, shown.int().argmax(1), shown.any(1), (video.shape[-2], video.shape[-1]))
 
     def forget(self) -> None:
-        """No longer listen to the network."""
+        """Remove the hook from the network."""
         self._hook.remove()

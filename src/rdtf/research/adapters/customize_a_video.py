@@ -1,4 +1,4 @@
-"""Customize-A-Video (arXiv 2402.14780): temporal LoRA, taught after an absorber has taken in appearance."""
+"""Customize-A-Video (arXiv 2402.14780): temporal LoRA, trained after an absorber has learned the appearance."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from rdtf.research.adapters.networks import attention_projections, places, tempo
 class CustomizeAVideo(Adapter):
     """Temporal LoRA with an appearance absorber (S-LoRA, LoRA on attention within frames and to the text).
 
-    Stage 1 of training: the temporal layers are bypassed, single frames are shown, the absorber learns. Stage 2: the
-    temporal layers are back, the absorber stays as it is, the temporal LoRA learns. In evaluation mode the absorber is
-    out.
+    Stage 1 of training bypasses the temporal layers, and trains the absorber on single frames. Stage 2 freezes the
+    absorber, uses the temporal layers, and trains the temporal LoRA. The absorber is not used in evaluation mode.
 
     Args:
-        rank: of both LoRAs (4 in the paper's comparisons).
-        absorb: share of the training that stage 1 takes.
+        rank: rank of both LoRAs (4 in the paper's comparisons).
+        absorb: fraction of the training that stage 1 takes.
 
     Raises:
         ValueError: peft is not installed, an option out of range, or a network without temporal attention.
@@ -34,11 +33,11 @@ class CustomizeAVideo(Adapter):
         if rank < 1 or not 0 < absorb < 1:
             raise ValueError(f"customize-a-video: rank is 1 or more, absorb in 0..1, not {rank} and {absorb}")
         self.rank, self.absorb = rank, absorb
-        self._absorbing: bool | None = None  # None: not in training under a schedule yet, all parts are in
+        self._absorbing: bool | None = None  # None before the first training step: all parts are active
         super().__init__(network)
 
     def inject(self) -> None:
-        """Both LoRAs, and a bypass at each temporal layer."""
+        """Add both LoRAs, and a bypass of each temporal layer."""
         next(places(self.network))  # raises for a network of another kind
         targets = attention_projections(self.network)
         if not any(targets.values()):
@@ -54,16 +53,16 @@ class CustomizeAVideo(Adapter):
 
     @property
     def stills_only(self) -> bool:
-        """Stage 1 shows single frames."""
+        """True in stage 1."""
         return self._absorbing is True
 
     @property
     def bypassed(self) -> bool:
-        """Whether the temporal layers hand on what they get."""
+        """Whether the temporal layers are bypassed."""
         return self._absorbing is True and self.network.training
 
     def on_step(self, progress: float) -> None:
-        """Choose the stage; the parameters of the other one want no gradient."""
+        """Choose the stage, and freeze the parameters of the other one."""
         self._absorbing = progress < self.absorb
         self._mark()
 
@@ -74,13 +73,13 @@ class CustomizeAVideo(Adapter):
                     parameter.requires_grad_(trained)
 
     def _switch(self, layer: Any, _args: Any) -> None:
-        """A forward hook of the absorber's layers: they are part of training and of nothing else."""
+        """A forward hook of the absorber's layers, which turns them off in evaluation mode."""
         if layer.disable_adapters == self.network.training:
             layer.enable_adapters(self.network.training)
             self._mark()
 
     def merge(self) -> nn.Module:
-        """The temporal LoRA becomes part of the weights; the absorber is dropped, and so are the stages."""
+        """Fold the temporal LoRA into the weights, and remove absorber and stages."""
         kept = set(map(id, self._temporal))
         for layer in temporal_layers(self.network).values():
             del layer.forward
@@ -89,14 +88,14 @@ class CustomizeAVideo(Adapter):
 
 
 class Bypass:
-    """Stands in for a temporal layer's forward pass: in stage 1 its input is its output."""
+    """Replaces the forward of a temporal layer. In stage 1 it returns the input."""
 
     def __init__(self, layer: nn.Module, tuning: CustomizeAVideo) -> None:
         self.forward, self.tuning = layer.forward, tuning
         layer.forward = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor]:
-        """As the layer, or its first argument; where a tuple is asked for, in one."""
+        """The output of the layer or its first argument, in a tuple if the layer returns tuples."""
         if not self.tuning.bypassed:
             return self.forward(*args, **kwargs)
         x = args[0] if args else kwargs["hidden_states"]
@@ -104,6 +103,6 @@ class Bypass:
 
 
 def adapter_parameters(layer: Any) -> list[torch.nn.Parameter]:
-    """A LoRA layer's own."""
+    """The parameters of a LoRA layer."""
     base = set(map(id, layer.get_base_layer().parameters()))
     return [parameter for parameter in layer.parameters() if id(parameter) not in base]

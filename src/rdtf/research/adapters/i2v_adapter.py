@@ -1,4 +1,4 @@
-"""I2V-Adapter (arXiv 2312.16693): every frame attends to the given first one; with its frame similarity prior."""
+"""I2V-Adapter (arXiv 2312.16693): every frame attends to the first frame. With its frame similarity prior."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from rdtf.model.layers import attend, zero_init
 from rdtf.research.adapters.clip_context import CurrentClips
 from rdtf.research.adapters.networks import blocks, heads_of, inner_width, keys_values, query_weight
 
-_SIGMA = 18.0  # of the blur, in places of the map; nearly a mean over the kernel
+_SIGMA = 18.0  # deviation of the blur in pixels of the map, which is almost a mean over the kernel
 
 
 class I2VAdapter(Adapter):
-    """Beside every spatial self-attention one to the keys and values of the first frame, which the frozen projections
-    make. Its queries begin as a copy of the self-attention's, its output projection at zero; these two are trained.
+    """Adds an attention to the first frame to every spatial self-attention.
 
-    On our networks the frame that is looked at is the first given one, and a clip without any stays as it is.
+    Keys and values come from the frozen projections. The query projection starts as a copy of the self-attention's, and
+    the output projection at zero; these two are trained. In our networks the frame is the first given one, and clips
+    without given frames do not change.
 
     Args:
         keep: fraction of the picture that stays sharp in the frame similarity prior, see :meth:`init_latents`.
         blur: kernel size of the prior's blur.
-        start: noise level at which sampling starts (1 = pure noise, as released).
+        start: noise level at which sampling starts (1 = pure noise, as in the release).
 
     Raises:
         ValueError: an option out of range.
@@ -44,7 +45,7 @@ class I2VAdapter(Adapter):
         super().__init__(network)
 
     def inject(self) -> None:
-        """An attention to the first frame beside each self-attention."""
+        """Add an attention to the first frame to each self-attention."""
         clips = CurrentClips(self.network)
         for block in blocks(self.network):
             adapter = FirstFrameAttention(block.attention, block.width, clips)
@@ -57,8 +58,9 @@ class I2VAdapter(Adapter):
         return self.start
 
     def init_latents(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
-        """Frame similarity prior (the paper's equation 7): ``M image + (1 - M) blurred(image)``, where each value of M
-        is 1 with probability ``keep`` and otherwise 0.
+        """Frame similarity prior (the paper's equation 7): ``M image + (1 - M) blurred(image)``.
+
+        Each value of M is 1 with probability ``keep`` and otherwise 0.
         """
         mask = (torch.rand(image.shape, generator=generator) < self.keep).to(image.device)
         return torch.where(mask, image, blurred(image, self.blur))
@@ -76,7 +78,7 @@ class FirstFrameAttention(nn.Module):
         self.out = zero_init(nn.Linear(inner, channels))
 
     def forward(self, attention: Any, x: Float[Tensor, "n l c"]) -> Float[Tensor, "n l c"]:
-        """What is to be added to the output of ``attention``, whose projections are used."""
+        """The summand for the output of ``attention``, computed with its projections."""
         clips = self.clips.now
         video = rearrange(x, "(b f) l c -> b f l c", f=clips.frames)
         first = video[torch.arange(len(video), device=x.device), clips.first]
@@ -93,7 +95,7 @@ class FirstFrameAttention(nn.Module):
 
 
 def blurred(image: Float[Tensor, "c h w"], kernel: int) -> Float[Tensor, "c h w"]:
-    """Gaussian blur of ``kernel`` places (fewer on a small map) with deviation 18, the borders mirrored."""
+    """Gaussian blur of ``kernel`` pixels (fewer on a small map) with a deviation of 18, with mirrored borders."""
     out = image
     for axis in (1, 2):
         size = min(kernel, 2 * image.shape[axis] - 1)

@@ -1,4 +1,4 @@
-"""LoRA (arXiv 2106.09685) by way of peft, on the linear layers of attentions."""
+"""LoRA (arXiv 2106.09685) on the linear layers of attentions, through peft."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Where = Literal["all", "spatial", "temporal"]
 class LoRA(Adapter):
     """Low-rank residuals ``W = W0 + B A`` on queries, keys, values and output of attentions; B starts at zero.
 
-    Our networks make queries, keys and values with one linear layer: there the three share A, and B has its rows for
-    each. ``where="temporal"`` on a ``UNetMotionModel`` is AnimateDiff's MotionLoRA.
+    Our networks compute queries, keys and values with one linear layer, so the three share A. ``where="temporal"`` on a
+    ``UNetMotionModel`` is AnimateDiff's MotionLoRA.
 
     Args:
-        rank: of the residuals.
-        where: all attentions (MotionDirector's choice too, arXiv 2310.08465), those within a frame and to the text, or
-            those in which frames see each other.
+        rank: rank of the residuals.
+        where: ``all`` attentions (as in MotionDirector, arXiv 2310.08465), ``spatial`` (within a frame and to the text)
+            or ``temporal`` (between frames).
 
     Raises:
         ValueError: peft is not installed, rank below 1, or the network has no such attention.
@@ -37,7 +37,7 @@ class LoRA(Adapter):
         super().__init__(network)
 
     def inject(self) -> None:
-        """LoRA layers round the chosen projections."""
+        """Add LoRA layers to the chosen projections."""
         next(places(self.network))  # raises for a network of another kind
         names = [
             name
@@ -49,13 +49,13 @@ class LoRA(Adapter):
         add_lora(self.network, names, self.rank)
 
     def merge(self) -> nn.Module:
-        """``W0 + B A`` becomes the weight."""
+        """Replace the weights by ``W0 + B A``."""
         fold_lora(self.network, lambda layer: True)
         return self.network
 
 
 def add_lora(network: nn.Module, names: Sequence[str], rank: int) -> None:
-    """Put peft's LoRA layers round the linear layers of these names; alpha is the rank, so that the factor is 1.
+    """Add peft's LoRA layers to the linear layers of these names. Alpha equals the rank, so the factor is 1.
 
     Raises:
         ValueError: peft is not installed.
@@ -72,9 +72,7 @@ def lora_layers(network: nn.Module) -> dict[str, Any]:
 
 
 def fold_lora(network: nn.Module, keep: Callable[[Any], bool]) -> None:
-    """Put the plain layers back: with the residual added where ``keep`` says so of the LoRA layer, without it in the
-    other places.
-    """
+    """Replace LoRA layers by plain layers. Residuals are added to the weights if ``keep`` is true for the layer."""
     for name, layer in lora_layers(network).items():
         if keep(layer):
             layer.merge()

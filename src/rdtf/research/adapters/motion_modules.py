@@ -1,4 +1,4 @@
-"""AnimateDiff's motion modules (arXiv 2307.04725): a temporal transformer behind each level of a frozen network."""
+"""AnimateDiff's motion modules (arXiv 2307.04725): a temporal transformer after each level of a frozen network."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _HEADS = 8
 
 
 class MotionModules(Adapter):
-    """One module a level, the middle included (21 on a Stable Diffusion 1.x network), each of which starts as nothing.
+    """Adds a module after each level and the middle (21 for a Stable Diffusion 1.x network). Each starts as the
+    identity.
 
-    For networks without temporal layers; ours have their own, to which these are added.
+    They are meant for networks without temporal layers. In our networks they are added to the network's own.
     """
 
     name = "motion-modules"
 
     def inject(self) -> None:
-        """A module behind each level."""
+        """Add a module after each level."""
         clips = CurrentClips(self.network)
         for place in places(self.network):
             module = MotionModule(place.width, clips)
@@ -36,8 +37,9 @@ class MotionModules(Adapter):
 
 
 class MotionModule(nn.Module):
-    """Norm, projection, two self-attentions over the frames of each place, feed-forward, projection that starts at
-    zero, residual. The frames' positions are sinusoids, added before each attention.
+    """Norm, projection, two self-attentions over the frames at each pixel, feed-forward, zero projection, residual.
+
+    Sinusoidal positions of the frames are added before each attention.
     """
 
     def __init__(self, channels: int, clips: CurrentClips) -> None:
@@ -52,10 +54,10 @@ class MotionModule(nn.Module):
         self.proj_out = zero_init(nn.Linear(channels, channels))
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """``n = b * f``; padded frames are no keys."""
+        """``n = b * f``. Padded frames are no keys."""
         clips, (_, channels, height, width) = self.clips.now, x.shape
-        # Each frame is normalised on its own, as in AnimateDiff's own code.
-        # Contiguous, for torch's way back through it crashes on channels-last input that needs no gradient itself.
+        # Each frame is normalised alone, as in AnimateDiff's code. Contiguous, because torch's backward pass crashes
+        # for channels-last input without a gradient.
         tokens = self.proj_in(rearrange(self.norm(x.contiguous()), "(b f) c h w -> (b h w) f c", f=clips.frames))
         hidden = torch.zeros(clips.valid.shape, device=x.device).masked_fill(~clips.valid, float("-inf"))
         bias = hidden.repeat_interleave(height * width, 0)[:, None, None, :]
@@ -66,12 +68,12 @@ class MotionModule(nn.Module):
         return x + rearrange(self.proj_out(tokens), "(b h w) f c -> (b f) c h w", h=height, w=width)
 
     def after(self, _layer: nn.Module, _args: Any, out: Tensor | tuple[Tensor]) -> Tensor | tuple[Tensor]:
-        """A forward hook; transformers of diffusers put out a tuple of one."""
+        """A forward hook. Transformers of diffusers return a tuple with one tensor."""
         return (self(out[0]),) if isinstance(out, tuple) else self(out)
 
 
 def sinusoids(frames: int, channels: int) -> Float[Tensor, "f c"]:
-    """Sine and cosine of the frame's position in turn, at frequencies from 1 to 1/10000."""
+    """Sines and cosines of the frame's position, alternating, with frequencies from 1 to 1/10000."""
     frequency = torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
     angle = torch.arange(frames)[:, None] * frequency
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :channels]

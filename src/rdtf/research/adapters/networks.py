@@ -1,4 +1,4 @@
-"""The networks that adapters fit, ours and those of diffusers' Stable Diffusion class, and where their layers are."""
+"""The layers of networks that adapters fit: ours, and Stable Diffusion U-Nets of diffusers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rdtf.model.temporal import PlainConvolution, SpatialTemporalInteraction, Te
 
 @cache
 def _diffusers() -> SimpleNamespace:
-    """Classes of diffusers, which take seconds to import: only a network that is no DFGN needs them."""
+    """Classes of diffusers, for networks other than DFGN. Importing them takes seconds."""
     from diffusers import UNet2DConditionModel, UNet3DConditionModel, UNetMotionModel
     from diffusers.models.attention import BasicTransformerBlock
     from diffusers.models.attention_processor import Attention
@@ -43,7 +43,7 @@ _TEMPORAL = (TemporalTransformer, SpatialTemporalInteraction, PlainConvolution)
 
 
 class FrameWise(nn.Module):
-    """A network for still images, applied to each frame of a clip on its own.
+    """A network for still images, applied to each frame of a clip.
 
     Args:
         unet: a ``UNet2DConditionModel`` of diffusers.
@@ -64,7 +64,7 @@ class FrameWise(nn.Module):
 
         Args:
             sample: noised latents.
-            timestep: the noise level, of all or of each clip.
+            timestep: one noise level for all clips, or one for each.
             encoder_hidden_states: text states.
             valid: frames that exist, the first ones of each clip (default: all); adapters read it.
         """
@@ -77,11 +77,11 @@ class FrameWise(nn.Module):
 
 @dataclass(frozen=True)
 class Place:
-    """One residual block of a U-Net with the spatial transformer behind it, if there is one.
+    """A residual block of a U-Net, with the spatial transformer after it if there is one.
 
     Attributes:
         width: channels.
-        last: the layer whose output leaves the place.
+        last: the last layer.
     """
 
     residual: nn.Module
@@ -107,7 +107,7 @@ class Block:
 
 
 def places(network: nn.Module) -> Iterator[Place]:
-    """Of every level, down, middle and up; the middle's second residual block is left out, as it has no transformer.
+    """All places on the way down, in the middle and on the way up. The middle's second residual block is left out.
 
     Raises:
         ValueError: a network of another kind.
@@ -129,7 +129,7 @@ def places(network: nn.Module) -> Iterator[Place]:
 
 
 def blocks(network: nn.Module) -> Iterator[Block]:
-    """Of all spatial transformers."""
+    """The blocks of all spatial transformers."""
     for place in places(network):
         for module in place.transformer.modules() if place.transformer is not None else ():
             if isinstance(module, SpatialTransformer):
@@ -139,10 +139,10 @@ def blocks(network: nn.Module) -> Iterator[Block]:
 
 
 def _plain(attention: Any) -> Any:
-    """An attention that is what its projections are.
+    """An attention without other layers than its projections.
 
     Raises:
-        ValueError: it has norms or factors of its own.
+        ValueError: it has norms or factors.
     """
     extras = (attention.group_norm, attention.spatial_norm, attention.norm_q, attention.norm_k)
     if any(extra is not None for extra in extras) or attention.residual_connection:
@@ -151,7 +151,7 @@ def _plain(attention: Any) -> Any:
 
 
 def temporal_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """The outermost layers in which frames see each other, by name."""
+    """The outermost layers that mix frames, by name."""
     kinds = _TEMPORAL if isinstance(network, DFGN) else _diffusers().temporal
     found: dict[str, nn.Module] = {}
     for name, module in network.named_modules():
@@ -161,7 +161,7 @@ def temporal_layers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def attention_projections(network: nn.Module) -> dict[str, bool]:
-    """Names of all linear layers of attentions (queries, keys, values, output), and whether frames see each other."""
+    """Names of all linear layers of attentions (queries, keys, values, output), and whether they mix frames."""
     temporal = tuple(f"{name}." for name in temporal_layers(network))
     attentions = (SelfAttention, CrossAttention) if isinstance(network, DFGN) else _diffusers().attention
     return {
@@ -174,7 +174,7 @@ def attention_projections(network: nn.Module) -> dict[str, bool]:
 
 
 def heads_of(tokens: Float[Tensor, "n l c"], heads: int) -> Float[Tensor, "n heads l d"]:
-    """Part the channels among the heads."""
+    """Split the channels into heads."""
     return rearrange(tokens, "n l (h d) -> n h l d", h=heads)
 
 
@@ -184,7 +184,7 @@ def inner_width(attention: Any) -> int:
 
 
 def query_weight(attention: Any) -> Tensor:
-    """The queries' weight; ours is the first third of one for queries, keys and values."""
+    """The weight of the query projection. In our networks it is the first third of a joint weight."""
     if isinstance(attention, SelfAttention):
         return attention.qkv.weight[: inner_width(attention)]
     return attention.to_q.weight

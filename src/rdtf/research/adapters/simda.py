@@ -1,4 +1,4 @@
-"""SimDA (arXiv 2308.09710): small adapters in a frozen network, and self-attention to shifted frames of the past."""
+"""SimDA (arXiv 2308.09710): small adapters in a frozen network, and self-attention to shifted earlier frames."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from rdtf.research.adapters.clip_context import CurrentClips
 from rdtf.research.adapters.networks import Block, blocks, heads_of, keys_values, output, places, queries
 
 SHIFTS = ((4, 3, 2, 1), (3, 2, 1, 0), (2, 1, 0, 0), (1, 2, 3, 4))
-"""How many frames back a place of the map looks, by its row and column modulo 4 (as released)."""
+"""Number of frames that a pixel of the map looks back, by its row and column modulo 4 (as in the release)."""
 
 
 class SimDA(Adapter):
-    """A spatial adapter behind each self-attention, one beside each feed-forward layer, a temporal one between residual
-    block and transformer, and latent-shift attention. Widths are those of the release: a quarter and a half.
+    """Spatial adapters, temporal adapters and latent-shift attention, with the widths of the release.
+
+    A spatial adapter (a quarter of the channels) follows each self-attention, and one is parallel to each feed-forward
+    layer. A temporal adapter (half of the channels) is between residual block and transformer.
 
     Args:
-        latent_shift: replace self-attention by latent-shift attention, as the paper does. It has no parameters, but
-            changes what a clip of several frames gives from the first step on; a single frame, or one that stands
-            still, stays as it was.
+        latent_shift: replace self-attention by latent-shift attention, as in the paper. It has no parameters. It
+            changes the output for moving clips from the first step on; stills and clips without motion do not change.
     """
 
     name = "simda"
@@ -36,7 +37,7 @@ class SimDA(Adapter):
         super().__init__(network)
 
     def inject(self) -> None:
-        """Adapters, and shifted attention in place of self-attention."""
+        """Add the adapters, and replace self-attention by shifted attention."""
         clips = CurrentClips(self.network)
         for place in places(self.network):
             if place.transformer is not None:
@@ -59,7 +60,7 @@ class SimDA(Adapter):
 
 
 class Bottleneck(nn.Module):
-    """``up(GELU(down(x)))`` over tokens, a quarter wide; the exit starts at zero."""
+    """``up(GELU(down(x)))`` over tokens, with a quarter of the channels. ``up`` starts at zero."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -68,15 +69,15 @@ class Bottleneck(nn.Module):
         self._input: Tensor | None = None
 
     def forward(self, x: Float[Tensor, "n l c"]) -> Float[Tensor, "n l c"]:
-        """What is to be added."""
+        """The summand for the layer's output."""
         return self.up(F.gelu(self.down(x)))
 
     def after(self, _layer: nn.Module, _args: Any, out: Tensor) -> Tensor:
-        """A forward hook: behind a layer, with a skip of its own."""
+        """A forward hook: after a layer, as a residual."""
         return out + self(out)
 
     def remember(self, _norm: nn.Module, args: tuple[Tensor, ...], _out: Tensor) -> None:
-        """A forward hook of the norm before the layer: what goes in there is what the adapter reads."""
+        """A forward hook of the norm before the layer. The adapter reads the norm's input."""
         self._input = args[0]
 
     def beside(self, _layer: nn.Module, _args: Any, out: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ class Bottleneck(nn.Module):
 
 
 class TemporalAdapter(nn.Module):
-    """Half as wide, a depthwise convolution over time (3, 1, 1), and back; no norm, nothing non-linear; a residual."""
+    """Projection to half of the channels, depthwise convolution over time (3, 1, 1), projection back, residual."""
 
     def __init__(self, channels: int, clips: CurrentClips) -> None:
         super().__init__()
@@ -100,7 +101,7 @@ class TemporalAdapter(nn.Module):
             nn.init.kaiming_normal_(conv.weight)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """``n = b * f``. Padded frames are zeros to the others, as what lies beyond the ends of a clip is."""
+        """``n = b * f``. Padded frames, and frames beyond the ends of a clip, count as zeros."""
         clips = self.clips.now
         video = self.down(rearrange(x, "(b f) c h w -> b c f h w", f=clips.frames))
         video = self.mix(video * clips.exists(video.dtype)[:, None, :, None, None])
@@ -112,10 +113,10 @@ class TemporalAdapter(nn.Module):
 
 
 class LatentShift:
-    """Stands in for the forward pass of a self-attention, with its projections.
+    """Replaces the forward of a self-attention, with its projections.
 
-    Queries are those of a frame; its keys and values are those of the frame before it and its own, in both of which the
-    tokens are shifted along time by :data:`SHIFTS`. Nothing comes from the future.
+    Queries come from a frame. Keys and values come from this frame and the frame before it, after shifting the tokens
+    of both along time by :data:`SHIFTS`. Later frames are never used.
     """
 
     def __init__(self, attention: Any, clips: CurrentClips) -> None:
@@ -136,14 +137,14 @@ class LatentShift:
 
 
 def tile_offsets(height: int, width: int, device: torch.device | None = None) -> Int[Tensor, " l"]:
-    """:data:`SHIFTS` laid out over a map, cut off at its borders; row by row."""
+    """:data:`SHIFTS` repeated over a map, row by row."""
     tile = torch.tensor(SHIFTS, device=device)
     rows, columns = torch.arange(height, device=device) % 4, torch.arange(width, device=device) % 4
     return tile[rows[:, None], columns[None, :]].flatten()
 
 
 def shift(tokens: Float[Tensor, "b f l c"], offsets: Int[Tensor, " l"]) -> Float[Tensor, "b f l c"]:
-    """Each place's token from so many frames earlier; where there is no such frame, the own one."""
+    """The token of each pixel from ``offsets`` frames earlier, or its own token if there is no such frame."""
     out = tokens
     for back in range(1, int(offsets.max()) + 1):
         earlier = torch.cat([tokens[:, :back], tokens[:, :-back]], 1)

@@ -1,4 +1,4 @@
-"""Comparing ways of training a sticker generator at equal compute: suites, runs, tables, a page."""
+"""Comparison of training methods at equal compute: suites, runs, tables and a page."""
 
 from rdtf.research.compare.run import ComparisonStopped, compare
 from rdtf.research.compare.suites import SUITES

@@ -1,4 +1,4 @@
-"""The measures of one run: everything is drawn with the run's seed and read by the same judge."""
+"""Measures of a run. Samples use the run's seed, and all runs have the same judge."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _GIVEN = {  # name of the measure: its patterns
 
 
 def measure(run: Path, place: Place, suite: Suite, seed: int, model: Path | None = None) -> dict[str, float]:
-    """Measures by name; those that the data does not allow (too few clips, no attributes) are left out.
+    """Measures by name. Measures that the data do not allow (too few clips, no attributes) are missing.
 
-    What the page shows goes into the run's ``samples.npz``.
+    The samples of the page go into the run's ``samples.npz``.
 
     Args:
-        run: of a finished training. model: what to measure, if not the run's own.
-        place: whose clips are drawn and judged: all of a dataset that was drawn for it, the test split of one that is
-            trained on, and its val split too where that chose no learning rates.
+        run: folder of a finished training. model: another model to measure.
+        place: its dataset gives the clips: all clips of a dataset drawn for measuring, otherwise the test split, and
+            the val split if no learning rate was chosen on it.
     """
     pipe = load_pipeline(model or run)
     held_out = held_out_clips(place.judged, _splits(place, suite))
@@ -99,14 +99,14 @@ def measure(run: Path, place: Place, suite: Suite, seed: int, model: Path | None
 
 
 def _splits(place: Place, suite: Suite) -> tuple[str | None, ...]:
-    """What is measured on: other stickers than those that models are trained on and learning rates are chosen by."""
+    """Splits for measuring. Their stickers are not used for training or for choosing learning rates."""
     if place.judged != place.target:
         return (None,)
     return ("test",) if suite.rates else ("val", "test")
 
 
 def _logged(run: Path) -> dict[str, float]:
-    """The last held-out loss, and in how many steps (percent) the curriculum had each difficulty."""
+    """The last held-out loss, and the percentage of steps with each difficulty of the curriculum."""
     held_out, log = (
         [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
         for path in (run / HELD_OUT_LOG, run / "log.jsonl")
@@ -134,7 +134,7 @@ def _judged(
 
 
 def _frames(real: Sequence[np.ndarray], made: Sequence[np.ndarray], known: np.ndarray) -> dict[str, float]:
-    """Over white, of the unknown frames: means over the clips. What was given must have come back."""
+    """Measures of the unknown frames over white: means over clips. Raises if a given frame changed."""
     scores = []
     for truth, clip in zip(real, made, strict=True):
         check_given(clip, truth, known)

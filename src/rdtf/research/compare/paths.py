@@ -1,4 +1,4 @@
-"""Where the files of a comparison are."""
+"""Paths of the files of a comparison."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BASE = "base"
-"""Stands for the run of the pretrained base where a variant is named."""
+"""Name of the pretrained base in place of a variant's."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the files of a comparison are.
+    """Paths of the files of a comparison.
 
     Attributes:
-        out: its folder. target, judged: prepared datasets to train on and to measure on.
-        judge: for :func:`rdtf.evaluate.judge.load_judge`.
+        out: folder of the comparison. target, judged: prepared datasets for training and for measuring.
+        judge: name for :func:`rdtf.evaluate.judge.load_judge`.
     """
 
     out: Path
@@ -25,7 +25,7 @@ class Place:
 
     @property
     def source(self) -> Path:
-        """What the base is pretrained on."""
+        """Dataset of the base's pretraining."""
         return self.out / "source"
 
     def rates(self, variant: str) -> Path:
@@ -37,5 +37,5 @@ class Place:
         return self.out / "runs" / variant / "rates" / f"{rate:g}"
 
     def run(self, variant: str, seed: int) -> Path:
-        """The folder of one run; the base has a single one."""
+        """The folder of a run. The base has a single run."""
         return self.out / BASE if variant == BASE else self.out / "runs" / variant / str(seed)

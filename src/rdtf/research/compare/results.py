@@ -1,4 +1,4 @@
-"""What a finished comparison leaves: ``results.json``, ``tables.md`` and the page."""
+"""The results of a comparison: ``results.json``, ``tables.md`` and the page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_results(suite: Suite, place: Place) -> Path:
 
 
 def _facts(suite: Suite, place: Place) -> list[str]:
-    """The conditions, a sentence each."""
+    """Sentences about the conditions."""
     first = json.loads((place.run(suite.reference, suite.seeds[0]) / "result.json").read_text(encoding="utf-8"))
     told = json.loads((place.out / "compare.json").read_text(encoding="utf-8"))
     facts = [

@@ -1,4 +1,4 @@
-"""``rdtf compare``: draws or takes stickers, pretrains the base, runs every variant with every seed, writes tables."""
+"""``rdtf compare``: draw or take stickers, pretrain the base, run every variant with every seed, write tables."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from rdtf.world import write_world
 _POLL_SECONDS = 2.0
 _STATUS_SECONDS = 60.0
 _LOG_LINES = 12
-_STOPPED = 3  # exit code of a run that was asked to stop, has saved and can go on
+_STOPPED = 3  # exit code of a run that was stopped and saved
 
 
 class ComparisonStopped(Exception):
-    """The comparison was asked to stop; the same command goes on."""
+    """The comparison was stopped. The same command continues it."""
 
 
 @dataclass(frozen=True)
@@ -54,40 +54,39 @@ class _Job:
 def compare(
     suite: Suite | str, out: Path, data: Path | None = None, *, jobs: int | None = None, judge: str = "builtin"
 ) -> Path:
-    """Run a suite to its end, or go on with one.
+    """Run a suite, or continue one.
 
     ``out`` gets the datasets, the runs, ``results.json``, ``tables.md`` and ``index.html``, a page with the stickers of
     all variants side by side.
 
     Args:
         suite: one of :data:`~rdtf.research.compare.suites.SUITES`, or its name.
-        data: a prepared dataset to train on and, in its val and test splits, to measure on; default: stickers drawn as
-            the suite says.
-        judge: of :func:`rdtf.evaluate.judge.load_judge`: the built-in one, or a folder.
-        jobs: runs at a time; default: as many as there are cores on a processor, one with a GPU.
+        data: a prepared dataset. Training uses its train split, measuring its val and test splits. By default stickers
+            are drawn as the suite says.
+        judge: name for :func:`rdtf.evaluate.judge.load_judge`: the built-in judge, or a folder.
+        jobs: parallel runs; by default the number of cores, or one with a GPU.
 
     Returns:
-        the page.
+        path of the page.
 
     Raises:
-        ValueError: an unknown suite, settings that no training can have, or ``out`` holds another comparison or
-            something else.
-        ComparisonStopped: Ctrl-C or SIGTERM; what was done is kept, and the seeds that all variants have had are in
-            the tables.
+        ValueError: an unknown suite, impossible settings, or ``out`` has another comparison or other files.
+        ComparisonStopped: Ctrl-C or SIGTERM. Finished work is kept. The tables have the seeds that all variants have
+            finished.
         RuntimeError: a run failed; the text names its log.
     """
     if isinstance(suite, str):
         suite = suite_named(suite)
     place = Place(out, data or out / "target", data or out / "judged", judge)
     for name, variant in suite.variants.items():
-        if not variant.needs_base:  # those need their base first, which has the same settings
+        if not variant.needs_base:  # the settings of other variants are checked with the base's
             settings_of(suite, place, name, suite.seeds[0])
     _check_folder(out, suite, data, judge)
     with folder_lock(out, "this comparison"):
         _fill_datasets(suite, place, data)
         reference = _reference(suite, place)
         todo = [_Job(BASE, 0)] if any(variant.needs_base for variant in suite.variants.values()) else []
-        # All variants with the first seed, then with the next: whoever stops early has a whole table of fewer seeds.
+        # All variants with the first seed, then with the next. So a comparison that is stopped has a complete table.
         todo += [_Job(variant, seed) for seed in suite.seeds for variant in suite.variants]
         try:
             _run_all(suite, place, todo, reference, jobs or _cores())
@@ -112,9 +111,9 @@ def _usable_cores() -> int:
 
 
 def _check_folder(out: Path, suite: Suite, data: Path | None, judge: str) -> None:
-    """Each folder holds one comparison: of this suite as it now is, on this data, by this judge.
+    """Check that ``out`` is new or has a comparison with the same settings, data and judge.
 
-    Seeds, variants and tables may come to it later: they change nothing in the runs that are there.
+    Seeds, variants and tables may be added, because they do not change existing runs.
     """
     settings = _digest(asdict(replace(suite, tables=(), seeds=(), variants={})))
     about: dict[str, Any] = {"suite": suite.name, "settings": settings, "data": None}
@@ -144,7 +143,7 @@ def _digest(value: Any) -> str:
 
 
 def _fill_datasets(suite: Suite, place: Place, data: Path | None) -> None:
-    """Draw what there is to be drawn, and encode it."""
+    """Draw and encode the datasets that are missing."""
     drawn = {} if data is not None else {place.target: suite.target, place.judged: suite.judged}
     pixels = suite.pixels if data is None else StickerDataset(data, "train").size
     if any(variant.needs_base for variant in suite.variants.values()):
@@ -152,7 +151,7 @@ def _fill_datasets(suite: Suite, place: Place, data: Path | None) -> None:
     for folder, world in drawn.items():
         if not (folder / "manifest.json").is_file():
             _draw(folder, world, pixels)
-    # Filled here and not in each of the runs that begin side by side.
+    # Filled before parallel runs start, which need it.
     trained_on = {suite.reference: place.target}
     if not _is_done(_Job(BASE, 0), place):
         trained_on[BASE] = place.source
@@ -196,12 +195,12 @@ def _is_done(job: _Job, place: Place) -> bool:
 
 
 def _finished_seeds(suite: Suite, place: Place) -> tuple[int, ...]:
-    """Seeds that every variant was run with."""
+    """Seeds that all variants have finished."""
     return tuple(seed for seed in suite.seeds if all(_is_done(_Job(name, seed), place) for name in suite.variants))
 
 
 def _waits(job: _Job, suite: Suite, place: Place) -> bool:
-    """Whether a run has to wait: for the base, or for the learning rate that the first seed's run finds."""
+    """Whether a run must wait for the base, or for the learning rate from the run of the first seed."""
     if job.variant == BASE:
         return False
     variant = suite.variants[job.variant]
@@ -224,7 +223,7 @@ def _run_all(suite: Suite, place: Place, todo: Sequence[_Job], reference: float,
                     waiting.remove(job)
                     running[job] = spawn.Process(target=_child, args=(suite, place, job.variant, job.seed, reference))
                     running[job].start()
-            # Before the runs are looked at: the terminal's Ctrl-C has reached them, too, and they may have ended of it.
+            # Checked before the runs, because the terminal's Ctrl-C reaches and ends them too.
             if stop.wait(_POLL_SECONDS):
                 raise ComparisonStopped("stopped; the same command goes on")
             for job, process in list(running.items()):
@@ -245,7 +244,7 @@ def _run_all(suite: Suite, place: Place, todo: Sequence[_Job], reference: float,
 
 
 def _child(suite: Suite, place: Place, variant: str, seed: int, reference: float) -> None:
-    """In the process of a run: what it prints goes into a file of its folder."""
+    """The main function of a run's process. Its output goes into a file of the run's folder."""
     folder = place.run(variant, seed)
     folder.mkdir(parents=True, exist_ok=True)
     log = (folder / "output.txt").open("a", encoding="utf-8", buffering=1)
@@ -256,7 +255,7 @@ def _child(suite: Suite, place: Place, variant: str, seed: int, reference: float
 
 @contextmanager
 def _ended(running: dict[_Job, BaseProcess]) -> Iterator[None]:
-    """When the comparison ends early, its runs are asked to save and stop, and are waited for."""
+    """Stop all runs when the comparison ends early, and wait until they have saved."""
     try:
         yield
     except KeyboardInterrupt:
@@ -269,7 +268,7 @@ def _ended(running: dict[_Job, BaseProcess]) -> Iterator[None]:
 
 
 def _state(job: _Job, place: Place) -> str:
-    """How far a run is, read off its files."""
+    """The progress of a run, from its files."""
     run = place.run(job.variant, job.seed)
     if (run / "trained.json").is_file():
         return "measuring"

@@ -1,7 +1,6 @@
-"""One run of a comparison, in a process of its own: count its compute, train it, measure it.
+"""One run of a comparison, in its own process: count its compute, train it, measure it.
 
-Every part leaves a file behind it and is not done again where that file stands, so that a comparison that was stopped
-or killed goes on where it was.
+Each part writes a file and is skipped if the file exists. So a comparison that was stopped or killed can continue.
 """
 
 from __future__ import annotations
@@ -29,12 +28,11 @@ COUNTED_STEPS = 8
 
 @dataclass(frozen=True)
 class Compute:
-    """What a training costs.
+    """The cost of a training.
 
     Attributes:
-        flop: floating-point operations of a step: of the model forward and backward, and of the optimiser's matrix
-            products (Muon's); a mean over steps.
-        parameters, trained: of the generating network with its text encoder, and how many of them are trained.
+        flop: mean floating-point operations of a step: forward and backward pass, and matrix products of Muon.
+        parameters, trained: parameters of network and text encoder, and the number of trained ones.
     """
 
     flop: float
@@ -61,10 +59,10 @@ def try_rates(suite: Suite, place: Place, variant: str, steps: int) -> bool:
     """Find a tuned method's learning rate: see :class:`~rdtf.research.compare.suites.Suite`.
 
     Args:
-        steps: of the method's training.
+        steps: steps of the method's training.
 
     Returns:
-        False if it was asked to stop, and can go on.
+        False if it was stopped.
 
     Raises:
         ValueError: the data hold no stickers for a held-out loss.
@@ -88,7 +86,7 @@ def try_rates(suite: Suite, place: Place, variant: str, steps: int) -> bool:
 
 
 def count(data: Path, settings: TrainSettings) -> Compute:
-    """Count the operations of some steps spread over the whole training; nothing is kept of them."""
+    """Count the operations of some steps, evenly spaced over the training. The steps are not kept."""
     with tempfile.TemporaryDirectory() as folder:
         learner = Learner(data, Path(folder), settings)
         with flop_counter() as counter:
@@ -103,19 +101,20 @@ def count(data: Path, settings: TrainSettings) -> Compute:
 
 
 def base_teraflop(place: Place) -> float:
-    """What pretraining the base has cost, in 10^12 operations."""
+    """Operations of the base's pretraining, in 10^12."""
     cost = json.loads((place.run(BASE, 0) / "cost.json").read_text(encoding="utf-8"))
     return float(cost["flop"] * cost["steps"] / 1e12)
 
 
 def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) -> bool:
-    """Do what is missing of a run.
+    """Do the missing parts of a run.
 
     Args:
-        reference: operations of a step of the suite's reference, which times its steps is every run's budget.
+        reference: operations of a step of the suite's reference variant. A run's budget is this number times the steps
+            of the suite.
 
     Returns:
-        False if it was asked to stop, and can go on.
+        False if it was stopped.
     """
     run = place.run(variant, seed)
     run.mkdir(parents=True, exist_ok=True)
@@ -127,7 +126,7 @@ def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) 
         return True
     data = place.source if variant == BASE else place.target
     cost, first = run / "cost.json", place.run(variant, suite.seeds[0]) / "cost.json"
-    if not cost.is_file() and first.is_file():  # all seeds have as many steps
+    if not cost.is_file() and first.is_file():  # the number of steps is the same for all seeds
         write_text(cost, first.read_text(encoding="utf-8"))
     if not cost.is_file():
         found = count(data, settings_of(suite, place, variant, seed))
@@ -161,11 +160,11 @@ def _write_result(
     spent: dict[str, Any],
     model: Path | None = None,
 ) -> None:
-    """Measure a run, if that is not done.
+    """Measure a run unless it is measured.
 
     Args:
-        costs: of its training, see :class:`Compute`. spent: its steps and seconds.
-        model: what to measure, if not the run's own.
+        costs: cost of the training, see :class:`Compute`. spent: steps and seconds of the training.
+        model: another model to measure.
     """
     run = place.run(variant, seed)
     if (run / "result.json").is_file():

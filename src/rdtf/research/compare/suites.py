@@ -1,7 +1,7 @@
-"""What is compared: suites of variants of one training at equal compute, and the tables made of them.
+"""Suites: variants of a training that are compared at equal compute, and their tables.
 
-A variant is a change of the suite's settings, from random weights or from a larger base that was pretrained on another
-domain. Every variant may spend the floating-point operations that the suite's reference spends in its steps.
+A variant changes settings of the suite. It starts from random weights, or from a larger base that was pretrained on
+another domain. Every variant has the budget of floating-point operations of the suite's reference variant.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: how a model is trained.
+    """A training method: a row of the tables.
 
     Attributes:
-        title: in tables and pages. settings: changes to the suite's training settings.
-        tune: how the pretrained base is tuned (a name of :mod:`rdtf.research.adapters`); None = from random weights.
-        untrained: the base as it is.
+        title: title in tables and pages. settings: changes of the suite's training settings.
+        tune: tuning method of the pretrained base (a name of :mod:`rdtf.research.adapters`); None: random weights.
+        untrained: the base without training.
     """
 
     title: str
@@ -28,17 +28,17 @@ class Variant:
 
     @property
     def needs_base(self) -> bool:
-        """Whether it begins with the pretrained base."""
+        """Whether the variant starts from the pretrained base."""
         return self.untrained or self.tune is not None
 
 
 @dataclass(frozen=True)
 class Claim:
-    """An ordering to test: ``better`` against ``worse`` in a measure.
+    """A claim to test: ``better`` is better than ``worse`` in a measure.
 
     Attributes:
-        measures: the measure, and what stands in for it, in this order, where the data does not allow it.
-        source: whose claim it is.
+        measures: the measure, then replacements for data that do not allow it.
+        source: source of the claim.
     """
 
     better: str
@@ -49,7 +49,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table: which variants in which measures, and the orderings read off it."""
+    """A table: its variants, measures and claims."""
 
     title: str
     rows: tuple[str, ...]
@@ -72,17 +72,17 @@ class Suite:
     """A comparison.
 
     Attributes:
-        pixels: height and width of the drawn stickers; of a dataset that is given, its own counts.
-        target: what models are trained for. judged: stickers that no training sees, to measure on.
-        source: what the base is pretrained on: stills, and clips in another style.
+        pixels: height and width of the drawn stickers. A given dataset has its own size.
+        target: stickers for training. judged: other stickers for measuring.
+        source: stickers of the base's pretraining: stills, and clips in another style.
         base: settings of the base's training. training: settings that all variants share.
-        reference: the variant whose ``steps`` set the compute of all.
-        seeds: of weights, batches and samples, one run each.
-        clips: how many clips are made from images and captions to be measured; from captions alone half as many, and
-            tasks with given frames are measured on an eighth.
-        sampling_steps: denoising steps when measuring.
-        rates: learning rates that each tuned method is tried with, in runs of a quarter of its steps. The one with the
-            lowest loss on stickers of ``target`` that no training sees is taken. None = the recipe's.
+        reference: the variant whose ``steps`` define the compute budget.
+        seeds: seeds of weights, batches and samples, with a run for each.
+        clips: clips made from images and captions for measuring. Captions alone: half as many. Tasks with given frames:
+            an eighth.
+        sampling_steps: denoising steps for measuring.
+        rates: learning rates for each tuned method. Each is tried in a run of a quarter of the steps, and the one with
+            the lowest loss on held-out stickers of ``target`` is used. None: the recipe's rate.
     """
 
     name: str
@@ -110,17 +110,17 @@ class Suite:
         pixels: int | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Suite:
-        """The same with fewer variants, other steps of the reference (and with them compute of all), or other seeds.
+        """A suite with fewer variants, other steps of the reference (which change all budgets) or other seeds.
 
-        Tables keep the rows and the orderings that are left of them.
+        Tables keep their remaining rows and claims.
 
         Args:
-            variants: their names; the reference is always among them. None = all.
-            seeds: how many, counted from 0.
-            settings: of the trainings of all variants, and of the base's where the suite has none for it.
+            variants: names of variants; the reference is always included. None = all.
+            seeds: number of seeds, counted from 0.
+            settings: settings of all trainings. The base has its own where the suite says so.
 
         Raises:
-            ValueError: a variant that the suite has not, or a setting that is not the same for all.
+            ValueError: an unknown variant, or a setting that differs between variants.
         """
         names = set(self.variants if variants is None else [self.reference, *variants])
         if unknown := sorted(names - set(self.variants)):
@@ -275,9 +275,9 @@ _PAPER_TABLES = (
     TableSpec("Size and time", tuple({**_METHODS, **_ABLATION}), COST),
 )
 TITLES_IN = {"Curricula": {"masks": "none", "rdtf": "adaptive-normalised"}, "Modules": {"rdtf": "+ curriculum"}}
-"""What a variant is called in a table where its title would not say what it differs in."""
+"""Titles of variants in tables where the usual title does not name the difference."""
 
-# The recipe as it is, and one thing changed at a time.
+# The recipe, and variants that change one thing.
 _RECIPES = {
     "fast": Variant("the recipe `fast`"),
     "predict-clip": Variant(
@@ -371,7 +371,7 @@ _LITTLE: dict[str, Any] = {
     "target": World(2000, seed=0),
     "judged": World(1200, seed=1),
     "source": World(3000, seed=2, vocabulary="full", style="flat"),
-    # As deep as `tiny` and half as wide; the base is two thirds as wide.
+    # As deep as `tiny`, with half of its width; the base has two thirds of it.
     "training": {
         "size": "tiny",
         "model": {"widths": (24, 48, 72), "head_dim": 24, "sti_heads": 2, "text_width": 96},
@@ -430,10 +430,10 @@ SUITES = {
 
 
 def suite_named(name: str) -> Suite:
-    """One of :data:`SUITES`.
+    """A suite of :data:`SUITES`.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: unknown name.
     """
     if name not in SUITES:
         raise ValueError(f"unknown suite {name!r}; choose one of {', '.join(SUITES)}")

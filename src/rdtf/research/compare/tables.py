@@ -1,4 +1,4 @@
-"""From the measures of all runs to tables, and a sentence on every ordering that was claimed."""
+"""Tables of the measures of all runs, with a sentence about every claim."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+
+from scipy.stats import t
 
 from rdtf.research.compare.suites import (
     LOWER_IS_BETTER,
@@ -23,7 +25,7 @@ Results = Mapping[str, Mapping[int, Mapping[str, float]]]
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text: a head, a row a variant; and sentences below it."""
+    """A table as text, with a row for each variant and sentences below it."""
 
     title: str
     head: tuple[str, ...]
@@ -31,7 +33,7 @@ class Table:
     verdicts: tuple[str, ...]
 
     def markdown(self) -> str:
-        """As GitHub shows it."""
+        """The table in GitHub's Markdown."""
         lines = [f"## {self.title}", "", _row(self.head), _row(["---", *["---:"] * (len(self.head) - 1)])]
         lines += [_row(row) for row in self.rows]
         return "\n".join([*lines, "", *[f"- {verdict}" for verdict in self.verdicts], ""])
@@ -42,7 +44,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def make_table(spec: TableSpec, suite: Suite, results: Results) -> Table:
-    """A table with the measures that were taken; of each, the best mean is bold."""
+    """A table of the existing measures. The best mean of each measure is bold."""
     measures = [
         name for name in spec.measures if all(name in results[row][seed] for row in spec.rows for seed in suite.seeds)
     ]
@@ -72,7 +74,7 @@ def _goodness(measure: str, value: float) -> float:
 def _verdicts(
     claims: Sequence[Claim], titles: Mapping[str, str], columns: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> Iterator[str]:
-    """A sentence for each pair that was claimed to be in an order: in which measures it is, and in which it is not."""
+    """A sentence for each claimed pair: the measures in which the claim held, and in which it did not."""
     pairs: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for claim in claims:
         if taken := [name for name in claim.measures if name in columns]:
@@ -83,25 +85,22 @@ def _verdicts(
         yield f"{titles[better]} better than {titles[worse]} ({source}): {told}."
 
 
+CONFIDENCE = 0.95
 _OUTCOMES = HELD, REVERSE, OPEN = "held", "the reverse held", "open"
 
 
 def outcome(claim: Claim, measure: str, column: Mapping[str, Sequence[float]]) -> tuple[str, str]:
-    """Whether an ordering held in a measure, and by how much, against the spread, in how many seeds.
+    """Test a claim in a measure over the seeds, with Student's t for paired values at a level of 5 %.
 
-    It counts as held where every seed agrees and the mean difference is above twice its standard error, as the reverse
-    where the same is true the other way round, and as open otherwise.
+    Returns:
+        ``held`` or ``the reverse held`` if the mean difference is significant, otherwise ``open``; and the numbers.
     """
     sign = -1 if measure in LOWER_IS_BETTER else 1
     gains = [sign * (a - b) for a, b in zip(column[claim.better], column[claim.worse], strict=True)]
-    error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
-    mean, agreeing = fmean(gains), sum(gain > 0 for gain in gains)
-    if agreeing == len(gains) and mean > 2 * error:
-        found = HELD
-    elif agreeing == 0 and -mean > 2 * error:
-        found = REVERSE
-    else:
-        found = OPEN
+    mean, agreeing, bound = fmean(gains), sum(gain > 0 for gain in gains), math.inf
+    if len(gains) > 1:
+        bound = t.ppf(0.5 + CONFIDENCE / 2, len(gains) - 1) * stdev(gains) / math.sqrt(len(gains))
+    found = HELD if mean > bound else REVERSE if -mean > bound else OPEN
     spread = f" ± {_plain(stdev(gains))}" if len(gains) > 1 else ""
     return found, f"{MEASURES[measure]} (by {_plain(mean)}{spread}, {agreeing} of {len(gains)} seeds)"
 
@@ -112,7 +111,7 @@ def _figure(values: Sequence[float]) -> str:
 
 
 def _plain(value: float) -> str:
-    """Three digits, more before the point where there are."""
+    """A number with at least three significant digits."""
     if not math.isfinite(value):
         return "-"
     size = abs(value)
