@@ -117,6 +117,15 @@ def test_quality_goes_down_until_the_file_fits_and_the_speed_stays(kind: str):
         export_sticker(noisy, small(kind, max_bytes=60))
 
 
+@pytest.mark.parametrize("kind", ["gif", "webp", "apng", "webm"])
+def test_a_fast_sticker_keeps_its_speed(kind: str):
+    """A GIF has at most 50 frames a second, so it loses frames and no speed."""
+    export = export_sticker(ball(30, 1000 / 60), small(kind, max_bytes=200_000))
+    seen = read_sticker_bytes(export.data, Path("fast"))
+    assert seen.durations.sum() == pytest.approx(500, abs=17)
+    assert len(seen) == (15 if kind in ("gif", "webm") else 30)
+
+
 def test_a_long_sticker_is_cut_and_that_is_told():
     clip, done = on_clock(ball(12, 400), load_target("telegram"))
     assert clip.durations.sum() == 3000 and done == ["cut from 4.8 s to 3 s"]

@@ -24,6 +24,8 @@ from rdtf.io.metadata import TAG, note_text
 from rdtf.pixels import premultiply, unpremultiply
 
 _BLEED_PIXELS = 8
+GIF_FRAME_MS = 20.0
+"""Shortest frame of a GIF. Browsers show frames of 10 ms and less for 100 ms."""
 _OPAQUE_FROM = 128
 
 
@@ -284,8 +286,8 @@ def gif(clip: Clip, palette: np.ndarray, indices: np.ndarray) -> bytes:
     out = [b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7, clear or 0, 0) + table.tobytes()]
     if len(clip.frames) > 1 and clip.plays != 1:
         out.append(b"\x21\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<H", max(0, clip.plays - 1)) + b"\0")
-    # Browsers show frames of 10 ms and less for 100 ms.
-    for frame, hundredths in zip(indices, whole_ticks(clip.durations, 10.0, 2), strict=True):
+    lowest = round(GIF_FRAME_MS / 10)
+    for frame, hundredths in zip(indices, whole_ticks(clip.durations, 10.0, lowest), strict=True):
         picture = Image.fromarray(frame)
         picture.putpalette(table.tobytes())
         options: dict[str, int] = {"duration": hundredths * 10, "disposal": 2}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rdtf.export.encode import Clip, merge, merged
+from rdtf.export.encode import GIF_FRAME_MS, Clip, merge, merged
 from rdtf.export.target import Canvas, Target
 from rdtf.pixels import fit, premultiply, resize
 from rdtf.sticker import Sticker
@@ -219,12 +219,14 @@ def rates(clip: Clip, target: Target) -> Iterator[Pick]:
         return
     own = 1000.0 / float(np.median(clip.durations))
     shortest = max(target.min_frame_ms, 1000.0 / target.max_fps if target.max_fps else 0.0)
+    if target.format == "gif":
+        shortest = max(shortest, GIF_FRAME_MS)
     most = target.max_frames or len(clip.frames)
     tried = 0
     if clip.durations.min() >= shortest - 0.5:
         tried += 1
         yield Pick(whole, clip.durations, own) if len(clip.frames) <= most else thinned(clip, most)
-    fastest = min([own, *([target.max_fps] if target.max_fps else []), most * 1000.0 / total])
+    fastest = min(own, most * 1000.0 / total, 1000.0 / shortest if shortest else own)
     for part in range(1, 40):
         rate = own / part
         if rate > fastest + 1e-6 or (part == 1 and tried):
