@@ -144,7 +144,8 @@ def test_training_makes_a_model_that_loads_and_redraws(tmp_path: Path, model: Pa
 
 def test_mistakes_are_told_before_any_work(tmp_path: Path, model: Path, split_data: Path):
     (tmp_path / "there").mkdir()
-    with pytest.raises(ValueError, match="exists; name a new folder"):
+    (tmp_path / "there/mine").touch()
+    with pytest.raises(ValueError, match="not empty; choose a new folder"):
         train_copy_decoder(split_data, model, tmp_path / "there", CopyDecoderSettings())
     with pytest.raises(ValueError, match="raise denoising_steps"):
         settings = CopyDecoderSettings(min_level=0.9, max_level=0.95, denoising_steps=2)

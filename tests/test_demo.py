@@ -46,7 +46,7 @@ GIVEN = {
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rdtf.cli.demo.os, "cpu_count", lambda: 1)  # no processes in tests
+        patch.setattr(rdtf.cli.demo, "usable_cores", lambda: 1)  # no processes in tests
         page = run_demo(out, steps=STEPS, settings=SETTINGS)
     assert page == out / "index.html"
     return out

@@ -199,6 +199,16 @@ def check_writable(folder: Path) -> None:
         raise DiskError(f"{folder} cannot be written to ({error.strerror}); choose another folder") from error
 
 
+def check_new_folder(folder: Path) -> None:
+    """Check that a folder for new files does not exist or is empty.
+
+    Raises:
+        ValueError: the folder has files, or the path is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty; choose a new folder")
+
+
 def check_space(folder: Path, needed: int) -> None:
     """Make sure that ``needed`` bytes fit.
 

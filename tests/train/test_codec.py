@@ -205,6 +205,13 @@ def test_no_stickers(tmp_path: Path) -> None:
         train_codec([], tmp_path, CodecTrainSettings(**QUICK))
 
 
+def test_files_of_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("mine")
+    with pytest.raises(ValueError, match="not empty; choose a new folder"):
+        train_codec([Path("a")], tmp_path, CodecTrainSettings(**QUICK))
+    assert (tmp_path / "config.json").read_text() == "mine"
+
+
 def test_sizes_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeDataset, "size", 18)
     with pytest.raises(ValueError, match="multiples of downscale 4"):

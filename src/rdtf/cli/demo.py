@@ -6,7 +6,6 @@ Every part is a command of ``rdtf``, run in this process; the page names them.
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import time
@@ -22,6 +21,7 @@ import typer
 from rdtf.cli.common import say
 from rdtf.data.dataset import StickerDataset
 from rdtf.files import atomic_file
+from rdtf.io.limits import usable_cores
 from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
 from rdtf.masks import Task
@@ -107,7 +107,7 @@ def run_demo(out: Path, *, steps: int = STEPS, seed: int = 0, settings: DemoSett
     settings = settings or DemoSettings()
     _clear(out)
     world, data, run = out / "world", out / "data", out / "run"
-    workers, size = str(min(4, os.cpu_count() or 1)), str(settings.size)
+    workers, size = str(min(4, usable_cores())), str(settings.size)
     commands = [
         ["world", str(world), "--count", str(settings.stickers), "--seed", str(seed), "--size", size],
         ["prepare", str(world), str(data), "--size", size],

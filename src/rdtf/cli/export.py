@@ -115,11 +115,11 @@ def pack(
     from rdtf.export.batch import find_sources
     from rdtf.export.pack import PackSticker, check_texts, emoji_of, write_packs
     from rdtf.export.target import load_target
+    from rdtf.files import check_new_folder
 
     target = load_target(to)
     rules = check_texts(target, name, author)
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty; choose a new folder with -o")
+    check_new_folder(out)
     stickers, refused = [], {}
     for (_, source), result in _export(find_sources([folder]), [to], workers, None).items():
         if isinstance(result, str):

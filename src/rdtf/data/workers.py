@@ -7,7 +7,6 @@ the limits, and explains the difference to the process of :mod:`rdtf.io.wall`.
 from __future__ import annotations
 
 import contextlib
-import math
 import multiprocessing
 import os
 import signal
@@ -15,12 +14,19 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing import connection
-from pathlib import Path
 from typing import Any
 
 from rdtf.data.process_file import FileResult, Job, Kind, OneFile
 from rdtf.files import ShortageError
-from rdtf.io.limits import KILLED, WAITING_FACTOR, ending, no_core_file, was_killed, was_over_time
+from rdtf.io.limits import (
+    KILLED,
+    WAITING_FACTOR,
+    ending,
+    no_core_file,
+    usable_cores,
+    was_killed,
+    was_over_time,
+)
 
 START_SECONDS = 600.0
 """Seconds for the start of a worker, after which the run ends."""
@@ -32,7 +38,6 @@ TRIES = 3
 PAUSE_SECONDS = 1.0
 """Seconds between these tries."""
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -53,16 +58,6 @@ def run_local(
     """
     with contextlib.closing(WorkerPool(one_file, workers or usable_cores())) as pool:
         yield from pool.run(indices, job_of)
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use, by its affinity and the quota of its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = _QUOTA.read_text("ascii").split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such container, or "max"
-        return cores
 
 
 class WorkerPool:

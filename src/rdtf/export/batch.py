@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from rdtf.data.find import find_items
 from rdtf.export.search import Export, export_sticker
 from rdtf.export.target import load_target
+from rdtf.io.limits import usable_cores
 from rdtf.io.metadata import NOTE, note_of
 from rdtf.io.read import SUFFIXES
 from rdtf.io.wall import read_sticker
@@ -85,7 +85,7 @@ def export_all(
         the sticker, the target's name, and the file or the reason why there is none.
     """
     jobs = [(source, target) for source in sources for target in targets]
-    workers = workers or os.cpu_count() or 1
+    workers = workers or usable_cores()
     if workers == 1 or len(jobs) == 1:
         for source, target in jobs:
             yield source, target, _export_one(source, target, max_bytes)

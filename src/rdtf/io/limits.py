@@ -1,8 +1,8 @@
-"""What a process that decodes files of strangers may take, and whose fault it is when one ends.
+"""Limits of processes that decode untrusted files, and the causes of their ends.
 
-Two kinds of processes do so, and both take their limits from here. The child of :mod:`rdtf.io.wall` only decodes. It
-works in any program, also in one without ``if __name__ == "__main__"``, and imports no torch. The workers of
-:mod:`rdtf.data.workers` run side by side, and work out all that a dataset holds of a file.
+Two kinds of processes have these limits. The child of :mod:`rdtf.io.wall` only decodes. It works in any program, also
+without ``if __name__ == "__main__"``, and imports no torch. The workers of :mod:`rdtf.data.workers` are parallel, and
+compute everything that a dataset needs from a file.
 """
 
 from __future__ import annotations
@@ -23,9 +23,20 @@ import numpy as np
 
 WAITING_FACTOR = 10
 """Wall-clock limit of a file, as a multiple of its limit of processor time. Machines may be busy."""
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 KILLED = "its process was killed, most likely for want of memory"
 _KILL = int(getattr(signal, "SIGKILL", 0)) or 1 << 20  # on Windows nothing ends with this number
 _OVER_TIME = int(getattr(signal, "SIGXCPU", 0)) or 1 << 20
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use, by its affinity and the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _QUOTA.read_text("ascii").split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such container, or "max"
+        return cores
 
 
 def was_killed(code: int | None) -> bool:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from rdtf.device import best_device
 from rdtf.evaluate.judge import MAX_FRAMES, Judge, JudgeConfig, agreement, load_judge, to_frames
-from rdtf.files import atomic_file, write_text
+from rdtf.files import atomic_file, check_new_folder, write_text
 from rdtf.pixels import fit
 from rdtf.research.corruptions import DAMAGES
 from rdtf.rng import numpy_rng
@@ -212,8 +212,9 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
     measured and saved as it is.
 
     Raises:
-        ValueError: a loss that is not finite (nothing is written then).
+        ValueError: ``out`` is not empty, or a loss is not finite.
     """
+    check_new_folder(out)
     started = time.monotonic()
     keep_freed_memory()
     settings = with_threads(settings)

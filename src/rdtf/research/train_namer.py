@@ -21,7 +21,7 @@ from rdtf.data.dataset import StickerDataset
 from rdtf.device import best_device
 from rdtf.evaluate.judge import to_frames
 from rdtf.evaluate.namer import CAPTION, TOP, Namer, NamerConfig, load_namer, sticker_name
-from rdtf.files import atomic_file, write_text
+from rdtf.files import atomic_file, check_new_folder, write_text
 from rdtf.research.corruptions import DAMAGES
 from rdtf.rng import numpy_rng, torch_rng
 from rdtf.sheets import contact_sheet
@@ -141,8 +141,9 @@ def train_namer(data: Path, out: Path, settings: NamerTrainSettings) -> NamerRep
     does not name. Ctrl-C ends the training early; the namer is then measured and saved as it is.
 
     Raises:
-        ValueError: fewer than two names, or a loss that is not finite (nothing is written then).
+        ValueError: ``out`` is not empty, there are fewer than two names, or a loss is not finite.
     """
+    check_new_folder(out)
     started = time.monotonic()
     keep_freed_memory()
     settings = with_threads(settings)

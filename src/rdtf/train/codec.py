@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rdtf.codec import Codec, StickerAutoencoder, load_codec
 from rdtf.data.dataset import StickerDataset
 from rdtf.device import best_device
-from rdtf.files import atomic_file, write_text
+from rdtf.files import atomic_file, check_new_folder, write_text
 from rdtf.pixels import to_frames, to_tensor
 from rdtf.rng import numpy_rng, torch_rng
 from rdtf.sheets import contact_sheet
@@ -168,7 +168,7 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
     the training early; the codec is then measured and saved as it is.
 
     Raises:
-        ValueError: no training frames, or a loss that is not finite (nothing is written then).
+        ValueError: ``out`` is not empty, there are no training frames, or a loss is not finite.
     """
     started = time.monotonic()
     keep_freed_memory()
@@ -183,6 +183,7 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
             raise ValueError(f"crop and the size of {folder} must be multiples of downscale {settings.downscale}")
     if len({min(settings.crop, dataset.size) for dataset in datasets}) != 1:
         raise ValueError("give one or more prepared folders, of one frame size or not smaller than crop")
+    check_new_folder(out)
     device = best_device()
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.precision == "auto":

@@ -25,7 +25,7 @@ from rdtf.data.clips import plan_clip
 from rdtf.data.dataset import StickerDataset
 from rdtf.diffusion.objective import TRAIN_TIMESTEPS
 from rdtf.diffusion.schedulers import with_steps
-from rdtf.files import atomic_file, write_text
+from rdtf.files import atomic_file, check_new_folder, write_text
 from rdtf.loading import load_pipeline
 from rdtf.masks import Task, draw_known
 from rdtf.pipeline import StickerPipeline
@@ -266,14 +266,13 @@ def _changed(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def train_copy_decoder(data: Path, model: Path | str, out: Path, settings: CopyDecoderSettings) -> CopyDecoderReport:
     """Train a copy decoder for a generator, and save the generator with it as a new pipeline in ``out``.
 
-    Ctrl-C ends the training early; what there is by then is measured and saved.
+    Ctrl-C ends the training early; the decoder is then measured and saved as it is.
 
     Raises:
-        ValueError: ``out`` exists, the data have another size than the model, or a loss is not finite.
+        ValueError: ``out`` is not empty, the data have another size than the model, or a loss is not finite.
     """
     started = time.monotonic()
-    if out.exists():
-        raise ValueError(f"{out} exists; name a new folder")
+    check_new_folder(out)
     keep_freed_memory()
     settings = with_threads(settings)
     pipeline = load_pipeline(model)

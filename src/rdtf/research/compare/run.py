@@ -22,6 +22,7 @@ from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
 from rdtf.evaluate.judge import load_judge
 from rdtf.files import folder_lock, write_text
+from rdtf.io.limits import usable_cores
 from rdtf.progress import bars, console
 from rdtf.research.compare.paths import BASE, Place
 from rdtf.research.compare.results import write_results
@@ -102,12 +103,7 @@ def compare(
 def _cores() -> int:
     import torch
 
-    return 1 if torch.cuda.is_available() else _usable_cores()
-
-
-def _usable_cores() -> int:
-    """Cores that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if torch.cuda.is_available() else usable_cores()
 
 
 def _check_folder(out: Path, suite: Suite, data: Path | None, judge: str) -> None:
@@ -171,7 +167,7 @@ def _draw(folder: Path, world: World, pixels: int) -> None:
         size=pixels,
         vocabulary=world.vocabulary,
         style=world.style,
-        workers=min(_usable_cores(), 1 + world.count // 500),
+        workers=min(usable_cores(), 1 + world.count // 500),
     )
     prepare([files], folder, PrepareSettings(size=pixels))
     shutil.rmtree(files)
