@@ -37,7 +37,8 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_training_learns_writes_and_reports(tmp_path: Path):
     first, again, other = (
-        train_judge(tmp_path / f"{seed}", JudgeTrainSettings(**{**QUICK, "steps": 1}, seed=seed)) for seed in (0, 0, 1)
+        train_judge(tmp_path / f"{i}", JudgeTrainSettings(**{**QUICK, "steps": 1}, seed=seed))
+        for i, seed in enumerate((0, 0, 1))
     )
     assert first.digest == again.digest != other.digest
     report = train_judge(tmp_path / "out", JudgeTrainSettings(**{**QUICK, "steps": 30}))
