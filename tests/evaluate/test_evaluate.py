@@ -204,6 +204,9 @@ def test_the_model_and_the_fills_are_told_which_clips_loop(
     result = evaluate(Path("model"), split_data, splits=splits, samples=1)
     assert pipe.loops == loops * (len(PATTERNS) + 2)  # every task, then from text and from text and image
     assert result.left_out["in-between, 0.1 s"].startswith("3 stickers")
+    single = result.frames["from one image"]
+    assert result.stickers == [clip.id for clip in clips] and len(set(result.stickers)) == len(single.by_clip) == 6
+    assert np.mean(single.by_clip) == pytest.approx(single.methods["model"]["psnr_white"].value)
 
     quick = 2 * quick_clips(split_data, splits)
     monkeypatch.setattr(module, "quick_clips", lambda *asked: quick)

@@ -26,6 +26,7 @@ _COMMANDS: list[Callable[..., None]] = [
     train.train,
     train.plan,
     train.report,
+    train.card,
     train.train_codec,
     train.train_copy_decoder,
     make.generate,

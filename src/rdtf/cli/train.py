@@ -117,6 +117,22 @@ def report(
     say(f"Open {write_report(runs, out or runs[0] / 'report.html')}")
 
 
+def card(
+    model: Annotated[str, typer.Argument(help="shipped, a run's or saved pipeline's folder, or a hub id.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for README.md and the pictures.")],
+    evaluation: Annotated[Path | None, typer.Option(help="What rdtf evaluate -o has written about it.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Prepared dataset; default: the run's.", show_default=False)] = None,
+    title: Annotated[str | None, typer.Option(help="Default: the model's name.", show_default=False)] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the model, for example apache-2.0.")] = None,
+    seed: Annotated[int, typer.Option(help="Which captions are drawn, and the stickers for them.")] = 0,
+) -> None:
+    """Write a model card: data and licences, training, sizes, measures, pictures, and what the model cannot do."""
+    check_given(model=model)
+    from rdtf.model_card import write_card
+
+    say(f"Wrote {write_card(model, out, evaluation=evaluation, data=data, title=title, licence=licence, seed=seed)}")
+
+
 CODEC: dict[str, Any] = {
     "downscale": option(int, "4 or 8.", 4),
     "base": option(str, "Trained codec to go on from."),

@@ -87,7 +87,7 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
     size = manifest.settings["size"]
     longest = max(contents.frames, default=1)
     lines = [
-        f"# {_text(title)}",
+        f"# {plain_text(title)}",
         "",
         f"{total:,} stickers of {size} x {size} px with transparency and captions: {moving:,} animated ones of up to "
         f"{longest} frames and {total - moving:,} stills.",
@@ -101,7 +101,7 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
         "Each sticker is a PNG, an animated one (APNG) if it has several frames: every frame in RGBA without loss, "
         "each with its time. Beside the files of a folder lies a `metadata.jsonl`:",
         "",
-        *_table(
+        *table(
             ("field", "what"),
             [
                 ("file_name", "the file, in the same folder"),
@@ -115,18 +115,17 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
         ),
         "## Splits",
         "",
-        *_table(("split", "stickers"), contents.counts.items()),
+        *table(("split", "stickers"), contents.counts.items()),
         f"{manifest.groups:,} groups of near-duplicates are left in; no group is in more than one split unless its "
         "metadata asks for that.",
         "",
         "## Sources and licences",
         "",
-        *_table(("source", "stickers"), manifest.sources.items()),
-        *_table(("licence", "stickers"), ((name or "not known", n) for name, n in contents.licences.most_common())),
+        *sources_and_licences(manifest.sources, contents.licences),
         "## Captions",
         "",
         f"{contents.captions:,} captions"
-        + (f"; languages as far as metadata say them: {_counted(contents.languages)}." if contents.languages else "."),
+        + (f"; languages as far as metadata say them: {counted(contents.languages)}." if contents.languages else "."),
         "",
         "## What was left out",
         "",
@@ -135,7 +134,7 @@ def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mappin
         "",
         f"With [RDTF](https://arxiv.org/abs/2503.17735) {version('rdtf')} (`rdtf prepare`): decoded, scaled into the "
         "square with the aspect kept, equal stickers taken once, near-duplicates found, splits drawn by content. "
-        f"Settings: {_counted(settings)}. Fingerprint of the prepared dataset: `{manifest.fingerprint}`.",
+        f"Settings: {counted(settings)}. Fingerprint of the prepared dataset: `{manifest.fingerprint}`.",
         "",
     ]
     return f"---\n{front.to_yaml(line_break=chr(10))}\n---\n\n" + "\n".join(lines)
@@ -150,19 +149,31 @@ def _left_out(rejected: Sequence[Rejection]) -> list[str]:
     return [
         f"{len(rejected):,} files, or lines of metadata. Each is in `left_out.jsonl` with its reason.",
         "",
-        *_table(("reason", "files"), shown),
+        *table(("reason", "files"), shown),
     ]
 
 
-def _counted(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{_text(name)} {_text(value)}" for name, value in values.items())
+def sources_and_licences(sources: Mapping[str, int], licences: Mapping[str, int]) -> list[str]:
+    """Tables of stickers by their source, and by their licence; ``""`` stands for stickers without one."""
+    by_count = Counter({name: count for name, count in licences.items() if count})
+    return [
+        *table(("source", "stickers"), sources.items()),
+        *table(("licence", "stickers"), ((name or "not known", n) for name, n in by_count.most_common())),
+    ]
 
 
-def _table(head: tuple[str, str], rows: Iterable[tuple[object, object]]) -> list[str]:
-    return [f"| {head[0]} | {head[1]} |", "|---|---|", *(f"| {_text(a)} | {_text(b)} |" for a, b in rows), ""]
+def counted(values: Mapping[str, object]) -> str:
+    """Names and values in one line."""
+    return ", ".join(f"{plain_text(name)} {plain_text(value)}" for name, value in values.items())
 
 
-def _text(value: object) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table, and an empty one."""
+    first, *lines = (f"| {' | '.join(map(plain_text, cells))} |" for cells in (head, *rows))
+    return [first, "|---" * len(head) + "|", *lines, ""]
+
+
+def plain_text(value: object) -> str:
     """A value as plain text. It is escaped, because names come from anywhere."""
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return re.sub(r"([\\`*_\[\]{}|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -51,12 +51,14 @@ class HeldOutClip:
         frames: ``(8, h, w, 4)`` uint8.
         caption, attributes: of the sticker.
         loop: whether the last frame leads on to the first. The clip spans the whole sticker.
+        id: of the sticker in its dataset.
     """
 
     frames: np.ndarray
     caption: str
     attributes: Mapping[str, Any]
     loop: bool
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Evaluation:
         left_out: measures that are missing, with the reasons.
         extractors: names and hashes of the networks of the measures.
         versions: versions of Python and packages.
+        stickers: ids of the held-out stickers, in the order of ``by_clip`` of the tasks whose clips they all give.
     """
 
     model: str
@@ -83,6 +86,7 @@ class Evaluation:
     left_out: dict[str, str] = field(default_factory=dict)
     extractors: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    stickers: list[str] = field(default_factory=list)
 
     def tables(self) -> list[Table]:
         """Tables for the terminal."""
@@ -225,7 +229,7 @@ def evaluate(
                     left_out["text agreement"] = "not all of these stickers say what they show, as drawn ones do"
     result = Evaluation(
         str(model), str(data), read_manifest(data).fingerprint, tuple(splits), steps or pipe.config.steps, samples,
-        seed, frames, generation, left_out, extractors, _versions(),
+        seed, frames, generation, left_out, extractors, _versions(), [clip.id for clip in held_out],
     )  # fmt: skip
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -267,7 +271,7 @@ def held_out_clips(data: Path, splits: Sequence[str | None]) -> list[HeldOutClip
             record = dataset.record(i)
             if (count := record.num_frames) >= FRAMES:
                 frames = dataset.frames(i)[np.arange(FRAMES) * count // FRAMES]
-                clips.append(HeldOutClip(frames, record.caption, record.attributes, record.loops))
+                clips.append(HeldOutClip(frames, record.caption, record.attributes, record.loops, record.id))
     return clips
 
 

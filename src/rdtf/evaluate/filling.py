@@ -41,6 +41,7 @@ class TaskResult:
             (``half_transparent``) and mean difference of neighbouring frames (``motion``). Ratios of means over clips.
         by_gap: PSNR over white by the distance to the nearest known frame.
         over_crossfade: PSNR over white of the model minus that of the crossfade, paired by clip.
+        by_clip: PSNR over white of the model for each clip.
     """
 
     pattern: str
@@ -49,6 +50,7 @@ class TaskResult:
     by_gap: dict[str, dict[int, Estimate]]
     over_crossfade: Estimate
     ratios: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    by_clip: list[float] = field(default_factory=list)
 
 
 def pipeline_fill(pipe: StickerPipeline, *, steps: int | None = None, samples: int = 1, seed: int = 0) -> Fill:
@@ -141,6 +143,7 @@ def score_frames(
             {method: _estimates(scores, seed) for method, scores in gaps.items()},
             mean_estimate(over, seed),
             {method: _ratios(amounts, real, seed) for method, amounts in looks.items()},
+            [scores["psnr_white"] for scores in rows["model"]],
         )
     return results
 
