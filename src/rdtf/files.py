@@ -1,4 +1,4 @@
-"""Files that survive crashes, full disks and two programs at once."""
+"""Atomic writes, locks, and errors of full or read-only disks."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _SHORTAGE_TEXTS = ("can't start new thread", *(os.strerror(number) for number in
 _PARTIAL = ".partial"
 LOCK = ".lock"
 """File in a folder that :func:`folder_lock` holds. It is never removed."""
-_SLACK = 1 << 20  # bytes that folders and small files take beside what was counted
+_SLACK = 1 << 20  # bytes for folders and small files
 
 
 class DiskError(OSError):
-    """The disk is full, or does not let itself be written on; the text says where and what to do."""
+    """The disk is full or not writable. The text names the folder and the mend."""
 
     exit_code = 74
 
 
 class ShortageError(OSError):
-    """The machine lacked memory, threads, open files or a network drive: no file is to blame."""
+    """The machine lacked memory, threads, open files or a network drive. No file is the cause."""
 
     exit_code = 71
 
 
 def shortage(error: BaseException | None) -> str | None:
-    """What the machine lacked, if that is what an error, or one that it came from, says; else None."""
+    """What the machine lacked, if an error or one of its causes says so; otherwise None."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -53,7 +53,7 @@ def shortage(error: BaseException | None) -> str | None:
         number = error.errno if isinstance(error, OSError) else None
         if number in _SHORTAGES:
             return os.strerror(number)
-        # A ValueError's text may hold what a file says of itself.
+        # The text of a ValueError may quote a file.
         said = [text for text in _SHORTAGE_TEXTS if not isinstance(error, ValueError) and text in str(error)]
         if said:
             return said[0]
@@ -62,17 +62,17 @@ def shortage(error: BaseException | None) -> str | None:
 
 
 def raise_shortage(error: Exception, what: object) -> None:
-    """Raise a :class:`ShortageError` if an error says nothing about ``what``, but that the machine lacked something."""
+    """Raise a :class:`ShortageError` if the machine lacked something, so that ``what`` is not the cause of the error."""
     lacked = shortage(error)
     if lacked is not None:
         raise ShortageError(f"{what}: {lacked}; nothing is wrong with the file, try again") from error
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Wait until a file's content or a folder's list of names is on the disk."""
     if os.name == "nt" and path.is_dir():  # Windows cannot open folders
         return
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows syncs what may be written
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows syncs only writable files
     try:
         os.fsync(descriptor)
     finally:
@@ -80,7 +80,7 @@ def sync(path: Path) -> None:
 
 
 def read_at(file: BinaryIO, count: int, offset: int) -> bytes:
-    """Read bytes at an offset; what is written to the file later still goes to its end."""
+    """Read bytes at an offset. Later writes still go to the file's end."""
     if hasattr(os, "pread"):
         return os.pread(file.fileno(), count, offset)
     file.seek(offset)  # Windows has no pread
@@ -91,22 +91,22 @@ def read_at(file: BinaryIO, count: int, offset: int) -> bytes:
 
 @contextmanager
 def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """Write a file that appears whole or not at all; until then an earlier file of this name stays as it was.
+    """Write a file atomically: readers see the old file until the new one is complete.
 
     Args:
         path: the file's name. Its folder must exist.
-        durable: wait until the file is on the disk, so that it also survives a power cut. This takes some
-            milliseconds a file; a caller that writes thousands of files syncs them itself.
+        durable: wait until the file is on the disk, so that it survives a power cut. This takes some milliseconds for
+            each file; a caller that writes thousands of files syncs them itself.
 
     Yields:
-        A temporary file beside it, open for writing.
+        a temporary file beside it, open for writing.
 
     Raises:
         ValueError: the name belongs to a folder or a device.
     """
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is not a regular file; choose another name")
-    # Short, because the name may be as long as the file system allows already.
+    # Short, because the file's own name may have the greatest length.
     temporary = path.with_name(f".{secrets.token_hex(6)}{_PARTIAL}")
     try:
         with temporary.open("xb") as file:
@@ -134,9 +134,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Put a finished folder in the place of another one, if there is one, which goes only afterwards.
+    """Replace a folder by a finished one.
 
-    A crash in between leaves the old folder as ``<final>.old``; :func:`mend` brings it back.
+    After a crash in between, the old folder is ``<final>.old``, and :func:`mend` restores it.
     """
     for folder, _, names in os.walk(partial):
         for name in names:
@@ -153,7 +153,7 @@ def publish(partial: Path, final: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder so that a crash in between leaves no half of it under its name."""
+    """Remove a folder. After a crash in between, no incomplete folder has its name."""
     removed = folder.with_name(f"{folder.name}.removed")
     folder.rename(removed)
     reach("files.mid_remove")
@@ -161,12 +161,12 @@ def remove(folder: Path) -> None:
 
 
 def mend(folder: Path, name: str) -> None:
-    """Undo what a crash in :func:`publish`, :func:`remove` or :func:`atomic_file` left behind in ``folder``.
+    """Clean up ``folder`` after a crash in :func:`publish`, :func:`remove` or :func:`atomic_file`.
 
     No other process may be writing into the folder.
 
     Args:
-        name: of what :func:`publish` wrote or :func:`remove` removed; may be a pattern.
+        name: name or pattern of the published or removed folders.
     """
     for leftover in folder.glob(f".????????????{_PARTIAL}"):
         leftover.unlink()
@@ -182,10 +182,10 @@ def mend(folder: Path, name: str) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Make ``folder`` if need be, and write into it and remove a small file.
+    """Make ``folder`` if necessary, and check that files can be written into it.
 
     Raises:
-        DiskError: that does not work.
+        DiskError: they cannot.
     """
     probe = folder / f".probe-{os.getpid()}"
     try:
@@ -210,10 +210,10 @@ def check_new_folder(folder: Path) -> None:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Make sure that ``needed`` bytes fit.
+    """Check that ``needed`` bytes fit on the disk.
 
     Raises:
-        DiskError: they do not.
+        DiskError: they do not fit.
     """
     if shutil.disk_usage(folder).free < needed + _SLACK:
         raise DiskError(_full(folder, needed))
@@ -221,7 +221,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 @contextmanager
 def disk_errors(folder: Path, needed: int = 0) -> Iterator[None]:
-    """Turn the many ways in which libraries report a full or read-only disk into a :class:`DiskError`."""
+    """Turn errors of libraries about a full or read-only disk into a :class:`DiskError`."""
     try:
         yield
     except DiskError:
@@ -251,13 +251,13 @@ def _megabytes(count: int) -> str:
 
 @contextmanager
 def folder_lock(folder: Path, what: str) -> Iterator[None]:
-    """Hold a folder for this process; the lock goes with the process, however it ends.
+    """Lock a folder. The lock ends with the process.
 
     Args:
-        what: what the folder holds, for the message.
+        what: name of the folder's content, for the message.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: another process has the lock.
     """
     holder = folder / ".lock.json"
     lock = FileLock(folder / LOCK, timeout=0)
