@@ -62,7 +62,7 @@ def shortage(error: BaseException | None) -> str | None:
 
 
 def raise_shortage(error: Exception, what: object) -> None:
-    """Raise a :class:`ShortageError` if the machine lacked something, so that ``what`` is not the cause of the error."""
+    """Raise a :class:`ShortageError` if the machine lacked something, and ``what`` is not the cause."""
     lacked = shortage(error)
     if lacked is not None:
         raise ShortageError(f"{what}: {lacked}; nothing is wrong with the file, try again") from error
