@@ -70,7 +70,7 @@ def test_a_real_sticker_for_every_messenger(name: str, real_stickers: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", target_names())
 def test_many_real_stickers_for_every_messenger(name: str, real_stickers: Path):
-    """All 48: about a minute a target on one core."""
+    """All 48: about five minutes a target on one core."""
     for file in chosen(real_stickers):
         sticker = read_sticker(file, max_frames=60)
         if len(sticker) == 1 and name in MOVING:
