@@ -32,6 +32,7 @@ SMALLER = {
     "prepare": ["--size", "16", "--workers", "1"],
     "plan": TRAINING,
     "train": TRAINING,
+    "finetune": ["--steps", "1", "--threads", "1"],
     "train-copy-decoder": ["--steps", "1", "--clips", "4", "--threads", "1"],
     "generate": ["--steps", "1"],
     "animate": ["--steps", "1"],

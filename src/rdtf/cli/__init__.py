@@ -24,6 +24,7 @@ _COMMANDS: list[Callable[..., None]] = [
     data.caption,
     data.inspect,
     train.train,
+    train.finetune,
     train.plan,
     train.report,
     train.card,

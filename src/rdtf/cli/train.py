@@ -84,6 +84,43 @@ def train(
         raise typer.Exit(STOPPED)
 
 
+FINETUNE: dict[str, Any] = {
+    "model": Model,
+    "tune": option(str, "lora: train small added layers alone.", "all weights"),
+    "minutes": option(float, "For the training; turned into a number of steps, which the run keeps.", 15),
+    "steps": option(int, "Optimiser steps, instead of --minutes."),
+    "seed": option(int, "Seed of everything drawn.", 0),
+    "threads": option(int, "CPU threads."),
+}
+"""Attributes of ``Finetuning`` by their options."""
+
+
+@takes(FINETUNE)
+def finetune(
+    stickers: Annotated[Path, typer.Argument(help="Folder or archive of 20 to 500 stickers.")],
+    run: Annotated[Path, typer.Argument(help="New folder for the model; the same command goes on in it.")],
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Tune a trained model on your own few stickers, and show what it makes of held-out ones before and after.
+
+    Stopped? The same command goes on. Exit codes are those of rdtf train.
+    """
+    check_given(model=given.get("model", SHIPPED))
+    if not stickers.exists():
+        raise ValueError(f"{stickers}: no such folder or archive of stickers")
+    from rdtf.finetune import SHEET, Finetuning
+    from rdtf.finetune import finetune as run_finetuning
+
+    report = run_finetuning(Finetuning(str(stickers), **given), run)
+    if not report.finished:
+        say(f"{run}: stopped after {report.steps} steps; the same command goes on")
+        raise typer.Exit(STOPPED)
+    say(
+        f"{run}: {report.steps} steps in {report.seconds / 60:.1f} min. Look at {run / SHEET}, and use it with -m {run}"
+    )
+
+
 @takes(SETTINGS)
 def plan(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],

@@ -87,6 +87,7 @@ class Learner:
         self.manifest, self.sample_size = dataset.manifest, dataset.size
         start = load_start(settings, run)
         self.codec = start.codec if start else load_codec(settings.codec)
+        self.copy_decoder = start.copy_decoder if start else None
         if start and start.config.sample_size != dataset.size:
             raise ValueError(
                 f"{settings.start_from} makes stickers of {start.config.sample_size} px, {data} holds {dataset.size} "
@@ -272,6 +273,7 @@ class Learner:
             self.settings.objective.make_scheduler(),
             self.sample_size,
             prediction=self.settings.objective.prediction,
+            copy_decoder=self.copy_decoder,
             **sampling,
         )
 

@@ -1,0 +1,206 @@
+"""A model for a person's own few stickers: prepare them, tune a trained model on them, show the difference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rdtf.data.dataset import StickerDataset, is_dataset, read_manifest
+from rdtf.data.prepare import prepare
+from rdtf.data.settings import PrepareSettings
+from rdtf.diffusion.objective import Objective
+from rdtf.files import atomic_file, write_text
+from rdtf.hub import SHIPPED
+from rdtf.loading import load_pipeline
+from rdtf.pipeline import StickerPipeline
+from rdtf.progress import console
+from rdtf.sheets import contact_sheet
+from rdtf.train.plan import make_plan
+from rdtf.train.run import TrainReport, resume, train
+from rdtf.train.settings import TrainSettings, recipe_settings
+
+SHEET = "before-after.png"
+REQUEST = "finetune.json"
+"""In a run's folder: what was asked, so that the same call goes on and another one is refused."""
+_SHARE = 0.15  # of the stickers that are held out, about
+_SEEDS = 40  # splits that are tried
+_SHOWN = 6
+_FRAMES = 8
+_SAVES = 8  # checkpoints, and held-out losses, in a run
+_NO_LIMIT = 1_000_000  # steps
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What is asked for.
+
+    Attributes:
+        stickers: a folder or an archive. model: what to begin with, see :func:`rdtf.hub.find_pipeline`.
+        tune: an adapter whose layers alone are trained, for example ``lora``; None = all weights.
+        minutes: for the optimiser steps. They are measured first, and the run gets a fixed number of steps.
+        steps: this number instead. seed: of everything drawn. threads: CPU threads.
+    """
+
+    stickers: str
+    model: str = SHIPPED
+    tune: str | None = None
+    minutes: float = 15.0
+    steps: int | None = None
+    seed: int = 0
+    threads: int | None = None
+
+
+def finetune(asked: Finetuning, run: Path) -> TrainReport:
+    """Tune a trained model on a folder of stickers, in the folder of a new run.
+
+    The run's folder gets the dataset (``data/``), all that :func:`rdtf.train.run.train` writes, and
+    ``before-after.png``: held-out stickers, and what both models make of the first frame of each. The same call goes on
+    with a run that was stopped.
+
+    Raises:
+        ValueError: no model, fewer than two stickers, or the folder holds something else.
+        DiskError, TrainingError: as :func:`rdtf.train.run.train`.
+    """
+    if not asked.minutes > 0 or (asked.steps is not None and asked.steps < 1):
+        raise ValueError(f"a training takes some time: minutes {asked.minutes} and steps {asked.steps} must be above 0")
+    data, begun = run / "data", (run / "config.json").exists()
+    before = load_pipeline(asked.model)
+    _check_request(asked, run)
+    if begun and is_dataset(data):
+        console.print(
+            f"Going on with the {sum(read_manifest(data).counts.values())} stickers of {data}. "
+            "For stickers that have come since, begin a new run",
+            markup=False,
+            soft_wrap=True,
+        )
+        report = resume(data, run)
+    else:
+        _prepare(asked, data, before.config.sample_size)
+        settings = _settings(asked, before)
+        del before  # training loads it once more, and two may not fit into memory
+        report = train(data, run, _with_steps(asked, data, run, settings))
+    if report.finished:
+        _show(data, asked, run)
+    return report
+
+
+def _check_request(asked: Finetuning, run: Path) -> None:
+    """Note what is asked in the run's folder; of a run that has begun, compare it with what was asked then."""
+    path, source = run / REQUEST, Path(asked.stickers).resolve()
+    wanted = {**asdict(asked), "stickers": str(source)}
+    if not source.exists() or run.resolve().is_relative_to(source):
+        raise ValueError(f"{asked.stickers}: no such folder, or {run} lies in it; name two folders side by side")
+    if not path.is_file() and run.exists() and any(run.iterdir()):
+        raise ValueError(f"{run} is not empty and holds no fine-tuning; choose another folder")
+    if (run / "config.json").exists():
+        known = json.loads(path.read_text("utf-8"))
+        if other := [name for name in wanted if known.get(name) != wanted[name]]:
+            told = ", ".join(f"{name} {known.get(name)}, now {wanted[name]}" for name in other)
+            raise ValueError(f"{run} was begun otherwise ({told}); give the same again, or another folder")
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(wanted, indent=1) + "\n")
+
+
+def _prepare(asked: Finetuning, data: Path, size: int) -> None:
+    """Make the dataset. Splits are drawn until some stickers are held out, but not too many.
+
+    Raises:
+        ValueError: fewer than two stickers, or all of them are near-duplicates.
+    """
+    first = read_manifest(data).settings["seed"] if is_dataset(data) else asked.seed
+    for seed in range(first, first + _SEEDS):
+        settings = PrepareSettings(size=size, splits=(1 - _SHARE, _SHARE, 0.0), seed=seed, workers=asked.threads)
+        report = prepare([Path(asked.stickers)], data, settings, overwrite=True)
+        total, held_out = sum(report.manifest.counts.values()), _held_out(report.manifest.counts)
+        if total < 2:
+            raise ValueError(
+                f"{asked.stickers} holds one sticker that can be used; at least two are needed, one to train on and "
+                "one to hold out, and some twenty for a good result"
+            )
+        if held_out < total and max(1, round(0.7 * _SHARE * total)) <= held_out <= max(1, round(2 * _SHARE * total)):
+            console.print(report.summary(), markup=False, highlight=False, soft_wrap=True)
+            return
+    raise ValueError(
+        f"{asked.stickers}: no part of the stickers can be held out, because nearly all of them are near-duplicates of "
+        "each other or metadata puts them into one split; add others"
+    )
+
+
+def _held_out(counts: dict[str, int]) -> int:
+    return counts["val"] + counts["test"]
+
+
+def _settings(asked: Finetuning, model: StickerPipeline) -> TrainSettings:
+    """The recipe ``tune``, with the objective and the sampling of the model."""
+    config = model.config
+    objective = Objective(path=config.path, prediction=config.prediction)
+    return recipe_settings(
+        "tune",
+        start_from=asked.model,
+        tune=asked.tune,
+        objective={"path": objective.path, "prediction": objective.prediction},
+        residual_to_known=objective.clean_factor is not None,
+        sampling={name: config[name] for name in ("steps", "guidance", "image_guidance", "eta", "still_first")},
+        frames=_FRAMES,
+        previews=0,
+        seed=asked.seed,
+        threads=asked.threads,
+    )
+
+
+def _with_steps(asked: Finetuning, data: Path, run: Path, settings: TrainSettings) -> TrainSettings:
+    """The settings with a number of steps, so that the result does not depend on how busy the machine is."""
+    steps = asked.steps
+    if steps is None:
+        measured = settings.model_copy(update={"steps": _NO_LIMIT, "max_minutes": asked.minutes})
+        plan = make_plan(data, measured, run)
+        steps = plan.steps
+        console.print(
+            f"{asked.minutes:g} minutes are {steps} steps of {plan.step:.2f} s here; "
+            f"--steps {steps} gives the same model again",
+            markup=False,
+        )
+    often = max(1, -(-steps // _SAVES))
+    return settings.model_copy(update={"steps": steps, "checkpoint_every": often, "eval_every": often})
+
+
+def _show(data: Path, asked: Finetuning, run: Path) -> None:
+    """Write the sheet: of each held-out sticker what is real, and what the models make of its first frame."""
+    held = [(part, i) for part in (StickerDataset(data, "val"), StickerDataset(data, "test")) for i in range(len(part))]
+    held.sort(key=lambda place: place[0].record(place[1]).num_frames < 2)  # moving stickers first
+    places = held[:_SHOWN]
+    records, real = [part.record(i) for part, i in places], [_spread(part.frames(i)) for part, i in places]
+    rows, labels = [real], [[f"real: {record.caption or '(no caption)'}" for record in records]]
+    for name, model in (("before", asked.model), ("after", str(run))):
+        pipe = load_pipeline(model)
+        made = pipe(
+            [record.caption for record in records],
+            frames=[{0: clip[0]} for clip in real],
+            num_frames=_FRAMES,
+            seed=asked.seed,
+            loop=[record.loops for record in records],
+        ).stickers
+        rows.append([sticker.frames for sticker in made])
+        labels.append([name] * len(made))
+    sheet = contact_sheet(
+        _in_turn(rows),
+        labels=_in_turn(labels),
+        frames=_FRAMES,
+        outlined=_in_turn([[()] * len(real), [(0,)] * len(real), [(0,)] * len(real)]),
+    )
+    with atomic_file(run / SHEET) as file:
+        sheet.save(file, "PNG")
+
+
+def _spread(frames: np.ndarray) -> np.ndarray:
+    """At most 8 frames, evenly spaced in the circle that a looping sticker is."""
+    return frames if len(frames) <= _FRAMES else frames[np.arange(_FRAMES) * len(frames) // _FRAMES]
+
+
+def _in_turn(rows: Sequence[Sequence]) -> list:
+    return [item for column in zip(*rows, strict=True) for item in column]
