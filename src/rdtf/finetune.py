@@ -1,4 +1,4 @@
-"""A model for a person's own few stickers: prepare them, tune a trained model on them, show the difference."""
+"""Fine-tuning of a trained model on a few stickers: prepare them, train, and show the difference on a sheet."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from rdtf.train.settings import TrainSettings, recipe_settings
 
 SHEET = "before-after.png"
 REQUEST = "finetune.json"
-"""In a run's folder: what was asked, so that the same call goes on and another one is refused."""
-_SHARE = 0.15  # of the stickers that are held out, about
-_SEEDS = 40  # splits that are tried
+"""File in a run's folder with the arguments, so that the same call continues and another one is refused."""
+_SHARE = 0.15  # approximate fraction of held-out stickers
+_SEEDS = 40  # number of splits that are tried
 _SHOWN = 6
 _FRAMES = 8
-_SAVES = 8  # checkpoints, and held-out losses, in a run
+_SAVES = 8  # checkpoints and held-out evaluations of a run
 _NO_LIMIT = 1_000_000  # steps
 
 
 @dataclass(frozen=True)
 class Finetuning:
-    """What is asked for.
+    """Arguments of a fine-tuning.
 
     Attributes:
-        stickers: a folder or an archive. model: what to begin with, see :func:`rdtf.hub.find_pipeline`.
-        tune: an adapter whose layers alone are trained, for example ``lora``; None = all weights.
-        minutes: for the optimiser steps. They are measured first, and the run gets a fixed number of steps.
-        steps: this number instead. seed: of everything drawn. threads: CPU threads.
+        stickers: a folder or an archive. model: the model to start from, see :func:`rdtf.hub.find_pipeline`.
+        tune: name of an adapter, for example ``lora``; None = all weights are trained.
+        minutes: time of the training. Some steps are measured first, and give a fixed number of steps.
+        steps: number of steps, instead of ``minutes``. seed: seed of everything. threads: CPU threads.
     """
 
     stickers: str
@@ -57,13 +57,13 @@ class Finetuning:
 def finetune(asked: Finetuning, run: Path) -> TrainReport:
     """Tune a trained model on a folder of stickers, in the folder of a new run.
 
-    The run's folder gets the dataset (``data/``), all that :func:`rdtf.train.run.train` writes, and
-    ``before-after.png``: held-out stickers, and what both models make of the first frame of each. The same call goes on
-    with a run that was stopped.
+    The run's folder gets the dataset (``data/``), the files of :func:`rdtf.train.run.train`, and ``before-after.png``:
+    held-out stickers, with the animations of their first frames by both models. The same call continues a run that was
+    stopped.
 
     Raises:
-        ValueError: no model, fewer than two stickers, or the folder holds something else.
-        DiskError, TrainingError: as :func:`rdtf.train.run.train`.
+        ValueError: there is no model, there are fewer than two stickers, or the folder has other files.
+        DiskError, TrainingError: as in :func:`rdtf.train.run.train`.
     """
     if not asked.minutes > 0 or (asked.steps is not None and asked.steps < 1):
         raise ValueError(f"a training takes some time: minutes {asked.minutes} and steps {asked.steps} must be above 0")
@@ -81,7 +81,7 @@ def finetune(asked: Finetuning, run: Path) -> TrainReport:
     else:
         _prepare(asked, data, before.config.sample_size)
         settings = _settings(asked, before)
-        del before  # training loads it once more, and two may not fit into memory
+        del before  # training loads the model again, and two may not fit into memory
         report = train(data, run, _with_steps(asked, data, run, settings))
     if report.finished:
         _show(data, asked, run)
@@ -89,7 +89,7 @@ def finetune(asked: Finetuning, run: Path) -> TrainReport:
 
 
 def _check_request(asked: Finetuning, run: Path) -> None:
-    """Note what is asked in the run's folder; of a run that has begun, compare it with what was asked then."""
+    """Save the arguments in the run's folder, or compare them with those of a run that has begun."""
     path, source = run / REQUEST, Path(asked.stickers).resolve()
     wanted = {**asdict(asked), "stickers": str(source)}
     if not source.exists() or run.resolve().is_relative_to(source):
@@ -107,7 +107,7 @@ def _check_request(asked: Finetuning, run: Path) -> None:
 
 
 def _prepare(asked: Finetuning, data: Path, size: int) -> None:
-    """Make the dataset. Splits are drawn until some stickers are held out, but not too many.
+    """Make the dataset. Seeds are tried until about the wanted fraction is held out.
 
     Raises:
         ValueError: fewer than two stickers, or all of them are near-duplicates.
@@ -136,7 +136,7 @@ def _held_out(counts: dict[str, int]) -> int:
 
 
 def _settings(asked: Finetuning, model: StickerPipeline) -> TrainSettings:
-    """The recipe ``tune``, with the objective and the sampling of the model."""
+    """The recipe ``tune`` with the objective and the sampling of the model."""
     config = model.config
     objective = Objective(path=config.path, prediction=config.prediction)
     return recipe_settings(
@@ -154,7 +154,7 @@ def _settings(asked: Finetuning, model: StickerPipeline) -> TrainSettings:
 
 
 def _with_steps(asked: Finetuning, data: Path, run: Path, settings: TrainSettings) -> TrainSettings:
-    """The settings with a number of steps, so that the result does not depend on how busy the machine is."""
+    """The settings with a fixed number of steps, so that the result does not depend on a clock."""
     steps = asked.steps
     if steps is None:
         measured = settings.model_copy(update={"steps": _NO_LIMIT, "max_minutes": asked.minutes})
@@ -170,7 +170,7 @@ def _with_steps(asked: Finetuning, data: Path, run: Path, settings: TrainSetting
 
 
 def _show(data: Path, asked: Finetuning, run: Path) -> None:
-    """Write the sheet: of each held-out sticker what is real, and what the models make of its first frame."""
+    """Write the sheet: held-out stickers, and the animations of their first frames by both models."""
     held = [(part, i) for part in (StickerDataset(data, "val"), StickerDataset(data, "test")) for i in range(len(part))]
     held.sort(key=lambda place: place[0].record(place[1]).num_frames < 2)  # moving stickers first
     places = held[:_SHOWN]
@@ -198,7 +198,7 @@ def _show(data: Path, asked: Finetuning, run: Path) -> None:
 
 
 def _spread(frames: np.ndarray) -> np.ndarray:
-    """At most 8 frames, evenly spaced in the circle that a looping sticker is."""
+    """At most 8 frames, evenly spaced for a loop."""
     return frames if len(frames) <= _FRAMES else frames[np.arange(_FRAMES) * len(frames) // _FRAMES]
 
 

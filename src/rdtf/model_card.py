@@ -1,6 +1,6 @@
-"""The card of a model: what it is, what it was trained on, how good it is, what it cannot do; with pictures.
+"""The card of a model: description, training, data, measures and limits, with pictures.
 
-The card is a ``README.md`` as the Hugging Face Hub reads it. Names of files are in it, and no paths of the machine.
+The card is a ``README.md`` for the Hugging Face Hub. It has names of files, but no paths of the machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CARD = "README.md"
 PICTURES = 20
 """Stickers of each kind: random, best, worst."""
 RANKED_BY = "from one image"
-"""The task of ``rdtf evaluate`` whose figures of single stickers say which ones are best and worst."""
+"""The task of ``rdtf evaluate`` whose scores rank stickers."""
 _FRAMES = 8
 _FLAGS = ("size", "steps", "batch_size", "frames", "codec", "curriculum", "seed", "threads", "tune")
 _RENAMED = {"start_from": "from", "max_minutes": "minutes"}
@@ -39,12 +39,13 @@ _RENAMED = {"start_from": "from", "max_minutes": "minutes"}
 
 @dataclass
 class _Known:
-    """What is known about a model. Of a model without a run, ``config``, ``settings`` and ``last`` are empty.
+    """Facts about a model. For a model without a run, ``config``, ``settings`` and ``last`` are empty.
 
     Attributes:
-        name: without folders. folder: of the saved pipeline.
-        config: of the run. settings: of the training, with names instead of paths. last: line of the log.
-        data: the dataset, if it is there. report: of ``rdtf evaluate``, or empty.
+        name: name without folders. folder: folder of the saved pipeline.
+        config: configuration of the run. settings: settings of the training, with names instead of paths. last: last
+            line of the log.
+        data: the dataset, or None. report: report of ``rdtf evaluate``, or empty.
     """
 
     name: str
@@ -69,12 +70,12 @@ def write_card(
     """Write the card of a model, and sheets of stickers beside it. Returns the card's path.
 
     Args:
-        model: see :func:`rdtf.hub.find_pipeline`; of a run's folder the training is told too.
+        model: see :func:`rdtf.hub.find_pipeline`. For a run's folder the card has the training too.
         out: a folder; files of the same names are replaced.
-        evaluation: what ``rdtf evaluate -o`` has written about this model.
-        data: the prepared dataset, by default where the run had it.
-        title: by default the model's name. licence: of the model, as its maker says.
-        seed: of the choice of captions, and of the stickers made for them.
+        evaluation: report of ``rdtf evaluate -o`` about this model.
+        data: the prepared dataset; by default the run's.
+        title: title of the card; by default the model's name. licence: licence of the model.
+        seed: seed of the choice of captions, and of their stickers.
 
     Raises:
         ValueError: no model, no dataset at ``data``, or no report of ``rdtf evaluate``.
@@ -184,7 +185,7 @@ def _training(known: _Known) -> list[str]:
 
 
 def _command(known: _Known) -> str:
-    """``rdtf train`` with every setting in which the run differs from its recipe."""
+    """``rdtf train`` with all settings that differ from the run's recipe."""
     named = known.settings["recipe"] if known.settings["recipe"] in RECIPES else "fast"
     recipe = recipe_settings(named).model_dump(mode="json")
     words = ["rdtf", "train", _name(str(known.config.get("data", "DATA"))), known.name, "--recipe", named]
@@ -277,7 +278,7 @@ def _shown(value: Any) -> str:
 
 
 def _random(pipe: StickerPipeline, known: _Known, out: Path, seed: int) -> list[str]:
-    """Made for captions that are drawn from the held-out ones; nobody chose them."""
+    """Stickers for random held-out captions."""
     lines = ["## Twenty random captions", ""]
     dataset = None
     for split in ("test", "val") if known.data else ():
@@ -303,7 +304,7 @@ def _random(pipe: StickerPipeline, known: _Known, out: Path, seed: int) -> list[
 
 
 def _ranked(pipe: StickerPipeline, known: _Known, data: StickerDataset | None, out: Path) -> list[str]:
-    """The best and the worst of the evaluation, made again beside the real ones."""
+    """The best and the worst stickers of the evaluation, made again beside the real ones."""
     lines = ["## Best and worst", ""]
     report = known.report
     scores = report.get("frames", {}).get(RANKED_BY, {}).get("by_clip", [])
