@@ -24,7 +24,7 @@ from rdtf.evaluate.judge import Judge, agreement, load_judge
 from rdtf.evaluate.sets import frechet_distance, frechet_extrapolated, unbiased_mmd
 from rdtf.progress import console
 from rdtf.research.corruptions import DAMAGES
-from rdtf.research.train_judge import HELD_OUT_SEED, TOLD, damaged, drawn_clips
+from rdtf.research.train_judge import HELD_OUT_SEED, LEARNED_DAMAGES, damaged, drawn_clips
 from rdtf.sheets import contact_sheet
 from rdtf.world import FULL
 
@@ -157,7 +157,7 @@ def show(result: dict[str, Any]) -> None:
     for key, value in result.items():
         if "/" in key:
             kind, who = key.split("/")
-            unseen = " (unseen)" if kind in DAMAGES and kind not in TOLD else ""
+            unseen = " (unseen)" if kind in DAMAGES and kind not in LEARNED_DAMAGES else ""
             for measure, values, scale in zip(("FD", "MMD"), value, (1, 1000), strict=True):
                 figures = [f"{scale * v:.3g}" for v in values]
                 table.add_row(kind + unseen, f"{who}: {measure}", *figures, "yes" if rising(values) else "NO")

@@ -228,10 +228,10 @@ def disk_errors(folder: Path, needed: int = 0) -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:
         number = getattr(error, "errno", None)
-        told = [code for code in (*_FULL, *_NO_WRITING) if f"os error {code}" in str(error)]  # by Rust libraries
-        if number in _FULL or (told and told[0] in _FULL):
+        codes = [code for code in (*_FULL, *_NO_WRITING) if f"os error {code}" in str(error)]  # by Rust libraries
+        if number in _FULL or (codes and codes[0] in _FULL):
             raise DiskError(_full(folder, needed)) from error
-        if number in _NO_WRITING or told:
+        if number in _NO_WRITING or codes:
             raise DiskError(f"{folder} cannot be written to any more ({error})") from error
         raise
 

@@ -99,8 +99,8 @@ def _check_request(asked: Finetuning, run: Path) -> None:
     if (run / "config.json").exists():
         known = json.loads(path.read_text("utf-8"))
         if other := [name for name in wanted if known.get(name) != wanted[name]]:
-            told = ", ".join(f"{name} {known.get(name)}, now {wanted[name]}" for name in other)
-            raise ValueError(f"{run} was begun otherwise ({told}); give the same again, or another folder")
+            differences = ", ".join(f"{name} {known.get(name)}, now {wanted[name]}" for name in other)
+            raise ValueError(f"{run} was begun otherwise ({differences}); give the same again, or another folder")
         return
     run.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(wanted, indent=1) + "\n")

@@ -202,13 +202,13 @@ def _command(known: _Known) -> str:
 def _data(manifest: Manifest | None, known: _Known) -> list[str]:
     lines = ["## Data, licences, attributions", ""]
     if manifest is None:
-        told = known.config.get("dataset", {}).get("sources")
+        sources = known.config.get("dataset", {}).get("sources")
         lines += [
             "The dataset is not at hand, so its licences are not known here; "
-            + ("its sources were:" if told else "nor are its sources."),
+            + ("its sources were:" if sources else "nor are its sources."),
             "",
         ]
-        return [*lines, *(table(("source", "stickers"), told.items()) if told else [])]
+        return [*lines, *(table(("source", "stickers"), sources.items()) if sources else [])]
     total = sum(manifest.counts.values())
     licences = {**manifest.licenses, "": total - sum(manifest.licenses.values())}
     if start := known.settings.get("start_from"):

@@ -13,7 +13,7 @@ import rdtf.research.train_judge as training
 from rdtf.evaluate.judge import Judge, JudgeConfig, load_judge
 from rdtf.research.train_judge import (
     HELD_OUT_SEED,
-    TOLD,
+    LEARNED_DAMAGES,
     JudgeReport,
     JudgeTrainSettings,
     attribute_names,
@@ -45,7 +45,7 @@ def test_training_learns_writes_and_reports(tmp_path: Path):
     assert report.final_loss < first.final_loss
     assert (report.steps, report.clips_seen, report.stopped_early) == (30, 120, False)
     assert set(report.accuracy) == set(report.accuracy_blurred) == {*attribute_names(), "all"}
-    assert set(report.damage_error) == set(TOLD)
+    assert set(report.damage_error) == set(LEARNED_DAMAGES)
     assert JudgeReport.model_validate_json((tmp_path / "out/report.json").read_text()) == report
 
     judge = load_judge(tmp_path / "out")
@@ -83,7 +83,7 @@ def test_a_loss_that_is_not_finite_stops_without_files(tmp_path: Path, monkeypat
 
 def test_lessons_say_what_is_true():
     settings = JudgeTrainSettings(batch=4)
-    config = JudgeConfig(names=attribute_names(), damages=TOLD)
+    config = JudgeConfig(names=attribute_names(), damages=LEARNED_DAMAGES)
     stickers = [draw_sticker(RESERVED_SEED, i, size=16) for i in range(30)]
     lessons = [draw_lesson(settings, config, stickers, step) for step in range(24)]
     assert torch.equal(lessons[3].frames, draw_lesson(settings, config, stickers, 3).frames)

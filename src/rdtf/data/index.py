@@ -203,8 +203,8 @@ def assign_splits(
     asking_labels, first = np.unique(labels[asking], return_index=True)
     if len(asking):
         place = np.searchsorted(asking_labels, labels).clip(max=len(asking_labels) - 1)
-        told = asking_labels[place] == labels
-        splits[told] = asked[asking[first]][place[told]]
+        asking_rows = asking_labels[place] == labels
+        splits[asking_rows] = asked[asking[first]][place[asking_rows]]
         splits[asking] = asked[asking]
     return splits
 

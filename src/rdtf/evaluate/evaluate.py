@@ -210,7 +210,10 @@ def evaluate(
                 names = [""] * len(named)
                 if namer is not None:
                     name_by = scorers["namer"].config.name_by
-                    names = [sticker_name(caption, told, name_by) for caption, told in zip(words, asked, strict=True)]
+                    names = [
+                        sticker_name(caption, attributes, name_by)
+                        for caption, attributes in zip(words, asked, strict=True)
+                    ]
                     names = [name if name in known_names else "" for name in names]
                     if "" in names:
                         left_out["naming"] = f"{names.count('')} of {len(names)} clips have names that the namer lacks"

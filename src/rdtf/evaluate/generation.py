@@ -142,8 +142,8 @@ def score_generation(
                     scores |= {f"{prefix}{name} as asked, {among}": share for name, share in shares.items()}
     if namer is not None and names is not None and sum(map(bool, names)) >= 2:
         for prefix, clips in (("", made), ("real ", real)):
-            told = [(clip, name) for clip, name in zip(clips, names, strict=True) if name]
-            rates = naming(namer, [clip for clip, _ in told], [name for _, name in told], seed)
+            named_clips = [(clip, name) for clip, name in zip(clips, names, strict=True) if name]
+            rates = naming(namer, [clip for clip, _ in named_clips], [name for _, name in named_clips], seed)
             scores |= {f"{prefix}{measure}": value for measure, value in rates.items()}
     if i3d is not None:
         a, b = i3d.features(real), i3d.features(made)

@@ -420,9 +420,9 @@ def text_agreement(
     found = {}
     for name, places in (("seen", np.flatnonzero(~novel)), ("held_out", np.flatnonzero(novel))):
         if len(places):
-            told = [attributes[i] for i in places.tolist()]
+            wanted = [attributes[i] for i in places.tolist()]
             found[name] = {
-                kind: agreement(judge, [clips[i] for i in places.tolist()], told)
+                kind: agreement(judge, [clips[i] for i in places.tolist()], wanted)
                 for kind, clips in (("made", made), ("real", real))
             }
     return found

@@ -121,17 +121,17 @@ def read_lottie(job: Job) -> Frames:
     count = total if job.max_frames is None else min(total, job.max_frames)
     job.check_seconds(total / fps)
     job.check(count, w, h)
-    told = missing_features(root) + plain_masks(root) + ([] if (text := leave_out_text(root)) is None else [text])
+    missing = missing_features(root) + plain_masks(root) + ([] if (text := leave_out_text(root)) is None else [text])
     unsteady = take_out_expressions(root, unsteady=True)
     give_fonts_own_names(root)
     drawn = _draw(job, root, (w, h), count, total)
     if not drawn[..., 3].any():
-        raise job.refuse(f"draws nothing: it has {', '.join(told)}" if told else "draws nothing")
+        raise job.refuse(f"draws nothing: it has {', '.join(missing)}" if missing else "draws nothing")
     lost = unsteady > 0
     if has_expressions(root):
         take_out_expressions(root, unsteady=False)
         lost |= bool((drawn == _draw(job, root, (w, h), count, total)).all())
-    job.left_out.extend([*told, *(["expressions that cannot be drawn; bake them into key frames"] if lost else [])])
+    job.left_out.extend([*missing, *(["expressions that cannot be drawn; bake them into key frames"] if lost else [])])
     frames = unpremultiply(drawn)  # ThorVG's colours are premultiplied
     frames[..., 3][frames[..., 3] >= SOLID_ALPHA] = 255
     if job.size is not None:

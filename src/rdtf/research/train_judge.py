@@ -30,7 +30,7 @@ from rdtf.train.hardware import keep_freed_memory, with_threads
 from rdtf.train.small_loop import train_shortly
 from rdtf.world import FULL, RESERVED_SEED, STILL, draw_sticker
 
-TOLD = ("blur", "noise", "shuffle", "freeze")
+LEARNED_DAMAGES = ("blur", "noise", "shuffle", "freeze")
 """Damages whose level the judge learns to predict. The other damages of ``DAMAGES`` test it."""
 HELD_OUT_SEED = RESERVED_SEED + 2**62
 """Seed of the world for reports. Trainings use the seeds from ``RESERVED_SEED`` up to this one."""
@@ -144,18 +144,18 @@ def draw_lesson(settings: JudgeTrainSettings, config: JudgeConfig, stickers: Seq
         clip = sticker.frames[_pick_frames(len(sticker), min(count, len(sticker)), rng)]
         clip, damage = _damage(clip, config.damages, rng)
         level = dict(zip(config.damages, damage, strict=True))
-        told = {key: config.names[key].index(str(sticker.attributes[key])) for key in config.names}
+        label = {key: config.names[key].index(str(sticker.attributes[key])) for key in config.names}
         if len(clip) == 1:
-            told["action"] = config.names["action"].index(STILL)
+            label["action"] = config.names["action"].index(STILL)
         elif max(level.get("shuffle", 0), level.get("freeze", 0)) > READABLE:
-            told["action"] = -1
+            label["action"] = -1
         clips.append(_place(clip, config.size, rng))
-        labels.append(told)
+        labels.append(label)
         levels.append(damage)
     return Lesson(
         to_frames(clips, config.size),
         [len(clip) for clip in clips],
-        {key: torch.tensor([told[key] for told in labels]) for key in config.names},
+        {key: torch.tensor([label[key] for label in labels]) for key in config.names},
         torch.from_numpy(np.array(levels, np.float32)),
     )
 
@@ -198,9 +198,9 @@ def lesson_loss(judge: Judge, lesson: Lesson) -> Tensor:
     _, logits, damage = judge(lesson.frames, lesson.lengths)
     loss = DAMAGE_WEIGHT * F.binary_cross_entropy_with_logits(damage.float(), lesson.levels)
     for key, values in logits.items():
-        told = lesson.labels[key] >= 0
+        known = lesson.labels[key] >= 0
         each = F.cross_entropy(values.float(), lesson.labels[key].clamp(min=0), reduction="none", label_smoothing=0.02)
-        loss = loss + WEIGHTS[key] * (each * told).sum() / max(1, int(told.sum()))
+        loss = loss + WEIGHTS[key] * (each * known).sum() / max(1, int(known.sum()))
     return loss
 
 
@@ -219,7 +219,7 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
     keep_freed_memory()
     settings = with_threads(settings)
     torch.manual_seed(settings.seed)
-    config = JudgeConfig(features=settings.features, names=attribute_names(), damages=TOLD)
+    config = JudgeConfig(features=settings.features, names=attribute_names(), damages=LEARNED_DAMAGES)
     device = best_device()
     judge = Judge(config).to(device)
     average = deepcopy(judge)
@@ -311,9 +311,9 @@ def sheets(
     seen = {key: chances.argmax(1) for key, chances in judge.attributes(clips).items()}
     rows: dict[str, list[tuple[np.ndarray, str]]] = {"right": [], "wrong": []}
     for i, asked in enumerate(attributes):
-        told = {key: names[key][seen[key][i]] for key in ("body", "colour", "action")}
-        missed = [f"{value}, is {asked[key]}" for key, value in told.items() if value != asked[key]]
-        label = "; ".join(missed) if missed else " ".join(told.values())
+        predicted = {key: names[key][seen[key][i]] for key in ("body", "colour", "action")}
+        missed = [f"{value}, is {asked[key]}" for key, value in predicted.items() if value != asked[key]]
+        label = "; ".join(missed) if missed else " ".join(predicted.values())
         rows["wrong" if missed else "right"].append((clips[i], label))
     return {
         name: contact_sheet([clip for clip, _ in kept], labels=[label for _, label in kept], frames=USUAL_FRAMES)

@@ -150,15 +150,15 @@ def train_namer(data: Path, out: Path, settings: NamerTrainSettings) -> NamerRep
     torch.manual_seed(settings.seed)
     dataset = StickerDataset(data)
     records = [dataset.record(i) for i in range(len(dataset))]
-    told = [sticker_name(record.caption, record.attributes, settings.name_by) for record in records]
-    shown, proof = split_drawings(told, settings.left_out, settings.seed)
-    names = tuple(sorted({told[i] for i in shown}))
+    drawn = [sticker_name(record.caption, record.attributes, settings.name_by) for record in records]
+    shown, proof = split_drawings(drawn, settings.left_out, settings.seed)
+    names = tuple(sorted({drawn[i] for i in shown}))
     if len(names) < 2:
         raise ValueError(
             f"{data}: its stickers have {len(names)} names by {settings.name_by!r}; a namer needs 2 or more"
         )
     number = {name: i for i, name in enumerate(names)}
-    label = np.array([number.get(name, -1) for name in told])
+    label = np.array([number.get(name, -1) for name in drawn])
     device = best_device()
     namer = Namer(NamerConfig(size=settings.size, name_by=settings.name_by, names=names)).to(device)
     average = deepcopy(namer)
@@ -215,7 +215,7 @@ def train_namer(data: Path, out: Path, settings: NamerTrainSettings) -> NamerRep
     write_text(out / "report.json", report.model_dump_json(indent=2) + "\n")
     if missed := [i for i in range(len(proof)) if ranks[i] >= TOP][: 4 * SHEET_ROWS]:
         with atomic_file(out / "wrong.png") as file:
-            _sheet(saved, [frames[i] for i in missed], [told[proof[i]] for i in missed]).save(file, "PNG")
+            _sheet(saved, [frames[i] for i in missed], [drawn[proof[i]] for i in missed]).save(file, "PNG")
     return report
 
 
@@ -237,7 +237,7 @@ def _damaged(namer: Namer, frames: list[np.ndarray], right: np.ndarray) -> dict[
     return found
 
 
-def _sheet(namer: Namer, frames: list[np.ndarray], told: list[str]) -> Image.Image:
+def _sheet(namer: Namer, frames: list[np.ndarray], right: list[str]) -> Image.Image:
     seen = [namer.config.names[int(namer.chances(frame)[0].argmax())] for frame in frames]
-    labels = [f"{name}, seen as {other}" for name, other in zip(told, seen, strict=True)]
+    labels = [f"{name}, seen as {other}" for name, other in zip(right, seen, strict=True)]
     return contact_sheet(frames[:SHEET_ROWS], labels=labels[:SHEET_ROWS], frames=1)

@@ -52,7 +52,7 @@ class Models:
         shipped = [hub.SHIPPED_FOLDER] if (hub.SHIPPED_FOLDER / hub.INDEX).is_file() else []
         self.named = {path.resolve().name: path for path in [*shipped, *named]}
         for path in named:
-            hub.find_pipeline(path)  # so that a wrong folder is told at once
+            hub.find_pipeline(path)  # so that a wrong folder is reported at once
         self.preferred = named[0].resolve().name if named else next(iter(self.named), None)
         self.runs = runs
         self._loaded: tuple[tuple[Path, int], StickerPipeline] | None = None
@@ -184,15 +184,15 @@ class Maker:
         self, job: _Job, model: str, caption: str, given: Sequence[Given], count: int, settings: dict[str, Any]
     ) -> None:
         keys: list[str] = []
-        told = -math.inf
+        reported = -math.inf
 
         def tell(done: int, total: int) -> None:
-            nonlocal told
+            nonlocal reported
             if job.stop.is_set():
                 raise _Cancelled
             now = time.monotonic()
-            if done == total or now - told >= _SECONDS:
-                told = now
+            if done == total or now - reported >= _SECONDS:
+                reported = now
                 job.tell(Progress(done, total, tuple(keys)))
 
         tell(0, 1)

@@ -158,7 +158,7 @@ class Trainer:
         self.seconds = 0.0
         self.evaluated = -1  # step of the last held-out evaluation
         self.saved = -1  # step of the last checkpoint of this process
-        self.told = 0  # last step in the log when the run was resumed
+        self.logged = 0  # last step in the log when the run was resumed
         self.trackers: Trackers | None = None
 
     @property
@@ -193,7 +193,7 @@ class Trainer:
             _note(learner.unread)
         if settings.eval_clips and not self.held_out.clips:
             _note("No held-out loss: the dataset's val split is empty (rdtf prepare makes one of enough stickers)")
-        preview, told = self.run / "previews", -math.inf
+        preview, reported = self.run / "previews", -math.inf
         with (
             bars() as progress,
             (self.run / "log.jsonl" if self.devices.first else Path(os.devnull)).open("a", encoding="utf-8") as log,
@@ -218,8 +218,8 @@ class Trainer:
                     self.trackers.log(line, "training")
                 done = max(self.step / settings.steps, self.seconds / limit)
                 progress.update(task, completed=round(done * settings.steps), note=f"loss {line['loss']:.3f}")
-                if not console.is_terminal and time.monotonic() - told > _STATUS_SECONDS:
-                    told = time.monotonic()
+                if not console.is_terminal and time.monotonic() - reported > _STATUS_SECONDS:
+                    reported = time.monotonic()
                     console.print(f"step {self.step}, {done:.0%}, loss {line['loss']:.3f}, {self.seconds:.0f} s")
                 if self.step % settings.eval_every == 0 and done < 1:
                     self.evaluate()
@@ -242,7 +242,7 @@ class Trainer:
         if not (self.settings.trackers and self.devices.first):
             yield None
             return
-        trackers = Trackers(self.settings.trackers, self.run, self.settings.model_dump(), self.step, self.told)
+        trackers = Trackers(self.settings.trackers, self.run, self.settings.model_dump(), self.step, self.logged)
         try:
             yield trackers
         finally:
@@ -376,7 +376,7 @@ class Trainer:
         if self.devices.first:
             if start is not None:
                 self._put_newer_aside()
-            self.told = last_step(self.run / "log.jsonl")
+            self.logged = last_step(self.run / "log.jsonl")
             if gap := cut_log(self.run / "log.jsonl", self.step):
                 _note(gap)
             self.evaluated = cut_evaluations(self.run / HELD_OUT_LOG, self.step)

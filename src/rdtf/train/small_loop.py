@@ -14,7 +14,7 @@ from rdtf.progress import bars, console
 from rdtf.train.optim import lr_factor
 
 _WARM_UP = 50
-_TOLD_EVERY = 60.0  # seconds between status lines if there is no terminal for a progress bar
+_REPORT_SECONDS = 60.0  # seconds between status lines if there is no terminal for a progress bar
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def train_shortly(
         group.setdefault("base_lr", group["lr"])
     step, smooth, begin = 0, math.nan, time.monotonic()
     limit = math.inf if minutes is None else 60 * minutes
-    told = begin
+    reported = begin
     with bars() as progress:
         bar = progress.add_task(name.capitalize(), total=1000, note="")
         try:
@@ -68,9 +68,9 @@ def train_shortly(
                 _follow(average, model, min(ema_decay, step / (9 + step)))
                 smooth = loss if step == 1 else smooth + max(0.02, 1 / step) * (loss - smooth)
                 progress.update(bar, completed=int(1000 * part), note=f"step {step}, loss {smooth:.4f}")
-                if not console.is_terminal and time.monotonic() - told >= _TOLD_EVERY:
-                    told = time.monotonic()
-                    console.print(f"{name}: step {step}, {part:.0%}, loss {smooth:.4f}, {told - begin:.0f} s")
+                if not console.is_terminal and time.monotonic() - reported >= _REPORT_SECONDS:
+                    reported = time.monotonic()
+                    console.print(f"{name}: step {step}, {part:.0%}, loss {smooth:.4f}, {reported - begin:.0f} s")
             progress.update(bar, completed=1000)
         except KeyboardInterrupt:
             return ShortTraining(step, smooth, True)

@@ -35,18 +35,18 @@ class Trackers:
 
     Args:
         names: names in :data:`TRACKERS`. run: the run's folder. settings: shown beside the curves.
-        step: the step of the checkpoint, or 0. told: the last step that the trackers got before the run was stopped.
+        step: the step of the checkpoint, or 0. logged: the last step that the trackers got before the run was stopped.
     """
 
-    def __init__(self, names: Sequence[str], run: Path, settings: Mapping[str, Any], step: int, told: int) -> None:
+    def __init__(self, names: Sequence[str], run: Path, settings: Mapping[str, Any], step: int, logged: int) -> None:
         self.trackers: list[tuple[GeneralTracker, int]] = []
         for name in names:
             if name == "tensorboard":
                 tracker, last = TensorBoardTracker("tensorboard", run, purge_step=step + 1), step
             else:
-                tracker, last = TrackioTracker("rdtf", name=run.resolve().name, resume="allow"), max(step, told)
+                tracker, last = TrackioTracker("rdtf", name=run.resolve().name, resume="allow"), max(step, logged)
             tracker.start()
-            if step == 0 and told <= 0:
+            if step == 0 and logged <= 0:
                 told_as = {
                     name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
                     for name, value in flat(settings, "/").items()

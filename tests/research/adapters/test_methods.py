@@ -19,7 +19,7 @@ from rdtf.research.adapters.clip_context import Clips, CurrentClips
 from rdtf.research.adapters.customize_a_video import CustomizeAVideo
 from rdtf.research.adapters.i2v_adapter import FirstFrameAttention, blurred
 from rdtf.research.adapters.motion_modules import MotionModule
-from rdtf.research.adapters.networks import FrameWise, blocks, heads_of, keys_values, output, places, queries
+from rdtf.research.adapters.networks import FrameWise, blocks, heads_of, keys_values, output, queries, units
 from rdtf.research.adapters.simda import LatentShift, shift, tile_offsets
 from tests.conftest import awaken
 from tests.research.adapters.conftest import Bench
@@ -53,7 +53,7 @@ def test_motion_modules_have_the_parameters_of_animatediffs():
         network = FrameWise(UNet2DConditionModel(cross_attention_dim=768))
         tuning = add_adapter(network, "motion-modules")
         theirs = MotionAdapter()
-    assert len(list(places(network))) == 21
+    assert len(list(units(network))) == 21
     assert sum(p.numel() for p in tuning.trainable_parameters.values()) == sum(p.numel() for p in theirs.parameters())
 
 

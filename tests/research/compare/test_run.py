@@ -18,7 +18,7 @@ import rdtf.research.compare.run as comparison
 import rdtf.research.compare.run_variant
 from rdtf.evaluate.judge import Judge, JudgeConfig
 from rdtf.flops import flop_counter
-from rdtf.research.compare.paths import BASE, Place
+from rdtf.research.compare.paths import BASE, Paths
 from rdtf.research.compare.results import write_results
 from rdtf.research.compare.run_variant import count, settings_of, work
 from rdtf.research.compare.suites import SUITES, Claim, Suite, TableSpec, Variant, World
@@ -86,13 +86,13 @@ def again(out: Path, suite: Suite | str = TINY, **options) -> Path:
     return comparison.compare(suite, out, judge=str(out.parent / "judge"), **options)
 
 
-def place_of(out: Path) -> Place:
-    return Place(out, out / "target", out / "judged", str(out.parent / "judge"))
+def paths_of(out: Path) -> Paths:
+    return Paths(out, out / "target", out / "judged", str(out.parent / "judge"))
 
 
-def _one_after_the_other(suite: Suite, place: Place, todo: list, reference: float, at_once: int) -> None:
+def _one_after_the_other(suite: Suite, paths: Paths, todo: list, reference: float, at_once: int) -> None:
     for job in todo:
-        assert work(suite, place, job.variant, job.seed, reference)
+        assert work(suite, paths, job.variant, job.seed, reference)
 
 
 def test_a_comparison_leaves_tables_results_and_a_page(finished: Path):
@@ -125,28 +125,28 @@ def test_every_run_has_the_compute_of_the_reference(finished: Path):
 
 
 def test_a_tuned_method_takes_the_better_of_the_rates(finished: Path):
-    losses = json.loads(place_of(finished).rates("lora").read_text())
+    losses = json.loads(paths_of(finished).rates("lora").read_text())
     assert losses.keys() == {"1e-09", "3"} and losses["3"] != losses["1e-09"]
-    chosen = json.loads((place_of(finished).run("lora", 0) / "config.json").read_text())["settings"]["lr"]
+    chosen = json.loads((paths_of(finished).run("lora", 0) / "config.json").read_text())["settings"]["lr"]
     assert chosen == float(min(losses, key=losses.__getitem__))
 
 
 def test_what_is_done_is_not_done_again(finished: Path, monkeypatch: pytest.MonkeyPatch):
-    place = place_of(finished)
-    result = place.run("none", 0) / "result.json"
-    before, kept = result.read_text(), (place.run("rdtf", 0) / "result.json").stat().st_mtime_ns
+    paths = paths_of(finished)
+    result = paths.run("none", 0) / "result.json"
+    before, kept = result.read_text(), (paths.run("rdtf", 0) / "result.json").stat().st_mtime_ns
     result.unlink()
     done = []
-    monkeypatch.setattr(comparison, "_run_all", lambda suite, place, todo, *rest: done.extend(todo))
+    monkeypatch.setattr(comparison, "_run_all", lambda suite, paths, todo, *rest: done.extend(todo))
     with pytest.raises(FileNotFoundError):
         again(finished)
-    assert [job for job in done if not comparison._is_done(job, place)] == [comparison._Job("none", 0)]
-    assert work(TINY, place, "none", 0, reference=1e9)  # measured anew; trained it was
+    assert [job for job in done if not comparison._is_done(job, paths)] == [comparison._Job("none", 0)]
+    assert work(TINY, paths, "none", 0, reference=1e9)  # measured anew; trained it was
     now, was = json.loads(result.read_text()), json.loads(before)
     for measures in (now, was):
         measures.pop("cost.forward_ms")
     assert now == was
-    assert (place.run("rdtf", 0) / "result.json").stat().st_mtime_ns == kept
+    assert (paths.run("rdtf", 0) / "result.json").stat().st_mtime_ns == kept
 
 
 def test_stopped_it_shows_the_seeds_that_are_whole(finished: Path, monkeypatch: pytest.MonkeyPatch):
@@ -158,7 +158,7 @@ def test_stopped_it_shows_the_seeds_that_are_whole(finished: Path, monkeypatch: 
     with pytest.raises(comparison.ComparisonStopped, match="index.html shows the finished seeds: 0$"):
         again(finished, two)
     assert json.loads((finished / "results.json").read_text())["results"]["rdtf"].keys() == {"0"}
-    result = place_of(finished).run("lora", 0) / "result.json"
+    result = paths_of(finished).run("lora", 0) / "result.json"
     figures = result.read_text()
     result.unlink()
     with pytest.raises(comparison.ComparisonStopped, match="stopped$"):
@@ -168,8 +168,8 @@ def test_stopped_it_shows_the_seeds_that_are_whole(finished: Path, monkeypatch: 
 
 def test_runs_are_processes_that_go_on(finished: Path):
     """One run, really in a process of its own, after its training was stopped before the end."""
-    place = place_of(finished)
-    folder = place.run("lora", 0)
+    paths = paths_of(finished)
+    folder = paths.run("lora", 0)
     (folder / "trained.json").unlink()
     (folder / "result.json").unlink()
     assert again(finished, jobs=1) == finished / "index.html"
@@ -177,11 +177,11 @@ def test_runs_are_processes_that_go_on(finished: Path):
 
 
 def test_a_signal_ends_the_runs_too(finished: Path, monkeypatch: pytest.MonkeyPatch):
-    result = place_of(finished).run("none", 0) / "result.json"
+    result = paths_of(finished).run("none", 0) / "result.json"
     kept = result.read_text()
     result.unlink()
     # Asked for while a run is under way.
-    monkeypatch.setattr(comparison, "_state", lambda job, place: str(os.kill(os.getpid(), signal.SIGTERM)))
+    monkeypatch.setattr(comparison, "_state", lambda job, paths: str(os.kill(os.getpid(), signal.SIGTERM)))
     try:
         with pytest.raises(comparison.ComparisonStopped, match="the same command goes on"):
             again(finished, jobs=1)
@@ -192,11 +192,11 @@ def test_a_signal_ends_the_runs_too(finished: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_run_that_fails_ends_the_comparison_with_its_output(finished: Path):
-    place = place_of(finished)
-    result = place.run("none", 0) / "result.json"
+    paths = paths_of(finished)
+    result = paths.run("none", 0) / "result.json"
     kept = result.read_text()
     result.unlink()
-    samples = place.run("none", 0) / "pipeline" / "model_index.json"
+    samples = paths.run("none", 0) / "pipeline" / "model_index.json"
     index = samples.read_text()
     samples.unlink()
     try:
@@ -225,12 +225,12 @@ def test_another_comparison_is_refused(finished: Path, tmp_path: Path):
 
 
 def test_settings_of_runs(tmp_path: Path):
-    place = Place(tmp_path, tmp_path / "target", tmp_path / "judged")
-    assert settings_of(TINY, place, "none", 1).curriculum == "none"
-    tuned, base = settings_of(TINY, place, "lora", 1), settings_of(TINY, place, BASE, 0)
+    paths = Paths(tmp_path, tmp_path / "target", tmp_path / "judged")
+    assert settings_of(TINY, paths, "none", 1).curriculum == "none"
+    tuned, base = settings_of(TINY, paths, "lora", 1), settings_of(TINY, paths, BASE, 0)
     assert tuned.tune == "lora" and tuned.seed == 1 and tuned.steps == TINY.steps
-    assert tuned.start_from == str(place.run(BASE, 0)) and base.model["widths"] == (32,)
-    assert settings_of(TINY, place, "rdtf", 0).tune is None
+    assert tuned.start_from == str(paths.run(BASE, 0)) and base.model["widths"] == (32,)
+    assert settings_of(TINY, paths, "rdtf", 0).tune is None
 
 
 def test_settings_that_no_training_can_have_end_it_before_anything_is_drawn(tmp_path: Path):
@@ -243,7 +243,7 @@ def test_settings_that_no_training_can_have_end_it_before_anything_is_drawn(tmp_
 def test_what_is_set_otherwise_for_all_is_told(finished: Path, monkeypatch: pytest.MonkeyPatch):
     usual = {**TINY.training, "batch_size": 8, "threads": 2}
     monkeypatch.setitem(SUITES, "tiny", replace(TINY, training=usual))
-    write_results(TINY, place_of(finished))
+    write_results(TINY, paths_of(finished))
     assert (
         "- Set otherwise than in the suite, for all: batch_size=4, threads=1." in (finished / "tables.md").read_text()
     )
@@ -251,9 +251,9 @@ def test_what_is_set_otherwise_for_all_is_told(finished: Path, monkeypatch: pyte
 
 def test_counted_operations_scale_with_the_batch(finished: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rdtf.research.compare.run_variant, "COUNTED_STEPS", 2)
-    data, place = finished / "target", place_of(finished)
+    data, paths = finished / "target", paths_of(finished)
     one, two = (
-        count(data, settings_of(replace(TINY, training={**TINY.training, "batch_size": n}), place, "rdtf", 0))
+        count(data, settings_of(replace(TINY, training={**TINY.training, "batch_size": n}), paths, "rdtf", 0))
         for n in (4, 8)
     )
     assert 1.3 < two.flop / one.flop < 3.2  # the lengths of clips differ
@@ -270,7 +270,7 @@ def test_attention_on_a_processor_is_counted():
 
 def test_all_seeds_have_as_many_steps(finished: Path, monkeypatch: pytest.MonkeyPatch):
     """A variant's operations are counted with the first seed and not again."""
-    place = place_of(finished)
+    paths = paths_of(finished)
     steps = []
 
     def stopped(data: Path, run: Path, settings: TrainSettings) -> TrainReport:
@@ -280,7 +280,7 @@ def test_all_seeds_have_as_many_steps(finished: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(rdtf.research.compare.run_variant, "train", stopped)
     monkeypatch.setattr(rdtf.research.compare.run_variant, "count", lambda *_: pytest.fail("counted again"))
     try:
-        assert not work(replace(TINY, seeds=(0, 1)), place, "none", 1, reference=1.0)
-        assert steps == [json.loads((place.run("none", 0) / "cost.json").read_text())["steps"]]
+        assert not work(replace(TINY, seeds=(0, 1)), paths, "none", 1, reference=1.0)
+        assert steps == [json.loads((paths.run("none", 0) / "cost.json").read_text())["steps"]]
     finally:
-        shutil.rmtree(place.run("none", 1))
+        shutil.rmtree(paths.run("none", 1))

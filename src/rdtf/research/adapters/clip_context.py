@@ -39,17 +39,17 @@ class Clips:
         """1 for frames that exist, 0 for padding."""
         return self.valid.to(dtype)
 
-    def map_size(self, places: int) -> tuple[int, int]:
+    def map_size(self, pixels: int) -> tuple[int, int]:
         """Height and width of the map with this number of pixels: the latents' size, halved (rounded up) repeatedly.
 
         Raises:
             ValueError: there is no such map.
         """
         height, width = self.size
-        while height * width > places:
+        while height * width > pixels:
             height, width = -(-height // 2), -(-width // 2)
-        if height * width != places:
-            raise ValueError(f"no level of a network on latents of {self.size} has {places} places")
+        if height * width != pixels:
+            raise ValueError(f"no level of a network on latents of {self.size} has {pixels} pixels")
         return height, width
 
 

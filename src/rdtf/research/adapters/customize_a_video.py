@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rdtf.model.adapter import Adapter
 from rdtf.research.adapters.lora import add_lora, fold_lora, lora_layers
-from rdtf.research.adapters.networks import attention_projections, places, temporal_layers
+from rdtf.research.adapters.networks import attention_projections, temporal_layers, units
 
 
 class CustomizeAVideo(Adapter):
@@ -38,7 +38,7 @@ class CustomizeAVideo(Adapter):
 
     def inject(self) -> None:
         """Add both LoRAs, and a bypass of each temporal layer."""
-        next(places(self.network))  # raises for a network of another kind
+        next(units(self.network))  # raises for a network of another kind
         targets = attention_projections(self.network)
         if not any(targets.values()):
             raise ValueError(f"{type(self.network).__name__} has no temporal attention, which customize-a-video tunes")

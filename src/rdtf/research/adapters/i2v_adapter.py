@@ -99,8 +99,8 @@ def blurred(image: Float[Tensor, "c h w"], kernel: int) -> Float[Tensor, "c h w"
     out = image
     for axis in (1, 2):
         size = min(kernel, 2 * image.shape[axis] - 1)
-        places = torch.arange(size, device=image.device, dtype=image.dtype) - size // 2
-        weight = torch.exp(-0.5 * (places / _SIGMA).square())
+        offsets = torch.arange(size, device=image.device, dtype=image.dtype) - size // 2
+        weight = torch.exp(-0.5 * (offsets / _SIGMA).square())
         weight = (weight / weight.sum()).reshape(1, 1, *((size, 1) if axis == 1 else (1, size)))
         pad = (0, 0, size // 2, size // 2) if axis == 1 else (size // 2, size // 2, 0, 0)
         out = F.conv2d(F.pad(out[:, None], pad, mode="reflect"), weight)[:, 0]

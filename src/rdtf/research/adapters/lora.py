@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from rdtf.model.adapter import Adapter
-from rdtf.research.adapters.networks import attention_projections, places
+from rdtf.research.adapters.networks import attention_projections, units
 
 Where = Literal["all", "spatial", "temporal"]
 
@@ -38,7 +38,7 @@ class LoRA(Adapter):
 
     def inject(self) -> None:
         """Add LoRA layers to the chosen projections."""
-        next(places(self.network))  # raises for a network of another kind
+        next(units(self.network))  # raises for a network of another kind
         names = [
             name
             for name, temporal in attention_projections(self.network).items()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rdtf.model.adapter import Adapter
 from rdtf.model.layers import FeedForward, LayerNorm, SelfAttention, zero_init
 from rdtf.research.adapters.clip_context import CurrentClips
-from rdtf.research.adapters.networks import places
+from rdtf.research.adapters.networks import units
 
 _HEADS = 8
 
@@ -30,10 +30,10 @@ class MotionModules(Adapter):
     def inject(self) -> None:
         """Add a module after each level."""
         clips = CurrentClips(self.network)
-        for place in places(self.network):
-            module = MotionModule(place.width, clips)
-            place.last.add_module("motion", module)
-            place.last.register_forward_hook(module.after)
+        for unit in units(self.network):
+            module = MotionModule(unit.width, clips)
+            unit.last.add_module("motion", module)
+            unit.last.register_forward_hook(module.after)
 
 
 class MotionModule(nn.Module):

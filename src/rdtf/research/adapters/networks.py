@@ -76,7 +76,7 @@ class FrameWise(nn.Module):
 
 
 @dataclass(frozen=True)
-class Place:
+class Unit:
     """A residual block of a U-Net, with the spatial transformer after it if there is one.
 
     Attributes:
@@ -106,8 +106,8 @@ class Block:
     width: int
 
 
-def places(network: nn.Module) -> Iterator[Place]:
-    """All places on the way down, in the middle and on the way up. The middle's second residual block is left out.
+def units(network: nn.Module) -> Iterator[Unit]:
+    """All units on the way down, in the middle and on the way up. The middle's second residual block is left out.
 
     Raises:
         ValueError: a network of another kind.
@@ -115,7 +115,7 @@ def places(network: nn.Module) -> Iterator[Place]:
     if isinstance(network, DFGN):
         for level in network.modules():
             if isinstance(level, Level) and level is not network.middle_out:
-                yield Place(level.residual, level.spatial, level, level.residual.conv1.out_channels)
+                yield Unit(level.residual, level.spatial, level, level.residual.conv1.out_channels)
         return
     if not isinstance(network, (FrameWise, *_diffusers().clips)):
         hint = "; wrap it in FrameWise" if isinstance(network, _diffusers().stills) else ""
@@ -125,17 +125,17 @@ def places(network: nn.Module) -> Iterator[Place]:
         transformers = list(getattr(block, "attentions", []))
         residuals: list[Any] = list(block.resnets)[: len(transformers) if block is unet.mid_block else None]
         for residual, transformer in zip_longest(residuals, transformers):
-            yield Place(residual, transformer, residual if transformer is None else transformer, residual.out_channels)
+            yield Unit(residual, transformer, residual if transformer is None else transformer, residual.out_channels)
 
 
 def blocks(network: nn.Module) -> Iterator[Block]:
     """The blocks of all spatial transformers."""
-    for place in places(network):
-        for module in place.transformer.modules() if place.transformer is not None else ():
+    for unit in units(network):
+        for module in unit.transformer.modules() if unit.transformer is not None else ():
             if isinstance(module, SpatialTransformer):
-                yield Block(module.self_attention, module.norm3, module.feed_forward, place.width)
+                yield Block(module.self_attention, module.norm3, module.feed_forward, unit.width)
             elif not isinstance(network, DFGN) and isinstance(module, _diffusers().transformer_block):
-                yield Block(_plain(module.attn1), module.norm3, module.ff, place.width)
+                yield Block(_plain(module.attn1), module.norm3, module.ff, unit.width)
 
 
 def _plain(attention: Any) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rdtf.model.adapter import Adapter
 from rdtf.model.layers import attend, zero_init
 from rdtf.research.adapters.clip_context import CurrentClips
-from rdtf.research.adapters.networks import Block, blocks, heads_of, keys_values, output, places, queries
+from rdtf.research.adapters.networks import Block, blocks, heads_of, keys_values, output, queries, units
 
 SHIFTS = ((4, 3, 2, 1), (3, 2, 1, 0), (2, 1, 0, 0), (1, 2, 3, 4))
 """Number of frames that a pixel of the map looks back, by its row and column modulo 4 (as in the release)."""
@@ -39,11 +39,11 @@ class SimDA(Adapter):
     def inject(self) -> None:
         """Add the adapters, and replace self-attention by shifted attention."""
         clips = CurrentClips(self.network)
-        for place in places(self.network):
-            if place.transformer is not None:
-                adapter = TemporalAdapter(place.width, clips)
-                place.residual.add_module("temporal_adapter", adapter)
-                place.residual.register_forward_hook(adapter.after)
+        for unit in units(self.network):
+            if unit.transformer is not None:
+                adapter = TemporalAdapter(unit.width, clips)
+                unit.residual.add_module("temporal_adapter", adapter)
+                unit.residual.register_forward_hook(adapter.after)
         for block in blocks(self.network):
             self._adapt(block)
             if self.latent_shift:

@@ -24,7 +24,7 @@ from rdtf.files import atomic_file
 from rdtf.loading import load_pipeline
 from rdtf.masks import PATTERNS
 from rdtf.pipeline import StickerPipeline
-from rdtf.research.compare.paths import Place
+from rdtf.research.compare.paths import Paths
 from rdtf.research.compare.suites import Suite
 from rdtf.train.heldout import HELD_OUT_LOG
 
@@ -37,24 +37,24 @@ _GIVEN = {  # name of the measure: its patterns
 }
 
 
-def measure(run: Path, place: Place, suite: Suite, seed: int, model: Path | None = None) -> dict[str, float]:
+def measure(run: Path, paths: Paths, suite: Suite, seed: int, model: Path | None = None) -> dict[str, float]:
     """Measures by name. Measures that the data do not allow (too few clips, no attributes) are missing.
 
     The samples of the page go into the run's ``samples.npz``.
 
     Args:
         run: folder of a finished training. model: another model to measure.
-        place: its dataset gives the clips: all clips of a dataset drawn for measuring, otherwise the test split, and
+        paths: its dataset gives the clips: all clips of a dataset drawn for measuring, otherwise the test split, and
             the val split if no learning rate was chosen on it.
     """
     pipe = load_pipeline(model or run)
-    held_out = held_out_clips(place.judged, _splits(place, suite))
+    held_out = held_out_clips(paths.judged, _splits(paths, suite))
     if not held_out:
-        raise ValueError(f"{place.judged}: no held-out sticker has {FRAMES} frames; prepare more stickers")
+        raise ValueError(f"{paths.judged}: no held-out sticker has {FRAMES} frames; prepare more stickers")
     held_out = [held_out[i] for i in np.random.default_rng(0).permutation(len(held_out))]
     clips, loops = [clip.frames for clip in held_out], [clip.loop for clip in held_out]
     captions, attributes = [clip.caption for clip in held_out], [clip.attributes for clip in held_out]
-    judge = load_judge(place.judge)
+    judge = load_judge(paths.judge)
     count = min(suite.clips, len(clips))
     measures: dict[str, float] = {"clips": count}
 
@@ -98,9 +98,9 @@ def measure(run: Path, place: Place, suite: Suite, seed: int, model: Path | None
     return measures
 
 
-def _splits(place: Place, suite: Suite) -> tuple[str | None, ...]:
+def _splits(paths: Paths, suite: Suite) -> tuple[str | None, ...]:
     """Splits for measuring. Their stickers are not used for training or for choosing learning rates."""
-    if place.judged != place.target:
+    if paths.judged != paths.target:
         return (None,)
     return ("test",) if suite.rates else ("val", "test")
 

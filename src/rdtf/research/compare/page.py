@@ -11,7 +11,7 @@ import numpy as np
 
 from rdtf.io.write import webp_bytes
 from rdtf.page import data_address, render_page
-from rdtf.research.compare.paths import Place
+from rdtf.research.compare.paths import Paths
 from rdtf.research.compare.suites import Suite
 from rdtf.research.compare.tables import Table
 from rdtf.sticker import Sticker
@@ -20,15 +20,15 @@ REAL = "real"
 _FPS = 8.0
 
 
-def write_comparison_page(suite: Suite, place: Place, facts: Sequence[str], tables: Sequence[Table]) -> Path:
+def write_comparison_page(suite: Suite, paths: Paths, facts: Sequence[str], tables: Sequence[Table]) -> Path:
     """Write ``index.html``, one file with everything in it."""
     return render_page(
-        place.out / "index.html",
+        paths.out / "index.html",
         "compare",
         title=f"RDTF: comparison {suite.name}",
         facts=facts,
         tables=tables,
-        inputs=_inputs(suite, place),
+        inputs=_inputs(suite, paths),
         titles={name: variant.title for name, variant in suite.variants.items()},
         shown=[REAL, *suite.tables[0].rows],
         others=[name for name in suite.variants if name not in suite.tables[0].rows],
@@ -37,11 +37,11 @@ def write_comparison_page(suite: Suite, place: Place, facts: Sequence[str], tabl
     )
 
 
-def _inputs(suite: Suite, place: Place) -> list[dict[str, Any]]:
+def _inputs(suite: Suite, paths: Paths) -> list[dict[str, Any]]:
     """For each input: its caption, and the pictures of the real sticker and of every variant with the first seed."""
     samples = {}
     for name in suite.variants:
-        with np.load(place.run(name, suite.seeds[0]) / "samples.npz") as saved:
+        with np.load(paths.run(name, suite.seeds[0]) / "samples.npz") as saved:
             samples[name] = {key: saved[key] for key in saved.files}
     first = samples[suite.reference]
     return [

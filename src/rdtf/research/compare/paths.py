@@ -10,7 +10,7 @@ BASE = "base"
 
 
 @dataclass(frozen=True)
-class Place:
+class Paths:
     """Paths of the files of a comparison.
 
     Attributes:

@@ -24,7 +24,7 @@ from rdtf.evaluate.judge import load_judge
 from rdtf.files import folder_lock, write_text
 from rdtf.io.limits import usable_cores
 from rdtf.progress import bars, console
-from rdtf.research.compare.paths import BASE, Place
+from rdtf.research.compare.paths import BASE, Paths
 from rdtf.research.compare.results import write_results
 from rdtf.research.compare.run_variant import count, settings_of, work
 from rdtf.research.compare.suites import Suite, World, suite_named
@@ -78,26 +78,26 @@ def compare(
     """
     if isinstance(suite, str):
         suite = suite_named(suite)
-    place = Place(out, data or out / "target", data or out / "judged", judge)
+    paths = Paths(out, data or out / "target", data or out / "judged", judge)
     for name, variant in suite.variants.items():
         if not variant.needs_base:  # the settings of other variants are checked with the base's
-            settings_of(suite, place, name, suite.seeds[0])
+            settings_of(suite, paths, name, suite.seeds[0])
     _check_folder(out, suite, data, judge)
     with folder_lock(out, "this comparison"):
-        _fill_datasets(suite, place, data)
-        reference = _reference(suite, place)
+        _fill_datasets(suite, paths, data)
+        reference = _reference(suite, paths)
         todo = [_Job(BASE, 0)] if any(variant.needs_base for variant in suite.variants.values()) else []
         # All variants with the first seed, then with the next. So a comparison that is stopped has a complete table.
         todo += [_Job(variant, seed) for seed in suite.seeds for variant in suite.variants]
         try:
-            _run_all(suite, place, todo, reference, jobs or _cores())
+            _run_all(suite, paths, todo, reference, jobs or _cores())
         except ComparisonStopped as stopped:
-            if seeds := _finished_seeds(suite, place):
-                page = write_results(replace(suite, seeds=seeds), place)
+            if seeds := _finished_seeds(suite, paths):
+                page = write_results(replace(suite, seeds=seeds), paths)
                 done = ", ".join(map(str, seeds))
                 raise ComparisonStopped(f"{stopped}; {page} shows the finished seeds: {done}") from None
             raise
-        return write_results(suite, place)
+        return write_results(suite, paths)
 
 
 def _cores() -> int:
@@ -138,24 +138,24 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _fill_datasets(suite: Suite, place: Place, data: Path | None) -> None:
+def _fill_datasets(suite: Suite, paths: Paths, data: Path | None) -> None:
     """Draw and encode the datasets that are missing."""
-    drawn = {} if data is not None else {place.target: suite.target, place.judged: suite.judged}
+    drawn = {} if data is not None else {paths.target: suite.target, paths.judged: suite.judged}
     pixels = suite.pixels if data is None else StickerDataset(data, "train").size
     if any(variant.needs_base for variant in suite.variants.values()):
-        drawn[place.source] = suite.source
+        drawn[paths.source] = suite.source
     for folder, world in drawn.items():
         if not (folder / "manifest.json").is_file():
             _draw(folder, world, pixels)
     # Filled before parallel runs start, which need it.
-    trained_on = {suite.reference: place.target}
-    if not _is_done(_Job(BASE, 0), place):
-        trained_on[BASE] = place.source
+    trained_on = {suite.reference: paths.target}
+    if not _is_done(_Job(BASE, 0), paths):
+        trained_on[BASE] = paths.source
     for variant, folder in trained_on.items():
         if folder.is_dir():
-            settings = settings_of(suite, place, variant, 0)
+            settings = settings_of(suite, paths, variant, 0)
             dataset = StickerDataset(folder, "train")
-            LatentCache(dataset, load_codec(settings.codec), cache_folder(folder, place.out), settings.num_augmented)
+            LatentCache(dataset, load_codec(settings.codec), cache_folder(folder, paths.out), settings.num_augmented)
 
 
 def _draw(folder: Path, world: World, pixels: int) -> None:
@@ -173,12 +173,12 @@ def _draw(folder: Path, world: World, pixels: int) -> None:
     shutil.rmtree(files)
 
 
-def _reference(suite: Suite, place: Place) -> float:
+def _reference(suite: Suite, paths: Paths) -> float:
     """Operations of a step of the suite's reference variant."""
-    file = place.out / "reference.json"
+    file = paths.out / "reference.json"
     if not file.is_file():
         console.print(f"Counting the operations of a step of {suite.variants[suite.reference].title}")
-        found = count(place.target, settings_of(suite, place, suite.reference, suite.seeds[0]))
+        found = count(paths.target, settings_of(suite, paths, suite.reference, suite.seeds[0]))
         write_text(file, json.dumps(vars(found)))
     return float(json.loads(file.read_text(encoding="utf-8"))["flop"])
 
@@ -186,38 +186,38 @@ def _reference(suite: Suite, place: Place) -> float:
 # --------------------------------------------------------------------------------------------------------- jobs
 
 
-def _is_done(job: _Job, place: Place) -> bool:
-    return (place.run(job.variant, job.seed) / ("trained.json" if job.variant == BASE else "result.json")).is_file()
+def _is_done(job: _Job, paths: Paths) -> bool:
+    return (paths.run(job.variant, job.seed) / ("trained.json" if job.variant == BASE else "result.json")).is_file()
 
 
-def _finished_seeds(suite: Suite, place: Place) -> tuple[int, ...]:
+def _finished_seeds(suite: Suite, paths: Paths) -> tuple[int, ...]:
     """Seeds that all variants have finished."""
-    return tuple(seed for seed in suite.seeds if all(_is_done(_Job(name, seed), place) for name in suite.variants))
+    return tuple(seed for seed in suite.seeds if all(_is_done(_Job(name, seed), paths) for name in suite.variants))
 
 
-def _waits(job: _Job, suite: Suite, place: Place) -> bool:
+def _waits(job: _Job, suite: Suite, paths: Paths) -> bool:
     """Whether a run must wait for the base, or for the learning rate from the run of the first seed."""
     if job.variant == BASE:
         return False
     variant = suite.variants[job.variant]
-    if variant.needs_base and not _is_done(_Job(BASE, 0), place):
+    if variant.needs_base and not _is_done(_Job(BASE, 0), paths):
         return True
     finds_rate = variant.tune is not None and bool(suite.rates)
-    return finds_rate and job.seed != suite.seeds[0] and not place.rates(job.variant).is_file()
+    return finds_rate and job.seed != suite.seeds[0] and not paths.rates(job.variant).is_file()
 
 
-def _run_all(suite: Suite, place: Place, todo: Sequence[_Job], reference: float, at_once: int) -> None:
-    waiting = [job for job in todo if not _is_done(job, place)]
+def _run_all(suite: Suite, paths: Paths, todo: Sequence[_Job], reference: float, at_once: int) -> None:
+    waiting = [job for job in todo if not _is_done(job, paths)]
     running: dict[_Job, BaseProcess] = {}
     spawn = multiprocessing.get_context("spawn")
-    told = time.monotonic()
+    reported = time.monotonic()
     with bars() as progress, _ended(running), stop_signals() as stop:
         task = progress.add_task("Comparing", total=len(todo), completed=len(todo) - len(waiting), note="")
         while waiting or running:
             for job in list(waiting):
-                if len(running) < at_once and not _waits(job, suite, place):
+                if len(running) < at_once and not _waits(job, suite, paths):
                     waiting.remove(job)
-                    running[job] = spawn.Process(target=_child, args=(suite, place, job.variant, job.seed, reference))
+                    running[job] = spawn.Process(target=_child, args=(suite, paths, job.variant, job.seed, reference))
                     running[job].start()
             # Checked before the runs, because the terminal's Ctrl-C reaches and ends them too.
             if stop.wait(_POLL_SECONDS):
@@ -227,26 +227,26 @@ def _run_all(suite: Suite, place: Place, todo: Sequence[_Job], reference: float,
                     continue
                 del running[job]
                 if process.exitcode == _STOPPED:
-                    raise ComparisonStopped(f"stopped after saving; the same command goes on in {place.out}")
+                    raise ComparisonStopped(f"stopped after saving; the same command goes on in {paths.out}")
                 if process.exitcode:
-                    raise RuntimeError(_failure(job, place, process.exitcode))
+                    raise RuntimeError(_failure(job, paths, process.exitcode))
                 progress.advance(task)
-            note = "; ".join(f"{job.name}: {_state(job, place)}" for job in running)
+            note = "; ".join(f"{job.name}: {_state(job, paths)}" for job in running)
             progress.update(task, note=note)
-            if not console.is_terminal and time.monotonic() - told > _STATUS_SECONDS:
-                told = time.monotonic()
+            if not console.is_terminal and time.monotonic() - reported > _STATUS_SECONDS:
+                reported = time.monotonic()
                 done = len(todo) - len(waiting) - len(running)
                 console.print(f"{done} of {len(todo)} runs; {note}", soft_wrap=True)
 
 
-def _child(suite: Suite, place: Place, variant: str, seed: int, reference: float) -> None:
+def _child(suite: Suite, paths: Paths, variant: str, seed: int, reference: float) -> None:
     """The main function of a run's process. Its output goes into a file of the run's folder."""
-    folder = place.run(variant, seed)
+    folder = paths.run(variant, seed)
     folder.mkdir(parents=True, exist_ok=True)
     log = (folder / "output.txt").open("a", encoding="utf-8", buffering=1)
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
-    sys.exit(0 if work(suite, place, variant, seed, reference) else _STOPPED)
+    sys.exit(0 if work(suite, paths, variant, seed, reference) else _STOPPED)
 
 
 @contextmanager
@@ -263,9 +263,9 @@ def _ended(running: dict[_Job, BaseProcess]) -> Iterator[None]:
             process.join()
 
 
-def _state(job: _Job, place: Place) -> str:
+def _state(job: _Job, paths: Paths) -> str:
     """The progress of a run, from its files."""
-    run = place.run(job.variant, job.seed)
+    run = paths.run(job.variant, job.seed)
     if (run / "trained.json").is_file():
         return "measuring"
     log, cost = run / "log.jsonl", run / "cost.json"
@@ -276,7 +276,7 @@ def _state(job: _Job, place: Place) -> str:
     return f"step {done}/{json.loads(cost.read_text(encoding='utf-8'))['steps']}"
 
 
-def _failure(job: _Job, place: Place, code: int) -> str:
-    output = place.run(job.variant, job.seed) / "output.txt"
+def _failure(job: _Job, paths: Paths, code: int) -> str:
+    output = paths.run(job.variant, job.seed) / "output.txt"
     last = output.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
     return f"{job.name} ended with code {code}; its output is in {output}. It ends with:\n" + "\n".join(last)

@@ -16,7 +16,7 @@ import torch
 from rdtf.files import write_text
 from rdtf.flops import flop_counter
 from rdtf.research.compare.measure import measure
-from rdtf.research.compare.paths import BASE, Place
+from rdtf.research.compare.paths import BASE, Paths
 from rdtf.research.compare.suites import Suite
 from rdtf.train.heldout import HELD_OUT_LOG
 from rdtf.train.run import resume, train
@@ -40,7 +40,7 @@ class Compute:
     trained: int
 
 
-def settings_of(suite: Suite, place: Place, variant: str, seed: int, steps: int | None = None) -> TrainSettings:
+def settings_of(suite: Suite, paths: Paths, variant: str, seed: int, steps: int | None = None) -> TrainSettings:
     """The settings of a run."""
     if variant == BASE:
         return recipe_settings("fast", **{**suite.training, **suite.base, "seed": seed})
@@ -49,13 +49,13 @@ def settings_of(suite: Suite, place: Place, variant: str, seed: int, steps: int 
     if chosen.tune is None:
         return changed_settings(recipe_settings("fast", **values).model_dump(exclude_unset=True), chosen.settings)
     own = {name: value for name, value in values.items() if name not in BROUGHT}
-    if (rates := place.rates(variant)).is_file():
+    if (rates := paths.rates(variant)).is_file():
         losses = json.loads(rates.read_text(encoding="utf-8"))
         own["lr"] = float(min(losses, key=losses.__getitem__))
-    return recipe_settings("tune", **own, start_from=str(place.run(BASE, 0)), tune=chosen.tune, **chosen.settings)
+    return recipe_settings("tune", **own, start_from=str(paths.run(BASE, 0)), tune=chosen.tune, **chosen.settings)
 
 
-def try_rates(suite: Suite, place: Place, variant: str, steps: int) -> bool:
+def try_rates(suite: Suite, paths: Paths, variant: str, steps: int) -> bool:
     """Find a tuned method's learning rate: see :class:`~rdtf.research.compare.suites.Suite`.
 
     Args:
@@ -69,19 +69,19 @@ def try_rates(suite: Suite, place: Place, variant: str, steps: int) -> bool:
     """
     losses: dict[str, float] = {}
     for rate in suite.rates:
-        run = place.rate_run(variant, rate)
-        settings = settings_of(suite, place, variant, suite.seeds[0], max(1, steps // 4))
+        run = paths.rate_run(variant, rate)
+        settings = settings_of(suite, paths, variant, suite.seeds[0], max(1, steps // 4))
         if (run / "config.json").is_file():
-            report = resume(place.target, run)
+            report = resume(paths.target, run)
         else:
-            report = train(place.target, run, settings.model_copy(update={"lr": rate}))
+            report = train(paths.target, run, settings.model_copy(update={"lr": rate}))
         if not report.finished:
             return False
         log = run / HELD_OUT_LOG
         if not log.is_file():
-            raise ValueError(f"{place.target} has no val split, so no learning rate can be chosen; prepare it with one")
+            raise ValueError(f"{paths.target} has no val split, so no learning rate can be chosen; prepare it with one")
         losses[f"{rate:g}"] = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["loss"]
-    write_text(place.rates(variant), json.dumps(losses, indent=1))
+    write_text(paths.rates(variant), json.dumps(losses, indent=1))
     return True
 
 
@@ -100,13 +100,13 @@ def count(data: Path, settings: TrainSettings) -> Compute:
     )
 
 
-def base_teraflop(place: Place) -> float:
+def base_teraflop(paths: Paths) -> float:
     """Operations of the base's pretraining, in 10^12."""
-    cost = json.loads((place.run(BASE, 0) / "cost.json").read_text(encoding="utf-8"))
+    cost = json.loads((paths.run(BASE, 0) / "cost.json").read_text(encoding="utf-8"))
     return float(cost["flop"] * cost["steps"] / 1e12)
 
 
-def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) -> bool:
+def work(suite: Suite, paths: Paths, variant: str, seed: int, reference: float) -> bool:
     """Do the missing parts of a run.
 
     Args:
@@ -116,44 +116,44 @@ def work(suite: Suite, place: Place, variant: str, seed: int, reference: float) 
     Returns:
         False if it was stopped.
     """
-    run = place.run(variant, seed)
+    run = paths.run(variant, seed)
     run.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(suite.training.get("threads") or torch.get_num_threads())
     if variant != BASE and suite.variants[variant].untrained:
-        base = place.run(BASE, 0)
+        base = paths.run(BASE, 0)
         nothing = {**json.loads((base / "cost.json").read_text(encoding="utf-8")), "flop": 0.0, "trained": 0}
-        _write_result(suite, place, variant, seed, nothing, {"steps": 0, "seconds": 0.0}, model=base)
+        _write_result(suite, paths, variant, seed, nothing, {"steps": 0, "seconds": 0.0}, model=base)
         return True
-    data = place.source if variant == BASE else place.target
-    cost, first = run / "cost.json", place.run(variant, suite.seeds[0]) / "cost.json"
+    data = paths.source if variant == BASE else paths.target
+    cost, first = run / "cost.json", paths.run(variant, suite.seeds[0]) / "cost.json"
     if not cost.is_file() and first.is_file():  # the number of steps is the same for all seeds
         write_text(cost, first.read_text(encoding="utf-8"))
     if not cost.is_file():
-        found = count(data, settings_of(suite, place, variant, seed))
+        found = count(data, settings_of(suite, paths, variant, seed))
         steps = suite.base["steps"] if variant == BASE else max(1, round(reference * suite.steps / found.flop))
         write_text(cost, json.dumps({**vars(found), "steps": steps}))
     costs = json.loads(cost.read_text(encoding="utf-8"))
     trained = run / "trained.json"
     tuned = variant != BASE and suite.variants[variant].tune is not None
-    untried = tuned and suite.rates and not place.rates(variant).is_file()
-    if untried and not try_rates(suite, place, variant, costs["steps"]):
+    untried = tuned and suite.rates and not paths.rates(variant).is_file()
+    if untried and not try_rates(suite, paths, variant, costs["steps"]):
         return False
     if not trained.is_file():
         if (run / "config.json").is_file():
             report = resume(data, run)
         else:
-            report = train(data, run, settings_of(suite, place, variant, seed, costs["steps"]))
+            report = train(data, run, settings_of(suite, paths, variant, seed, costs["steps"]))
         if not report.finished:
             return False
         write_text(trained, json.dumps({"steps": report.steps, "seconds": report.seconds}))
     if variant != BASE:
-        _write_result(suite, place, variant, seed, costs, json.loads(trained.read_text(encoding="utf-8")))
+        _write_result(suite, paths, variant, seed, costs, json.loads(trained.read_text(encoding="utf-8")))
     return True
 
 
 def _write_result(
     suite: Suite,
-    place: Place,
+    paths: Paths,
     variant: str,
     seed: int,
     costs: dict[str, Any],
@@ -166,16 +166,16 @@ def _write_result(
         costs: cost of the training, see :class:`Compute`. spent: steps and seconds of the training.
         model: another model to measure.
     """
-    run = place.run(variant, seed)
+    run = paths.run(variant, seed)
     if (run / "result.json").is_file():
         return
     own = costs["flop"] * spent["steps"] / 1e12
-    measures = measure(run, place, suite, seed, model) | {
+    measures = measure(run, paths, suite, seed, model) | {
         "cost.parameters": costs["parameters"] / 1e6,
         "cost.trained": costs["trained"] / 1e6,
         "cost.steps": spent["steps"],
         "cost.teraflop": own,
-        "cost.with_base": own + (base_teraflop(place) if suite.variants[variant].needs_base else 0.0),
+        "cost.with_base": own + (base_teraflop(paths) if suite.variants[variant].needs_base else 0.0),
         "cost.seconds": spent["seconds"],
     }
     write_text(run / "result.json", json.dumps(measures, indent=1))

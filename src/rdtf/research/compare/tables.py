@@ -81,8 +81,8 @@ def _verdicts(
             found, figures = outcome(claim, taken[0], columns[taken[0]])
             pairs.setdefault((claim.better, claim.worse, claim.source), {}).setdefault(found, []).append(figures)
     for (better, worse, source), outcomes in pairs.items():
-        told = "; ".join(f"{name} in {' and '.join(outcomes[name])}" for name in _OUTCOMES if name in outcomes)
-        yield f"{titles[better]} better than {titles[worse]} ({source}): {told}."
+        text = "; ".join(f"{name} in {' and '.join(outcomes[name])}" for name in _OUTCOMES if name in outcomes)
+        yield f"{titles[better]} better than {titles[worse]} ({source}): {text}."
 
 
 CONFIDENCE = 0.95
