@@ -35,7 +35,10 @@ def check(sticker: Sticker, name: str, least_db: float) -> None:
     seen = look(export.data)
     lasts, asked = sum(seen.times), float(sticker.durations.sum())
     if len(sticker) > 1 and not target.whole_seconds:
-        assert lasts == pytest.approx(min(asked, target.max_ms or np.inf), abs=17)  # a frame of WebM is 33 ms
+        if asked <= (target.max_ms or np.inf):
+            assert lasts == pytest.approx(asked, abs=17)  # a frame of WebM is 33 ms
+        else:  # cut on a tick of 8 to 15 a second
+            assert target.max_ms - 135 < lasts <= target.max_ms + 1
     assert white_db(sticker, seen.frames, seen.times, name) >= least_db
 
 
