@@ -136,7 +136,8 @@ def test_a_long_sticker_is_cut_and_that_is_told():
 
 
 @pytest.mark.parametrize(
-    ("frames", "ms", "seconds", "plays"), [(8, 125, 1, 4), (12, 125, 3, 1), (8, 110, 1, 4), (10, 190, 2, 2)]
+    ("frames", "ms", "seconds", "plays"),
+    [(8, 125, 1, 4), (12, 125, 3, 1), (8, 110, 1, 4), (10, 190, 2, 2), (12, 168, 2, 2)],
 )
 def test_line_gets_whole_seconds_without_another_speed(frames: int, ms: float, seconds: int, plays: int):
     clip, _ = on_clock(ball(frames, ms), load_target("line"))

@@ -88,7 +88,7 @@ def on_clock(sticker: Sticker, target: Target) -> tuple[Clip, list[str]]:
             raise ValueError(f"a {target.title} has to move: at least {target.min_frames} different frames")
         return clip, done
     if target.whole_seconds:
-        repeats, seconds = _whole_seconds(total, len(clip.frames), target)
+        repeats, seconds = _whole_seconds(clip, target)
         frames = np.concatenate([clip.frames] * repeats)
         durations = np.tile(clip.durations, repeats)
         durations[-1] += 1000.0 * seconds - repeats * total
@@ -96,7 +96,7 @@ def on_clock(sticker: Sticker, target: Target) -> tuple[Clip, list[str]]:
         if repeats > 1:
             done.append(f"played {repeats} times in one file")
         if held := round(1000.0 * seconds - repeats * total):
-            done.append(f"last frame held {held} ms longer, to end on a whole second")
+            done.append(f"last frame shown {abs(held)} ms {'longer' if held > 0 else 'less'}, to end on a whole second")
     plays = 0
     if target.loops == "counted":
         plays = min(target.max_loops, int((target.max_total_ms or np.inf) // clip.durations.sum()))
@@ -108,16 +108,20 @@ def on_clock(sticker: Sticker, target: Target) -> tuple[Clip, list[str]]:
     return Clip(clip.frames, clip.durations, plays), done
 
 
-def _whole_seconds(total: float, frames: int, target: Target) -> tuple[int, int]:
-    """How often the file plays the clip, and its whole seconds: the least hold and the fewest lost frames."""
+def _whole_seconds(clip: Clip, target: Target) -> tuple[int, int]:
+    """Number of plays in the file, and its whole seconds: with the least change of the end and the fewest lost frames.
+
+    The last frame of the file may be shown longer, or less by up to a half.
+    """
+    total, frames = float(clip.durations.sum()), len(clip.frames)
     choices = []
     for repeats in range(1, 5):
         for seconds in target.whole_seconds:
             hold = 1000.0 * seconds - repeats * total
-            if hold < -1.0:
+            if hold < -0.5 * float(clip.durations[-1]):
                 continue
             kept = min(1.0, (target.max_frames or np.inf) / (repeats * frames))
-            choices.append((hold / (1000.0 * seconds) + (1 - kept), repeats, seconds))
+            choices.append((abs(hold) / (1000.0 * seconds) + (1 - kept), repeats, seconds))
     _, repeats, seconds = min(choices)
     return repeats, seconds
 
