@@ -78,7 +78,7 @@ def test_every_step_is_told_once_over_a_resumed_run(tiny_data: Path, tmp_path: P
 
 
 def test_tensorboard_is_asked_to_purge_what_is_done_again(tmp_path: Path):
-    trackers = Trackers(["tensorboard"], tmp_path, {}, step=2, told=4)
+    trackers = Trackers(["tensorboard"], tmp_path, {}, step=2, logged=4)
     assert TOLD[0][2]["purge_step"] == 3
     trackers.log({"step": 2, "loss": 1.0}, "training")
     trackers.log({"step": 3, "loss": 1.0}, "training")
@@ -88,7 +88,7 @@ def test_tensorboard_is_asked_to_purge_what_is_done_again(tmp_path: Path):
 def test_pictures_go_where_there_are_pictures(tmp_path: Path):
     frames = [Image.new("RGBA", (6, 5), colour) for colour in ("red", "blue", "green")]
     frames[0].save(tmp_path / "p.webp", save_all=True, append_images=frames[1:], lossless=True)
-    Trackers(["tensorboard", "trackio"], tmp_path, {}, step=0, told=0).show(tmp_path / "p.webp", 7)
+    Trackers(["tensorboard", "trackio"], tmp_path, {}, step=0, logged=0).show(tmp_path / "p.webp", 7)
     assert [values for what, _, values in TOLD if what == "images"] == [{"previews": (1, 15, 6, 3)}]
 
 
@@ -108,7 +108,7 @@ def test_the_real_tensorboard_reads_it_back(monkeypatch: pytest.MonkeyPatch, tmp
 
     PartialState()
     monkeypatch.setattr(module, "TensorBoardTracker", TensorBoardTracker)
-    trackers = Trackers(["tensorboard"], tmp_path, {"lr": 0.1}, step=0, told=0)
+    trackers = Trackers(["tensorboard"], tmp_path, {"lr": 0.1}, step=0, logged=0)
     for step in (1, 2):
         trackers.log({"step": step, "loss": 1.5 / step}, "training")
     Image.new("RGB", (8, 8), "red").save(tmp_path / "p.webp")
