@@ -347,10 +347,8 @@ def _limits(pipe: StickerPipeline, known: _Known) -> list[str]:
     window = getattr(pipe.text_encoder, "max_tokens", None)
     points = [
         f"It draws {size} x {size} px. Larger output is scaled, and shows no more detail.",
-        "It knows what its stickers show and what their captions name. Other words give the nearest thing that it can "
-        "make, or nothing that can be recognised.",
-        "Nothing in it is made to write letters, to count, or to keep a character the same from one sticker to the "
-        "next.",
+        "It can draw what its training stickers show and their captions name. Other words may have no effect.",
+        "It has no means to write letters, to count, or to keep a character the same across stickers.",
     ]
     if frames:
         points.append(f"It was trained on clips of at most {frames} frames; longer ones are beyond what it has seen.")

@@ -1,4 +1,4 @@
-"""Commands about training: demo, train, plan, report, train-codec, train-copy-decoder."""
+"""Commands about training: demo, train, finetune, plan, report, train-codec, train-copy-decoder."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def train(
 FINETUNE: dict[str, Any] = {
     "model": Model,
     "tune": option(str, "lora: train small added layers alone.", "all weights"),
-    "minutes": option(float, "For the training; turned into a number of steps, which the run keeps.", 15),
+    "minutes": option(float, "Length of the training. The command turns it into a fixed number of steps.", 15),
     "steps": option(int, "Optimiser steps, instead of --minutes."),
     "seed": option(int, "Seed of everything drawn.", 0),
     "threads": option(int, "CPU threads."),
@@ -98,13 +98,13 @@ FINETUNE: dict[str, Any] = {
 @takes(FINETUNE)
 def finetune(
     stickers: Annotated[Path, typer.Argument(help="Folder or archive of 20 to 500 stickers.")],
-    run: Annotated[Path, typer.Argument(help="New folder for the model; the same command goes on in it.")],
+    run: Annotated[Path, typer.Argument(help="New folder for the model; the same command resumes it.")],
     *,
     given: dict[str, Any],
 ) -> None:
     """Tune a trained model on your own few stickers, and show what it makes of held-out ones before and after.
 
-    Stopped? The same command goes on. Exit codes are those of rdtf train.
+    The same command resumes a run that was stopped. Exit codes are those of rdtf train.
     """
     check_given(model=given.get("model", SHIPPED))
     if not stickers.exists():
@@ -114,7 +114,7 @@ def finetune(
 
     report = run_finetuning(Finetuning(str(stickers), **given), run)
     if not report.finished:
-        say(f"{run}: stopped after {report.steps} steps; the same command goes on")
+        say(f"{run}: stopped after {report.steps} steps; the same command resumes it")
         raise typer.Exit(STOPPED)
     say(
         f"{run}: {report.steps} steps in {report.seconds / 60:.1f} min. Look at {run / SHEET}, and use it with -m {run}"

@@ -19,10 +19,14 @@ from rdtf.text import TextEncoder, TextFeatures, drop_words
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import TrainSettings
 
-_SHOWABLE_COVERAGE = 0.02  # an emptier frame is never the only given image
-_TEXT_BYTES = 256 << 20  # largest cache of text features
-_ENTRY_BYTES = 512  # approximate size of a cache entry without its arrays
-_WORD_DROP_VARIANTS = 8  # word dropout draws from so few variants of a caption that their text features can be cached
+_SHOWABLE_COVERAGE = 0.02
+"""A frame with a smaller opaque share is not used as the only given image."""
+_TEXT_BYTES = 256 << 20
+"""Largest cache of text features."""
+_ENTRY_BYTES = 512
+"""Approximate size of a cache entry without its arrays."""
+_WORD_DROP_VARIANTS = 8
+"""Versions of a caption that word dropout makes. They are few, so that their text features stay in the cache."""
 
 
 @dataclass(frozen=True)
