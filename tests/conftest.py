@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,13 @@ import jaxtyping
 import pytest
 import torch
 
+from rdtf.codec import load_codec
 from rdtf.data.prepare import PrepareSettings, prepare
+from rdtf.diffusion.objective import Objective
 from rdtf.io.write import save_sticker
 from rdtf.model import DFGN
+from rdtf.pipeline import StickerPipeline
+from rdtf.text import BuiltinTextEncoder
 from rdtf.world import draw_sticker, vocabulary_named, write_world
 
 # Tests run side by side, and threads would wait for each other most of the time: here, and in processes that are begun.
@@ -69,6 +73,33 @@ def make_network() -> Callable[..., DFGN]:
     def make(awake: bool = True, **overrides: Any) -> DFGN:
         network = DFGN(**{"latent_channels": 4, **TINY_NETWORK, **overrides})
         return awaken(network) if awake else network
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_pipeline(make_network: Callable[..., DFGN]) -> Callable[..., StickerPipeline]:
+    """A pipeline around such a network, as trainings put it together; ``options`` are those of ``StickerPipeline``."""
+
+    def make(
+        size: int = 16,
+        *,
+        awake: bool = True,
+        network: Mapping[str, Any] = TINY_NETWORK,
+        objective: Objective | None = None,
+        **options: Any,
+    ) -> StickerPipeline:
+        objective = objective or Objective()
+        factor = objective.clean_factor or 0.0
+        return StickerPipeline(
+            make_network(awake, **network, latent_channels=16, residual_to_known=factor),
+            load_codec("pixel2"),
+            awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8)),
+            objective.make_scheduler(),
+            size,
+            prediction=objective.prediction,
+            **{"steps": 1, **options},
+        )
 
     return make
 

@@ -13,34 +13,22 @@ from typer.testing import CliRunner
 
 from rdtf import hub
 from rdtf.cli import app
-from rdtf.codec import load_codec
-from rdtf.diffusion.objective import Objective
 from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
 from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit
 from rdtf.research.compare.suites import Suite
 from rdtf.sticker import Sticker
-from rdtf.text import BuiltinTextEncoder
 from rdtf.train.settings import recipe_settings
-from tests.conftest import awaken
 
 SIZE = 16
 
 
 @pytest.fixture(scope="session")
-def model(make_network: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(make_pipeline: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved pipeline of a tiny network of random weights, in a run's folder."""
     run = tmp_path_factory.mktemp("model") / "run"
-    StickerPipeline(
-        make_network(latent_channels=16),
-        load_codec("pixel2"),
-        awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8)),
-        Objective().make_scheduler(),
-        SIZE,
-        prediction=Objective().prediction,
-        steps=1,
-    ).save_pretrained(run / "pipeline")
+    make_pipeline(SIZE).save_pretrained(run / "pipeline")
     return run
 
 

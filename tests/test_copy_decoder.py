@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from rdtf.codec import load_codec
 from rdtf.copy_decoder import CopyDecoder, nearest_known
 from rdtf.data.dataset import StickerDataset
-from rdtf.diffusion.objective import Objective
 from rdtf.loading import load_pipeline
-from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit
-from rdtf.text import BuiltinTextEncoder
 from rdtf.train.copy_decoder import CopyDecoderReport, CopyDecoderSettings, copy_loss, train_copy_decoder
 from tests.conftest import awaken
 
@@ -108,18 +105,9 @@ def test_it_learns_to_copy_what_has_moved():
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, make_network) -> Path:
+def model(make_pipeline: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "plain"
-    objective = Objective()
-    StickerPipeline(
-        make_network(latent_channels=16, residual_to_known=objective.clean_factor),
-        load_codec("pixel2"),
-        awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8)),
-        objective.make_scheduler(),
-        SIZE,
-        prediction=objective.prediction,
-        steps=2,
-    ).save_pretrained(folder)
+    make_pipeline(SIZE, steps=2).save_pretrained(folder)
     return folder
 
 

@@ -122,7 +122,7 @@ def test_an_earlier_demo_is_replaced_and_nothing_else(demo: Path, tmp_path: Path
     (old / ".rdtf-demo").touch()
     (old / "index.html").touch()
     with pytest.raises(ReachedError):
-        run_demo(old)
+        run_demo(old, steps=STEPS)
     assert not (old / "index.html").exists()
 
     other = tmp_path / "other"
@@ -130,7 +130,7 @@ def test_an_earlier_demo_is_replaced_and_nothing_else(demo: Path, tmp_path: Path
     (other / "thesis.txt").touch()
     for path in (other, other / "thesis.txt"):
         with pytest.raises(ValueError, match="holds no demo"):
-            run_demo(path)
+            run_demo(path, steps=STEPS)
     assert (other / "thesis.txt").exists()
 
 

@@ -14,37 +14,27 @@ from typer.testing import CliRunner
 
 from rdtf import hub
 from rdtf.cli import app
-from rdtf.codec import load_codec
 from rdtf.copy_decoder import CopyDecoder
 from rdtf.data.dataset import StickerDataset, read_manifest
-from rdtf.diffusion.objective import Objective
 from rdtf.io.write import save_sticker
 from rdtf.loading import load_pipeline
-from rdtf.pipeline import StickerPipeline
 from rdtf.sticker import Sticker
-from rdtf.text import BuiltinTextEncoder
 from rdtf.world import draw_sticker
-from tests.conftest import SMALLEST_NETWORK, awaken
+from tests.conftest import SMALLEST_NETWORK
 from tests.train.test_run import CrashError, after, crash
 
 SIZE = 16
 
 
 @pytest.fixture(autouse=True)
-def shipped(make_network: Callable, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def shipped(make_pipeline: Callable, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stand-in for the model of the package, with settings of its own and a copy decoder."""
     folder = tmp_path_factory.getbasetemp() / "finetune-shipped"
     monkeypatch.setattr(hub, "SHIPPED_FOLDER", folder)
     if not folder.exists():
-        objective = Objective()
-        StickerPipeline(
-            make_network(latent_channels=16, residual_to_known=objective.clean_factor, **SMALLEST_NETWORK),
-            load_codec("pixel2"),
-            awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8)),
-            objective.make_scheduler(),
+        make_pipeline(
             SIZE,
-            prediction=objective.prediction,
-            steps=1,
+            network=SMALLEST_NETWORK,
             guidance=1.5,
             still_first=True,
             copy_decoder=CopyDecoder(widths=(8, 8), references=1),

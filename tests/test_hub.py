@@ -18,27 +18,21 @@ from typer.testing import CliRunner
 from rdtf import hub
 from rdtf.cli import app
 from rdtf.codec import load_codec
-from rdtf.diffusion.objective import Objective
 from rdtf.loading import load_pipeline
 from rdtf.pipeline import StickerPipeline
 from rdtf.provenance import fingerprint, read_made
 from rdtf.studio.maker import Models
-from rdtf.text import BuiltinTextEncoder, load_text_encoder
+from rdtf.text import load_text_encoder
 from rdtf.train.network import load_start
 from rdtf.train.settings import recipe_settings
-from tests.conftest import awaken
 
 WEIGHTS = hub.WEIGHTS
 
 
 @pytest.fixture(scope="module")
-def saved(make_network: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(make_pipeline: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "pipeline"
-    text = awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8))
-    network = make_network(latent_channels=16, residual_to_known=-1.0)
-    StickerPipeline(
-        network, load_codec("pixel2"), text, Objective().make_scheduler(), 8, "v_prediction", steps=1
-    ).save_pretrained(folder)
+    make_pipeline(8).save_pretrained(folder)
     return folder
 
 

@@ -14,31 +14,19 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rdtf.cli import app
-from rdtf.codec import load_codec
 from rdtf.data.dataset import StickerDataset
-from rdtf.diffusion.objective import Objective
-from rdtf.pipeline import StickerPipeline
-from rdtf.text import BuiltinTextEncoder
 from rdtf.train.settings import changed_settings, recipe_settings
-from tests.conftest import SMALLEST_NETWORK, awaken
+from tests.conftest import SMALLEST_NETWORK
 
 SIZE = 16
 ESTIMATE = {"value": 14.25, "low": 13.0, "high": 15.5, "n": 8}
 
 
 @pytest.fixture(scope="module")
-def run(make_network: Callable, split_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(make_pipeline: Callable, split_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of a run as a training leaves them, around a network that nothing has trained."""
     folder = tmp_path_factory.mktemp("models") / "my run"
-    StickerPipeline(
-        make_network(latent_channels=16, residual_to_known=-1.0, **SMALLEST_NETWORK),
-        load_codec("pixel2"),
-        awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8)),
-        Objective().make_scheduler(),
-        SIZE,
-        prediction=Objective().prediction,
-        steps=1,
-    ).save_pretrained(folder / "pipeline")
+    make_pipeline(SIZE, network=SMALLEST_NETWORK).save_pretrained(folder / "pipeline")
     settings = recipe_settings(
         "tune", start_from="/home/me/secret/base", steps=7, frames=6, threads=1, word_dropout=0.5
     )

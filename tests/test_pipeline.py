@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,36 +16,20 @@ from diffusers import (
 )
 from PIL import Image
 
-from rdtf.codec import load_codec
 from rdtf.copy_decoder import CopyDecoder
 from rdtf.diffusion.objective import Objective
 from rdtf.loading import load_pipeline
 from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit, premultiply
-from rdtf.text import BuiltinTextEncoder
 from tests.conftest import awaken
 
 SIZE = 8
 
 
 @pytest.fixture(scope="session")
-def make_pipeline(make_network) -> Callable[..., StickerPipeline]:
-    def make(awake: bool = True, objective: Objective | None = None, **options) -> StickerPipeline:
-        objective = objective or Objective()
-        residual = objective.clean_factor or 0.0
-        text = awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8))
-        return StickerPipeline(
-            make_network(awake, latent_channels=16, residual_to_known=residual),
-            load_codec("pixel2"),
-            text,
-            objective.make_scheduler(),
-            SIZE,
-            prediction=objective.prediction,
-            **{"steps": 3, **options},
-        )
-
-    return make
+def make_pipeline(make_pipeline: Callable[..., StickerPipeline]) -> Callable[..., StickerPipeline]:
+    return partial(make_pipeline, SIZE, steps=3)
 
 
 @pytest.fixture(scope="session")

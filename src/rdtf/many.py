@@ -19,7 +19,6 @@ from rdtf import __version__
 from rdtf.files import folder_lock, write_text
 from rdtf.io.write import check_target, save_sticker
 from rdtf.loading import load_pipeline
-from rdtf.pipeline import BATCH_ON_CPU, BATCH_ON_GPU
 from rdtf.provenance import described, fingerprint
 
 MANIFEST = "manifest.jsonl"
@@ -160,7 +159,7 @@ def generate_many(
     weights = fingerprint(pipeline)
     head: dict[str, Any] = {"rdtf": __version__, "model": weights, "seed": base, "settings": others}
     out.mkdir(parents=True, exist_ok=True)
-    together = settings.get("batch_size") or (BATCH_ON_CPU if pipeline.device.type == "cpu" else BATCH_ON_GPU)
+    together = settings.get("batch_size") or pipeline.default_batch_size
     counts = {"made": 0, "kept": 0}
     with folder_lock(out, "the folder"):
         done = _begun(out, head)

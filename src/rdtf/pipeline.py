@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 else:
     SchedulerMixin = Any
 
-BATCH_ON_CPU, BATCH_ON_GPU = 1, 16
-"""Stickers in a batch. Larger batches are faster. With one sticker in a batch, its pixels do not depend on the other
-stickers of the call."""
-
-
 PARTS = ("dfgn", "codec", "text_encoder", "scheduler", "copy_decoder")
 OnStepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
 
@@ -107,6 +102,14 @@ class StickerPipeline:
     def dtype(self) -> torch.dtype:
         """Of the network."""
         return self.dfgn.dtype
+
+    @property
+    def default_batch_size(self) -> int:
+        """Stickers in a batch: 1 on a processor, 16 on a GPU.
+
+        Larger batches are faster. In a batch of one, a sticker's pixels do not depend on the other stickers of a call.
+        """
+        return 1 if self.device.type == "cpu" else 16
 
     def to(self, *args: Any, **kwargs: Any) -> StickerPipeline:
         """Move all networks or change their precision, with the arguments of ``torch.nn.Module.to``."""
@@ -184,7 +187,7 @@ class StickerPipeline:
                 decoder draws larger frames with the pixels of the given ones at that size.
             still_first: for stickers without given frames: make the first frame as a still, and then the sticker that
                 begins with it. Shapes then stay the same over time. The still takes the same number of steps.
-            batch_size: stickers in a batch; by default 1 on a processor and 16 on a GPU.
+            batch_size: stickers in a batch; by default :attr:`default_batch_size`.
             negative_prompt: text guidance leads away from it; one for all stickers, or one for each prompt.
             generator: draws the seeds instead of ``seed``; one for all stickers, or one for each.
             height, width: the same as ``output_size``; stickers are square.
@@ -240,7 +243,7 @@ class StickerPipeline:
             num_frames=num_frames,
         )
         still = num_frames > 1 and (self.config.still_first if still_first is None else still_first)
-        together = batch_size or (BATCH_ON_CPU if self.device.type == "cpu" else BATCH_ON_GPU)
+        together = batch_size or self.default_batch_size
         total = sum(steps * (2 if still and not request.given else 1) for request in requests[::together])
         done = 0
 

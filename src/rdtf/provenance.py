@@ -140,8 +140,6 @@ def described(
     """
     import torch
 
-    from rdtf.pipeline import BATCH_ON_CPU, BATCH_ON_GPU
-
     config = pipeline.config
     defaults = {
         **_DEFAULTS,
@@ -150,7 +148,7 @@ def described(
         "image_guidance_scale": config.image_guidance,
         "still_first": config.still_first,
         "num_stickers_per_prompt": 1,
-        "batch_size": BATCH_ON_CPU if pipeline.device.type == "cpu" else BATCH_ON_GPU,
+        "batch_size": pipeline.default_batch_size,
     }
     said = {name: value for name, value in settings.items() if value is not None}
     durations = said.pop("durations", ())

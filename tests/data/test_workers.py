@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from rdtf import device
 from rdtf.data import workers as workers_module
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.find import find_items
@@ -25,7 +26,6 @@ from rdtf.data.prepare import prepare
 from rdtf.data.process_file import FileResult, Job, Kind, OneFile
 from rdtf.data.workers import run_local
 from rdtf.files import ShortageError
-from rdtf.io import limits
 from rdtf.sticker import Sticker, StickerError
 from tests.data.test_prepare import reasons, settings, write_still
 
@@ -108,11 +108,11 @@ def test_a_table_is_read_whatever_memory_its_stickers_may_take(tmp_path: Path) -
 
 def test_workers_follow_the_cores_that_may_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 5, 6}, raising=False)
-    monkeypatch.setattr(limits, "_QUOTA", tmp_path / "cpu.max")
-    assert limits.usable_cores() == 3
+    monkeypatch.setattr(device, "_QUOTA", tmp_path / "cpu.max")
+    assert device.usable_cores() == 3
     for quota, cores in {"max 100000": 3, "150000 100000": 2, "50000 100000": 1, "900000 100000": 3}.items():
         (tmp_path / "cpu.max").write_text(quota)
-        assert limits.usable_cores() == cores
+        assert device.usable_cores() == cores
 
 
 def test_reasons_hold_no_addresses_and_no_control_characters() -> None:

@@ -11,30 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from rdtf.codec import load_codec
-from rdtf.diffusion.objective import Objective
-from rdtf.pipeline import StickerPipeline
-from rdtf.text import BuiltinTextEncoder
-from tests.conftest import awaken
-
 SIZE = 16
 
 
 @pytest.fixture(scope="session")
-def model(make_network: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(make_pipeline: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved pipeline of a tiny network of random weights."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    objective = Objective()
-    StickerPipeline(
-        make_network(latent_channels=16, residual_to_known=objective.clean_factor or 0.0),
-        load_codec("pixel2"),
-        awaken(BuiltinTextEncoder(width=16, buckets=64, table_width=8)),
-        objective.make_scheduler(),
-        SIZE,
-        prediction=objective.prediction,
-        steps=2,
-        guidance=1.0,
-    ).save_pretrained(folder)
+    make_pipeline(SIZE, steps=2, guidance=1.0).save_pretrained(folder)
     return folder
 
 

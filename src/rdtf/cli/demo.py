@@ -20,8 +20,8 @@ import typer
 
 from rdtf.cli.common import say
 from rdtf.data.dataset import StickerDataset
+from rdtf.device import usable_cores
 from rdtf.files import atomic_file
-from rdtf.io.limits import usable_cores
 from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
 from rdtf.masks import Task
@@ -34,8 +34,6 @@ from rdtf.world.artwork import ACTIONS
 _MARK = ".rdtf-demo"  # a folder with this file is a demo, finished or not
 _FRAMES = 6
 _PLOT_POINTS = 150
-STEPS = 400
-"""Optimiser steps of the demo's training: minutes on two cores. More steps make better stickers."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class _Request:
     original: np.ndarray | None = None
 
 
-def run_demo(out: Path, *, steps: int = STEPS, seed: int = 0, settings: DemoSettings | None = None) -> Path:
+def run_demo(out: Path, *, steps: int, seed: int = 0, settings: DemoSettings | None = None) -> Path:
     """Make a demo folder with ``index.html`` and ``contact_sheet.png``; returns the path of the page.
 
     Args:
@@ -109,12 +107,16 @@ def run_demo(out: Path, *, steps: int = STEPS, seed: int = 0, settings: DemoSett
     world, data, run = out / "world", out / "data", out / "run"
     workers, size = str(min(4, usable_cores())), str(settings.size)
     commands = [
-        ["world", str(world), "--count", str(settings.stickers), "--seed", str(seed), "--size", size],
+        [
+            *("world", str(world), "--count", str(settings.stickers), "--seed", str(seed), "--size", size),
+            *("--vocabulary", settings.vocabulary, "--workers", workers),
+        ],
         ["prepare", str(world), str(data), "--size", size],
-        ["train", str(data), str(run), "--steps", str(steps), "--checkpoint-every", str(steps), "--seed", str(seed)],
+        [
+            *("train", str(data), str(run), "--steps", str(steps), "--checkpoint-every", str(steps)),
+            *("--seed", str(seed), *settings.training),
+        ],
     ]
-    commands[0] += ["--vocabulary", settings.vocabulary, "--workers", workers]
-    commands[2] += settings.training
     for command in commands:
         _rdtf(command)
 

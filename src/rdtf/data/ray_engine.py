@@ -16,7 +16,7 @@ from typing import Any
 
 from rdtf.data.process_file import FileResult, Job, Kind, OneFile
 from rdtf.data.workers import WorkerPool
-from rdtf.io.limits import usable_cores
+from rdtf.device import usable_cores
 
 JOBS_AT_ONCE = 16
 """Most jobs of a call of an actor. A call costs about a millisecond."""

@@ -17,13 +17,13 @@ from multiprocessing import connection
 from typing import Any
 
 from rdtf.data.process_file import FileResult, Job, Kind, OneFile
+from rdtf.device import usable_cores
 from rdtf.files import ShortageError
 from rdtf.io.limits import (
     KILLED,
     WAITING_FACTOR,
     ending,
     no_core_file,
-    usable_cores,
     was_killed,
     was_over_time,
 )

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rdtf.data.find import find_items
+from rdtf.device import usable_cores
 from rdtf.export.search import Export, export_sticker
 from rdtf.export.target import load_target
-from rdtf.io.limits import usable_cores
 from rdtf.io.metadata import NOTE, note_of
 from rdtf.io.read import SUFFIXES
 from rdtf.io.wall import read_sticker

@@ -23,20 +23,9 @@ import numpy as np
 
 WAITING_FACTOR = 10
 """Wall-clock limit of a file, as a multiple of its limit of processor time. Machines may be busy."""
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 KILLED = "its process was killed, most likely for want of memory"
 _KILL = int(getattr(signal, "SIGKILL", 0)) or 1 << 20  # on Windows nothing ends with this number
 _OVER_TIME = int(getattr(signal, "SIGXCPU", 0)) or 1 << 20
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use, by its affinity and the quota of its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = _QUOTA.read_text("ascii").split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such container, or "max"
-        return cores
 
 
 def was_killed(code: int | None) -> bool:

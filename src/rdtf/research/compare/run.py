@@ -20,9 +20,9 @@ from rdtf.codec import load_codec
 from rdtf.data.dataset import StickerDataset, read_manifest
 from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
+from rdtf.device import usable_cores
 from rdtf.evaluate.judge import load_judge
 from rdtf.files import folder_lock, write_text
-from rdtf.io.limits import usable_cores
 from rdtf.progress import bars, console
 from rdtf.research.compare.paths import BASE, Paths
 from rdtf.research.compare.results import write_results
