@@ -54,11 +54,11 @@ def assert_same(a: list[ClipBatch], b: list[ClipBatch]) -> None:
 @pytest.mark.parametrize(("frames", "stickers", "groups"), [(6, 8, 1), (16, 8, 1), (16, 16, 2)])
 def test_batches_are_what_they_promise(make_source: Callable[..., ClipSource], frames: int, stickers: int, groups: int):
     source = make_source(still_fraction=0.25, frames=frames, batch_size=stickers)
-    moving, stills = _ids(source, source.moving), _ids(source, source.stills)
+    moving, everything = _ids(source, source.moving), _ids(source, source.everything)
     for step in range(10):
         batches = source.batches(step, 0.5)
         assert sum(len(batch) for batch in batches) == stickers
-        assert all(sticker in stills for batch in batches if batch.video.shape[2] == 1 for sticker in batch.ids)
+        assert all(sticker in everything for batch in batches if batch.video.shape[2] == 1 for sticker in batch.ids)
         assert sum(len(batch) for batch in batches if batch.video.shape[2] == 1) == stickers / 4
         assert len(batches) == 1 + groups
         # Large steps part short clips from long ones, in groups of one size.
@@ -188,7 +188,7 @@ def _drawn(source: ClipSource, step: int, single: bool | None = None) -> list[st
 def test_every_sticker_comes_once_an_epoch(make_source: Callable[..., ClipSource], batch_size: int, share: float):
     source = make_source(batch_size=batch_size, still_fraction=share)
     singles = round(batch_size * share)
-    kinds = [(True, 6, singles), (False, 14, batch_size - singles)] if share else [(None, 20, batch_size)]
+    kinds = [(True, 20, singles), (False, 14, batch_size - singles)] if share else [(None, 20, batch_size)]
     for single, count, a_step in kinds:
         visits: Counter = Counter()
         for step in range(24):
@@ -241,12 +241,19 @@ def test_as_stills_all_stickers_show_any_of_their_frames(make_source: Callable[.
         assert len(frames) > source.latents.num_frames[sticker] / 2
 
 
-@pytest.mark.parametrize("left", ["moving", "stills"])
-def test_data_of_one_kind_fill_the_batch(make_source: Callable[..., ClipSource], left: str):
+def test_moving_stickers_alone_give_the_single_frames_too(make_source: Callable[..., ClipSource]):
     source = make_source(still_fraction=0.25)
-    source.everything = getattr(source, left)
-    setattr(source, {"moving": "stills", "stills": "moving"}[left], source.moving[:0])
-    assert len(_drawn(source, 0, left == "stills")) == 8
+    source.everything = source.moving
+    assert source.draws_stills_apart
+    assert (len(_drawn(source, 0, True)), len(_drawn(source, 0, False))) == (2, 6)
+
+
+def test_stills_alone_fill_the_batch(make_source: Callable[..., ClipSource]):
+    source = make_source(still_fraction=0.25)
+    source.everything = np.setdiff1d(source.everything, source.moving)
+    source.moving = source.moving[:0]
+    assert not source.draws_stills_apart
+    assert len(_drawn(source, 0, True)) == 8
 
 
 def _words(source: ClipSource, steps: int = 40):

@@ -26,7 +26,7 @@ class Sampling(BaseModel):
         guidance: guidance scale of the text. image_guidance: guidance scale of the given frames.
         eta: noise that DDIM adds in each step (0 = none).
         still_first: for captions alone, make the first frame as a still and then the sticker that begins with it. None
-            means yes if training draws stills separately (``still_fraction`` > 0, and the data have stills and clips).
+            means yes if training draws single frames (``still_fraction`` > 0, and the data have moving stickers).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -49,8 +49,9 @@ class TrainSettings(BaseModel):
         tune: name of an adapter (:mod:`rdtf.model.adapter`), with ``tune_options``. Only the adapter's layers are
             trained. By default, and with ``full``, all weights of network and text encoder are trained.
         steps: optimiser steps. max_minutes: stop earlier, at this wall-clock time; schedules then follow the clock.
-        batch_size: stickers in a step. still_fraction: fraction of stills among them, if the data has stills and moving
-            stickers. With 0, every sticker is drawn equally often.
+        batch_size: stickers in a step. still_fraction: fraction of them that show a single frame, of a still or of a
+            moving sticker; the others are clips of moving stickers. A single frame costs a fraction of a clip, and it
+            is what a caption has to be learned from. With 0, every sticker is drawn equally often.
         frames: most frames of a clip.
         short_clips: also train on stills and on stickers with fewer than ``frames`` frames; the loss mask allows it.
             False is the paper's ablation without masks: every clip has ``frames`` frames.

@@ -126,7 +126,6 @@ class ClipSource:
         fewest = 1 if settings.short_clips else settings.frames
         self.everything = np.flatnonzero(latents.num_frames >= fewest)
         self.moving = np.flatnonzero(latents.num_frames >= max(2, fewest))
-        self.stills = np.flatnonzero(latents.num_frames == 1)
         if not len(latents):
             raise ValueError("the training split is empty; prepare more stickers or change the split shares")
         if not len(self.everything):
@@ -135,8 +134,8 @@ class ClipSource:
 
     @property
     def draws_stills_apart(self) -> bool:
-        """Whether a fraction of each batch is stills."""
-        return self.settings.still_fraction > 0 and len(self.moving) > 0 and len(self.stills) > 0
+        """Whether a fraction of each batch is single frames; the others are then clips of moving stickers."""
+        return self.settings.still_fraction > 0 and len(self.moving) > 0
 
     def batches(self, step: int, progress: float, share: Share = Share(), stills: bool = False) -> list[ClipBatch]:
         """The clips of a step, in batches of similar length unless they are put together.
@@ -150,7 +149,7 @@ class ClipSource:
         clips = size - apart
         sources = self.moving if apart else self.everything
         slots = [(self._nth(sources, "clips", step * clips + i), frames) for i in range(clips)]
-        slots += [(self._nth(self.stills, "stills", step * apart + i), 1) for i in range(apart)]
+        slots += [(self._nth(self.everything, "stills", step * apart + i), 1) for i in range(apart)]
         rng = numpy_rng(self.settings.seed, step, "clips")
         samples = [
             self._draw(position, sticker, most_frames, progress, rng)
