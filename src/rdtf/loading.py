@@ -22,7 +22,7 @@ from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline
 from rdtf.saved_module import SavedModule
-from rdtf.text import BuiltinTextEncoder, PretrainedTextEncoder
+from rdtf.text import BuiltinTextEncoder, KnownCaptions, PretrainedTextEncoder
 
 PREDICTIONS = ("sample", "epsilon", "v_prediction")
 _TRIES = 50  # to read a folder that is replaced again and again
@@ -135,6 +135,7 @@ def _load(folder: Path) -> StickerPipeline:
         parts: dict[str, Any] = {name: kind.from_pretrained(folder / name) for name, kind in kinds.items()}
         parts["scheduler"] = load_scheduler(folder / "scheduler", index["scheduler"][1])
         pipeline = StickerPipeline(**parts, **values)
+        pipeline.known = KnownCaptions.load(folder)
     except Exception as error:  # libraries raise anything for files that make no sense
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if isinstance(error, ValueError) and str(folder) in reason:  # it says what is wrong

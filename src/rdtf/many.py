@@ -42,13 +42,19 @@ class Row(BaseModel):
 
 
 class Entry(BaseModel):
-    """A line of the manifest: a sticker that was made. ``row`` counts from 0."""
+    """A line of the manifest: a sticker that was made.
+
+    Attributes:
+        row: counts from 0.
+        caption: of the row. made: the caption that the model was asked for, if it does not know the row's.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     row: int
     file: str
     caption: str
     seed: int
+    made: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,12 @@ class Outcome:
 
     Attributes:
         made: stickers made by this call. kept: stickers that were there already.
+        fitted: rows whose caption the model does not know, so that it made the nearest that it knows.
     """
 
     made: int
     kept: int
+    fitted: int = 0
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -123,6 +131,7 @@ def generate_many(
     settings: Mapping[str, Any],
     *,
     ending: str = ".webp",
+    strict: bool = False,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
     """Make a sticker for each row of a file.
@@ -133,11 +142,13 @@ def generate_many(
         model: folder of the model.
         settings: arguments of the pipeline but for the caption; ``seed`` is that of row 0.
         ending: of the files.
+        strict: refuse captions that the model does not know; otherwise it makes the nearest that it knows.
         advance: called with the rows that are done, and with their number.
 
     Raises:
-        ValueError: a bad row, two rows of one name, a folder of other things, of another model or of other settings, or
-            one whose stickers were made from other captions.
+        ValueError: a bad row, with ``strict`` an unknown caption (before the first sticker is made), two rows of one
+            name, a folder of other things, of another model or of other settings, or one whose stickers were made from
+            other captions.
     """
     if ending not in ENDINGS:
         raise ValueError(f"{ending!r}: stickers are written as {', '.join(ENDINGS)}")
@@ -161,12 +172,19 @@ def generate_many(
     out.mkdir(parents=True, exist_ok=True)
     together = settings.get("batch_size") or pipeline.default_batch_size
     counts = {"made": 0, "kept": 0}
+    if strict:
+        for number, row in enumerate(read_rows(source)):
+            try:
+                pipeline.fit(row.caption, strict=True)
+            except ValueError as error:
+                raise ValueError(f"{source}, row {number + 1}: {error}") from None
+    fitted = 0
     with folder_lock(out, "the folder"):
         done = _begun(out, head)
         with (out / MANIFEST).open("a", encoding="utf-8") as manifest:
 
             def make(entries: list[Entry]) -> None:
-                captions, seeds = [entry.caption for entry in entries], [entry.seed for entry in entries]
+                captions, seeds = [entry.made or entry.caption for entry in entries], [entry.seed for entry in entries]
                 drawn = pipeline(captions, seed=seeds[0], **others).stickers
                 for entry, sticker in zip(entries, drawn, strict=True):
                     used = {**others, "seed": entry.seed}
@@ -183,7 +201,10 @@ def generate_many(
             waiting: list[Entry] = []
             for number, row in enumerate(read_rows(source)):
                 seed = base + number if row.seed is None else row.seed
-                entry = Entry(row=number, file=_file(row, number, ending), caption=row.caption, seed=seed)
+                fit = pipeline.fit(row.caption)
+                fitted += bool(fit.note)
+                made = None if fit.caption == row.caption else fit.caption
+                entry = Entry(row=number, file=_file(row, number, ending), caption=row.caption, seed=seed, made=made)
                 if (before := done.get(number, entry)) != entry:
                     raise ValueError(
                         f"{out}: row {number + 1} was made as {before.file} from {before.caption!r} with seed "
@@ -198,7 +219,7 @@ def generate_many(
                 waiting.append(entry)
             if waiting:
                 make(waiting)
-    return Outcome(**counts)
+    return Outcome(**counts, fitted=fitted)
 
 
 def _file(row: Row, number: int, ending: str) -> str:

@@ -28,7 +28,7 @@ from rdtf.pixels import fit, to_frames, to_tensor
 from rdtf.request import GivenFrame, Request, StickerOutput, as_rgba, check_call, requests_of, side_of
 from rdtf.saved_module import Config
 from rdtf.sticker import Sticker
-from rdtf.text import TextEncoder
+from rdtf.text import Fit, KnownCaptions, TextEncoder
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -56,6 +56,7 @@ class StickerPipeline:
 
     Attributes:
         config: the arguments that are not parts.
+        known: what the model was trained to draw, or None. Calls take any caption; the commands ask :meth:`fit` first.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class StickerPipeline:
     ) -> None:
         self.dfgn, self.codec, self.text_encoder = dfgn, codec, text_encoder
         self.scheduler, self.copy_decoder = scheduler, copy_decoder
+        self.known: KnownCaptions | None = None
         self.config = Config(
             sample_size=sample_size,
             prediction=prediction,
@@ -119,7 +121,7 @@ class StickerPipeline:
         return self
 
     def save_pretrained(self, save_directory: str | PathLike[str], dtype: str | None = None) -> None:
-        """Write a folder for :func:`rdtf.load_pipeline`: a folder for each part, then the index.
+        """Write a folder for :func:`rdtf.load_pipeline`: a folder for each part, then the captions and the index.
 
         Args:
             dtype: dtype of the saved weights, ``float16``, ``bfloat16`` or ``float32``; by default that of the parts.
@@ -137,7 +139,20 @@ class StickerPipeline:
                 part.save_pretrained(Path(save_directory, name), **({} if name == "scheduler" else kept))
                 module = "diffusers" if name == "scheduler" else type(part).__module__
                 classes[name] = [module, type(part).__name__]
+        if self.known is not None:
+            self.known.save(Path(save_directory))
         self.config.save(Path(save_directory, INDEX), type(self).__name__, **classes)
+
+    def fit(self, caption: str, strict: bool = False) -> Fit:
+        """The caption that a call should have instead: the nearest that the model knows, see :class:`KnownCaptions`.
+
+        Raises:
+            ValueError: with ``strict``, the model does not know the caption.
+        """
+        fit = Fit(caption) if self.known is None else self.known.fit(caption)
+        if strict and fit.note:
+            raise ValueError(fit.note[0].lower() + fit.note[1:])
+        return fit
 
     @torch.no_grad()
     def __call__(

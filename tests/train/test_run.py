@@ -131,6 +131,7 @@ def test_the_saved_pipeline_has_the_averaged_weights(straight: Path):
         for name, weight in checkpoint.tensors["weights"].items()
     )
     assert pipeline.config.still_first  # the data hold stills and clips
+    assert pipeline.known is not None and pipeline.known.names
     sticker = pipeline("a red cat", num_frames=3).stickers[0]
     assert sticker.frames.shape == (3, 16, 16, 4)
 

@@ -34,6 +34,7 @@ OPTIONS: dict[str, Any] = {
 """Arguments of the pipeline by their options."""
 WORDS_OPTIONS: dict[str, Any] = {
     **OPTIONS,
+    "strict": option(bool, "Refuse captions that the model does not know.", False, "--strict"),
     "still_first": option(
         bool,
         "Make the first frame alone, then the sticker that begins with it.",
@@ -53,7 +54,7 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
     from rdtf.io.write import check_target, save_sticker
     from rdtf.provenance import described, load_frames
 
-    model, out = given.pop("model", SHIPPED), given.pop("out", "sticker.webp")
+    model, out, strict = given.pop("model", SHIPPED), given.pop("out", "sticker.webp"), given.pop("strict", False)
     count = given.get("num_stickers_per_prompt", 1)
     paths = [out] if count == 1 else [_numbered(out, number) for number in range(1, count + 1)]
     for path in paths:
@@ -66,6 +67,11 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
 
     check_call(**given)
     pipe = load_pipeline(model)
+    if not frames:
+        fit = pipe.fit(caption, strict)
+        caption = fit.caption
+        if fit.note:
+            say(_one_line(fit.note))
     if cut := pipe.text_encoder.unread(caption):
         say(f"The model does not read the whole caption; left out: {_one_line(cut[:200])}")
     with bars() as progress:
@@ -134,8 +140,8 @@ def _make_many(source: Path, ending: str, given: dict[str, Any]) -> None:
         raise ValueError("--from writes many stickers; name their folder with -o")
     if given.get("num_stickers_per_prompt", 1) != 1:
         raise ValueError("--from makes one sticker a row; for more of a caption write its row again")
-    model, out = given.pop("model", SHIPPED), Path(given.pop("out"))
-    from rdtf.many import generate_many
+    model, out, strict = given.pop("model", SHIPPED), Path(given.pop("out")), given.pop("strict", False)
+    from rdtf.many import MANIFEST, generate_many
 
     with bars() as progress:
         bar = progress.add_task("Generating", total=None, note="")
@@ -146,12 +152,18 @@ def _make_many(source: Path, ending: str, given: dict[str, Any]) -> None:
                 model,
                 {name: value for name, value in given.items() if name != "num_stickers_per_prompt"},
                 ending=f".{ending.lstrip('.')}",
+                strict=strict,
                 advance=lambda done, total: progress.update(bar, completed=done, total=total),
             )
         except KeyboardInterrupt:
             say(f"Stopped; the same command goes on in {out}")
             raise typer.Exit(STOPPED) from None
     say(f"Wrote {outcome.made} stickers into {out} ({outcome.kept} were there already)")
+    if outcome.fitted:
+        say(
+            f"The model was not trained on {outcome.fitted} of the captions and made the nearest things that it knows; "
+            f'{MANIFEST} has them as "made"'
+        )
 
 
 @takes(FRAMES_OPTIONS)

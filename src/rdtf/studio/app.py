@@ -134,19 +134,21 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
     ) -> AsyncGenerator[tuple[Any, ...], None]:
         yield views.bar(0, 1, "Waiting for the model"), "", []
         keys: tuple[str, ...] = ()
+        note = ""
         values = {**values_of(fields, settings), "seed": int(first or 0)}
         pins = [(0, pinned, 0)] if pinned else []
         work = studio.maker.make(name or "", words or "", pins=pins, count=FOUR, settings=values, owner=owner)
         async with aclosing(work) as steps:
             async for step in steps:
                 fresh = step.keys != keys
-                keys = step.keys
+                keys, note = step.keys, step.note
                 shown = (show(studio.library, keys), list(keys)) if fresh else (gr.skip(), gr.skip())
                 yield progress(step, FOUR), *shown
         yield (
             views.note(
                 ("" if len(keys) == FOUR else "Cancelled. ")
                 + f"{len(keys)} stickers are in the history. Click on one to download it."
+                + (f" {note}." if note else "")
             ),
             gr.skip(),
             gr.skip(),

@@ -38,11 +38,13 @@ class Progress:
 
     Attributes:
         done, total: denoising steps. keys: stickers that are ready.
+        note: a sentence if the model does not know the caption and makes the nearest thing that it knows.
     """
 
     done: int
     total: int
     keys: tuple[str, ...] = ()
+    note: str = ""
 
 
 class Models:
@@ -184,7 +186,7 @@ class Maker:
         self, job: _Job, model: str, caption: str, given: Sequence[Given], count: int, settings: dict[str, Any]
     ) -> None:
         keys: list[str] = []
-        reported = -math.inf
+        reported, note = -math.inf, ""
 
         def tell(done: int, total: int) -> None:
             nonlocal reported
@@ -193,11 +195,14 @@ class Maker:
             now = time.monotonic()
             if done == total or now - reported >= _SECONDS:
                 reported = now
-                job.tell(Progress(done, total, tuple(keys)))
+                job.tell(Progress(done, total, tuple(keys), note))
 
         tell(0, 1)
         pipe = self.models.load(model)
         frames = load_frames(given)
+        if not given:
+            fit = pipe.fit(caption)
+            caption, note = fit.caption, fit.note
         # On a processor a batch is no faster than its stickers one by one, which are shown as they are ready.
         each = 1 if pipe.device.type == "cpu" else count
         for first in range(0, count, each):

@@ -7,11 +7,14 @@ from os import PathLike
 
 from rdtf.text.builtin import BuiltinTextEncoder
 from rdtf.text.encoder import TextEncoder, TextFeatures
+from rdtf.text.known import Fit, KnownCaptions
 from rdtf.text.pretrained import PretrainedTextEncoder, as_list
 from rdtf.words import caption_words, drop_words
 
 __all__ = [
     "BuiltinTextEncoder",
+    "Fit",
+    "KnownCaptions",
     "PretrainedTextEncoder",
     "TextEncoder",
     "TextFeatures",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -13,9 +14,11 @@ from rdtf.batch import ClipBatch
 from rdtf.curriculum import Curriculum
 from rdtf.data.augment import FIRST_AUGMENTED
 from rdtf.data.clips import ClipPlan, plan_clip
+from rdtf.data.dataset import StickerDataset
 from rdtf.masks import GENERATION, Task, draw_known
 from rdtf.rng import numpy_rng
-from rdtf.text import TextEncoder, TextFeatures, drop_words
+from rdtf.text import KnownCaptions, TextEncoder, TextFeatures, drop_words
+from rdtf.text.known import split_style
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import TrainSettings
 
@@ -54,6 +57,18 @@ def unread_captions(captions: Iterable[str], text: TextEncoder) -> str:
         f"{len(cut)} of {len(different)} captions are longer than the text encoder reads, and their ends are left out, "
         f"for example of {example!r}. Give the most important words first"
     )
+
+
+def known_captions(dataset: StickerDataset) -> KnownCaptions | None:
+    """The names of a dataset's stickers. Synonyms are the other captions and the attribute ``keywords``."""
+    captions = dataset.column("captions")
+    words = (json.loads(attributes).get("keywords") for attributes in dataset.column("attributes"))
+    words = (found if isinstance(found, list) else [] for found in words)
+    synonyms = (
+        [*(split_style(text)[0] for text in texts[1:]), *(word for word in keywords if isinstance(word, str))]
+        for texts, keywords in zip(captions, words, strict=True)
+    )
+    return KnownCaptions.of_captions((texts[0] for texts in captions), synonyms)
 
 
 class TextCache:

@@ -34,7 +34,7 @@ from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.network import Network, build_network, load_start
 from rdtf.train.optim import Averages, lr_factor, make_optimizers
 from rdtf.train.settings import TrainSettings
-from rdtf.train.source import ClipSource, Share, unread_captions
+from rdtf.train.source import ClipSource, Share, known_captions, unread_captions
 
 _TASKS = list(Task)
 
@@ -63,6 +63,7 @@ class Learner:
         precision_reason: why this precision was chosen.
         step: steps done.
         named: the trained parameters by name.
+        known: the names that training shows, for saved pipelines; in the first process.
         unread: a warning about captions that are longer than the text encoder reads, or empty.
         recorded: CUDA graphs of passes of whole batches, on a single GPU; otherwise None.
         base: with an adapter, fingerprint of the frozen weights; otherwise empty.
@@ -114,6 +115,9 @@ class Learner:
         self.recorded = RecordedPasses(self.net) if self._records(settings) else None
         captions = chain.from_iterable(dataset.column("captions")) if self.devices.first else ()
         self.unread = unread_captions(captions, self.net.text)
+        self.known = known_captions(dataset) if self.devices.first else None
+        if self.known and start and start.known:
+            self.known = start.known.joined(self.known)
         self.source = ClipSource(latents, self.net.text, self.curriculum, settings, together=self.recorded is not None)
 
         self.named = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
@@ -266,7 +270,7 @@ class Learner:
         sampling = self.settings.sampling.model_dump()
         if sampling["still_first"] is None:
             sampling["still_first"] = self.source.draws_stills_apart
-        return StickerPipeline(
+        pipeline = StickerPipeline(
             net.dfgn,
             self.codec,
             net.text,
@@ -276,6 +280,8 @@ class Learner:
             copy_decoder=self.copy_decoder,
             **sampling,
         )
+        pipeline.known = self.known
+        return pipeline
 
     @contextmanager
     def averaged(self) -> Iterator[Network]:

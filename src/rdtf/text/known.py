@@ -1,0 +1,207 @@
+"""What a model was trained to draw: the names of its stickers, and the nearest of them to a caption.
+
+A small model draws what it has seen. Asked for something else, it draws a mixture. So a saved pipeline lists its
+captions, and the commands ask for the nearest of them instead.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rdtf import hub
+from rdtf.files import write_text
+from rdtf.text.sentence import sentence_encoder
+from rdtf.words import caption_words
+
+KNOWN_CAPTIONS = "known_captions.json"
+"""File of a saved pipeline."""
+MOST_NAMES = 10_000
+"""A model of more names has no list: it was trained on free text."""
+_MOST_BYTES = 1 << 20
+_MOST_SYNONYMS = 16
+_SYNONYM = 0.7
+"""Factor of a synonym's cosine. ``puppy eyes`` is a synonym of a pleading face, and a puppy is rather a dog."""
+_ENOUGH = 5
+"""A word of so many names is learned by itself, apart from the other words of its names."""
+_FILLERS = frozenset("a an and at in is it its my of on some the this to very with".split())  # noqa: SIM905
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What to ask a model for instead of a caption.
+
+    Attributes:
+        caption: the caption that was asked for, or the nearest one that the model knows.
+        note: a sentence for the user if the model does not know what was asked for; otherwise empty.
+    """
+
+    caption: str
+    note: str = ""
+
+
+class KnownCaptions:
+    """The names of what a model was trained on, with their synonyms and styles.
+
+    Args:
+        names: for each name its styles (indices into ``styles``, most frequent first) and its synonyms.
+        styles: phrases at the end of captions, such as ``noto style``.
+    """
+
+    def __init__(self, names: Mapping[str, tuple[Iterable[int], Iterable[str]]], styles: Iterable[str] = ()) -> None:
+        self.styles = tuple(styles)
+        self._styles_of = {name: tuple(indices) for name, (indices, _) in names.items()}
+        self._synonyms = {name: tuple(words) for name, (_, words) in names.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, without styles."""
+        return tuple(self._styles_of)
+
+    @classmethod
+    def of_captions(cls, captions: Iterable[str], synonyms: Iterable[Iterable[str]]) -> KnownCaptions | None:
+        """The names of a training set; None for more than :data:`MOST_NAMES`, or for none.
+
+        Args:
+            captions: of each sticker; the style is at the end (:mod:`rdtf.data.style`).
+            synonyms: of each sticker, other words for it.
+        """
+        styles_of: dict[str, Counter[str]] = defaultdict(Counter)
+        others: dict[str, dict[str, None]] = defaultdict(dict)
+        for caption, words in zip(captions, synonyms, strict=True):
+            name, style = split_style(caption)
+            if not name:
+                continue
+            styles_of[name][style] += 1
+            others[name].update(dict.fromkeys(word for word in words if word and word != name))
+            if len(styles_of) > MOST_NAMES:
+                return None
+        if not styles_of:
+            return None
+        styles = sorted({style for found in styles_of.values() for style in found if style})
+        index = {style: number for number, style in enumerate(styles)}
+        return cls(
+            {
+                name: (
+                    [index[style] for style, _ in sorted(found.items(), key=lambda item: (-item[1], item[0])) if style],
+                    list(others[name])[:_MOST_SYNONYMS],
+                )
+                for name, found in sorted(styles_of.items())
+            },
+            styles,
+        )
+
+    def joined(self, other: KnownCaptions) -> KnownCaptions:
+        """The names of both; where both have a name, the styles and synonyms of ``other`` come first."""
+        styles = sorted({*self.styles, *other.styles})
+        index = {style: number for number, style in enumerate(styles)}
+        merged: dict[str, tuple[dict[int, None], dict[str, None]]] = defaultdict(lambda: ({}, {}))
+        for known in (other, self):
+            for name in known.names:
+                merged[name][0].update(dict.fromkeys(index[known.styles[old]] for old in known._styles_of[name]))
+                merged[name][1].update(dict.fromkeys(known._synonyms[name]))
+        return KnownCaptions(dict(sorted(merged.items())), styles)
+
+    def save(self, folder: Path) -> None:
+        """Write :data:`KNOWN_CAPTIONS`, unless it would be larger than a model's configuration may be."""
+        names = {name: [list(self._styles_of[name]), list(self._synonyms[name])] for name in self.names}
+        text = json.dumps({"styles": self.styles, "names": names}, ensure_ascii=False) + "\n"
+        if len(text.encode()) <= _MOST_BYTES:
+            write_text(folder / KNOWN_CAPTIONS, text)
+
+    @classmethod
+    def load(cls, folder: Path) -> KnownCaptions | None:
+        """The list of a saved pipeline; None if it has none.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        path = folder / KNOWN_CAPTIONS
+        if not path.exists():
+            return None
+        found = hub.read_config(path)
+        styles, names = found.get("styles", []), found.get("names")
+        if _are_texts(styles) and isinstance(names, dict) and all(_is_entry(entry, styles) for entry in names.values()):
+            return cls({name: (entry[0], entry[1]) for name, entry in names.items()}, styles)
+        raise ValueError(f"{path} is no list of captions; the model is damaged, copy it again")
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        counts = Counter(word for name in self.names for word in {*caption_words(name)})
+        return frozenset(word for word, count in counts.items() if count >= _ENOUGH) | _FILLERS
+
+    @cached_property
+    def _by_text(self) -> dict[tuple[str, ...], str]:
+        return {tuple(caption_words(name)): name for name in self.names}
+
+    @cached_property
+    def _vectors(self) -> tuple[np.ndarray, list[str]]:
+        """Sentence vectors of all names and synonyms, and the name that each stands for."""
+        texts = [(text, name) for name in self.names for text in (name, *self._synonyms[name])]
+        return sentence_encoder()([text for text, _ in texts]), [name for _, name in texts]
+
+    def fit(self, caption: str) -> Fit:
+        """The caption itself if the model knows it, otherwise the nearest known one.
+
+        The model knows the names that it was trained on, and combinations of words that many names share. A known name
+        without a style gets the style that it was most often trained in. The nearest name has the largest cosine to
+        the caption, its own or that of a synonym times :data:`_SYNONYM`; among equals its own decides.
+        """
+        name, style = self._parted(caption)
+        words = caption_words(name)
+        if (same := self._by_text.get(tuple(words))) is not None:
+            return Fit(self._styled(same, style))
+        if self._words.issuperset(words):
+            return Fit(caption)
+        unknown = f"The model was not trained on {name!r}"
+        try:
+            vectors, names = self._vectors
+        except ModuleNotFoundError:
+            return Fit(caption, f"{unknown} and may draw anything; with pip install 'rdtf[words]' it makes the nearest")
+        [asked] = sentence_encoder()([name])
+        of_name: dict[str, list[float]] = defaultdict(list)
+        for known, cosine in zip(names, (vectors @ asked).tolist(), strict=True):
+            of_name[known].append(cosine * (_SYNONYM if of_name[known] else 1))
+        nearest = max(of_name, key=lambda known: (round(max(of_name[known]), 6), of_name[known][0]))
+        nearest = self._styled(nearest, style)
+        return Fit(nearest, f"{unknown}; the nearest thing that it knows is {nearest!r}")
+
+    def _parted(self, caption: str) -> tuple[str, str]:
+        """A user's caption without its style, and the style if the model knows it."""
+        for style in self.styles:
+            if found := re.fullmatch(rf"(.+?)(?:,| in)?\s+{re.escape(style)}", caption.strip(), re.IGNORECASE):
+                return found[1], style
+        return caption, ""
+
+    def _styled(self, name: str, style: str) -> str:
+        trained = [self.styles[index] for index in self._styles_of[name]]
+        style = style if style in trained else next(iter(trained), "")
+        return f"{name}, {style}" if style else name
+
+
+def split_style(caption: str) -> tuple[str, str]:
+    """The name and the style phrase of a training caption: ``a cat, noto style`` is ``("a cat", "noto style")``."""
+    name, comma, style = caption.rpartition(", ")
+    return (name.strip(), style.strip()) if comma and style.endswith(" style") else (caption.strip(), "")
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _is_entry(entry: Any, styles: list[str]) -> bool:
+    return (
+        isinstance(entry, list)
+        and len(entry) == 2
+        and isinstance(entry[0], list)
+        and all(type(index) is int and 0 <= index < len(styles) for index in entry[0])
+        and _are_texts(entry[1])
+    )
