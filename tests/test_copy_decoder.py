@@ -130,11 +130,30 @@ def test_training_makes_a_model_that_loads_and_redraws(tmp_path: Path, model: Pa
     assert np.array_equal(*texts)
 
 
+@pytest.mark.parametrize("by", ["base", "model"])
+def test_training_goes_on_from_another_decoder(
+    tmp_path: Path, make_pipeline: Callable, model, split_data: Path, by: str
+):
+    pipeline = make_pipeline(SIZE, steps=2)
+    pipeline.copy_decoder = awaken(CopyDecoder())
+    pipeline.save_pretrained(tmp_path / "trained")
+    starts = {"base": (model, str(tmp_path / "trained")), "model": (tmp_path / "trained", None)}
+    generator, base = starts[by]
+    settings = CopyDecoderSettings(steps=1, clips=1, batch=1, denoising_steps=4, learning_rate=1e-9, base=base)
+    train_copy_decoder(split_data, generator, tmp_path / "more", settings)
+    found = load_pipeline(tmp_path / "more").copy_decoder
+    assert found is not None
+    for name, parameter in pipeline.copy_decoder.named_parameters():
+        assert torch.allclose(found.get_parameter(name), parameter, atol=1e-6), name
+
+
 def test_mistakes_are_told_before_any_work(tmp_path: Path, model: Path, split_data: Path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there/mine").touch()
     with pytest.raises(ValueError, match="not empty; choose a new folder"):
         train_copy_decoder(split_data, model, tmp_path / "there", CopyDecoderSettings())
+    with pytest.raises(ValueError, match="has no copy decoder to begin with"):
+        train_copy_decoder(split_data, model, tmp_path / "new", CopyDecoderSettings(base=str(model)))
     with pytest.raises(ValueError, match="raise denoising_steps"):
         settings = CopyDecoderSettings(min_level=0.9, max_level=0.95, denoising_steps=2)
         train_copy_decoder(split_data, model, tmp_path / "new", settings)

@@ -201,6 +201,7 @@ def train_codec(
 
 COPY_DECODER: dict[str, Any] = {
     "model": Model,
+    "base": option(str, "Model whose copy decoder to begin with.", "the model's own, or a new one"),
     "steps": option(int, "Optimiser steps.", 1500),
     "minutes": option(float, "End earlier, at this time, with the schedule complete."),
     "clips": option(int, "Clips to learn from, which the model makes first.", 2400),

@@ -49,6 +49,8 @@ class CopyDecoderSettings(BaseModel):
     """What ``train_copy_decoder`` does.
 
     Attributes:
+        base: model whose copy decoder is trained on; by default the generator's own, or a new one if it has none. The
+            decoder is convolutional, so it may come from a model of another size.
         clips: number of clips of the train split that the generator denoises.
         steps: optimiser steps.
         minutes: stop earlier, at this wall-clock time. The learning rate then follows the clock, so two runs differ.
@@ -65,6 +67,7 @@ class CopyDecoderSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    base: str | None = None
     clips: int = Field(2400, ge=1)
     steps: int = Field(1500, ge=1)
     minutes: float | None = Field(None, gt=0)
@@ -284,7 +287,10 @@ def train_copy_decoder(data: Path, model: Path | str, out: Path, settings: CopyD
         )
     torch.manual_seed(settings.seed)
     device = pipeline.device
-    decoder = CopyDecoder().to(device)
+    base = pipeline if settings.base is None else load_pipeline(settings.base)
+    if settings.base is not None and base.copy_decoder is None:
+        raise ValueError(f"{settings.base} has no copy decoder to begin with; leave out base")
+    decoder = (CopyDecoder() if base.copy_decoder is None else base.copy_decoder).to(device).train()
     if settings.precision == "auto":
         precision, _ = choose_precision(device, max(decoder.widths))
         settings = settings.model_copy(update={"precision": precision})
