@@ -32,8 +32,8 @@ def place(tmp_path: Path, pipeline: StickerPipeline, monkeypatch: pytest.MonkeyP
 
 
 def run(source: str = "captions.txt", out: str = "out", **changed: Any) -> Outcome:
-    ending = changed.pop("ending", ".webp")
-    return generate_many(Path(source), Path(out), "model", {**SETTINGS, **changed}, ending=ending)
+    options = {name: changed.pop(name) for name in ("ending", "engine", "workers") if name in changed}
+    return generate_many(Path(source), Path(out), "model", {**SETTINGS, **changed}, **options)
 
 
 def test_each_row_is_the_sticker_of_its_caption_and_seed(place: Path, pipeline: StickerPipeline) -> None:  # noqa: F811
@@ -74,6 +74,19 @@ def test_stopped_at_any_moment_the_same_call_goes_on(place: Path, monkeypatch: p
     for name in ("000001.webp", "000002.webp", "000003.webp", "000004.webp"):
         assert Path("out", name).read_bytes() == Path("whole", name).read_bytes()
     assert len(Path("out", MANIFEST).read_text().splitlines()) == 5
+
+
+@pytest.mark.slow
+def test_the_same_stickers_by_ray(place: Path) -> None:
+    pytest.importorskip("ray")
+    run(out="local")
+    assert run(out="ray", engine="ray", workers=2) == Outcome(made=4, kept=0)
+    Path("ray", "000002.webp").unlink()
+    assert run(out="ray", engine="ray", workers=1) == Outcome(made=1, kept=3)
+    for file in sorted(Path("local").glob("*.webp")):
+        assert Path("ray", file.name).read_bytes() == file.read_bytes()
+    lines = [sorted(Path(out, MANIFEST).read_text("utf-8").splitlines()) for out in ("local", "ray")]
+    assert lines[0] == lines[1]
 
 
 def test_nothing_is_mixed(place: Path) -> None:

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rdtf import __version__
+from rdtf.data.ray_engine import CALLS_AHEAD, ray_cluster
 from rdtf.files import folder_lock, write_text
 from rdtf.io.write import check_target, save_sticker
 from rdtf.loading import load_pipeline
 from rdtf.provenance import described, fingerprint
 
 MANIFEST = "manifest.jsonl"
+ENGINES = ("local", "ray")
 ENDINGS = (".webp", ".png", ".apng", ".gif")
 _NAME = r"^[^/\\:*?\"<>|\x00-\x1f]{1,200}$"  # no folders, and nothing that a system refuses
 
@@ -132,6 +135,8 @@ def generate_many(
     *,
     ending: str = ".webp",
     strict: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Outcome:
     """Make a sticker for each row of a file.
@@ -143,6 +148,8 @@ def generate_many(
         settings: arguments of the pipeline but for the caption; ``seed`` is that of row 0.
         ending: of the files.
         strict: refuse captions that the model does not know; otherwise it makes the nearest that it knows.
+        engine: ``local``, or ``ray`` for a Ray cluster.
+        workers: with ``ray``, generators at a time; None for one on each GPU, or without GPUs on each core.
         advance: called with the rows that are done, and with their number.
 
     Raises:
@@ -150,6 +157,8 @@ def generate_many(
             name, a folder of other things, of another model or of other settings, or one whose stickers were made from
             other captions.
     """
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}; one of {', '.join(ENGINES)}")
     if ending not in ENDINGS:
         raise ValueError(f"{ending!r}: stickers are written as {', '.join(ENDINGS)}")
     check_target(out / f"0{ending}", [source, model])
@@ -166,60 +175,113 @@ def generate_many(
     if not total:
         raise ValueError(f"{source} holds no captions")
     others = {name: value for name, value in settings.items() if value is not None and name != "seed"}
-    pipeline = load_pipeline(model)
-    weights = fingerprint(pipeline)
-    head: dict[str, Any] = {"rdtf": __version__, "model": weights, "seed": base, "settings": others}
-    out.mkdir(parents=True, exist_ok=True)
+    here = _Generator(model, out, others)
+    pipeline = here.pipeline
+    head: dict[str, Any] = {"rdtf": __version__, "model": here.weights, "seed": base, "settings": others}
     together = settings.get("batch_size") or pipeline.default_batch_size
-    counts = {"made": 0, "kept": 0}
     if strict:
         for number, row in enumerate(read_rows(source)):
             try:
                 pipeline.fit(row.caption, strict=True)
             except ValueError as error:
                 raise ValueError(f"{source}, row {number + 1}: {error}") from None
-    fitted = 0
+    kept = made = fitted = 0
+    out.mkdir(parents=True, exist_ok=True)
     with folder_lock(out, "the folder"):
         done = _begun(out, head)
-        with (out / MANIFEST).open("a", encoding="utf-8") as manifest:
 
-            def make(entries: list[Entry]) -> None:
-                captions, seeds = [entry.made or entry.caption for entry in entries], [entry.seed for entry in entries]
-                drawn = pipeline(captions, seed=seeds[0], **others).stickers
-                for entry, sticker in zip(entries, drawn, strict=True):
-                    used = {**others, "seed": entry.seed}
-                    [noted] = described(
-                        [sticker], pipeline, task="generate", model=model, settings=used, weights=weights
-                    )
-                    save_sticker(noted, out / entry.file)
-                    if entry.row not in done:
-                        manifest.write(entry.model_dump_json() + "\n")
-                        manifest.flush()
-                counts["made"] += len(entries)
-                advance(sum(counts.values()), total)
-
+        def batches() -> Iterator[list[Entry]]:
+            """The stickers to make, in batches for a call of the pipeline: their seeds count up."""
+            nonlocal kept, fitted
             waiting: list[Entry] = []
             for number, row in enumerate(read_rows(source)):
                 seed = base + number if row.seed is None else row.seed
                 fit = pipeline.fit(row.caption)
                 fitted += bool(fit.note)
-                made = None if fit.caption == row.caption else fit.caption
-                entry = Entry(row=number, file=_file(row, number, ending), caption=row.caption, seed=seed, made=made)
+                asked = None if fit.caption == row.caption else fit.caption
+                entry = Entry(row=number, file=_file(row, number, ending), caption=row.caption, seed=seed, made=asked)
                 if (before := done.get(number, entry)) != entry:
                     raise ValueError(
                         f"{out}: row {number + 1} was made as {before.file} from {before.caption!r} with seed "
                         f"{before.seed}, and {source} has another there; choose another folder"
                     )
                 if number in done and (out / entry.file).is_file():
-                    counts["kept"] += 1
+                    kept += 1
                     continue
                 if waiting and (len(waiting) == together or waiting[-1].seed + 1 != seed):
-                    make(waiting)
+                    yield waiting
                     waiting = []
                 waiting.append(entry)
             if waiting:
-                make(waiting)
-    return Outcome(**counts, fitted=fitted)
+                yield waiting
+
+        with (out / MANIFEST).open("a", encoding="utf-8") as manifest:
+            for entries in here.run(batches()) if engine == "local" else _run_ray(here, batches(), workers):
+                for entry in entries:
+                    if entry.row not in done:
+                        manifest.write(entry.model_dump_json() + "\n")
+                        manifest.flush()
+                made += len(entries)
+                advance(made + kept, total)
+    return Outcome(made, kept, fitted)
+
+
+class _Generator:
+    """Makes stickers and writes their files. With the engine ray, each actor has one."""
+
+    def __init__(self, model: str, out: Path, settings: Mapping[str, Any], weights: str | None = None) -> None:
+        self.model, self.out, self.settings = model, out, settings
+        self.pipeline = load_pipeline(model)
+        self.weights = fingerprint(self.pipeline)
+        if weights not in (None, self.weights):
+            raise ValueError(f"{model} is another model on this machine; all machines need the same one")
+
+    def make(self, entries: list[Entry]) -> list[Entry]:
+        """Write the stickers of a batch."""
+        captions = [entry.made or entry.caption for entry in entries]
+        drawn = self.pipeline(captions, seed=entries[0].seed, **self.settings).stickers
+        for entry, sticker in zip(entries, drawn, strict=True):
+            used = {**self.settings, "seed": entry.seed}
+            [noted] = described(
+                [sticker], self.pipeline, task="generate", model=self.model, settings=used, weights=self.weights
+            )
+            save_sticker(noted, self.out / entry.file)
+        return entries
+
+    def run(self, batches: Iterable[list[Entry]]) -> Iterator[list[Entry]]:
+        """Make the batches one after the other."""
+        return map(self.make, batches)
+
+
+def _run_ray(here: _Generator, batches: Iterator[list[Entry]], workers: int | None) -> Iterator[list[Entry]]:
+    """Make the batches on a Ray cluster, see :func:`rdtf.data.ray_engine.ray_cluster`. They end in any order.
+
+    All machines need this package, the model and the output folder under the same paths. A cluster with GPUs has a
+    generator on each; otherwise on each core.
+    """
+    with ray_cluster(workers) as ray:
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        actor = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_Generator)
+        arguments = (str(Path(here.model).resolve()) if Path(here.model).exists() else here.model, here.out.resolve())
+        actors = [
+            actor.remote(*arguments, here.settings, here.weights)
+            for _ in range(workers or gpus or int(resources["CPU"]))
+        ]
+        running: dict[Any, Any] = {}
+        try:
+            for holder in actors:
+                for batch in islice(batches, CALLS_AHEAD):
+                    running[holder.make.remote(batch)] = holder
+            while running:
+                (first,), _ = ray.wait(list(running), num_returns=1)
+                holder = running.pop(first)
+                yield ray.get(first)
+                if batch := next(batches, []):
+                    running[holder.make.remote(batch)] = holder
+        finally:
+            for holder in actors:
+                ray.kill(holder)
 
 
 def _file(row: Row, number: int, ending: str) -> str:

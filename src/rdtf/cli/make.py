@@ -119,6 +119,8 @@ def generate(
         typer.Option("--from", help="File of captions (.csv, .jsonl, .txt): a sticker each, into the folder -o."),
     ] = None,
     ending: Annotated[str, typer.Option("--format", help="With --from: webp, png, apng or gif.")] = "webp",
+    engine: Annotated[str, typer.Option(help="With --from: local, or ray: a Ray cluster.")] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="With --engine ray: generators at a time.")] = None,
     *,
     given: dict[str, Any],
 ) -> None:
@@ -131,10 +133,10 @@ def generate(
     if caption is not None:
         _make("generate", caption, [], given)
     elif source is not None:
-        _make_many(source, ending, given)
+        _make_many(source, given, ending=f".{ending.lstrip('.')}", engine=engine, workers=workers)
 
 
-def _make_many(source: Path, ending: str, given: dict[str, Any]) -> None:
+def _make_many(source: Path, given: dict[str, Any], **options: Any) -> None:
     """Run the pipeline on a file of captions."""
     if "out" not in given:
         raise ValueError("--from writes many stickers; name their folder with -o")
@@ -151,8 +153,8 @@ def _make_many(source: Path, ending: str, given: dict[str, Any]) -> None:
                 out,
                 model,
                 {name: value for name, value in given.items() if name != "num_stickers_per_prompt"},
-                ending=f".{ending.lstrip('.')}",
                 strict=strict,
+                **options,
                 advance=lambda done, total: progress.update(bar, completed=done, total=total),
             )
         except KeyboardInterrupt:

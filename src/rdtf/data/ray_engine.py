@@ -11,6 +11,7 @@ import os
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -32,8 +33,7 @@ def run_ray(
     """Indices with the results of their jobs, in order of completion: :func:`~rdtf.data.workers.run_local` on a
     cluster.
 
-    Ray is started on this machine, unless it runs in this process already or ``RAY_ADDRESS`` names a cluster (``auto``:
-    the one on this machine). All machines need this package and the stickers under the same paths.
+    See :func:`ray_cluster`. All machines need this package and the stickers under the same paths.
 
     Args:
         workers: actors with a core each; None for one on each core of the cluster.
@@ -42,16 +42,41 @@ def run_ray(
         ValueError: Ray is not installed.
         RuntimeError: no actor can be started.
     """
+    with ray_cluster(workers) as ray:
+        yield from _run(ray, indices, job_of, one_file, workers)
+
+
+@contextmanager
+def ray_cluster(workers: int | None) -> Iterator[Any]:
+    """The module ``ray``, connected to a cluster.
+
+    Ray is started on this machine, unless it runs in this process already or ``RAY_ADDRESS`` names a cluster (``auto``:
+    the one on this machine).
+
+    Args:
+        workers: cores of a cluster that is started here; None for all.
+
+    Raises:
+        ValueError: Ray is not installed.
+    """
     try:
         import ray
     except ImportError:
         raise ValueError("the engine ray needs Ray: pip install 'rdtf[ray]'") from None
-    from ray.exceptions import RayTaskError
-
     ours = not ray.is_initialized()
     if ours:
         here: dict[str, Any] = {"address": "local", "num_cpus": workers or usable_cores(), "include_dashboard": False}
         ray.init(**({} if "RAY_ADDRESS" in os.environ else here), log_to_driver=False, logging_level="error")
+    try:
+        yield ray
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _run(
+    ray: Any, indices: Sequence[int], job_of: Callable[[int], Job], one_file: OneFile, workers: int | None
+) -> Generator[tuple[int, FileResult]]:
     actor = ray.remote(num_cpus=1)(_PoolActor)  # Ray does not restart it, so that the file that ended it is known
     pool: dict[Any, deque[tuple[Any, list[int]]]] = {}
     queue, left = _Queue(indices), len(indices)
@@ -70,7 +95,7 @@ def run_ray(
             _, chunk = pool[holder].popleft()
             try:
                 results = ray.get(first)
-            except RayTaskError:
+            except ray.exceptions.RayTaskError:
                 raise  # an exception in our own code; the actor is alive
             except ray.exceptions.RayError as error:
                 if getattr(error, "actor_init_failed", False):
@@ -87,8 +112,6 @@ def run_ray(
     finally:
         for holder in pool:
             ray.kill(holder)
-        if ours:
-            ray.shutdown()
 
 
 class _PoolActor:
