@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from rdtf.cli import app
 from rdtf.data.dataset import StickerDataset
+from rdtf.text import KnownCaptions
 from rdtf.train.settings import changed_settings, recipe_settings
 from tests.conftest import SMALLEST_NETWORK
 
@@ -97,6 +98,14 @@ def test_the_card_of_a_run(run: Path, report: Path, split_data: Path, tmp_path: 
         shown = pixels[4 : 4 + SIZE, 148 : 148 + SIZE]
         assert np.array_equal(shown[alpha], first[alpha])  # the real one of that figure
     assert (tmp_path / "random.png").is_file() and "from the split val" in text
+
+
+def test_random_captions_are_known_ones_if_the_model_lists_them(make_pipeline: Callable, tmp_path: Path):
+    pipeline = make_pipeline(SIZE, network=SMALLEST_NETWORK)
+    pipeline.known = KnownCaptions.of_captions(["a cat, noto style", "a dog", "a cow"], [[]] * 3)
+    pipeline.save_pretrained(tmp_path / "model")
+    assert "3 of the 3 names that it was trained on" in card(tmp_path / "model", "-o", tmp_path / "card")
+    assert (tmp_path / "card/random.png").is_file()
 
 
 def test_the_card_of_a_folder_without_a_run(run: Path, tmp_path: Path, split_data: Path, report: Path):

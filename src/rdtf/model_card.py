@@ -25,6 +25,7 @@ from rdtf.loading import load_pipeline
 from rdtf.pipeline import StickerPipeline
 from rdtf.rng import numpy_rng
 from rdtf.sheets import contact_sheet
+from rdtf.text.known import KNOWN_CAPTIONS
 from rdtf.train.settings import RECIPES, TrainSettings, recipe_settings
 
 CARD = "README.md"
@@ -278,8 +279,19 @@ def _shown(value: Any) -> str:
 
 
 def _random(pipe: StickerPipeline, known: _Known, out: Path, seed: int) -> list[str]:
-    """Stickers for random held-out captions."""
+    """Stickers for random captions: known ones if the model lists them, otherwise held-out ones."""
     lines = ["## Twenty random captions", ""]
+    if pipe.known is not None:
+        names = numpy_rng(seed, 0, "card").permutation(len(pipe.known.names))[:PICTURES]
+        words = [pipe.fit(pipe.known.names[i]).caption for i in sorted(names.tolist())]
+        return [
+            *lines,
+            f"{len(words)} of the {len(pipe.known.names)} names that it was trained on (`{KNOWN_CAPTIONS}` lists all), "
+            "drawn at random; one sticker each, of words alone, none thrown away:",
+            "",
+            _pictures(pipe, words, out, seed),
+            "",
+        ]
     dataset = None
     for split in ("test", "val") if known.data else ():
         part = StickerDataset(known.data or "", split)
@@ -291,16 +303,21 @@ def _random(pipe: StickerPipeline, known: _Known, out: Path, seed: int) -> list[
     different = sorted({caption for caption in captions if caption})
     chosen = numpy_rng(seed, 0, "card").permutation(len(different))[:PICTURES]
     words = [different[i] for i in sorted(chosen.tolist())]
-    stickers = pipe(words, num_frames=_FRAMES, seed=seed).stickers
-    _sheet(out / "random.png", [sticker.frames for sticker in stickers], words, [()] * len(words))
     return [
         *lines,
         f"{len(words)} captions drawn from the split {dataset}, which training never saw; one sticker each, of words "
         "alone, none thrown away:",
         "",
-        "![stickers made for random captions](random.png)",
+        _pictures(pipe, words, out, seed),
         "",
     ]
+
+
+def _pictures(pipe: StickerPipeline, words: list[str], out: Path, seed: int) -> str:
+    """Make a sticker for each caption and put them on a sheet. Returns the line that shows it."""
+    stickers = pipe(words, num_frames=_FRAMES, seed=seed).stickers
+    _sheet(out / "random.png", [sticker.frames for sticker in stickers], words, [()] * len(words))
+    return "![stickers made for random captions](random.png)"
 
 
 def _ranked(pipe: StickerPipeline, known: _Known, data: StickerDataset | None, out: Path) -> list[str]:
