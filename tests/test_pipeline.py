@@ -394,6 +394,25 @@ def test_a_still_first_begins_the_sticker(pipeline: StickerPipeline, monkeypatch
     assert [length for length, _ in lengths] == [3, 3] and np.array_equal(given.frames[1], picture(0))
 
 
+def test_the_text_guides_between_two_noise_levels(make_pipeline, monkeypatch):
+    whole, interval = make_pipeline(), make_pipeline(guidance_low=0.3, guidance_high=0.8)
+    call = {"num_frames": 2, "num_inference_steps": 5, "guidance_scale": 3.0}
+    clips = {}
+    forward = interval.dfgn.forward
+
+    def watched(noisy, timestep, *rest):
+        clips[float(timestep[0])] = len(noisy)
+        return forward(noisy, timestep, *rest)
+
+    monkeypatch.setattr(interval.dfgn, "forward", watched)
+    guided = interval("a cat", **call).stickers[0].frames
+    assert [clips[level] for level in sorted(clips)] == [1, 2, 2, 2, 1]  # levels 200 to 1000
+    assert not np.array_equal(guided, whole("a cat", **call).stickers[0].frames)
+    unguided = {**call, "guidance_scale": 1.0}
+    same = [pipe("a cat", **unguided).stickers[0].frames for pipe in (whole, interval)]
+    assert np.array_equal(*same)
+
+
 def test_the_network_sees_what_it_was_trained_on(pipeline: StickerPipeline, monkeypatch):
     """Noise levels fall evenly from 1000, and given frames stand in the noisy clip at the level of the step."""
     seen = []

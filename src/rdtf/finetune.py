@@ -21,7 +21,7 @@ from rdtf.progress import console
 from rdtf.sheets import contact_sheet
 from rdtf.train.plan import make_plan
 from rdtf.train.run import TrainReport, resume, train
-from rdtf.train.settings import TrainSettings, recipe_settings
+from rdtf.train.settings import Sampling, TrainSettings, recipe_settings
 
 SHEET = "before-after.png"
 REQUEST = "finetune.json"
@@ -145,7 +145,7 @@ def _settings(asked: Finetuning, model: StickerPipeline) -> TrainSettings:
         tune=asked.tune,
         objective={"path": objective.path, "prediction": objective.prediction},
         residual_to_known=objective.clean_factor is not None,
-        sampling={name: config[name] for name in ("steps", "guidance", "image_guidance", "eta", "still_first")},
+        sampling={name: config[name] for name in Sampling.model_fields},
         frames=_FRAMES,
         previews=0,
         seed=asked.seed,

@@ -32,6 +32,8 @@ _RANGES = {
     "steps": (1, 1000),
     "guidance": (-100.0, 100.0),
     "image_guidance": (-100.0, 100.0),
+    "guidance_low": (0.0, 1.0),
+    "guidance_high": (0.0, 1.0),
     "eta": (0.0, 1.0),
 }
 _PARTS: dict[str, dict[tuple[str, ...], type[SavedModule] | str]] = {

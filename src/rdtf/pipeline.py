@@ -18,6 +18,7 @@ from torch import Tensor
 from rdtf.codec import Codec
 from rdtf.copy_decoder import CopyDecoder, enlarge
 from rdtf.diffusion.guidance import guidance_passes
+from rdtf.diffusion.objective import TRAIN_TIMESTEPS
 from rdtf.diffusion.sampling import OnStep, Start, sample
 from rdtf.diffusion.schedulers import check_scheduler, path_of
 from rdtf.hub import FORMAT, FORMAT_KEY, INDEX
@@ -52,6 +53,7 @@ class StickerPipeline:
         prediction: output of the network, see :class:`rdtf.diffusion.objective.Objective`.
         path: the noise path of the training; by default the scheduler's.
         steps, guidance, image_guidance, eta, still_first: defaults of a call.
+        guidance_low, guidance_high: noise levels in 0..1 between which the text guides, in all calls.
         copy_decoder: redraws decoded frames with pixels of the given ones; None = frames as the codec decodes them.
 
     Attributes:
@@ -70,6 +72,8 @@ class StickerPipeline:
         steps: int = 20,
         guidance: float = 2.5,
         image_guidance: float = 1.0,
+        guidance_low: float = 0.0,
+        guidance_high: float = 1.0,
         eta: float = 0.0,
         copy_decoder: CopyDecoder | None = None,
         still_first: bool = False,
@@ -84,6 +88,8 @@ class StickerPipeline:
             steps=steps,
             guidance=guidance,
             image_guidance=image_guidance,
+            guidance_low=guidance_low,
+            guidance_high=guidance_high,
             eta=eta,
             still_first=still_first,
             path=path or path_of(scheduler),
@@ -396,22 +402,34 @@ class StickerPipeline:
         # Noise is drawn on the CPU, for each sticker alone. So it does not depend on the device or on other stickers.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(self.device)
-        passes = guidance_passes(bool(known.any()), any(map(any, captions)), *scales)
-        # All guidance passes are one batch, which is faster than separate passes on a processor.
-        words = [caption if p.text else negative for p in passes for caption, negative in captions]
-        text = self.dfgn.text_context(*self.text_encoder(self.text_encoder.prepare(words)))
-        shown = torch.cat([known if p.frames else torch.zeros_like(known) for p in passes])
-        valid = torch.ones_like(shown)
-        circular = torch.tensor(loops * len(passes), device=self.device)
-        dtype = self.dfgn.dtype  # sampling is in float32, because half precision would lose its small steps
-        videos = known_video.repeat(len(passes), 1, 1, 1, 1).to(dtype)
+        low, high = self.config.guidance_low, self.config.guidance_high
+
+        def predictor(image_scale: float, text_scale: float) -> Callable[[Tensor, Tensor], Tensor]:
+            """The network with guidance."""
+            passes = guidance_passes(bool(known.any()), any(map(any, captions)), image_scale, text_scale)
+            # All guidance passes are one batch, which is faster than separate passes on a processor.
+            words = [caption if p.text else negative for p in passes for caption, negative in captions]
+            text = self.dfgn.text_context(*self.text_encoder(self.text_encoder.prepare(words)))
+            shown = torch.cat([known if p.frames else torch.zeros_like(known) for p in passes])
+            valid = torch.ones_like(shown)
+            circular = torch.tensor(loops * len(passes), device=self.device)
+            dtype = self.dfgn.dtype  # sampling is in float32, because half precision would lose its small steps
+            videos = known_video.repeat(len(passes), 1, 1, 1, 1).to(dtype)
+
+            def predict(latents: Tensor, timestep: Tensor) -> Tensor:
+                level = timestep.float().expand(len(shown))
+                noisy = latents.repeat(len(passes), 1, 1, 1, 1).to(dtype)
+                predicted = self.dfgn(noisy, level, videos, shown, valid, circular, text).float()
+                parts = zip(passes, predicted.split(count), strict=True)
+                return sum((p.weight * part for p, part in parts), torch.zeros_like(latents))
+
+            return predict
+
+        guided = predictor(*scales)
+        plain = guided if (low, high) == (0.0, 1.0) else predictor(scales[0], 1.0)
 
         def predict(latents: Tensor, timestep: Tensor) -> Tensor:
-            level = timestep.float().expand(len(shown))
-            noisy = latents.repeat(len(passes), 1, 1, 1, 1).to(dtype)
-            predicted = self.dfgn(noisy, level, videos, shown, valid, circular, text).float()
-            parts = zip(passes, predicted.split(count), strict=True)
-            return sum((p.weight * part for p, part in parts), torch.zeros_like(latents))
+            return (guided if low <= float(timestep) / TRAIN_TIMESTEPS <= high else plain)(latents, timestep)
 
         return sample(
             predict,

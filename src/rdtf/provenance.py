@@ -115,8 +115,14 @@ def fingerprint(pipeline: StickerPipeline) -> str:
 
 
 def _plain(config: Any) -> bytes:
-    # The path is what the scheduler says too; without it, notes of older files keep their fingerprint.
-    kept = {key: value for key, value in dict(config).items() if not key.startswith("_") and key != "path"}
+    # The path is what the scheduler says too. Without it, and without later settings that change nothing, notes of older
+    # files keep their fingerprint.
+    later = {"path": dict(config).get("path"), "guidance_low": 0.0, "guidance_high": 1.0}
+    kept = {
+        key: value
+        for key, value in dict(config).items()
+        if not key.startswith("_") and not (key in later and value == later[key])
+    }
     return json.dumps(kept, sort_keys=True, default=str).encode()
 
 

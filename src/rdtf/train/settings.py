@@ -24,6 +24,8 @@ class Sampling(BaseModel):
     Attributes:
         steps: denoising steps.
         guidance: guidance scale of the text. image_guidance: guidance scale of the given frames.
+        guidance_low, guidance_high: noise levels between which the text guides (arXiv 2404.07724). A step outside costs
+            one pass of the network less.
         eta: noise that DDIM adds in each step (0 = none).
         still_first: for captions alone, make the first frame as a still and then the sticker that begins with it. None
             means yes if training draws single frames (``still_fraction`` > 0, and the data have moving stickers).
@@ -34,6 +36,8 @@ class Sampling(BaseModel):
     steps: int = Field(20, ge=1, le=1000)
     guidance: float = 2.5
     image_guidance: float = 1.0
+    guidance_low: float = Field(0.0, ge=0, le=1)
+    guidance_high: float = Field(1.0, ge=0, le=1)
     eta: float = Field(0.0, ge=0, le=1)
     still_first: bool | None = None
 
