@@ -115,8 +115,8 @@ def fingerprint(pipeline: StickerPipeline) -> str:
 
 
 def _plain(config: Any) -> bytes:
-    # The path is what the scheduler says too. Without it, and without later settings that change nothing, notes of older
-    # files keep their fingerprint.
+    # The path is what the scheduler says too. Without it, and without later settings that change nothing, notes of
+    # older files keep their fingerprint.
     later = {"path": dict(config).get("path"), "guidance_low": 0.0, "guidance_high": 1.0}
     kept = {
         key: value
