@@ -9,10 +9,13 @@ PYTEST_FLAGS ?= -n logical --dist loadfile --no-loadscope-reorder
 # Compiling takes most of the time, so a small network of one shape.
 COMPILED := --widths 48,96,144 --cells 16 --clips 4 --precisions fp32 --networks DFGN --compile
 
+CHECKER := beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
+TENSORS := tests/model tests/diffusion $(addprefix tests/test_,masks.py codec.py copy_decoder.py curriculum.py text.py)
+
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint bench docs clean
+.PHONY: setup demo test types lint bench docs clean
 
 setup: $(STAMP)
 
@@ -27,6 +30,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# The tests of tensors again, where every call checks shapes and types (a whole number may stand for a float).
+types: setup
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) "--jaxtyping-packages=rdtf,$(CHECKER)" $(TENSORS)
 
 lint: setup
 	$(BIN)/ruff format --check .
