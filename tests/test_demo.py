@@ -29,6 +29,7 @@ SETTINGS = DemoSettings(
         *("--set", "previews=0", "--set", "num_augmented=0"),
     ),
     prompts=(("cat", "green", "dance"), ("cat", "red", "spin")),
+    shipped=0,
 )
 STEPS = 3
 GIVEN = {

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ from rdtf.cli.common import say
 from rdtf.data.dataset import StickerDataset
 from rdtf.device import usable_cores
 from rdtf.files import atomic_file
+from rdtf.hub import SHIPPED, find_pipeline
 from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
 from rdtf.masks import Task
 from rdtf.page import Card, Section, data_address, line_chart, smooth, write_page
 from rdtf.sheets import contact_sheet
 from rdtf.sticker import Sticker
+from rdtf.text.known import KnownCaptions
 from rdtf.world import is_held_out, vocabulary_named
 from rdtf.world.artwork import ACTIONS
 
@@ -46,6 +49,7 @@ class DemoSettings:
             makes the same model.
         guidance: text scale.
         prompts: body, colour and action of the text-to-video stickers.
+        shipped: number of stickers of the package's own model.
     """
 
     stickers: int = 1600
@@ -71,6 +75,7 @@ class DemoSettings:
         ("ghost", "blue", "grow"),
         ("ghost", "blue", "peek"),
     )
+    shipped: int = 6
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def run_demo(out: Path, *, steps: int, seed: int = 0, settings: DemoSettings | N
     began = time.monotonic()
     settings = settings or DemoSettings()
     _clear(out)
+    shipped = [_make(out, request, SHIPPED)[0] for request in _shipped_requests(settings, seed)]
     world, data, run = out / "world", out / "data", out / "run"
     workers, size = str(min(4, usable_cores())), str(settings.size)
     commands = [
@@ -122,7 +128,7 @@ def run_demo(out: Path, *, steps: int, seed: int = 0, settings: DemoSettings | N
 
     prompts = _text_requests(settings, seed)
     given = _frame_requests(out, StickerDataset(data, "test"), settings, seed)
-    cards = {request.name: _make(out, request) for request in (*prompts, *given)}
+    cards = {request.name: _make(out, request, str(run)) for request in (*prompts, *given)}
     sheet = contact_sheet(
         [cards[request.name][1] for request in prompts], labels=[request.title for request in prompts], frames=_FRAMES
     )
@@ -136,6 +142,20 @@ def run_demo(out: Path, *, steps: int, seed: int = 0, settings: DemoSettings | N
         "RDTF demo: stickers by a model trained from scratch",
         _introduction(settings, log, elapsed),
         [
+            *(
+                [
+                    Section(
+                        "By the model of the package",
+                        [
+                            f"RDTF carries a trained model. It made these, of {settings.shipped} names that it knows, "
+                            "before the small model below was trained."
+                        ],
+                        cards=shipped,
+                    )
+                ]
+                if shipped
+                else []
+            ),
             Section(
                 "From text",
                 [
@@ -183,6 +203,19 @@ def _rdtf(words: Sequence[str]) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- what is asked
+
+
+def _shipped_requests(settings: DemoSettings, seed: int) -> list[_Request]:
+    """Names that the package's own model knows, spread over the alphabet; none if there is no such model."""
+    with suppress(ValueError):
+        known = KnownCaptions.load(find_pipeline(SHIPPED))
+        if known is not None and settings.shipped:
+            names = known.names[:: max(1, len(known.names) // settings.shipped)][: settings.shipped]
+            return [
+                _Request(f"shipped-{number + 1}", name, ("generate", name, "--seed", str(seed)))
+                for number, name in enumerate(names)
+            ]
+    return []
 
 
 def _text_requests(settings: DemoSettings, seed: int) -> list[_Request]:
@@ -255,10 +288,10 @@ def _examples(dataset: StickerDataset, count: int) -> list[tuple[np.ndarray, str
     return found
 
 
-def _make(out: Path, request: _Request) -> tuple[Card, Sticker]:
-    """Run a request's command; returns its card and its sticker."""
+def _make(out: Path, request: _Request, model: str) -> tuple[Card, Sticker]:
+    """Run a request's command with a model; returns its card and its sticker."""
     file = out / "stickers" / f"{request.name}.webp"
-    command = [*request.command, "--model", str(out / "run"), "-o", str(file)]
+    command = [*request.command, "--model", model, "-o", str(file)]
     _rdtf(command)
     sticker, strip_data = read_sticker(file), ""
     if request.original is not None:

@@ -89,13 +89,11 @@ class Learner:
         start = load_start(settings, run)
         self.codec = start.codec if start else load_codec(settings.codec)
         self.copy_decoder = start.copy_decoder if start else None
-        if start and start.config.sample_size != dataset.size:
-            raise ValueError(
-                f"{settings.start_from} makes stickers of {start.config.sample_size} px, {data} holds {dataset.size} "
-                f"px; prepare the data with --size {start.config.sample_size}"
-            )
         if dataset.size % self.codec.downscale:
-            raise ValueError(f"stickers of {dataset.size} px do not divide by codec {settings.codec}'s downscale")
+            raise ValueError(
+                f"{data} holds stickers of {dataset.size} px, and the codec takes multiples of {self.codec.downscale}; "
+                "prepare the data with another --size"
+            )
         self.net = build_network(settings, self.codec, self.device, start)
         precision: str = settings.precision
         self.precision_reason = "the settings say so"
