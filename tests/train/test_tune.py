@@ -127,12 +127,17 @@ def test_what_does_not_fit_is_named(tiny_data: Path, base: Path, tmp_path: Path)
     with pytest.raises(ValueError, match=r"predicts v_prediction on the flow path.*--set objective.path=flow"):
         other = {"path": "ddpm", "prediction": "epsilon"}
         Trainer(tiny_data, tmp_path / "c", tuning(base, "lora", objective=other, residual_to_known=False))
+
+
+def test_the_base_may_make_stickers_of_another_size(tiny_data: Path, base: Path, tmp_path: Path):
     larger = tmp_path / "larger"
     shutil.copytree(base / "pipeline", larger)
     index = json.loads((larger / "model_index.json").read_text())
     (larger / "model_index.json").write_text(json.dumps({**index, "sample_size": 32}))
-    with pytest.raises(ValueError, match="makes stickers of 32 px, .* holds 16 px; prepare the data with --size 32"):
-        Trainer(tiny_data, tmp_path / "d", tuning(larger, "lora"))
+    train(tiny_data, tmp_path / "run", tuning(larger, None, steps=1))
+    pipeline = load_pipeline(tmp_path / "run")
+    assert pipeline.config.sample_size == 16
+    assert pipeline("a red cat", num_frames=2).stickers[0].frames.shape == (2, 16, 16, 4)
 
 
 def test_the_recipe_of_the_paper_leaves_the_network_to_the_base(base: Path):
