@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from rdtf.evaluate.judge import (
-    CONFIG,
-    WEIGHTS,
     Judge,
     JudgeConfig,
     Verdicts,
@@ -19,6 +17,7 @@ from rdtf.evaluate.judge import (
     share,
     text_agreement,
 )
+from rdtf.evaluate.measuring_network import CONFIG, WEIGHTS
 from rdtf.evaluate.sets import frechet_distance, unbiased_mmd
 from rdtf.world import draw_sticker
 from tests.conftest import awaken

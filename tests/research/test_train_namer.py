@@ -9,7 +9,7 @@ import torch
 import rdtf.research.train_namer as training
 from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
-from rdtf.evaluate.namer import Namer, NamerConfig, load_namer, naming, sticker_name
+from rdtf.evaluate.namer import Namer, NamerConfig, naming, sticker_name
 from rdtf.io.write import save_sticker
 from rdtf.research.train_namer import NamerReport, NamerTrainSettings, augmented, split_drawings, train_namer
 from rdtf.rng import torch_rng
@@ -50,7 +50,7 @@ def test_it_names_drawings_that_it_never_saw(dataset: Path, tmp_path: Path, monk
     assert report.damaged["blur"][0] == report.named and len(report.damaged) == 4
     assert NamerReport.model_validate_json((tmp_path / "out/report.json").read_text()) == report
 
-    namer = load_namer(tmp_path / "out")
+    namer = Namer.load(tmp_path / "out")
     assert namer.digest == report.digest
     red, blue = (drawing(COLOURS[name], 9).repeat(4, 0) for name in ("red", "blue"))
     turned = np.concatenate([red[:3], blue[:1]])
@@ -94,8 +94,8 @@ def test_augmented_frames_are_valid_and_differ() -> None:
 
 def test_bad_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no namer in"):
-        load_namer(tmp_path)
+        Namer.load(tmp_path)
     Namer(NamerConfig(size=16, widths=(4, 8), embedding=8, names=("a", "b"))).save(tmp_path / "namer")
     (tmp_path / "namer/model.safetensors").write_bytes(b"short")
     with pytest.raises(ValueError, match="train one anew"):
-        load_namer(tmp_path / "namer")
+        Namer.load(tmp_path / "namer")

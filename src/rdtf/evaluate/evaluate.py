@@ -29,7 +29,7 @@ from rdtf.evaluate.generation import make_clips, score_generation
 from rdtf.evaluate.interpolation_baselines import has_flow
 from rdtf.evaluate.judge import load_judge
 from rdtf.evaluate.lpips import load_lpips
-from rdtf.evaluate.namer import load_namer, sticker_name
+from rdtf.evaluate.namer import Namer, sticker_name
 from rdtf.evaluate.video_quality import load_quality
 from rdtf.files import write_text
 from rdtf.loading import load_pipeline
@@ -172,7 +172,7 @@ def evaluate(
     scorers, extractors = _networks(clip, fvd, judge, quality)
     known_names: frozenset[str] = frozenset()
     if namer is not None:
-        scorers["namer"] = load_namer(namer)
+        scorers["namer"] = Namer.load(Path(namer))
         extractors["namer"] = f"{namer} {scorers['namer'].digest}"
         known_names = frozenset(scorers["namer"].config.names)
     perceptual = load_lpips(lpips) if lpips else None

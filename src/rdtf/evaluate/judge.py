@@ -8,8 +8,6 @@ comparable only under the same judge, which :attr:`Judge.digest` names.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,20 +18,16 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rdtf.device import best_device
+from rdtf.evaluate.measuring_network import CONFIG, MeasuringNetwork
 from rdtf.evaluate.sets import Estimate, frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
-from rdtf.files import write_bytes, write_text
 from rdtf.pixels import fit, premultiply
 from rdtf.world import is_held_out
 
 FORMAT = "rdtf-judge/1"
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_FEATURES = 64
 """Largest number of features: the Fréchet distance of ``d`` features needs ``10 d`` clips in each set."""
 MAX_FRAMES = 16
@@ -114,13 +108,15 @@ def _before(x: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(x[:1]), x[:-1]])
 
 
-class Judge(nn.Module):
+class Judge(MeasuringNetwork):
     """The network. Its input is each frame together with its difference to the frame before.
 
     Args:
         config: see :class:`JudgeConfig`.
     """
 
+    config_class, kind = JudgeConfig, "judge"
+    config: JudgeConfig
     mean: Tensor
     deviation: Tensor
 
@@ -219,22 +215,6 @@ class Judge(nn.Module):
         """Least number of clips in a set for FD-sticker."""
         return _SAMPLES_PER_FEATURE * self.config.features
 
-    @property
-    def digest(self) -> str:
-        """First 16 hexadecimal digits of SHA-256 over configuration and weights (read as float32)."""
-        digest = hashlib.sha256(json.dumps(self.config.model_dump(mode="json"), sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-    def save(self, folder: Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` (float16) into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / CONFIG, self.config.model_dump_json(indent=2) + "\n")
-        weights = {name: tensor.detach().half().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        write_bytes(folder / WEIGHTS, save(weights))
-
 
 def to_frames(clips: Sequence[np.ndarray], size: int) -> Float[Tensor, "n 4 s s"]:
     """All frames of clips as input of a judge: scaled to ``size`` pixels, premultiplied, in [0, 1].
@@ -259,20 +239,10 @@ def load_judge(spec: str | Path = "builtin") -> Judge:
         with resources.as_file(resources.files("rdtf") / "assets" / "judge") as folder:
             if not (folder / CONFIG).is_file():
                 raise ValueError("no judge is built in here; give a folder that rdtf train-judge wrote")
-            return _load_folder(folder)
+            return Judge.load(folder)
     if not (Path(spec) / CONFIG).is_file():
         raise ValueError(f"no judge {str(spec)!r}; choose 'builtin' or a folder that rdtf train-judge wrote")
-    return _load_folder(Path(spec))
-
-
-def _load_folder(folder: Path) -> Judge:
-    try:
-        judge = Judge(JudgeConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8")))
-        weights = load_file(folder / WEIGHTS)
-        judge.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    except (ValidationError, UnicodeDecodeError, OSError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{folder}: no judge that this version can read ({error}); train one anew") from error
-    return judge.eval().requires_grad_(False).to(best_device())
+    return Judge.load(Path(spec))
 
 
 # ------------------------------------------------------------------------------------------------------- distance

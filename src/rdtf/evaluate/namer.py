@@ -8,31 +8,24 @@ dataset; several drawings of each (other styles) and strong augmentation let it 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rdtf.data.index import comparable
 from rdtf.data.style import FIELD, without_style
-from rdtf.device import best_device
 from rdtf.evaluate.estimates import Estimate, mean_estimate
 from rdtf.evaluate.judge import to_frames
-from rdtf.files import write_bytes, write_text
+from rdtf.evaluate.measuring_network import MeasuringNetwork
 
 FORMAT = "rdtf-namer/1"
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TOP = 5
 CAPTION = "caption"
 _FRAMES_AT_ONCE = 64
@@ -82,12 +75,15 @@ class _Block(nn.Module):
         return F.relu(x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
 
 
-class Namer(nn.Module):
+class Namer(MeasuringNetwork):
     """A small residual network over single frames. The names are directions in the space of its embedding.
 
     Args:
         config: see :class:`NamerConfig`.
     """
+
+    config_class, kind = NamerConfig, "namer"
+    config: NamerConfig
 
     def __init__(self, config: NamerConfig) -> None:
         super().__init__()
@@ -119,39 +115,6 @@ class Namer(nn.Module):
             seen = to_frames([frames[start : start + _FRAMES_AT_ONCE]], self.config.size).to(self.names.device)
             parts.append(self(seen).double().softmax(1).cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros((0, len(self.config.names)))
-
-    @property
-    def digest(self) -> str:
-        """First 16 hexadecimal digits of SHA-256 over configuration and weights (read as float32)."""
-        digest = hashlib.sha256(json.dumps(self.config.model_dump(mode="json"), sort_keys=True).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-    def save(self, folder: Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` (float16) into a folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / CONFIG, self.config.model_dump_json(indent=1) + "\n")
-        weights = {name: tensor.detach().half().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        write_bytes(folder / WEIGHTS, save(weights))
-
-
-def load_namer(folder: Path | str) -> Namer:
-    """A namer that ``rdtf train-namer`` wrote, frozen, in float32, on the GPU if there is one.
-
-    Raises:
-        ValueError: the folder holds none, or its files are damaged.
-    """
-    folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        raise ValueError(f"no namer in {folder}; give a folder that rdtf train-namer wrote")
-    try:
-        namer = Namer(NamerConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8")))
-        namer.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()})
-    except (ValidationError, UnicodeDecodeError, OSError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{folder}: no namer that this version can read ({error}); train one anew") from error
-    return namer.eval().requires_grad_(False).to(best_device())
 
 
 def naming(namer: Namer, clips: Sequence[np.ndarray], names: Sequence[str], seed: int = 0) -> dict[str, Estimate]:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from rdtf.data.dataset import StickerDataset
 from rdtf.device import best_device
 from rdtf.evaluate.judge import to_frames
-from rdtf.evaluate.namer import CAPTION, TOP, Namer, NamerConfig, load_namer, sticker_name
+from rdtf.evaluate.namer import CAPTION, TOP, Namer, NamerConfig, sticker_name
 from rdtf.files import atomic_file, check_new_folder, write_text
 from rdtf.research.corruptions import DAMAGES
 from rdtf.rng import numpy_rng, torch_rng
@@ -191,7 +191,7 @@ def train_namer(data: Path, out: Path, settings: NamerTrainSettings) -> NamerRep
         ema_decay=EMA_DECAY,
     )
     average.save(out)
-    saved = load_namer(out)
+    saved = Namer.load(out)
     frames = [draw_frame(dataset, int(i), numpy_rng(settings.seed, int(i), "namer/proof")) for i in proof]
     right = label[proof]
     ranks = _ranks(saved, frames, right)
