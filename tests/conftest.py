@@ -53,6 +53,14 @@ def awaken(module: torch.nn.Module, seed: int = 1) -> torch.nn.Module:
     return module
 
 
+LONG = ("tests/train/", "tests/test_readme.py", "tests/research/compare/", "tests/studio/", "tests/test_platforms.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker waits for another at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
     torch.manual_seed(0)

@@ -53,7 +53,7 @@ def running(folder: Path, model: Path, token: str | None = None) -> Iterator[Run
     finally:
         server.should_exit = True
         server.force_exit = True
-        thread.join(20)
+        thread.join(1)  # it may wait for an open page; as a daemon it ends with the tests
 
 
 @pytest.fixture(scope="session")
