@@ -14,9 +14,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import rdtf.cli.demo
+from rdtf import hub
 from rdtf.cli import app
-from rdtf.cli.demo import DemoSettings, run_demo, smooth
+from rdtf.cli.demo import DemoSettings, _make, _shipped_requests, _shipped_section, run_demo, smooth
 from rdtf.io.read import read_sticker
+from rdtf.text import KnownCaptions
 from rdtf.world import is_held_out
 from tests.conftest import TINY_NETWORK
 
@@ -78,6 +80,20 @@ def test_only_combinations_out_of_training_are_marked(demo: Path):
     html = (demo / "index.html").read_text(encoding="utf-8")
     marked = re.findall('<h3>([^<]*) <span class="badge">combination', html)
     assert marked == ["a red cat spinning, happy"]
+
+
+def test_the_model_of_the_package_comes_first(make_pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hub, "SHIPPED_FOLDER", tmp_path / "shipped")
+    settings = DemoSettings(shipped=2)
+    assert _shipped_requests(settings, seed=3) == []
+    pipeline = make_pipeline()
+    pipeline.known = KnownCaptions.of_stickers([(name, "", []) for name in ("cat", "cow", "dog", "fox")])
+    pipeline.save_pretrained(tmp_path / "shipped")
+    requests = _shipped_requests(settings, seed=3)
+    assert [request.command[1] for request in requests] == ["cat", "dog"]
+    cards = [_make(tmp_path, request, "shipped")[0] for request in requests]
+    assert "2 names" in _shipped_section(cards).text[0]
+    assert [shlex.split(card.command)[:3] for card in cards] == [["rdtf", "generate", name] for name in ("cat", "dog")]
 
 
 def test_default_prompts_have_both_kinds():

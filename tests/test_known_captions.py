@@ -13,21 +13,22 @@ from rdtf.text import Fit, KnownCaptions
 from rdtf.text import known as known_module
 from rdtf.text.known import KNOWN_CAPTIONS, MOST_NAMES
 
-CAPTIONS = {
-    "dragon face, noto style": ["fantasy"],
-    "dog face, noto style": ["pet"],
-    "dog face, fluent 3d style": ["pet", "hound"],
-    "dog face, fluent 3d style ": [],
-    "hot beverage, noto style": ["coffee", "tea"],
-    "crying cat, noto style": [],
-    "T-Rex, fluent 3d style": ["Tyrannosaurus Rex", "dinosaur"],
-    "rocket": ["space"],
-}
+NOTO, FLUENT = "noto style", "fluent 3d style"
+STICKERS = [
+    ("dragon face", NOTO, ["fantasy"]),
+    ("dog face", NOTO, ["pet"]),
+    ("dog face", FLUENT, ["pet", "hound"]),
+    ("dog face", FLUENT, []),
+    ("hot beverage", NOTO, ["coffee", "tea"]),
+    ("crying cat", NOTO, []),
+    ("T-Rex", FLUENT, ["Tyrannosaurus Rex", "dinosaur"]),
+    ("rocket", "", ["space"]),
+]
 
 
 @pytest.fixture
 def known() -> KnownCaptions:
-    found = KnownCaptions.of_captions((caption.strip() for caption in CAPTIONS), CAPTIONS.values())
+    found = KnownCaptions.of_stickers(STICKERS)
     assert found is not None
     return found
 
@@ -74,7 +75,7 @@ def test_an_unknown_caption_gets_the_nearest_meaning_and_a_sentence(
 def test_words_of_many_captions_are_combined_freely() -> None:
     bodies, colours = ("cat", "dog", "bear", "fox", "owl", "pig"), ("red", "blue", "green", "grey", "pink", "white")
     captions = [f"a {colour} {body} jumps" for body, colour in product(bodies, colours)]
-    known = KnownCaptions.of_captions(captions[1:], [[]] * 35)
+    known = KnownCaptions.of_stickers((caption, "", []) for caption in captions[1:])
     assert known is not None
     assert known.fit(captions[0]) == Fit(captions[0])
     assert known.fit("a red whale jumps").note
@@ -99,7 +100,7 @@ def test_saved_and_joined(known: KnownCaptions, tmp_path: Path) -> None:
     assert [loaded.fit(asked) for asked in ("puppy", "dog face")] == [
         known.fit(asked) for asked in ("puppy", "dog face")
     ]
-    mine = KnownCaptions.of_captions(["my dog Rex, my style", "dog face, my style"], [["Rex"], []])
+    mine = KnownCaptions.of_stickers([("my dog Rex", "my style", ["Rex"]), ("dog face", "my style", [])])
     assert mine is not None
     both = loaded.joined(mine)
     assert both.fit("dog face").caption == "dog face, my style"  # what was trained last is preferred
@@ -119,9 +120,8 @@ def test_a_damaged_list_is_refused(tmp_path: Path, content: str) -> None:
 
 
 def test_free_text_has_no_list() -> None:
-    captions = [f"caption {number}" for number in range(MOST_NAMES + 1)]
-    assert KnownCaptions.of_captions(captions, [[]] * len(captions)) is None
-    assert KnownCaptions.of_captions(["", ""], [[], []]) is None
+    assert KnownCaptions.of_stickers((f"caption {number}", "", []) for number in range(MOST_NAMES + 1)) is None
+    assert KnownCaptions.of_stickers([("", "", []), ("", "", [])]) is None
 
 
 def test_commands_use_the_list(known: KnownCaptions, make_pipeline, tmp_path: Path) -> None:

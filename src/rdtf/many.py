@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,11 +17,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rdtf import __version__
-from rdtf.data.ray_engine import CALLS_AHEAD, ray_cluster
 from rdtf.files import folder_lock, write_text
+from rdtf.hub import SHIPPED
 from rdtf.io.write import check_target, save_sticker
 from rdtf.loading import load_pipeline
 from rdtf.provenance import described, fingerprint
+from rdtf.ray_cluster import CALLS_AHEAD, ray_cluster
 
 MANIFEST = "manifest.jsonl"
 ENGINES = ("local", "ray")
@@ -49,7 +50,7 @@ class Entry(BaseModel):
 
     Attributes:
         row: counts from 0.
-        caption: of the row. made: the caption that the model was asked for, if it does not know the row's.
+        caption: of the row. made: the caption that the model was asked for, if that is another one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,12 +67,12 @@ class Outcome:
 
     Attributes:
         made: stickers made by this call. kept: stickers that were there already.
-        fitted: rows whose caption the model does not know, so that it made the nearest that it knows.
+        unknown: rows with captions that the model does not know.
     """
 
     made: int
     kept: int
-    fitted: int = 0
+    unknown: int = 0
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -153,9 +154,9 @@ def generate_many(
         advance: called with the rows that are done, and with their number.
 
     Raises:
-        ValueError: a bad row, with ``strict`` an unknown caption (before the first sticker is made), two rows of one
-            name, a folder of other things, of another model or of other settings, or one whose stickers were made from
-            other captions.
+        ValueError: a row is bad, two rows have one name, or with ``strict`` the model does not know a caption; all this
+            before the first sticker is made. Or the folder holds other things, or stickers of another model, of other
+            settings or of other captions.
     """
     if engine not in ENGINES:
         raise ValueError(f"unknown engine {engine!r}; one of {', '.join(ENGINES)}")
@@ -185,19 +186,19 @@ def generate_many(
                 pipeline.fit(row.caption, strict=True)
             except ValueError as error:
                 raise ValueError(f"{source}, row {number + 1}: {error}") from None
-    kept = made = fitted = 0
+    kept = made = unknown = 0
     out.mkdir(parents=True, exist_ok=True)
     with folder_lock(out, "the folder"):
         done = _begun(out, head)
 
         def batches() -> Iterator[list[Entry]]:
             """The stickers to make, in batches for a call of the pipeline: their seeds count up."""
-            nonlocal kept, fitted
+            nonlocal kept, unknown
             waiting: list[Entry] = []
             for number, row in enumerate(read_rows(source)):
                 seed = base + number if row.seed is None else row.seed
                 fit = pipeline.fit(row.caption)
-                fitted += bool(fit.note)
+                unknown += bool(fit.note)
                 asked = None if fit.caption == row.caption else fit.caption
                 entry = Entry(row=number, file=_file(row, number, ending), caption=row.caption, seed=seed, made=asked)
                 if (before := done.get(number, entry)) != entry:
@@ -216,14 +217,15 @@ def generate_many(
                 yield waiting
 
         with (out / MANIFEST).open("a", encoding="utf-8") as manifest:
-            for entries in here.run(batches()) if engine == "local" else _run_ray(here, batches(), workers):
+            done_batches = map(here.make, batches()) if engine == "local" else _run_ray(here, batches(), workers)
+            for entries in done_batches:
                 for entry in entries:
                     if entry.row not in done:
                         manifest.write(entry.model_dump_json() + "\n")
                         manifest.flush()
                 made += len(entries)
                 advance(made + kept, total)
-    return Outcome(made, kept, fitted)
+    return Outcome(made, kept, unknown)
 
 
 class _Generator:
@@ -248,13 +250,9 @@ class _Generator:
             save_sticker(noted, self.out / entry.file)
         return entries
 
-    def run(self, batches: Iterable[list[Entry]]) -> Iterator[list[Entry]]:
-        """Make the batches one after the other."""
-        return map(self.make, batches)
-
 
 def _run_ray(here: _Generator, batches: Iterator[list[Entry]], workers: int | None) -> Iterator[list[Entry]]:
-    """Make the batches on a Ray cluster, see :func:`rdtf.data.ray_engine.ray_cluster`. They end in any order.
+    """Make the batches on a Ray cluster, see :func:`rdtf.ray_cluster.ray_cluster`. They end in any order.
 
     All machines need this package, the model and the output folder under the same paths. A cluster with GPUs has a
     generator on each; otherwise on each core.
@@ -263,11 +261,10 @@ def _run_ray(here: _Generator, batches: Iterator[list[Entry]], workers: int | No
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
         actor = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_Generator)
-        arguments = (str(Path(here.model).resolve()) if Path(here.model).exists() else here.model, here.out.resolve())
-        actors = [
-            actor.remote(*arguments, here.settings, here.weights)
-            for _ in range(workers or gpus or int(resources["CPU"]))
-        ]
+        is_folder = here.model != SHIPPED and Path(here.model).exists()  # actors have another current folder
+        model = str(Path(here.model).resolve()) if is_folder else here.model
+        count = workers or gpus or int(resources["CPU"])
+        actors = [actor.remote(model, here.out.resolve(), here.settings, here.weights) for _ in range(count)]
         running: dict[Any, Any] = {}
         try:
             for holder in actors:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,10 @@ from torch import Tensor
 
 from rdtf.codec import Codec
 from rdtf.copy_decoder import CopyDecoder, enlarge
-from rdtf.diffusion.guidance import guidance_passes
 from rdtf.diffusion.objective import TRAIN_TIMESTEPS
 from rdtf.diffusion.sampling import OnStep, Start, sample
 from rdtf.diffusion.schedulers import check_scheduler, path_of
+from rdtf.guided_network import GuidedNetwork
 from rdtf.hub import FORMAT, FORMAT_KEY, INDEX
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, adapter_of
@@ -398,35 +399,13 @@ class StickerPipeline:
         Args:
             captions: each with its negative one. scales: guidance of the given frames and of the text.
         """
-        shape, count = known_video.shape, len(captions)
         # Noise is drawn on the CPU, for each sticker alone. So it does not depend on the device or on other stickers.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        noise = torch.stack([torch.randn(shape[1:], generator=g) for g in generators]).to(self.device)
+        noise = torch.stack([torch.randn(known_video.shape[1:], generator=g) for g in generators]).to(self.device)
+        network = partial(GuidedNetwork, self.dfgn, self.text_encoder, captions, known_video, known, loops)
         low, high = self.config.guidance_low, self.config.guidance_high
-
-        def predictor(image_scale: float, text_scale: float) -> Callable[[Tensor, Tensor], Tensor]:
-            """The network with guidance."""
-            passes = guidance_passes(bool(known.any()), any(map(any, captions)), image_scale, text_scale)
-            # All guidance passes are one batch, which is faster than separate passes on a processor.
-            words = [caption if p.text else negative for p in passes for caption, negative in captions]
-            text = self.dfgn.text_context(*self.text_encoder(self.text_encoder.prepare(words)))
-            shown = torch.cat([known if p.frames else torch.zeros_like(known) for p in passes])
-            valid = torch.ones_like(shown)
-            circular = torch.tensor(loops * len(passes), device=self.device)
-            dtype = self.dfgn.dtype  # sampling is in float32, because half precision would lose its small steps
-            videos = known_video.repeat(len(passes), 1, 1, 1, 1).to(dtype)
-
-            def predict(latents: Tensor, timestep: Tensor) -> Tensor:
-                level = timestep.float().expand(len(shown))
-                noisy = latents.repeat(len(passes), 1, 1, 1, 1).to(dtype)
-                predicted = self.dfgn(noisy, level, videos, shown, valid, circular, text).float()
-                parts = zip(passes, predicted.split(count), strict=True)
-                return sum((p.weight * part for p, part in parts), torch.zeros_like(latents))
-
-            return predict
-
-        guided = predictor(*scales)
-        plain = guided if (low, high) == (0.0, 1.0) else predictor(scales[0], 1.0)
+        guided = network(*scales)
+        plain = guided if (low, high) == (0.0, 1.0) else network(scales[0], 1.0)
 
         def predict(latents: Tensor, timestep: Tensor) -> Tensor:
             return (guided if low <= float(timestep) / TRAIN_TIMESTEPS <= high else plain)(latents, timestep)

@@ -98,6 +98,10 @@ class Made(_Table):
         return int(self.settings.get("seed") or 0) + self.number
 
 
+_LATER_DEFAULTS = {"guidance_low": 0.0, "guidance_high": 1.0}
+"""Settings that pipelines have since format 1, with values that change nothing."""
+
+
 def fingerprint(pipeline: StickerPipeline) -> str:
     """SHA-256 of a pipeline's weights and configuration, wherever it was loaded from."""
     import torch
@@ -115,13 +119,12 @@ def fingerprint(pipeline: StickerPipeline) -> str:
 
 
 def _plain(config: Any) -> bytes:
-    # The path is what the scheduler says too. Without it, and without later settings that change nothing, notes of
-    # older files keep their fingerprint.
-    later = {"path": dict(config).get("path"), "guidance_low": 0.0, "guidance_high": 1.0}
+    # The path is what the scheduler says too. Without it, and without the defaults of later settings, notes of older
+    # files keep their fingerprint.
     kept = {
         key: value
         for key, value in dict(config).items()
-        if not key.startswith("_") and not (key in later and value == later[key])
+        if not key.startswith("_") and key != "path" and (key, value) not in _LATER_DEFAULTS.items()
     }
     return json.dumps(kept, sort_keys=True, default=str).encode()
 

@@ -1,4 +1,4 @@
-"""The words of a caption: how they are found, and how some are left out in training."""
+"""The words of a caption: how they are found, how some are left out in training, and where the style stands."""
 
 from __future__ import annotations
 
@@ -65,6 +65,16 @@ def whole_words(caption: str) -> list[str]:
             parts = re.sub("['’\u200d\u20e3\ufe00-\ufe0f]", "", unit).split("-")
             words.extend(part for part in parts if part)
     return words
+
+
+def with_phrase(name: str, phrase: str) -> str:
+    """A caption with a style phrase at its end: ``a cat, noto style``. Without a name or a phrase it is the name."""
+    return f"{name}, {phrase}" if name and phrase else name
+
+
+def without_phrase(caption: str, phrase: str) -> str:
+    """The caption before :func:`with_phrase`."""
+    return caption.removesuffix(f", {phrase}")
 
 
 def drop_words(caption: str, rng: np.random.Generator, probability: float = 0.2) -> str:

@@ -17,8 +17,9 @@ from rdtf.sticker import Sticker
 from rdtf.studio import views
 from rdtf.studio.forms import fields_of, values_of
 from rdtf.studio.library import Entry, Library
-from rdtf.studio.maker import Maker, Models, task_of
+from rdtf.studio.maker import Maker, Models, Progress, task_of
 from rdtf.studio.timeline import Slot, Timeline
+from rdtf.text import KnownCaptions
 from rdtf.world import draw_sticker
 
 
@@ -86,6 +87,20 @@ def test_who_cancels_ends_what_runs_and_what_waits_and_others_are_served_in_turn
     first, second, other, again = asyncio.run(several())
     assert not first and not second
     assert maker.library.listed() == sorted([*other, *again], reverse=True) and len(other) == len(again) == 1
+
+
+def test_an_unknown_caption_is_told_and_the_nearest_is_made(maker: Maker):
+    maker.models.load("tiny").known = KnownCaptions.of_stickers([("a cat", "noto style", ["kitty"])])
+
+    async def all_of(caption: str, **options: Any) -> Progress:
+        return [step async for step in maker.make("tiny", caption, **options)][-1]
+
+    unknown = asyncio.run(all_of("a kitty"))
+    assert "'a cat, noto style'" in unknown.note
+    assert read_made(maker.library.path(unknown.keys[0])).caption == "a cat, noto style"
+    assert not asyncio.run(all_of("a cat")).note
+    animated = asyncio.run(all_of("a kitty", pins=[(0, unknown.keys[0], 0)]))  # the picture says what it is
+    assert not animated.note and read_made(maker.library.path(animated.keys[0])).caption == "a kitty"
 
 
 def test_no_more_wait_than_there_is_room_for(maker: Maker, monkeypatch: pytest.MonkeyPatch):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +19,10 @@ from rdtf.data.augment import FIRST_AUGMENTED, Augmentation
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.keyframes import CLUSTER_COUNTS, EXTRACTIONS, Extraction, extract_frames
 from rdtf.masks import PATTERNS, PREDICTION, Task, unknown_counts
-from rdtf.text import BuiltinTextEncoder, TextFeatures, caption_words
+from rdtf.text import BuiltinTextEncoder, KnownCaptions, TextFeatures, caption_words
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import recipe_settings
-from rdtf.train.source import ClipSource, Share, TextCache
+from rdtf.train.source import ClipSource, Share, TextCache, known_captions
 
 TEXT = BuiltinTextEncoder(width=16, buckets=64, table_width=8)
 
@@ -239,6 +240,32 @@ def test_as_stills_all_stickers_show_any_of_their_frames(make_source: Callable[.
     assert sorted(seen) == source.everything.tolist()
     for sticker, frames in seen.items():
         assert len(frames) > source.latents.num_frames[sticker] / 2
+
+
+def test_the_names_of_a_dataset_have_styles_and_synonyms():
+    rows = {
+        "captions": [
+            ["dog face, noto style", "Hund, noto style"],
+            ["dog face, fluent 3d style"],
+            ["a cat, noto style"],
+            [""],
+        ],
+        "attributes": [
+            '{"style": "noto", "keywords": ["pet", 7]}',
+            '{"style": "fluent-3d"}',
+            '{"keywords": "x"}',
+            "{}",
+        ],
+    }
+    known = known_captions(SimpleNamespace(column=rows.__getitem__))
+    expected = KnownCaptions.of_stickers(
+        [
+            ("dog face", "noto style", ["Hund", "pet"]),
+            ("dog face", "fluent 3d style", []),
+            ("a cat, noto style", "", []),  # words of its maker, not a style of the metadata
+        ]
+    )
+    assert vars(known) == vars(expected)
 
 
 def test_moving_stickers_alone_give_the_single_frames_too(make_source: Callable[..., ClipSource]):

@@ -11,7 +11,6 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,20 +141,7 @@ def run_demo(out: Path, *, steps: int, seed: int = 0, settings: DemoSettings | N
         "RDTF demo: stickers by a model trained from scratch",
         _introduction(settings, log, elapsed),
         [
-            *(
-                [
-                    Section(
-                        "By the model of the package",
-                        [
-                            f"RDTF carries a trained model. It made these, of {settings.shipped} names that it knows, "
-                            "before the small model below was trained."
-                        ],
-                        cards=shipped,
-                    )
-                ]
-                if shipped
-                else []
-            ),
+            *([_shipped_section(shipped)] if shipped else []),
             Section(
                 "From text",
                 [
@@ -207,15 +193,17 @@ def _rdtf(words: Sequence[str]) -> None:
 
 def _shipped_requests(settings: DemoSettings, seed: int) -> list[_Request]:
     """Names that the package's own model knows, spread over the alphabet; none if there is no such model."""
-    with suppress(ValueError):
-        known = KnownCaptions.load(find_pipeline(SHIPPED))
-        if known is not None and settings.shipped:
-            names = known.names[:: max(1, len(known.names) // settings.shipped)][: settings.shipped]
-            return [
-                _Request(f"shipped-{number + 1}", name, ("generate", name, "--seed", str(seed)))
-                for number, name in enumerate(names)
-            ]
-    return []
+    try:
+        folder = find_pipeline(SHIPPED)
+    except ValueError:
+        return []
+    known = KnownCaptions.load(folder)
+    names = known.names if known else ()
+    spread = names[:: max(1, len(names) // max(1, settings.shipped))][: settings.shipped]
+    return [
+        _Request(f"shipped-{number}", name, ("generate", name, "--seed", str(seed)))
+        for number, name in enumerate(spread, 1)
+    ]
 
 
 def _text_requests(settings: DemoSettings, seed: int) -> list[_Request]:
@@ -306,6 +294,11 @@ def _make(out: Path, request: _Request, model: str) -> tuple[Card, Sticker]:
 
 
 # ---------------------------------------------------------------------------------------------- what is shown
+
+
+def _shipped_section(cards: Sequence[Card]) -> Section:
+    text = f"RDTF carries a trained model. It made these, of {len(cards)} names that it knows, before the small model "
+    return Section("By the model of the package", [text + "below was trained."], cards=cards)
 
 
 def _introduction(settings: DemoSettings, log: Sequence[Mapping[str, Any]], elapsed: float) -> list[str]:

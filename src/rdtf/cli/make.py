@@ -161,10 +161,10 @@ def _make_many(source: Path, given: dict[str, Any], **options: Any) -> None:
             say(f"Stopped; the same command goes on in {out}")
             raise typer.Exit(STOPPED) from None
     say(f"Wrote {outcome.made} stickers into {out} ({outcome.kept} were there already)")
-    if outcome.fitted:
+    if outcome.unknown:
         say(
-            f"The model was not trained on {outcome.fitted} of the captions and made the nearest things that it knows; "
-            f'{MANIFEST} has them as "made"'
+            f"The model was not trained on {outcome.unknown} of the captions. Where {MANIFEST} has "
+            '"made", it drew that instead'
         )
 
 

@@ -7,22 +7,18 @@ neighbours would be lost. Ray Data would also hold all jobs in its store; here j
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 from rdtf.data.process_file import FileResult, Job, Kind, OneFile
 from rdtf.data.workers import WorkerPool
-from rdtf.device import usable_cores
+from rdtf.ray_cluster import CALLS_AHEAD, ray_cluster
 
 JOBS_AT_ONCE = 16
 """Most jobs of a call of an actor. A call costs about a millisecond."""
-CALLS_AHEAD = 2
-"""Calls in an actor's queue, with the current one."""
 TRIES = 2
 """A file is given up after ending its actor this many times."""
 
@@ -33,7 +29,7 @@ def run_ray(
     """Indices with the results of their jobs, in order of completion: :func:`~rdtf.data.workers.run_local` on a
     cluster.
 
-    See :func:`ray_cluster`. All machines need this package and the stickers under the same paths.
+    See :func:`~rdtf.ray_cluster.ray_cluster`. All machines need this package and the stickers under the same paths.
 
     Args:
         workers: actors with a core each; None for one on each core of the cluster.
@@ -44,34 +40,6 @@ def run_ray(
     """
     with ray_cluster(workers) as ray:
         yield from _run(ray, indices, job_of, one_file, workers)
-
-
-@contextmanager
-def ray_cluster(workers: int | None) -> Iterator[Any]:
-    """The module ``ray``, connected to a cluster.
-
-    Ray is started on this machine, unless it runs in this process already or ``RAY_ADDRESS`` names a cluster (``auto``:
-    the one on this machine).
-
-    Args:
-        workers: cores of a cluster that is started here; None for all.
-
-    Raises:
-        ValueError: Ray is not installed.
-    """
-    try:
-        import ray
-    except ImportError:
-        raise ValueError("the engine ray needs Ray: pip install 'rdtf[ray]'") from None
-    ours = not ray.is_initialized()
-    if ours:
-        here: dict[str, Any] = {"address": "local", "num_cpus": workers or usable_cores(), "include_dashboard": False}
-        ray.init(**({} if "RAY_ADDRESS" in os.environ else here), log_to_driver=False, logging_level="error")
-    try:
-        yield ray
-    finally:
-        if ours:
-            ray.shutdown()
 
 
 def _run(

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rdtf.data.captions import clean_caption
+from rdtf.words import with_phrase, without_phrase
 
 FIELD = "style"
 """Metadata field, and attribute of a sticker, that names its style."""
@@ -27,13 +28,12 @@ def style_phrase(name: str) -> str:
 
 def with_style(caption: str, name: str) -> str:
     """A caption with its style at the end, once. An empty caption stays empty."""
-    phrase = style_phrase(name)
-    return f"{without_style(caption, name)}, {phrase}" if caption and phrase else caption
+    return with_phrase(without_style(caption, name), style_phrase(name))
 
 
 def without_style(caption: str, name: Any) -> str:
     """The caption before :func:`with_style`."""
-    return caption.removesuffix(f", {style_phrase(name)}") if isinstance(name, str) else caption
+    return without_phrase(caption, style_phrase(name)) if isinstance(name, str) else caption
 
 
 def style_of(attributes: Mapping[str, Any], default: str | None) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from rdtf import hub
 from rdtf.files import write_text
 from rdtf.text.sentence import sentence_encoder
-from rdtf.words import caption_words
+from rdtf.words import caption_words, with_phrase
 
 KNOWN_CAPTIONS = "known_captions.json"
 """File of a saved pipeline."""
@@ -67,21 +67,19 @@ class KnownCaptions:
         return tuple(self._styles_of)
 
     @classmethod
-    def of_captions(cls, captions: Iterable[str], synonyms: Iterable[Iterable[str]]) -> KnownCaptions | None:
+    def of_stickers(cls, stickers: Iterable[tuple[str, str, Iterable[str]]]) -> KnownCaptions | None:
         """The names of a training set; None for more than :data:`MOST_NAMES`, or for none.
 
         Args:
-            captions: of each sticker; the style is at the end (:mod:`rdtf.data.style`).
-            synonyms: of each sticker, other words for it.
+            stickers: name, style phrase (or ``""``) and synonyms of each.
         """
         styles_of: dict[str, Counter[str]] = defaultdict(Counter)
         others: dict[str, dict[str, None]] = defaultdict(dict)
-        for caption, words in zip(captions, synonyms, strict=True):
-            name, style = split_style(caption)
+        for name, style, synonyms in stickers:
             if not name:
                 continue
             styles_of[name][style] += 1
-            others[name].update(dict.fromkeys(word for word in words if word and word != name))
+            others[name].update(dict.fromkeys(word for word in synonyms if word and word != name))
             if len(styles_of) > MOST_NAMES:
                 return None
         if not styles_of:
@@ -152,8 +150,9 @@ class KnownCaptions:
         """The caption itself if the model knows it, otherwise the nearest known one.
 
         The model knows the names that it was trained on, and combinations of words that many names share. A known name
-        without a style gets the style that it was most often trained in. The nearest name has the largest cosine to
-        the caption, its own or that of a synonym times :data:`_SYNONYM`; among equals its own decides.
+        without a style gets the style that it was most often trained in. The similarity of a name is its cosine to the
+        caption, or that of a synonym times :data:`_SYNONYM` if this is larger. Of equally similar names, the one with
+        the larger cosine of its own is nearest.
         """
         name, style = self._parted(caption)
         words = caption_words(name)
@@ -183,14 +182,7 @@ class KnownCaptions:
 
     def _styled(self, name: str, style: str) -> str:
         trained = [self.styles[index] for index in self._styles_of[name]]
-        style = style if style in trained else next(iter(trained), "")
-        return f"{name}, {style}" if style else name
-
-
-def split_style(caption: str) -> tuple[str, str]:
-    """The name and the style phrase of a training caption: ``a cat, noto style`` is ``("a cat", "noto style")``."""
-    name, comma, style = caption.rpartition(", ")
-    return (name.strip(), style.strip()) if comma and style.endswith(" style") else (caption.strip(), "")
+        return with_phrase(name, style if style in trained else next(iter(trained), ""))
 
 
 def _are_texts(value: Any) -> bool:

@@ -49,14 +49,13 @@ class TrainSettings(BaseModel):
         size: named size of the network; ``model`` overrides single arguments of :class:`rdtf.model.DFGN`.
         codec, text: specs for ``load_codec`` and ``load_text_encoder``.
         start_from: ``shipped``, or the folder of a run or saved pipeline. Training starts from its network, codec and
-            text encoder. The data may have another size in pixels: words are learned four times as fast at half of the
-            size, and the details afterwards.
+            text encoder. The data may have another size in pixels; a step at half of the size costs a quarter.
         tune: name of an adapter (:mod:`rdtf.model.adapter`), with ``tune_options``. Only the adapter's layers are
             trained. By default, and with ``full``, all weights of network and text encoder are trained.
         steps: optimiser steps. max_minutes: stop earlier, at this wall-clock time; schedules then follow the clock.
         batch_size: stickers in a step. still_fraction: fraction of them that show a single frame, of a still or of a
-            moving sticker; the others are clips of moving stickers. A single frame costs a fraction of a clip, and it
-            is what a caption has to be learned from. With 0, every sticker is drawn equally often.
+            moving sticker; the others are clips of moving stickers. A single frame costs a fraction of a clip, so
+            captions are learned sooner from single frames. With 0, every sticker is drawn equally often.
         frames: most frames of a clip.
         short_clips: also train on stills and on stickers with fewer than ``frames`` frames; the loss mask allows it.
             False is the paper's ablation without masks: every clip has ``frames`` frames.

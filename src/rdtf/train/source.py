@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from rdtf.curriculum import Curriculum
 from rdtf.data.augment import FIRST_AUGMENTED
 from rdtf.data.clips import ClipPlan, plan_clip
 from rdtf.data.dataset import StickerDataset
+from rdtf.data.style import FIELD, style_phrase, without_style
 from rdtf.masks import GENERATION, Task, draw_known
 from rdtf.rng import numpy_rng
 from rdtf.text import KnownCaptions, TextEncoder, TextFeatures, drop_words
-from rdtf.text.known import split_style
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import TrainSettings
 
@@ -61,14 +62,16 @@ def unread_captions(captions: Iterable[str], text: TextEncoder) -> str:
 
 def known_captions(dataset: StickerDataset) -> KnownCaptions | None:
     """The names of a dataset's stickers. Synonyms are the other captions and the attribute ``keywords``."""
-    captions = dataset.column("captions")
-    words = (json.loads(attributes).get("keywords") for attributes in dataset.column("attributes"))
-    words = (found if isinstance(found, list) else [] for found in words)
-    synonyms = (
-        [*(split_style(text)[0] for text in texts[1:]), *(word for word in keywords if isinstance(word, str))]
-        for texts, keywords in zip(captions, words, strict=True)
-    )
-    return KnownCaptions.of_captions((texts[0] for texts in captions), synonyms)
+    captions, attributes = dataset.column("captions"), map(json.loads, dataset.column("attributes"))
+    return KnownCaptions.of_stickers(map(_name_style_synonyms, captions, attributes))
+
+
+def _name_style_synonyms(captions: list[str], attributes: dict[str, Any]) -> tuple[str, str, list[str]]:
+    name, *others = (without_style(caption, attributes.get(FIELD)) for caption in captions)
+    style = style_phrase(attributes[FIELD]) if name != captions[0] else ""
+    keywords = attributes.get("keywords")
+    words = [word for word in keywords if isinstance(word, str)] if isinstance(keywords, list) else []
+    return name, style, [*others, *words]
 
 
 class TextCache:
