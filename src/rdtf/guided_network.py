@@ -45,7 +45,7 @@ class GuidedNetwork:
         self._loops = torch.tensor([*loops] * len(passes), device=known.device)
         self._known_video = known_video.repeat(len(passes), 1, 1, 1, 1).to(dfgn.dtype)
 
-    def __call__(self, latents: Float[Tensor, "b c f h w"], timestep: Float[Tensor, ""]) -> Float[Tensor, "b c f h w"]:
+    def __call__(self, latents: Float[Tensor, "b c f h w"], timestep: Tensor) -> Float[Tensor, "b c f h w"]:
         """The guided output for noisy latents.
 
         The network may run in half precision. The result is float32, because half precision would lose the small steps

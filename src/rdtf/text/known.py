@@ -1,7 +1,7 @@
 """What a model was trained to draw: the names of its stickers, and the nearest of them to a caption.
 
 A small model draws what it has seen. Asked for something else, it draws a mixture. So a saved pipeline lists its
-captions, and the commands ask for the nearest of them instead.
+captions, and for any other caption the commands ask for the nearest known one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ MOST_NAMES = 10_000
 _MOST_BYTES = 1 << 20
 _MOST_SYNONYMS = 16
 _SYNONYM = 0.7
-"""Factor of a synonym's cosine. ``puppy eyes`` is a synonym of a pleading face, and a puppy is rather a dog."""
+"""Factor of a synonym's cosine: synonyms are looser than names (``puppy eyes`` for a pleading face)."""
 _ENOUGH = 5
-"""A word of so many names is learned by itself, apart from the other words of its names."""
+"""A word that occurs in at least this many names is learned by itself. New combinations of such words are known."""
 _FILLERS = frozenset("a an and at in is it its my of on some the this to very with".split())  # noqa: SIM905
 
 

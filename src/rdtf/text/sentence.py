@@ -51,5 +51,5 @@ class SentenceEncoder:
 
 @lru_cache(maxsize=1)
 def sentence_encoder() -> SentenceEncoder:
-    """The encoder, loaded once (half a second)."""
+    """The encoder. It is loaded once, which takes half a second."""
     return SentenceEncoder()
