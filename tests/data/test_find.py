@@ -132,7 +132,7 @@ class MemoryTree:
 
 
 def one_folder(count: int) -> int:
-    return len(Groups(MemoryTree([f"set/{number}.png" for number in range(count)], {}), set()).stickers) + count
+    return len(Groups(MemoryTree([f"set/{number}.png" for number in range(count)], {}), set()).frames) + count
 
 
 def chats(count: int) -> int:

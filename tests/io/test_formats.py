@@ -21,7 +21,7 @@ from PIL import Image
 from rdtf.data.find import Found, find_items
 from rdtf.data.items import Item
 from rdtf.io.archives import ARCHIVES
-from rdtf.io.read import SUFFIXES, read_sticker
+from rdtf.io.read import LEFT_OUT, SUFFIXES, read_sticker
 from rdtf.io.write import save_sticker
 from rdtf.sticker import Sticker, StickerError
 from rdtf.world import draw_sticker
@@ -146,14 +146,11 @@ def test_dotlottie(tmp_path: Path) -> None:
     (tmp_path / "new.lottie").write_bytes(dotlottie({"x": lottie()}, folder="a"))
     (tmp_path / "two.lottie").write_bytes(dotlottie({"x": lottie(), "late": lottie(ip=10)}))
     items = by_name(find_items(tmp_path, "set"))
-    assert sorted(items) == [
-        f"set/{n}" for n in ("new.lottie", "one.lottie", "plain.json", "two.lottie/late", "two.lottie/x")
-    ]
+    assert sorted(items) == [f"set/{n}" for n in ("new.lottie", "one.lottie", "plain.json", "two.lottie")]
     plain = items["set/plain.json"].read()
-    for name in ("set/one.lottie", "set/new.lottie", "set/two.lottie/x"):
+    for name in ("set/one.lottie", "set/new.lottie", "set/two.lottie"):
         assert_same(items[name], plain)
-    assert len(items["set/two.lottie/late"].read()) == 10
-    assert np.array_equal(read_sticker(tmp_path / "two.lottie").frames, plain.frames)
+    assert "1 further" in items["set/two.lottie"].read().attributes[LEFT_OUT][0]
 
 
 def test_dotlottie_with_a_picture(tmp_path: Path) -> None:
@@ -236,93 +233,14 @@ def test_frames_with_bad_times(tmp_path: Path, timing: str, why: str) -> None:
         item.read()
 
 
-def sheet_of(sticker: Sticker, array: bool, trim: bool, rotate: bool) -> tuple[bytes, dict[str, Any]]:
-    """A sprite sheet as TexturePacker and Aseprite write it: frames trimmed to what is visible, or turned."""
-    _, height, width = sticker.frames.shape[:3]
-    sheet = np.zeros((2 * max(height, width) * len(sticker), 2 * width, 4), np.uint8)
-    frames, top = [], 3
-    for index, frame in enumerate(np.where(sticker.frames[..., 3:] > 0, sticker.frames, np.uint8(0))):
-        rows, columns = (np.flatnonzero(frame[..., 3].any(axis)) for axis in (1, 0))
-        x, y, right, bottom = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if trim else (0, 0, width, height)
-        part = frame[y:bottom, x:right]
-        place = {"x": 2, "y": top, "w": part.shape[1], "h": part.shape[0]}
-        turned = np.rot90(part, -1) if rotate else part
-        sheet[top : top + turned.shape[0], 2 : 2 + turned.shape[1]] = turned
-        top += turned.shape[0] + 1
-        frames.append(
-            {
-                "filename": f"walk {index}.png",
-                "frame": place,
-                "rotated": rotate,
-                "trimmed": trim,
-                "spriteSourceSize": {"x": int(x), "y": int(y), "w": place["w"], "h": place["h"]},
-                "sourceSize": {"w": width, "h": height},
-                "duration": float(sticker.durations[index]),
-            }
-        )
-    listed: Any = frames if array else {frame.pop("filename"): frame for frame in frames}
-    return png(sheet), {"frames": listed, "meta": {"image": "cat.png"}}
-
-
-@pytest.mark.parametrize("array", [True, False])
-@pytest.mark.parametrize(("trim", "rotate"), [(False, False), (True, False), (True, True)])
-def test_sprite_sheets(tmp_path: Path, array: bool, trim: bool, rotate: bool) -> None:
-    sticker = drawn(2)
-    picture, description = sheet_of(sticker, array, trim, rotate)
-    (tmp_path / "cat.png").write_bytes(picture)
-    (tmp_path / "cat.json").write_text(json.dumps(description))
-    (tmp_path / "metadata.jsonl").write_text('{"file_name": "cat.png", "caption": "a cat"}')
+def test_a_sprite_sheet_is_refused_and_does_not_become_a_still(tmp_path: Path) -> None:
+    place = {"frame": {"x": 0, "y": 0, "w": 5, "h": 5}}
+    for name, frames in (("list", [place]), ("object", {"a 0.png": place})):
+        (tmp_path / f"{name}.png").write_bytes(png(drawn(2).frames[0]))
+        (tmp_path / f"{name}.json").write_text(json.dumps({"frames": frames, "meta": {"image": f"{name}.png"}}))
     found = find_items(tmp_path, "set")
-    assert list(by_name(found)) == ["set/cat.png"] and not found.problems
-    assert found.items[0].caption.texts == ("a cat",)
-    assert_same(found.items[0], sticker)
-
-
-def test_a_sheet_with_several_animations(tmp_path: Path) -> None:
-    sticker = drawn(2)
-    picture, description = sheet_of(sticker, array=True, trim=True, rotate=False)
-    description["meta"]["frameTags"] = [
-        {"name": "there", "from": 0, "to": 2, "direction": "forward"},
-        {"name": "back", "from": 0, "to": 2, "direction": "reverse"},
-        {"name": "both", "from": 0, "to": 2, "direction": "pingpong"},
-    ]
-    description["animations"] = {"picked": ["walk 2.png", "walk 0.png"]}
-    (tmp_path / "cat.png").write_bytes(picture)
-    (tmp_path / "cat.json").write_text(json.dumps(description))
-    items = by_name(find_items(tmp_path, "set"))
-    order = {"there": [0, 1, 2], "back": [2, 1, 0], "both": [0, 1, 2, 1], "picked": [2, 0]}
-    assert sorted(items) == sorted(f"set/cat.png/{name}" for name in order)
-    for name, frames in order.items():
-        assert_same(items[f"set/cat.png/{name}"], Sticker(sticker.frames[frames], sticker.durations[frames]))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"frame": {"x": 9000, "y": 0, "w": 5, "h": 5}},
-        {"frame": {"x": -3, "y": 0, "w": 5, "h": 5}},
-        {"frame": {"x": 0, "y": 0, "w": 5}},
-        {"sourceSize": {"w": 90000, "h": 90000}},
-        {"spriteSourceSize": {"x": -4, "y": 0}},
-        {"frame": 7},
-    ],
-)
-def test_sheets_that_lie(tmp_path: Path, change: dict[str, Any]) -> None:
-    picture, description = sheet_of(drawn(2), array=True, trim=False, rotate=False)
-    description["frames"][1] |= change
-    (tmp_path / "cat.png").write_bytes(picture)
-    (tmp_path / "cat.json").write_text(json.dumps(description))
-    (item,) = find_items(tmp_path, "set").items
-    with pytest.raises(StickerError):
-        item.read()
-
-
-@pytest.mark.parametrize("frames", [["a"], {"a": None}])
-def test_a_sheet_whose_frames_are_no_objects_is_a_problem(tmp_path: Path, frames: Any) -> None:
-    (tmp_path / "cat.png").write_bytes(png(drawn(2).frames[0]))
-    (tmp_path / "cat.json").write_text(json.dumps({"frames": frames}))
-    found = find_items(tmp_path, "set")
-    assert [problem.file for problem in found.problems] == ["set/cat.json"] and len(found.items) == 1
+    assert [problem.file for problem in found.problems] == ["set/list.png", "set/object.png"] and not found.items
+    assert all("export its frames" in problem.reason for problem in found.problems)
 
 
 # Archives and exports
@@ -532,13 +450,10 @@ def test_parquet(tmp_path: Path, struct: bool) -> None:
 
 
 def test_two_stickers_of_one_name(tmp_path: Path) -> None:
-    tag = {"name": "a.png", "from": 0, "to": 1}
-    picture, description = sheet_of(drawn(2), array=True, trim=False, rotate=False)
-    description["meta"]["frameTags"] = [tag, tag | {"name": "b"}]
-    files = {"x.png": picture, "x.json": json.dumps(description).encode(), "x.png/a.png": encoded(drawn(0), tmp_path)}
-    found = find_items(write_tar(tmp_path / "a.tar", files), "set")
-    assert [item.name for item in found.items] == ["set/x.png/a.png", "set/x.png/b"]
-    assert [problem.file for problem in found.problems] == ["set/x.png/a.png"]
+    frames = {f"x.png/frame_{number}.png": png(drawn(2).frames[number]) for number in range(2)}
+    found = find_items(write_tar(tmp_path / "a.tar", {"x.png": encoded(drawn(0), tmp_path), **frames}), "set")
+    assert [item.name for item in found.items] == ["set/x.png"]
+    assert [problem.file for problem in found.problems] == ["set/x.png"]
 
 
 def test_parquet_without_pictures_or_with_an_empty_cell(tmp_path: Path) -> None:

@@ -169,9 +169,7 @@ class _Search:
         self.passed_over += tree.hidden
         for name in tree.names:
             ending = ending_of(name)
-            if name in groups.stickers:
-                stickers.append(name)
-            elif name in groups.taken:
+            if name in groups.taken:
                 continue
             elif name in exported.others or is_sidecar(name) or name in groups.sidecars or name in groups.pictures:
                 self.passed_over += 1
@@ -191,7 +189,7 @@ class _Search:
             else:
                 stickers.append(name)
         # Folders of frames are no names of files.
-        stickers = sorted([*stickers, *(name for name, (kind, _) in groups.stickers.items() if kind == "frames")])
+        stickers = sorted([*stickers, *groups.frames])
         for problem in [*exported.problems, *groups.problems]:
             self.refuse(f"{prefix}{problem.path}", problem.reason)
         problems: list[StickerError] = []
@@ -200,7 +198,7 @@ class _Search:
         items = (
             (_order(name, item), _with_split(item, split) if (split := splits.get(name.partition("/")[0])) else item)
             for name, caption in known
-            for item in sorted(groups.items(name, f"{prefix}{name}", caption), key=lambda item: item.name)
+            for item in [groups.item(name, f"{prefix}{name}", caption)]
         )
         # Names and items are sorted, except in the rare compressed TAR.
         found: Iterable[tuple[tuple[str, int, str], Item | str]] = items

@@ -1,23 +1,21 @@
-"""Stickers of several files in a folder or an archive: frames, sprite sheets, Lottie with pictures."""
+"""Stickers of several files in a folder or an archive: numbered frames, Lottie with pictures."""
 
 from __future__ import annotations
 
 import json
 import posixpath
 import re
-import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 from rdtf.data.captions import TEXT_ENDINGS, Caption
 from rdtf.data.items import Item
 from rdtf.data.metadata_files import is_metadata
 from rdtf.files import raise_shortage
 from rdtf.io.archives import Tree
-from rdtf.io.multifile import MAX_JSON_BYTES, PICTURES, TIMINGS, frame_order, read_sheet_json, sheet_animations
-from rdtf.io.read import SUFFIXES, lottie_animations
+from rdtf.io.multifile import MAX_JSON_BYTES, PICTURES, TIMINGS, frame_order, is_sprite_sheet
+from rdtf.io.read import SUFFIXES
 from rdtf.progress import printable
 from rdtf.sticker import StickerError
 
@@ -43,26 +41,25 @@ class Groups:
     """Files of a tree that belong together, and the items of each sticker.
 
     Attributes:
-        stickers: names of stickers of several files. A folder of frames has the folder's name.
-        taken: files of these stickers.
+        frames: the files of each folder of frames, by the folder's name.
+        taken: these files, and sprite sheets, which are refused.
         sidecars: JSON files that describe the picture of the same name (as in WebDataset).
         sidecars_of: content of the sidecars, by picture.
         pictures: files of a folder ``images`` that a Lottie beside the folder draws.
-        problems: JSON files that cannot be read.
+        problems: JSON files that cannot be read, and sprite sheets.
     """
 
     def __init__(self, tree: Tree, others: set[str]) -> None:
         self.tree = tree
-        self.stickers: dict[str, tuple[Literal["frames", "sheet"], list[str]]] = {}
+        self.frames: dict[str, list[str]] = {}
         self.taken: set[str] = set()
         self.sidecars: set[str] = set()
         self.sidecars_of: dict[str, dict[str, Any]] = {}
         self.problems: list[StickerError] = []
-        self._animations: dict[str, list[str]] = {}
         names = [name for name in tree.names if name not in others]
         self.pictures = self._lottie_pictures(names)
         self._find_frames(names)
-        self._find_sheets([name for name in names if name not in self.taken])
+        self._find_sidecars([name for name in names if name not in self.taken])
 
     def _lottie_pictures(self, names: Sequence[str]) -> set[str]:
         assets = {name for name in names if _ASSET.fullmatch(name)}
@@ -99,10 +96,10 @@ class Groups:
             order = frame_order(folder, pictures, timing is not None)
             if order is not None:
                 files = [f"{folder}/{name}" for name in [*order, *([timing] if timing else [])]]
-                self.stickers[folder] = "frames", files
+                self.frames[folder] = files
                 self.taken |= {*files}
 
-    def _find_sheets(self, names: Sequence[str]) -> None:
+    def _find_sidecars(self, names: Sequence[str]) -> None:
         described = {name.rpartition(".")[0] for name in names if name.lower().endswith(".json")}
         pictures = {
             stem: name for name in names if (stem := name.rpartition(".")[0]) in described and _is_described(name)
@@ -117,49 +114,24 @@ class Groups:
                     data = stream.read(MAX_JSON_BYTES + 1)
                 if len(data) > MAX_JSON_BYTES:
                     raise ValueError("too large")
-                sheet = read_sheet_json(data)
-                content = json.loads(data) if sheet is None else None
-            except (OSError, ValueError) as error:
+                content = json.loads(data)
+            except (OSError, ValueError, RecursionError) as error:
                 raise_shortage(error, name)
                 self.problems.append(StickerError(name, f"is no JSON that can be read ({error})"))
                 self.sidecars.add(name)
                 continue
-            if sheet is not None:
-                self.stickers[picture] = "sheet", [picture, name]
-                self.taken.add(name)
-                self._animations[picture] = sheet_animations(sheet)
+            if is_sprite_sheet(content):
+                self.problems.append(StickerError(picture, "a sprite sheet; export its frames as APNG, WebP or GIF"))
+                self.taken |= {picture, name}
             elif isinstance(content, dict) and not ("layers" in content and "fr" in content):
                 self.sidecars.add(name)
                 self.sidecars_of[picture] = content
 
-    def items(self, sticker: str, name: str, caption: Caption) -> Iterator[Item]:
-        """The items of a sticker's file: one, or one for each of its animations."""
-        shown = printable(name)
-        if sticker in self.stickers:
-            kind, files = self.stickers[sticker]
-            parts = [(posixpath.basename(file), *self.tree.place(file)) for file in files]
-            _, file, member = parts[0]
-            item = Item(shown, file, caption, member, kind, tuple(parts))
-            animations = self._animations.get(sticker, [])
-        else:
-            file, member = self.tree.place(sticker)
-            item = Item(shown, file, caption, member)
-            animations = self._lottie_animations(sticker) if sticker.lower().endswith(".lottie") else []
-        if len(animations) == 1:
-            item = replace(item, animation=animations[0])
-        if len(animations) < 2:
-            yield item
-            return
-        for animation in animations:
-            yield replace(item, name=printable(f"{name}/{animation}"), animation=animation)
-
-    def _lottie_animations(self, sticker: str) -> list[str]:
-        try:
-            with self.tree.open(sticker) as stream:
-                return lottie_animations(stream)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile) as error:
-            raise_shortage(error, sticker)
-            return []  # reading the file will report the error
+    def item(self, sticker: str, name: str, caption: Caption) -> Item:
+        """The item of a sticker: a file of the tree, or a folder of :attr:`frames`."""
+        parts = tuple((posixpath.basename(file), *self.tree.place(file)) for file in self.frames.get(sticker, ()))
+        file, member = parts[0][1:] if parts else self.tree.place(sticker)
+        return Item(printable(name), file, caption, member, parts)
 
 
 def ending_of(name: str) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rdtf.data.captions import Caption
 from rdtf.data.disk_list import DiskList, without
 from rdtf.io.archives import Member, read_member
-from rdtf.io.multifile import TIMINGS, Piece, read_frames, read_sheet
+from rdtf.io.multifile import TIMINGS, Piece, read_frames
 from rdtf.io.read import ReadLimits, read_sticker, read_sticker_bytes
 from rdtf.io.tables import Cell, read_cell
 from rdtf.sticker import Sticker, StickerError
@@ -31,19 +31,15 @@ class Item:
         file: the sticker's file on disk, or the archive or table that has it.
         caption: caption and metadata.
         member: position in ``file``; None for the whole file.
-        kind: a single file, numbered pictures, or a sprite sheet.
-        parts: the pictures in order (and a JSON of their times), or the sheet and its JSON. ``file`` and ``member``
-            belong to the first.
-        animation: name of the animation, in a file of several.
+        parts: numbered pictures in order, and perhaps a JSON of their times. ``file`` and ``member`` belong to the
+            first. Empty if the sticker is a single file.
     """
 
     name: str
     file: str
     caption: Caption
     member: Member | Cell | None = None
-    kind: Literal["file", "frames", "sheet"] = "file"
     parts: tuple[Part, ...] = ()
-    animation: str | None = None
 
     @property
     def path(self) -> Path:
@@ -52,24 +48,14 @@ class Item:
 
     def read(self, *, size: int | None = None, max_frames: int | None = None) -> Sticker:
         """Decode the sticker. See :func:`~rdtf.io.read.read_sticker` for arguments and errors."""
-        if self.kind == "frames":
+        if self.parts:
             pieces = [Piece(name, partial(_bytes, file, member)) for name, file, member in self.parts]
             timing = pieces.pop().read() if pieces[-1].name in TIMINGS else None
             return read_frames(pieces, timing, self.name, size=size, max_frames=max_frames)
-        if self.kind == "sheet":
-            picture, sheet = (_bytes(file, member) for _, file, member in self.parts)
-            return read_sheet(
-                picture,
-                sheet,
-                self.name,
-                animation=self.animation,
-                size=size,
-                max_frames=max_frames,
-            )
-        if self.member is None and self.animation is None:
+        if self.member is None:
             return read_sticker(self.path, size=size, max_frames=max_frames)
         data = _bytes(self.file, self.member)
-        return read_sticker_bytes(data, self.name, size=size, max_frames=max_frames, animation=self.animation)
+        return read_sticker_bytes(data, self.name, size=size, max_frames=max_frames)
 
     def load(self) -> None:
         """Load the sticker's table into memory, before a memory limit for decoding is set."""
@@ -82,7 +68,7 @@ class Item:
         Raises:
             StickerError: the file is gone.
         """
-        known: list[Any] = [self.kind, self.animation]
+        known: list[Any] = []
         for _, file, member in self.parts or (("", self.file, self.member),):
             try:
                 status = Path(file).stat()

@@ -59,7 +59,7 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
     for path in paths:
         if path.is_dir():
             for item in find_items(path, path.name).items:
-                if item.kind == "file" and item.member is None:
+                if not item.parts and item.member is None:
                     texts, attributes = item.caption.texts, item.caption.attributes
                     caption = texts[0] if texts else ""
                     found.append(Source(item.path.stem, item.path, caption, tuple(attributes.items())))

@@ -48,7 +48,6 @@ class Job:
     size: int | None
     max_frames: int | None
     limits: ReadLimits
-    animation: str | None = None
     left_out: list[str] = field(default_factory=list)
     """Sentences about parts of the file that are not drawn. Readers add to it."""
 

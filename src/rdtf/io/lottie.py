@@ -67,24 +67,17 @@ def is_deflated(data: bytes) -> bool:
     return data.startswith(b"\x1f\x8b") or (data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0)
 
 
-def lottie_animations(stream: io.BufferedIOBase) -> list[str]:
-    """The ids of the animations in a dotLottie file, in its order.
-
-    Raises:
-        ValueError, zipfile.BadZipFile, KeyError: the file is damaged or no dotLottie.
-    """
-    with zipfile.ZipFile(stream) as archive:
-        manifest = json.loads(_unpacked(archive, "manifest.json", 2**20))
-    return list(dict.fromkeys(animation["id"] for animation in manifest["animations"]))
-
-
 def read_dotlottie(job: Job) -> Frames:
-    """Read a ZIP of Lottie JSON and pictures (https://dotlottie.io/spec/1.0 and 2.0). Pictures are embedded first."""
+    """Read the first animation of a ZIP of Lottie JSON and pictures (https://dotlottie.io/spec/1.0 and 2.0).
+
+    Pictures are embedded first.
+    """
     most = job.limits.lottie_bytes
-    ids = lottie_animations(io.BytesIO(job.data))
-    chosen = ids[0] if job.animation is None else job.animation
     with zipfile.ZipFile(io.BytesIO(job.data)) as archive:
         names = set(archive.namelist())
+        chosen, *others = [a["id"] for a in json.loads(_unpacked(archive, "manifest.json", 2**20))["animations"]]
+        if others:
+            job.left_out.append(f"{len(others)} further animations; save each as a file of its own")
         place = next((name for name in (f"animations/{chosen}.json", f"a/{chosen}.json") if name in names), None)
         if place is None:
             raise job.refuse(f"has no animation {chosen!r} in it")

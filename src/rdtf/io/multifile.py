@@ -1,4 +1,4 @@
-"""Stickers of several files: numbered frames, and sprite sheets with a JSON of their frames."""
+"""Stickers of several files: numbered frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rdtf.sticker import Sticker, StickerError
 TIMINGS = ("durations.json", "frames.json")
 """Names of files with the durations of frames."""
 PICTURES = frozenset({".png", ".webp", ".jpg", ".jpeg"})
-"""Endings of the pictures of frames and sheets."""
+"""Endings of the pictures of frames."""
 MAX_JSON_BYTES = 16 * 2**20
 
 _NUMBERED = re.compile(
@@ -33,9 +33,6 @@ class Piece:
 
     name: str
     read: Callable[[], bytes]
-
-
-# Numbered frames
 
 
 def frame_order(folder: str, pictures: Sequence[str], timed: bool) -> list[str] | None:
@@ -117,107 +114,8 @@ def _milliseconds(value: Any) -> float:
     return time if math.isfinite(time) and time > 0 else BROWSER_MS
 
 
-# Sprite sheets: the "hash" and "array" forms of TexturePacker, Aseprite, PixiJS and Phaser
-
-
-def read_sheet_json(data: bytes) -> dict[str, Any] | None:
-    """The JSON of a sprite sheet; None if it is JSON of another kind.
-
-    Raises:
-        ValueError: it is no JSON, or nested too deeply.
-    """
-    try:
-        sheet = json.loads(data)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    is_sheet = isinstance(sheet, dict) and isinstance(sheet.get("frames"), dict | list) and sheet["frames"]
-    if is_sheet:
-        frames = sheet["frames"].values() if isinstance(sheet["frames"], dict) else sheet["frames"]
-        if not all(isinstance(frame, dict) for frame in frames):
-            raise ValueError("a frame of a sprite sheet that is no object")
-    return sheet if is_sheet else None
-
-
-def sheet_animations(sheet: dict[str, Any]) -> list[str]:
-    """Names of the animations in a sheet (Aseprite's tags, PixiJS's ``animations``); empty for a single animation."""
-    return list(dict.fromkeys(_sequences(sheet)))
-
-
-def read_sheet(
-    picture: bytes, data: bytes, name: str, *, animation: str | None, size: int | None, max_frames: int | None
-) -> Sticker:
-    """A sticker from a sheet. Trimmed frames are put back to their position, and rotated frames are turned back.
-
-    A frame lasts for its ``duration`` in milliseconds, otherwise 100 ms.
-
-    Raises:
-        StickerError: the picture or the JSON is damaged, a frame lies outside of the picture, or beyond the limits.
-    """
-    job = Job(Path(name), picture, size, max_frames, ReadLimits())
-    drawn = read_sticker_bytes(picture, name)
-    if len(drawn) > 1:
-        raise job.refuse("a sprite sheet must be a still picture")
-    try:
-        sheet = read_sheet_json(data) or {}
-        frames = _frames_of(sheet)
-        keys = list(frames) if animation is None else _sequences(sheet)[animation]
-        return _cut(job, drawn.frames[0], [frames[key] for key in keys])
-    except StickerError:
-        raise
-    except Exception as error:  # foreign JSON may be wrong in any way
-        raise job.refuse(f"its JSON cannot be used ({type(error).__name__}: {error})") from error
-
-
-def _frames_of(sheet: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Frames by name, in the order of the sheet."""
-    frames = sheet["frames"]
-    if isinstance(frames, dict):
-        return frames
-    return {str(frame.get("filename", index)): frame for index, frame in enumerate(frames)}
-
-
-def _sequences(sheet: dict[str, Any]) -> dict[str, list[str]]:
-    """Names of the frames of each animation. Animations in other forms are ignored."""
-    sequences: dict[str, list[str]] = {}
-    meta, animations = sheet.get("meta"), sheet.get("animations")
-    tags = meta.get("frameTags") if isinstance(meta, dict) else None
-    names = list(_frames_of(sheet))
-    for tag in tags if isinstance(tags, list) else []:
-        if isinstance(tag, dict) and isinstance(tag.get("from"), int) and isinstance(tag.get("to"), int):
-            chosen = names[tag["from"] : tag["to"] + 1]
-            there, back = (
-                (chosen, chosen[::-1]) if "reverse" not in str(tag.get("direction")) else (chosen[::-1], chosen)
-            )
-            if str(tag.get("direction")).startswith("pingpong"):
-                there = there + back[1:-1]
-            sequences[str(tag.get("name"))] = there
-    for name, chosen in animations.items() if isinstance(animations, dict) else []:
-        if isinstance(chosen, list) and all(isinstance(frame, str) for frame in chosen):
-            sequences[str(name)] = chosen
-    return {name: chosen for name, chosen in sequences.items() if chosen}
-
-
-def _cut(job: Job, picture: np.ndarray, frames: list[dict[str, Any]]) -> Sticker:
-    """The frames of a sheet ``(h, w, 4)`` on a canvas that is large enough for all."""
-    sizes = [frame.get("sourceSize") or {key: frame["frame"][key] for key in "wh"} for frame in frames]
-    width, height = max(int(s["w"]) for s in sizes), max(int(s["h"]) for s in sizes)
-    job.check(len(frames), width, height)
-    indices, durations = job.kept(np.array([_milliseconds(frame.get("duration") or 0) for frame in frames]))
-    cut: list[np.ndarray] = []
-    for frame in (frames[int(index)] for index in indices):
-        left, top, w, h = (int(frame["frame"][key]) for key in "xywh")
-        turned = bool(frame.get("rotated"))  # clockwise; w and h belong to the upright frame
-        across, down = (h, w) if turned else (w, h)
-        part = picture[max(0, top) : top + down, max(0, left) : left + across]
-        if part.shape[:2] != (down, across):
-            raise job.refuse(f"a frame at {left}, {top} of {across} x {down} px lies outside of its picture")
-        if turned:
-            part = np.rot90(part)
-        place = frame.get("spriteSourceSize") or {}
-        x, y = int(place.get("x", 0)), int(place.get("y", 0))
-        canvas = np.zeros((height, width, 4), np.uint8)
-        if not (0 <= x <= width - w and 0 <= y <= height - h):
-            raise job.refuse(f"a frame of {w} x {h} px does not fit at {x}, {y} into {width} x {height}")
-        canvas[y : y + h, x : x + w] = part
-        cut.append(job.fitted(canvas))
-    return Sticker(np.stack(cut), durations)
+def is_sprite_sheet(content: Any) -> bool:
+    """Whether a JSON has the frames of a sprite sheet, as TexturePacker, Aseprite, PixiJS and Phaser write it."""
+    frames = content.get("frames") if isinstance(content, dict) else None
+    listed = [*frames.values()] if isinstance(frames, dict) else frames
+    return isinstance(listed, list) and any(isinstance(frame, dict) and "frame" in frame for frame in listed)

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from rdtf.io.job import LIMITS, Frames, Job, ReadLimits
-from rdtf.io.lottie import inflated, is_deflated, lottie_animations, read_dotlottie, read_lottie
+from rdtf.io.lottie import inflated, is_deflated, read_dotlottie, read_lottie
 from rdtf.io.pictures import AVIF_BRANDS, AVIF_READABLE, HEIF_BRANDS, OTHER_BRANDS, brands, read_picture
 from rdtf.io.svg import read_svg
 from rdtf.io.video import read_video
 from rdtf.sticker import Sticker, StickerError
 
-__all__ = ["SUFFIXES", "ReadLimits", "lottie_animations", "read_sticker", "read_sticker_bytes"]
+__all__ = ["SUFFIXES", "ReadLimits", "read_sticker", "read_sticker_bytes"]
 
 LEFT_OUT = "left_out"
 """Attribute of a sticker: sentences about parts of its file that were not drawn. Missing if there are none."""
@@ -71,12 +71,8 @@ def read_sticker_bytes(
     size: int | None = None,
     max_frames: int | None = None,
     limits: ReadLimits = LIMITS,
-    animation: str | None = None,
 ) -> Sticker:
-    """:func:`read_sticker` for the bytes of a file, which errors call ``name``: the member of an archive, a cell.
-
-    ``animation`` is the one of a dotLottie file that is read, see :func:`lottie_animations`; None for its first.
-    """
+    """:func:`read_sticker` for the bytes of a file, which errors call ``name``: the member of an archive, a cell."""
     for option, value in (("size", size), ("max_frames", max_frames)):
         if value is not None and value < 1:
             raise ValueError(f"{option} must be 1 or more, got {value}")
@@ -84,7 +80,7 @@ def read_sticker_bytes(
     if not data:
         raise StickerError(path, "is empty")
     try:
-        job = Job(path, data, size, max_frames, limits, animation)
+        job = Job(path, data, size, max_frames, limits)
         frames, durations = _reader(path, data)(job)
     except StickerError:
         raise
