@@ -71,8 +71,8 @@ def test_the_card_of_a_run(run: Path, report: Path, split_data: Path, tmp_path: 
     assert front["license"] == "cc-by-4.0" and front["library_name"] == "rdtf" and "stickers" in front["tags"]
 
     [command] = [line for line in text.splitlines() if line.startswith("rdtf train")]
-    assert command.startswith("rdtf train data 'my run' --recipe tune") and "--steps 7" in command
-    assert "--from base" in command and "--set word_dropout=0.5" in command and "secret" not in text
+    assert command.startswith("rdtf train data 'my run' --recipe tune") and "--set steps=7" in command
+    assert "--set start_from=base" in command and "--set word_dropout=0.5" in command and "secret" not in text
     told = json.loads(text.partition("```json\n")[2].partition("```")[0])
     assert changed_settings(told, {}).word_dropout == 0.5  # settings that the training takes
     assert "7 optimiser steps took 1.50 hours" in text and "weights of base" in text
@@ -97,14 +97,14 @@ def test_the_card_of_a_run(run: Path, report: Path, split_data: Path, tmp_path: 
         first, alpha = held.frames(index)[0][..., :3], held.frames(index)[0][..., 3] == 255
         shown = pixels[4 : 4 + SIZE, 148 : 148 + SIZE]
         assert np.array_equal(shown[alpha], first[alpha])  # the real one of that figure
-    assert (tmp_path / "random.png").is_file() and "from the split val" in text
+    assert (tmp_path / "random.png").is_file() and "captions from the split val" in text
 
 
 def test_random_captions_are_known_ones_if_the_model_lists_them(make_pipeline: Callable, tmp_path: Path):
     pipeline = make_pipeline(SIZE, network=SMALLEST_NETWORK)
     pipeline.known = KnownCaptions.of_stickers([("a cat", "noto style", []), ("a dog", "", []), ("a cow", "", [])])
     pipeline.save_pretrained(tmp_path / "model")
-    assert "3 of the 3 names that it was trained on" in card(tmp_path / "model", "-o", tmp_path / "card")
+    assert "3 of 3 of the names that it was trained on" in card(tmp_path / "model", "-o", tmp_path / "card")
     assert (tmp_path / "card/random.png").is_file()
 
 
@@ -116,10 +116,10 @@ def test_the_card_of_a_folder_without_a_run(run: Path, tmp_path: Path, split_dat
         assert "# A \\*model\\*" in text and "has not stated one" in text
         assert "No picture" in text and "rdtf evaluate DATA" in text and not (tmp_path / "random.png").exists()
         text = card(alone, "-o", tmp_path, "--data", split_data)
-        assert "no evaluation of single stickers" in text and (tmp_path / "random.png").is_file()
+        assert "no evaluation of single stickers" in " ".join(text.split()) and (tmp_path / "random.png").is_file()
         (tmp_path / "other.json").write_text(json.dumps({**json.loads(report.read_text()), "fingerprint": "0"}))
         text = card(alone, "-o", tmp_path, "--data", split_data, "--evaluation", tmp_path / "other.json")
-        assert "the dataset that was measured is not here" in text
+        assert "no evaluation of single stickers" in " ".join(text.split())
     finally:
         alone.rename(run / "pipeline")
     for words, message in (

@@ -1,6 +1,7 @@
 """The card of a model: description, training, data, measures and limits, with pictures.
 
-The card is a ``README.md`` for the Hugging Face Hub. It has names of files, but no paths of the machine.
+The card is a ``README.md`` for the Hugging Face Hub. It has names of files, but no paths of the machine. Its text is in
+``templates/model_card.md``.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rdtf import __version__
 from rdtf.data.card import counted, hub_licence, plain_text, sources_and_licences, table
-from rdtf.data.dataset import Manifest, StickerDataset, is_dataset
+from rdtf.data.dataset import StickerDataset, is_dataset
 from rdtf.files import atomic_file, write_text
 from rdtf.hub import find_pipeline
 from rdtf.loading import load_pipeline
@@ -34,28 +35,6 @@ PICTURES = 20
 RANKED_BY = "from one image"
 """The task of ``rdtf evaluate`` whose scores rank stickers."""
 _FRAMES = 8
-_FLAGS = ("size", "steps", "batch_size", "frames", "codec", "curriculum", "seed", "threads", "tune")
-_RENAMED = {"start_from": "from", "max_minutes": "minutes"}
-
-
-@dataclass
-class _Known:
-    """Facts about a model. For a model without a run, ``config``, ``settings`` and ``last`` are empty.
-
-    Attributes:
-        name: name without folders. folder: folder of the saved pipeline.
-        config: configuration of the run. settings: settings of the training, with names instead of paths. last: last
-            line of the log.
-        data: the dataset, or None. report: report of ``rdtf evaluate``, or empty.
-    """
-
-    name: str
-    folder: Path
-    config: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    last: dict[str, Any] = field(default_factory=dict)
-    data: Path | None = None
-    report: dict[str, Any] = field(default_factory=dict)
 
 
 def write_card(
@@ -81,48 +60,74 @@ def write_card(
     Raises:
         ValueError: no model, no dataset at ``data``, or no report of ``rdtf evaluate``.
     """
-    known = _look(model, evaluation, data)
+    folder, name = find_pipeline(model), Path(model).resolve().name
+    report = {} if evaluation is None else _report(evaluation)
+    settings, last, used = _training(folder.parent if folder.name.startswith("pipeline") else folder)
+    if data is None and used is not None and is_dataset(used):
+        data = used
+    held = None if data is None else StickerDataset(data)
     pipe = load_pipeline(model)
     out.mkdir(parents=True, exist_ok=True)
-    held = None if known.data is None else StickerDataset(known.data)
-    title = title or known.name
-    sections = [
-        _head(title, pipe, known, licence),
-        _training(known),
-        _data(held.manifest if held else None, known),
-        _size(pipe, known.folder),
-        _measures(known.report),
-        _random(pipe, known, out, seed),
-        _ranked(pipe, known, held, out),
-        _limits(pipe, known),
-    ]
-    write_text(out / CARD, "\n".join(line for lines in sections for line in lines))
+    known: dict[str, Any] = {}
+    if held is not None:
+        manifest = held.manifest
+        total = sum(manifest.counts.values())
+        licences = {**manifest.licenses, "": total - sum(manifest.licenses.values())}
+        prepared = {key: value for key, value in manifest.settings.items() if key != "licenses" and value != []}
+        known = {
+            "total": total,
+            "sources": "\n".join(sources_and_licences(manifest.sources, licences)),
+            "prepared": counted(prepared),
+        }
+    behind = {task: -facts["over_crossfade"]["value"] for task, facts in report.get("frames", {}).items()}
+    environment = Environment(
+        loader=PackageLoader("rdtf"), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {"plain": plain_text, "quote": shlex.quote}
+    text = environment.get_template("model_card.md").render(
+        front=_front(licence, settings),
+        title=title or name,
+        name=name,
+        size=pipe.config.sample_size,
+        version=__version__,
+        licence=licence,
+        settings=settings,
+        last=last,
+        command=_command(settings, name, used) if settings else "",
+        manifest=held and held.manifest,
+        **known,
+        sizes=_sizes(pipe, folder),
+        report=report,
+        **(_measures(report) if report else {}),
+        random=_random(pipe, data, out, seed),
+        ranked=_ranked(pipe, report, held, out),
+        count=_ranks(report),
+        window=getattr(pipe.text_encoder, "max_tokens", None),
+        behind={task: loss for task, loss in behind.items() if loss > 0},
+    )
+    write_text(out / CARD, text)
     return out / CARD
 
 
-def _look(model: str, evaluation: Path | None, data: Path | None) -> _Known:
-    folder = find_pipeline(model)
-    run = folder.parent if folder.name.startswith("pipeline") else folder
-    known = _Known(Path(model).resolve().name, folder)
+def _training(run: Path) -> tuple[dict[str, Any], dict[str, Any], Path | None]:
+    """Settings with names instead of paths, last line of the log, and dataset of a run; empty for a bare model."""
     with suppress(OSError, ValueError, IndexError, KeyError):  # no run, or one of another version
         config = json.loads((run / "config.json").read_text("utf-8"))
         settings = TrainSettings.model_validate(config["settings"]).model_dump(mode="json")
-        known.last = json.loads((run / "log.jsonl").read_text("utf-8").splitlines()[-1])
+        last = json.loads((run / "log.jsonl").read_text("utf-8").splitlines()[-1])
         settings |= {"codec": _name(settings["codec"]), "text": [_name(text) for text in settings["text"]]}
         settings["start_from"] = settings["start_from"] and _name(settings["start_from"])
-        known.config, known.settings = config, settings
-    if data is not None:
-        StickerDataset(data)  # or it says what is wrong
-        known.data = data
-    elif "data" in known.config and is_dataset(Path(known.config["data"])):
-        known.data = Path(known.config["data"])
-    if evaluation is not None:
-        try:
-            known.report = json.loads(evaluation.read_text("utf-8"))
-            known.report["frames"], known.report["samples"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise ValueError(f"{evaluation} is no report of rdtf evaluate; make one with rdtf evaluate -o") from None
-    return known
+        return settings, last, Path(config["data"])
+    return {}, {}, None
+
+
+def _report(path: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text("utf-8"))
+        report["frames"], report["samples"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is no report of rdtf evaluate; make one with rdtf evaluate -o") from None
+    return report
 
 
 def _name(spec: str) -> str:
@@ -130,146 +135,58 @@ def _name(spec: str) -> str:
     return Path(spec).name
 
 
-def _head(title: str, pipe: StickerPipeline, known: _Known, licence: str | None) -> list[str]:
+def _front(licence: str | None, settings: Mapping[str, Any]) -> str:
     from huggingface_hub import ModelCardData  # takes a moment
 
-    front = ModelCardData(
+    tune = settings.get("tune")
+    return ModelCardData(
         license=hub_licence(licence) if licence else None,
         license_name=licence if licence and hub_licence(licence) == "other" else None,
         library_name="rdtf",
         pipeline_tag="text-to-video",
-        tags=["stickers", "animated", "rgba", "text-to-video", "image-to-video", *_tune(known)],
-    )
-    size = pipe.config.sample_size
-    return [
-        f"---\n{front.to_yaml(line_break=chr(10))}\n---",
-        "",
-        f"# {plain_text(title)}",
-        "",
-        f"It makes transparent animated stickers of {size} x {size} px and 1 to 16 frames: from a caption, from a "
-        "picture, between key frames, and as a longer version of a sticker. It is made with "
-        f"[RDTF](https://arxiv.org/abs/2503.17735) {__version__}.",
-        "",
-        "```sh",
-        f'rdtf generate "a caption" -m {shlex.quote(known.name)} -o sticker.webp',
-        f"rdtf animate picture.png -m {shlex.quote(known.name)} -o sticker.webp",
-        "```",
-        "",
-        f"Licence of the model: {plain_text(licence) if licence else 'its maker has not stated one'}.",
-        "",
-    ]
+        tags=["stickers", "animated", "rgba", "text-to-video", "image-to-video", *([tune] if tune else [])],
+    ).to_yaml(line_break="\n")
 
 
-def _tune(known: _Known) -> list[str]:
-    return [known.settings["tune"]] if known.settings.get("tune") else []
-
-
-# ---------------------------------------------------------------------------------------------------- what is known
-
-
-def _training(known: _Known) -> list[str]:
-    lines = ["## Training", ""]
-    if not known.settings:
-        return [*lines, "How it was trained is not known: there is no run beside it.", ""]
-    lines += [
-        f"{known.last['step']:,} optimiser steps took {known.last['seconds'] / 3600:.2f} hours, in "
-        f"{known.settings['precision']}, with {known.settings['threads']} threads. The command, with names of folders "
-        "instead of paths:",
-        "",
-        "```sh",
-        _command(known),
-        "```",
-        "",
-    ]
-    return [*lines, "<details><summary>All settings</summary>", "", "```json",
-            json.dumps(known.settings, indent=1), "```", "", "</details>", ""]  # fmt: skip
-
-
-def _command(known: _Known) -> str:
+def _command(settings: Mapping[str, Any], name: str, data: Path | None) -> str:
     """``rdtf train`` with all settings that differ from the run's recipe."""
-    named = known.settings["recipe"] if known.settings["recipe"] in RECIPES else "fast"
+    named = settings["recipe"] if settings["recipe"] in RECIPES else "fast"
     recipe = recipe_settings(named).model_dump(mode="json")
-    words = ["rdtf", "train", _name(str(known.config.get("data", "DATA"))), known.name, "--recipe", named]
-    for name, value in known.settings.items():
-        if value == recipe[name] or name == "recipe":
-            continue
-        if name in _FLAGS or name in _RENAMED:
-            words += [f"--{_RENAMED.get(name, name).replace('_', '-')}", str(value)]
-        else:
-            words += ["--set", f"{name}={json.dumps(value)}"]
+    words = ["rdtf", "train", "DATA" if data is None else data.name, name, "--recipe", named]
+    for key, value in settings.items():
+        if value != recipe[key] and key != "recipe":
+            words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return shlex.join(words)
 
 
-def _data(manifest: Manifest | None, known: _Known) -> list[str]:
-    lines = ["## Data, licences, attributions", ""]
-    if manifest is None:
-        sources = known.config.get("dataset", {}).get("sources")
-        lines += [
-            "The dataset is not at hand, so its licences are not known here; "
-            + ("its sources were:" if sources else "nor are its sources."),
-            "",
-        ]
-        return [*lines, *(table(("source", "stickers"), sources.items()) if sources else [])]
-    total = sum(manifest.counts.values())
-    licences = {**manifest.licenses, "": total - sum(manifest.licenses.values())}
-    if start := known.settings.get("start_from"):
-        lines += [f"It began with the weights of {plain_text(start)}; what that was trained on counts too.", ""]
-    settings = {name: value for name, value in manifest.settings.items() if name != "licenses" and value != []}
-    return [
-        *lines,
-        f"{total:,} stickers, {manifest.counts['train']:,} of them to train on. A licence names whom to attribute, as "
-        "far as the stickers' metadata say it.",
-        "",
-        *sources_and_licences(manifest.sources, licences),
-        f"Prepared with {counted(settings)}. Fingerprint of the dataset: `{manifest.fingerprint}`.",
-        "",
-    ]
-
-
-def _size(pipe: StickerPipeline, folder: Path) -> list[str]:
+def _sizes(pipe: StickerPipeline, folder: Path) -> str:
     rows = []
     for name, part in pipe.components.items():
         if part is not None:
             numbers = sum(p.numel() for p in part.parameters()) if isinstance(part, torch.nn.Module) else 0
             rows.append((f"{name} ({type(part).__name__})", numbers, _bytes(folder / name)))
     rows.append(("all", sum(row[1] for row in rows), _bytes(folder)))
-    return ["## Size", "", *table(("part", "parameters", "bytes"), rows)]
+    return "\n".join(table(("part", "parameters", "bytes"), rows))
 
 
 def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-# ------------------------------------------------------------------------------------------------------ how good it is
-
-
-def _measures(report: Mapping[str, Any]) -> list[str]:
-    lines = ["## Measures", ""]
-    if not report:
-        return [*lines, "None were given: `rdtf evaluate DATA -m MODEL -o report.json`, then "
-                "`rdtf card MODEL -o FOLDER --evaluation report.json`.", ""]  # fmt: skip
-    methods = list(dict.fromkeys(name for task in report["frames"].values() for name in task["methods"]))
-    lines += [
-        f"By `rdtf evaluate` on the splits {', '.join(report['splits'])}, {report['samples']} samples a clip, "
-        f"{report['steps']} denoising steps; in brackets 95 % intervals over the clips.",
-        "",
-        "PSNR (dB, over white) of frames that are filled in:",
-        "",
-        *table(
-            ("task", "given", "clips", *methods),
-            (
-                (name, task["pattern"], task["clips"], *(_shown(task["methods"][m]["psnr_white"]) for m in methods))
-                for name, task in report["frames"].items()
-            ),
-        ),
-    ]
-    generation = report.get("generation", {})
-    if generation:
-        names = list(dict.fromkeys(name for result in generation.values() for name in result))
-        rows = ((name, *(_shown(result.get(name, "")) for result in generation.values())) for name in names)
-        lines += ["Stickers that are made:", "", *table(("measure", *generation), rows)]
-    left_out = report.get("left_out", {}).items()
-    return lines + [f"Not measured: {plain_text(name)} ({plain_text(why)}).\n" for name, why in left_out]
+def _measures(report: Mapping[str, Any]) -> dict[str, str]:
+    """Tables of a report: frames that are filled in, and stickers that are made."""
+    tasks, made = report["frames"], report.get("generation", {})
+    methods = list(dict.fromkeys(name for task in tasks.values() for name in task["methods"]))
+    names = list(dict.fromkeys(name for result in made.values() for name in result))
+    filled_in = (
+        (name, task["pattern"], task["clips"], *(_shown(task["methods"][m]["psnr_white"]) for m in methods))
+        for name, task in tasks.items()
+    )
+    rows = ((name, *(_shown(result.get(name, "")) for result in made.values())) for name in names)
+    return {
+        "filled_in": "\n".join(table(("task", "given", "clips", *methods), filled_in)),
+        "made": "\n".join(table(("measure", *made), rows)) if made else "(not measured)",
+    }
 
 
 def _shown(value: Any) -> str:
@@ -278,61 +195,45 @@ def _shown(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _random(pipe: StickerPipeline, known: _Known, out: Path, seed: int) -> list[str]:
-    """Stickers for random captions: known ones if the model lists them, otherwise held-out ones."""
-    lines = ["## Twenty random captions", ""]
+def _random(pipe: StickerPipeline, data: Path | None, out: Path, seed: int) -> str:
+    """Make stickers for random captions: known ones if the model lists them, otherwise held-out ones.
+
+    Returns:
+        what was drawn, or an empty text if there are no captions.
+    """
+    captions: list[str] = []
+    said = ""
     if pipe.known is not None:
-        names = numpy_rng(seed, 0, "card").permutation(len(pipe.known.names))[:PICTURES]
-        words = [pipe.fit(pipe.known.names[i]).caption for i in sorted(names.tolist())]
-        return [
-            *lines,
-            f"{len(words)} of the {len(pipe.known.names)} names that it was trained on (`{KNOWN_CAPTIONS}` lists all), "
-            "drawn at random; one sticker each, of words alone, none thrown away:",
-            "",
-            _pictures(pipe, words, out, seed),
-            "",
-        ]
-    dataset = None
-    for split in ("test", "val") if known.data else ():
-        part = StickerDataset(known.data or "", split)
-        if any(captions := part.column("caption")):
-            dataset = split
+        captions, said = list(pipe.known.names), f"of the names that it was trained on (`{KNOWN_CAPTIONS}` lists all)"
+    for split in ("test", "val") if data and not captions else ():
+        if captions := sorted({*StickerDataset(data or "", split).column("caption")} - {""}):
+            said = f"captions from the split {split}, which training never saw"
             break
-    if dataset is None:
-        return [*lines, "No picture: no held-out captions are at hand. Name the prepared dataset with `--data`.", ""]
-    different = sorted({caption for caption in captions if caption})
-    chosen = numpy_rng(seed, 0, "card").permutation(len(different))[:PICTURES]
-    words = [different[i] for i in sorted(chosen.tolist())]
-    return [
-        *lines,
-        f"{len(words)} captions drawn from the split {dataset}, which training never saw; one sticker each, of words "
-        "alone, none thrown away:",
-        "",
-        _pictures(pipe, words, out, seed),
-        "",
-    ]
-
-
-def _pictures(pipe: StickerPipeline, words: list[str], out: Path, seed: int) -> str:
-    """Make a sticker for each caption and put them on a sheet. Returns the line that shows it."""
+    if not captions:
+        return ""
+    chosen = sorted(numpy_rng(seed, 0, "card").permutation(len(captions))[:PICTURES].tolist())
+    words = [pipe.fit(captions[i]).caption for i in chosen]
     stickers = pipe(words, num_frames=_FRAMES, seed=seed).stickers
     _sheet(out / "random.png", [sticker.frames for sticker in stickers], words, [()] * len(words))
-    return "![stickers made for random captions](random.png)"
+    return f"{len(words)} of {len(captions)} {said}, drawn at random"
 
 
-def _ranked(pipe: StickerPipeline, known: _Known, data: StickerDataset | None, out: Path) -> list[str]:
-    """The best and the worst stickers of the evaluation, made again beside the real ones."""
-    lines = ["## Best and worst", ""]
-    report = known.report
+def _ranks(report: Mapping[str, Any]) -> int:
+    return min(PICTURES, len(report.get("stickers", ())) // 2)
+
+
+def _ranked(pipe: StickerPipeline, report: Mapping[str, Any], data: StickerDataset | None, out: Path) -> list[str]:
+    """Make the best and the worst stickers of the evaluation again, and show them beside the real ones.
+
+    Returns:
+        names of the sheets; none if the measured dataset is not at hand.
+    """
     scores = report.get("frames", {}).get(RANKED_BY, {}).get("by_clip", [])
     places = {} if data is None else {key: i for i, key in enumerate(data.column("id"))}
     ids = report.get("stickers", [])
-    same = data is not None and report.get("fingerprint") == data.fingerprint and set(ids) <= places.keys()
-    if data is None or not scores or not same:
-        why = "the dataset that was measured is not here" if scores else "no evaluation of single stickers was given"
-        return [*lines, f"No pictures of the best and the worst: {why}. The random ones above are all.", ""]
-    order = np.argsort(scores, kind="stable")[::-1]
-    count = min(PICTURES, len(order) // 2)
+    if data is None or not scores or report["fingerprint"] != data.fingerprint or not set(ids) <= places.keys():
+        return []
+    order, count = np.argsort(scores, kind="stable")[::-1], _ranks(report)
     for name, chosen in (("best", order[:count]), ("worst", order[len(order) - count :][::-1])):
         rows, labels = [], []
         for number in chosen.tolist():
@@ -345,37 +246,9 @@ def _ranked(pipe: StickerPipeline, known: _Known, data: StickerDataset | None, o
             rows += [real, made.frames]
             labels += [f"real: {record.caption}", f"made, {scores[number]:.1f} dB"]
         _sheet(out / f"{name}.png", rows, labels, [(), (0,)] * len(chosen))
-        lines += [
-            f"The {count} {name} of {len(order)} held-out stickers, by PSNR of the frames made from the first one:",
-            "",
-            f"![{name} stickers]({name}.png)",
-            "",
-        ]
-    return lines
+    return ["best", "worst"]
 
 
 def _sheet(path: Path, rows: Sequence[np.ndarray], labels: Sequence[str], outlined: Sequence[Sequence[int]]) -> None:
     with atomic_file(path) as file:
         contact_sheet(rows, labels=labels, frames=_FRAMES, outlined=outlined).save(file, "PNG")
-
-
-def _limits(pipe: StickerPipeline, known: _Known) -> list[str]:
-    size, frames = pipe.config.sample_size, known.settings.get("frames")
-    window = getattr(pipe.text_encoder, "max_tokens", None)
-    points = [
-        f"It draws {size} x {size} px. Larger output is scaled, and shows no more detail.",
-        "It can draw what its training stickers show and their captions name. Other words may have no effect.",
-        "It has no means to write letters, to count, or to keep a character the same across stickers.",
-    ]
-    if frames:
-        points.append(f"It was trained on clips of at most {frames} frames; longer ones are beyond what it has seen.")
-    if window:
-        points.append(f"It reads the first {window} words or tokens of a caption.")
-    for name, task in known.report.get("frames", {}).items():
-        over = task["over_crossfade"]
-        if over["value"] < 0:
-            points.append(
-                f"In the task '{name}' its frames are further from the real ones than a cross-fade of the given frames "
-                f"({-over['value']:.2f} dB of PSNR)."
-            )
-    return ["## What it cannot do", "", *(f"- {plain_text(point)}" for point in points), ""]

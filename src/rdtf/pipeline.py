@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from os import PathLike
@@ -27,7 +28,7 @@ from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, adapter_of
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.pixels import fit, to_frames, to_tensor
-from rdtf.request import GivenFrame, Request, StickerOutput, as_rgba, check_call, requests_of, side_of
+from rdtf.request import OUTPUT_TYPES, GivenFrame, Request, StickerOutput, requests_of
 from rdtf.saved_module import Config
 from rdtf.sticker import Sticker
 from rdtf.text import Fit, KnownCaptions, TextEncoder
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 else:
     SchedulerMixin = Any
 
+MAX_SEED = 2**63 - 1
+MIN_FPS, MAX_FPS = 0.01, 1000.0
+MAX_GUIDANCE = 100.0
+MAX_OUTPUT_SIZE = 4096
 PARTS = ("dfgn", "codec", "text_encoder", "scheduler", "copy_decoder")
 OnStepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
 
@@ -180,15 +185,11 @@ class StickerPipeline:
         batch_size: int | None = None,
         negative_prompt: str | Sequence[str] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        height: int | None = None,
-        width: int | None = None,
         durations: Sequence[float] | None = None,
         output_type: str = "pil",
-        return_dict: bool = True,
         callback_on_step_end: OnStepEnd | None = None,
-        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         on_step: Callable[[int, int], None] | None = None,
-    ) -> StickerOutput | Any:
+    ) -> StickerOutput:
         """Generate stickers.
 
         Memory depends on ``batch_size`` and not on the number of stickers. On a processor with ``batch_size=1``, the
@@ -212,18 +213,12 @@ class StickerPipeline:
             batch_size: stickers in a batch; by default :attr:`default_batch_size`.
             negative_prompt: text guidance leads away from it; one for all stickers, or one for each prompt.
             generator: draws the seeds instead of ``seed``; one for all stickers, or one for each.
-            height, width: the same as ``output_size``; stickers are square.
             durations: milliseconds that each frame is shown, instead of ``fps``.
             output_type: form of the output's ``frames``: ``pil``, ``np`` or ``pt``.
-            return_dict: False returns ``(frames,)``.
             callback_on_step_end: called as ``callback(pipeline, index, timestep, {"latents": latents})`` after each
                 step. It may return a dictionary with new latents. An exception ends the call. The index starts at 0 for
                 each batch and each still.
-            callback_on_step_end_tensor_inputs: ``latents`` or nothing.
             on_step: called with the number of steps done and the number of all steps of the call.
-
-        Returns:
-            a :class:`~rdtf.request.StickerOutput`, or ``(frames,)``.
 
         Raises:
             ValueError: a number or position is out of range, the number of values is not the number of prompts, or the
@@ -231,28 +226,30 @@ class StickerPipeline:
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         steps = self.config.steps if num_inference_steps is None else num_inference_steps
-        if not 1 <= num_frames <= MAX_FRAMES:
-            raise ValueError(f"num_frames must be 1 to {MAX_FRAMES}, not {num_frames}")
-        if not prompts or num_stickers_per_prompt < 1 or steps < 1 or (batch_size is not None and batch_size < 1):
-            raise ValueError("give at least one prompt, one sticker a prompt, one step and one sticker a batch")
-        scales = (
-            self.config.image_guidance if image_guidance_scale is None else image_guidance_scale,
-            self.config.guidance if guidance_scale is None else guidance_scale,
-        )
-        check_call(
-            fps=fps,
-            durations=durations,
-            num_frames=num_frames,
-            image_guidance_scale=scales[0],
-            guidance_scale=scales[1],
-            seed=seed,
-            num_stickers_per_prompt=len(prompts) * num_stickers_per_prompt,
-            output_type=output_type,
-        )
+        together = self.default_batch_size if batch_size is None else batch_size
+        image_scale = self.config.image_guidance if image_guidance_scale is None else image_guidance_scale
+        text_scale = self.config.guidance if guidance_scale is None else guidance_scale
+        side = self.config.sample_size if output_size is None else output_size
+        count = len(prompts) * num_stickers_per_prompt
+        for name, number, least, most in (
+            ("prompts", len(prompts), 1, math.inf),
+            ("num_frames", num_frames, 1, MAX_FRAMES),
+            ("num_inference_steps", steps, 1, math.inf),
+            ("num_stickers_per_prompt", num_stickers_per_prompt, 1, math.inf),
+            ("batch_size", together, 1, math.inf),
+            ("guidance_scale", text_scale, -MAX_GUIDANCE, MAX_GUIDANCE),
+            ("image_guidance_scale", image_scale, -MAX_GUIDANCE, MAX_GUIDANCE),
+            ("fps", fps, MIN_FPS, MAX_FPS),
+            ("output_size", side, 1, MAX_OUTPUT_SIZE),
+            ("seed", seed, -MAX_SEED, MAX_SEED - count),
+        ):
+            if not least <= number <= most:  # nor is a number that is none
+                raise ValueError(f"{name} must be {least} to {most}, not {number}")
         times = np.full(num_frames, 1000 / fps) if durations is None else np.asarray(durations, np.float64)
-        side = side_of(output_size, height, width)
-        if unknown := sorted({*callback_on_step_end_tensor_inputs} - {"latents"}):
-            raise ValueError(f"callback_on_step_end_tensor_inputs has {unknown[0]!r}; there are latents only")
+        if times.shape != (num_frames,) or not (np.isfinite(times) & (times > 0)).all():
+            raise ValueError(f"durations must be milliseconds above 0 for each of {num_frames} frames, not {durations}")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"unknown output_type {output_type!r}; use {', '.join(OUTPUT_TYPES)}")
         check_scheduler(self.scheduler, self.config.path, self.config.prediction)
         requests = requests_of(
             prompts,
@@ -265,7 +262,6 @@ class StickerPipeline:
             num_frames=num_frames,
         )
         still = num_frames > 1 and (self.config.still_first if still_first is None else still_first)
-        together = batch_size or self.default_batch_size
         total = sum(steps * (2 if still and not request.given else 1) for request in requests[::together])
         done = 0
 
@@ -273,8 +269,8 @@ class StickerPipeline:
             nonlocal done
             done += 1
             if callback_on_step_end is not None:
-                inputs = {"latents": latents} if "latents" in callback_on_step_end_tensor_inputs else {}
-                latents = (callback_on_step_end(self, index, timestep, inputs) or {}).get("latents", latents)
+                returned = callback_on_step_end(self, index, timestep, {"latents": latents})
+                latents = (returned or {}).get("latents", latents)
             if on_step is not None:
                 on_step(min(done, total), total)
             return latents
@@ -282,21 +278,14 @@ class StickerPipeline:
         stickers = []
         for at in range(0, len(requests), together):
             part = requests[at : at + together]
-            video = self._clips(part, num_frames, scales, steps, still, side, after_step)
-            if side is not None:
-                video = np.stack([fit(clip, side) for clip in video])
+            video = self._clips(part, num_frames, (image_scale, text_scale), steps, still, side, after_step)
             for clip, request in zip(video, part, strict=True):
+                clip = fit(clip, side)
                 for position, frame in request.given.items():
-                    clip[position] = fit(as_rgba(frame)[None], len(clip[position]))[0]
-                known_facts = {
-                    "steps": steps,
-                    "loops": request.loop,
-                    "seed": request.seed,
-                    "given": sorted(request.given),
-                }
-                stickers.append(Sticker(clip, times, request.caption, known_facts))
-        output = StickerOutput(stickers, output_type)
-        return output if return_dict else (output.frames,)
+                    clip[position] = fit(frame[None], side)[0]
+                about = {"steps": steps, "loops": request.loop, "seed": request.seed, "given": sorted(request.given)}
+                stickers.append(Sticker(clip, times, request.caption, about))
+        return StickerOutput(stickers, output_type)
 
     def _clips(
         self,
@@ -305,7 +294,7 @@ class StickerPipeline:
         scales: tuple[float, float],
         steps: int,
         still_first: bool,
-        side: int | None,
+        side: int,
         on_step: OnStep,
     ) -> np.ndarray:
         """Straight frames ``(b, f, s, s, 4)`` uint8 in the model's size.
@@ -331,7 +320,7 @@ class StickerPipeline:
         if self.copy_decoder is not None:
             self._put_given(decoded, requests)
             large = None
-            if side is not None and side > decoded.shape[-1]:
+            if side > decoded.shape[-1]:
                 large = enlarge(decoded.flatten(0, 1), (side, side)).unflatten(0, decoded.shape[:2])
                 self._put_given(large, requests)
             decoded = self.copy_decoder.redraw(decoded, known, torch.tensor(loops, device=self.device), large)
@@ -342,7 +331,7 @@ class StickerPipeline:
         """Replace frames ``(b, f, 4, h, w)`` by the given ones, scaled to their size."""
         for clip, request in zip(frames, requests, strict=True):
             for position, frame in request.given.items():
-                clip[position] = to_tensor(fit(as_rgba(frame)[None], clip.shape[-1])[0]).to(clip.device)
+                clip[position] = to_tensor(fit(frame[None], clip.shape[-1])[0]).to(clip.device)
 
     @torch.no_grad()
     def bring_back(
@@ -377,7 +366,7 @@ class StickerPipeline:
         known = torch.zeros(count, num_frames, dtype=torch.bool, device=self.device)
         for i, request in enumerate(requests):
             for position, frame in request.given.items():
-                pixels = to_tensor(fit(as_rgba(frame)[None], size)[0])[None]
+                pixels = to_tensor(fit(frame[None], size)[0])[None]
                 video[i, :, position] = self.codec.encode(pixels.to(self.device))[0]
                 known[i, position] = True
         return video, known

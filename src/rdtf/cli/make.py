@@ -62,10 +62,8 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
     _check_time(given)
     pixels = load_frames(frames)
     check_given(model=model)
-    from rdtf.loading import load_pipeline  # these two import torch
-    from rdtf.request import check_call
+    from rdtf.loading import load_pipeline  # it imports torch
 
-    check_call(**given)
     pipe = load_pipeline(model)
     if not frames:
         fit = pipe.fit(caption, strict)

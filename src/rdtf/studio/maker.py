@@ -90,13 +90,13 @@ class _Job:
     """A generation that somebody waits for; the messages are for the event loop of whoever waits."""
 
     owner: str
-    call: tuple[str, str, Sequence[Given], int, dict[str, Any]]
-    loop: asyncio.AbstractEventLoop
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     messages: asyncio.Queue[Progress | Exception | None] = field(default_factory=asyncio.Queue)
     stop: threading.Event = field(default_factory=threading.Event)
-    begun: bool = False
+    work: asyncio.Task[None] | None = None
 
     def tell(self, message: Progress | Exception | None) -> None:
+        """From any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             self.loop.call_soon_threadsafe(self.messages.put_nowait, message)
 
@@ -106,9 +106,8 @@ class Maker:
 
     def __init__(self, models: Models, library: Library) -> None:
         self.models, self.library = models, library
-        self._lock = threading.Lock()
+        self._turn = asyncio.Lock()
         self._jobs: list[_Job] = []
-        self._working = False
 
     async def make(
         self,
@@ -140,14 +139,11 @@ class Maker:
             raise ValueError(f"at most {MAX_FRAMES} frames can be pinned, each at a position of its own")
         given = [Given(position, self.library.path(key), frame) for position, key, frame in pins]
         self.models.path(model)
-        job = _Job(owner, (model, caption, given, count, settings), asyncio.get_running_loop())
-        with self._lock:
-            if len(self._jobs) >= MOST_WAITING:
-                raise ValueError(f"{MOST_WAITING} generations wait already; try again later")
-            self._jobs.append(job)
-            if not self._working:
-                self._working = True
-                threading.Thread(target=self._work, daemon=True).start()
+        if len(self._jobs) >= MOST_WAITING:
+            raise ValueError(f"{MOST_WAITING} generations wait already; try again later")
+        job = _Job(owner)
+        self._jobs.append(job)
+        job.work = asyncio.create_task(self._in_turn(job, model, caption, given, count, settings))
         try:
             while (message := await job.messages.get()) is not None:
                 if isinstance(message, Exception):
@@ -155,32 +151,24 @@ class Maker:
                 yield message
         finally:
             job.stop.set()
-            with self._lock:
-                self._jobs.remove(job)
+            self._jobs.remove(job)
 
     def cancel(self, owner: str) -> None:
         """End the generations of an owner, those that wait too. Stickers that are ready are kept."""
-        with self._lock:
-            for job in self._jobs:
-                if job.owner == owner:
-                    job.stop.set()
-                    job.tell(None)
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                job = next((job for job in self._jobs if not job.begun), None)
-                if job is None:
-                    self._working = False
-                    return
-                job.begun = True
-            try:
-                self._make(job, *job.call)
+        for job in self._jobs:
+            if job.owner == owner:
+                job.stop.set()
                 job.tell(None)
-            except _Cancelled:
-                pass
-            except Exception as error:  # it belongs to whoever waits
-                job.tell(error)
+
+    async def _in_turn(self, job: _Job, *call: Any) -> None:
+        try:
+            async with self._turn:
+                await asyncio.to_thread(self._make, job, *call)
+            job.tell(None)
+        except _Cancelled:
+            pass
+        except Exception as error:  # it belongs to whoever waits
+            job.tell(error)
 
     def _make(
         self, job: _Job, model: str, caption: str, given: Sequence[Given], count: int, settings: dict[str, Any]
