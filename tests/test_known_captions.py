@@ -150,6 +150,6 @@ def test_commands_use_the_list(known: KnownCaptions, make_pipeline, tmp_path: Pa
     assert refused.exit_code != 0 and "row 2" in " ".join(refused.output.split())
     made = CliRunner().invoke(app, many)
     assert made.exit_code == 0, made.output
-    lines = [json.loads(line) for line in (tmp_path / "many" / "manifest.jsonl").read_text().splitlines()[1:]]
+    lines = [json.loads(line) for line in (tmp_path / "many" / "manifest.jsonl").read_text().splitlines()]
     assert [line["made"] for line in lines] == [None, "dog face, fluent 3d style"]
     assert "1 of the captions" in " ".join(made.output.split())

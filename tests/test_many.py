@@ -38,7 +38,7 @@ def run(source: str = "captions.txt", out: str = "out", **changed: Any) -> Outco
 
 def test_each_row_is_the_sticker_of_its_caption_and_seed(place: Path, pipeline: StickerPipeline) -> None:  # noqa: F811
     assert run(seed=5) == Outcome(made=4, kept=0)
-    lines = [json.loads(line) for line in Path("out", MANIFEST).read_text("utf-8").splitlines()[1:]]
+    lines = [json.loads(line) for line in Path("out", MANIFEST).read_text("utf-8").splitlines()]
     assert [(line["file"], line["caption"], line["seed"]) for line in lines] == [
         (f"00000{i + 1}.webp", caption, 5 + i) for i, caption in enumerate(CAPTIONS)
     ]
@@ -66,14 +66,12 @@ def test_stopped_at_any_moment_the_same_call_goes_on(place: Path, monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         run()
     monkeypatch.setattr(many, "save_sticker", save)
-    with Path("out", MANIFEST).open("a") as file:
-        file.write('{"row": 2, "fi')  # killed while it wrote the line
     Path("out/000001.webp").unlink()
     assert run() == Outcome(made=3, kept=1)
     assert run() == Outcome(made=0, kept=4)
     for name in ("000001.webp", "000002.webp", "000003.webp", "000004.webp"):
         assert Path("out", name).read_bytes() == Path("whole", name).read_bytes()
-    assert len(Path("out", MANIFEST).read_text().splitlines()) == 5
+    assert len(Path("out", MANIFEST).read_text().splitlines()) == 4
 
 
 @pytest.mark.slow
@@ -85,23 +83,23 @@ def test_the_same_stickers_by_ray(place: Path) -> None:
     assert run(out="ray", engine="ray", workers=1) == Outcome(made=1, kept=3)
     for file in sorted(Path("local").glob("*.webp")):
         assert Path("ray", file.name).read_bytes() == file.read_bytes()
-    lines = [sorted(Path(out, MANIFEST).read_text("utf-8").splitlines()) for out in ("local", "ray")]
-    assert lines[0] == lines[1]
+    assert Path("local", MANIFEST).read_text() == Path("ray", MANIFEST).read_text()
 
 
 def test_nothing_is_mixed(place: Path) -> None:
     run()
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match="000001.webp is there and was made otherwise: num_frames was 2, now 3"):
         run(num_frames=3)
-    with pytest.raises(ValueError, match="another seed"):
+    with pytest.raises(ValueError, match="seed was 0, now 1"):
         run(seed=1)
     Path("captions.txt").write_text("a cow\n" + "\n".join(CAPTIONS[1:]), "utf-8")
-    with pytest.raises(ValueError, match="row 1 was made as 000001.webp from 'a cat'"):
+    with pytest.raises(ValueError, match="caption was 'a cat', now 'a cow'"):
         run()
     Path("mine").mkdir()
-    Path("mine/photo.jpg").touch()
-    with pytest.raises(ValueError, match=r"holds other things \(photo.jpg\)"):
+    Path("mine/000001.webp").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"000001.webp does not say how it was made"):
         run(out="mine")
+    assert Path("mine/000001.webp").read_bytes() == b"mine"
 
 
 def test_files_of_captions(tmp_path: Path) -> None:
@@ -119,11 +117,11 @@ def test_files_of_captions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"text\nx\n", "must name the columns"),
-        ("a.csv", b"caption,seed\nx,1\ny,many\n", "line 3: seed"),
-        ("a.csv", b"caption,name\nx,../../x\n", "line 2: name"),
-        ("a.jsonl", b'{"caption": "x"}\n{"caption": \n', "line 2 is not JSON"),
-        ("a.jsonl", b'{"title": "x"}\n', "line 1: caption"),
+        ("a.csv", b"text\nx\n", "row 1: caption"),
+        ("a.csv", b"caption,seed\nx,1\ny,many\n", "row 2: seed"),
+        ("a.csv", b"caption,name\nx,../../x\n", "row 1: name"),
+        ("a.jsonl", b'{"caption": "x"}\n{"caption": \n', "row 2 cannot be read"),
+        ("a.jsonl", b'{"title": "x"}\n', "row 1: caption"),
         ("a.txt", "K\xe4se\n".encode("latin-1"), "not UTF-8"),
         ("a.txt", b"\n", "holds no captions"),
         ("a.csv", b"caption,name\nx,Cat\ny,cat\n", "two rows have the name 'cat'"),

@@ -1,4 +1,4 @@
-"""Codecs: RGBA frames to latents and back, all behind one protocol.
+"""Codecs: RGBA frames to latents and back, all of one base class.
 
 Pixels are premultiplied RGBA in [-1, 1] as from ``pixels.to_tensor``. The method's authors use an RGB latent
 diffusion autoencoder (paper section 4); stickers need alpha, so the built-in codec is a small autoencoder of RGBA
@@ -7,6 +7,7 @@ that was trained on stickers, and foreign RGB autoencoders carry alpha as a seco
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import inspect
 import json
@@ -14,7 +15,7 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -32,9 +33,8 @@ CHOICES = (
 )
 
 
-@runtime_checkable
-class Codec(Protocol):
-    """The interface of a codec.
+class Codec(SavedModule, abc.ABC):
+    """Base class of codecs.
 
     Attributes:
         latent_channels: channels ``c`` of a latent.
@@ -44,25 +44,17 @@ class Codec(Protocol):
     latent_channels: int
     downscale: int
 
-    @property
-    def fingerprint(self) -> str:
-        """Short hash of configuration and weights, for latent caches and checkpoints."""
-        ...
-
+    @abc.abstractmethod
     def encode(self, frames: Float[Tensor, "n rgba h w"]) -> Float[Tensor, "n c y x"]:
-        """Premultiplied RGBA in [-1, 1] to float32 latents of about zero mean and unit deviation; deterministic."""
-        ...
+        """Premultiplied RGBA in [-1, 1] to float32 latents of about zero mean and unit deviation; deterministic.
 
+        Raises:
+            ValueError: not RGBA, or a size that is no multiple of ``downscale``.
+        """
+
+    @abc.abstractmethod
     def decode(self, latents: Float[Tensor, "n c y x"]) -> Float[Tensor, "n 4 h w"]:
         """Latents to premultiplied RGBA in [-1, 1], float32, colour never above alpha."""
-        ...
-
-
-class _CodecModel(SavedModule):
-    """Base class of codecs with the size check and the fingerprint."""
-
-    latent_channels: int
-    downscale: int
 
     @property
     def fingerprint(self) -> str:
@@ -99,7 +91,7 @@ class _Residual(nn.Module):
         return x + self.conv2(nn.functional.silu(self.conv1(nn.functional.silu(x))))
 
 
-class StickerAutoencoder(_CodecModel):
+class StickerAutoencoder(Codec):
     """The built-in codec: a small deterministic convolutional autoencoder of premultiplied RGBA.
 
     Pixel-unshuffle 2, then one level of residual blocks for each width, the next level at half the resolution; the
@@ -192,23 +184,19 @@ class StickerAutoencoder(_CodecModel):
 
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "n rgba h w"]) -> Float[Tensor, "n c y x"]:
-        """See ``Codec``.
-
-        Raises:
-            ValueError: not RGBA, or a size that is no multiple of ``downscale``.
-        """
+        """See :class:`Codec`."""
         latents = self.encoder(self._check(frames)).float()
         mean, std = self.latent_mean[:, None, None].float(), self.latent_std[:, None, None].float()
         return (latents - mean) / std
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "n c y x"]) -> Float[Tensor, "n 4 h w"]:
-        """See ``Codec``. The decoder reads normalised latents."""
+        """See :class:`Codec`. The decoder reads normalised latents."""
         latents = latents.to(self.device, self.dtype, memory_format=torch.channels_last)
         return valid_premultiplied(self.decoder(latents))
 
 
-class PixelCodec(_CodecModel):
+class PixelCodec(Codec):
     """The identity, for models that work on pixels.
 
     Args:
@@ -227,20 +215,16 @@ class PixelCodec(_CodecModel):
 
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "n rgba h w"]) -> Float[Tensor, "n c y x"]:
-        """See ``Codec``.
-
-        Raises:
-            ValueError: not RGBA, or a size that is no multiple of ``downscale``.
-        """
+        """See :class:`Codec`."""
         return nn.functional.pixel_unshuffle(self._check(frames).float(), self.downscale)
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "n c y x"]) -> Float[Tensor, "n 4 h w"]:
-        """See ``Codec``."""
+        """See :class:`Codec`."""
         return valid_premultiplied(nn.functional.pixel_shuffle(latents.to(self.device), self.downscale))
 
 
-class DiffusersCodec(_CodecModel):
+class DiffusersCodec(Codec):
     """Any RGB image autoencoder of diffusers as a codec for RGBA; frozen.
 
     Premultiplied colour (the sticker over black) is encoded as one RGB picture, and alpha, repeated to three channels,
@@ -301,11 +285,7 @@ class DiffusersCodec(_CodecModel):
 
     @torch.no_grad()
     def encode(self, frames: Float[Tensor, "n rgba h w"]) -> Float[Tensor, "n c y x"]:
-        """See ``Codec``; the mode of the posterior where the autoencoder has one.
-
-        Raises:
-            ValueError: not RGBA, or a size that is no multiple of ``downscale``.
-        """
+        """See :class:`Codec`; the mode of the posterior where the autoencoder has one."""
         frames = self._check(frames)
         pictures = torch.cat([frames[:, :3], frames[:, 3:].expand(-1, 3, -1, -1)])
         shift, scale = self._shift_scale()
@@ -314,7 +294,7 @@ class DiffusersCodec(_CodecModel):
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "n c y x"]) -> Float[Tensor, "n 4 h w"]:
-        """See ``Codec``."""
+        """See :class:`Codec`."""
         shift, scale = self._shift_scale()
         stacked = torch.cat(latents.to(self.device).float().chunk(2, dim=1)) / scale + shift
         colour, alpha = self.autoencoder.decode(stacked.to(self.dtype)).sample.chunk(2)
@@ -339,10 +319,10 @@ def load_codec(spec: str | Path) -> Codec:
     Raises:
         ValueError: none of these.
     """
-    return cast(Codec, _load(spec).to(best_device()))
+    return _load(spec).to(best_device())
 
 
-def _load(spec: str | Path) -> _CodecModel:
+def _load(spec: str | Path) -> Codec:
     name = str(spec)
     if name in SHIPPED:
         with resources.as_file(resources.files("rdtf") / "assets" / f"codec-{name}") as folder:
@@ -356,13 +336,11 @@ def _load(spec: str | Path) -> _CodecModel:
     raise ValueError(f"no codec {name!r}; choose {CHOICES}")
 
 
-def _load_folder(folder: Path) -> _CodecModel:
+def _load_folder(folder: Path) -> Codec:
     name = str(hub.read_config(folder / hub.CONFIG).get("_class_name"))
-    ours: dict[str, type[_CodecModel]] = {
-        kind.__name__: kind for kind in (StickerAutoencoder, PixelCodec, DiffusersCodec)
-    }
-    if name in ours:
-        return ours[name].from_pretrained(folder)
+    for ours in (StickerAutoencoder, PixelCodec, DiffusersCodec):
+        if name == ours.__name__:
+            return ours.from_pretrained(folder)
     kind = _autoencoder_class(name)
     hub.check_foreign(folder, kind.from_config)
     # Without low_cpu_mem_usage, weights of any precision become float32, and accelerate is not needed.

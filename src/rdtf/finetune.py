@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -116,7 +115,8 @@ def _prepare(asked: Finetuning, data: Path, size: int) -> None:
     for seed in range(first, first + _SEEDS):
         settings = PrepareSettings(size=size, splits=(1 - _SHARE, _SHARE, 0.0), seed=seed, workers=asked.threads)
         report = prepare([Path(asked.stickers)], data, settings, overwrite=True)
-        total, held_out = sum(report.manifest.counts.values()), _held_out(report.manifest.counts)
+        total = sum(report.manifest.counts.values())
+        held_out = total - report.manifest.counts["train"]
         if total < 2:
             raise ValueError(
                 f"{asked.stickers} holds one sticker that can be used; at least two are needed, one to train on and "
@@ -131,10 +131,6 @@ def _prepare(asked: Finetuning, data: Path, size: int) -> None:
     )
 
 
-def _held_out(counts: dict[str, int]) -> int:
-    return counts["val"] + counts["test"]
-
-
 def _settings(asked: Finetuning, model: StickerPipeline) -> TrainSettings:
     """The recipe ``tune`` with the objective and the sampling of the model."""
     config = model.config
@@ -143,7 +139,7 @@ def _settings(asked: Finetuning, model: StickerPipeline) -> TrainSettings:
         "tune",
         start_from=asked.model,
         tune=asked.tune,
-        objective={"path": objective.path, "prediction": objective.prediction},
+        objective={"path": config.path, "prediction": config.prediction},
         residual_to_known=objective.clean_factor is not None,
         sampling={name: config[name] for name in Sampling.model_fields},
         frames=_FRAMES,
@@ -173,25 +169,23 @@ def _show(data: Path, asked: Finetuning, run: Path) -> None:
     """Write the sheet: held-out stickers, and the animations of their first frames by both models."""
     held = [(part, i) for part in (StickerDataset(data, "val"), StickerDataset(data, "test")) for i in range(len(part))]
     held.sort(key=lambda place: place[0].record(place[1]).num_frames < 2)  # moving stickers first
-    places = held[:_SHOWN]
-    records, real = [part.record(i) for part, i in places], [_spread(part.frames(i)) for part, i in places]
-    rows, labels = [real], [[f"real: {record.caption or '(no caption)'}" for record in records]]
-    for name, model in (("before", asked.model), ("after", str(run))):
-        pipe = load_pipeline(model)
-        made = pipe(
+    records = [part.record(i) for part, i in held[:_SHOWN]]
+    real = [_spread(part.frames(i)) for part, i in held[:_SHOWN]]
+    before, after = (
+        load_pipeline(model)(
             [record.caption for record in records],
             frames=[{0: clip[0]} for clip in real],
             num_frames=_FRAMES,
             seed=asked.seed,
             loop=[record.loops for record in records],
         ).stickers
-        rows.append([sticker.frames for sticker in made])
-        labels.append([name] * len(made))
+        for model in (asked.model, str(run))
+    )
     sheet = contact_sheet(
-        _in_turn(rows),
-        labels=_in_turn(labels),
+        [clip for shown in zip(real, before, after, strict=True) for clip in shown],
+        labels=[f"{name}{record.caption}" for record in records for name in ("real: ", "before: ", "after: ")],
         frames=_FRAMES,
-        outlined=_in_turn([[()] * len(real), [(0,)] * len(real), [(0,)] * len(real)]),
+        outlined=[(), (0,), (0,)] * len(real),
     )
     with atomic_file(run / SHEET) as file:
         sheet.save(file, "PNG")
@@ -200,7 +194,3 @@ def _show(data: Path, asked: Finetuning, run: Path) -> None:
 def _spread(frames: np.ndarray) -> np.ndarray:
     """At most 8 frames, evenly spaced for a loop."""
     return frames if len(frames) <= _FRAMES else frames[np.arange(_FRAMES) * len(frames) // _FRAMES]
-
-
-def _in_turn(rows: Sequence[Sequence]) -> list:
-    return [item for column in zip(*rows, strict=True) for item in column]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from rdtf.saved_module import SavedModule
 from rdtf.text import BuiltinTextEncoder, KnownCaptions, PretrainedTextEncoder
 
 PREDICTIONS = ("sample", "epsilon", "v_prediction")
-_TRIES = 50  # to read a folder that is replaced again and again
+_TRIES = 50
 _PAUSE = 0.02  # seconds
 _RANGES = {
     "sample_size": (4, hub.MAX_SIDE),
@@ -53,8 +51,8 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
 
     It comes onto the GPU if there is one (:func:`rdtf.device.best_device`).
 
-    A training may save into the folder meanwhile. The result is always one save: if the folder is replaced while it is
-    read, it is read again.
+    A training may save into the folder meanwhile. The result is always one save: if it is replaced while it is read, it
+    is read again.
 
     Nothing in the folder is run or unpickled, see :mod:`rdtf.hub`.
 
@@ -65,26 +63,17 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
         ValueError: there is no model, it is damaged, it asks for something that is not allowed, or it was replaced in
             every try.
     """
-    for attempt in range(_TRIES):
+    for _ in range(_TRIES):
         found = find_pipeline(model)
         save = _save_of(found)
-        if save is None:  # a save is replacing it
-            continue
         try:
-            if attempt == 0:
-                pipeline = _load(found)
-            else:  # copying is faster than loading, so a save rarely happens meanwhile
-                with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-                    copy = Path(shutil.copytree(found, Path(place, found.name)))
-                    if _save_of(found) != save:
-                        continue
-                    return _placed(_load(copy), torch_dtype)
+            pipeline = _load(found)
         except (ValueError, OSError):
-            if _save_of(found) == save:  # not replaced, so the folder itself is at fault
+            if save is not None and _save_of(found) == save:  # not replaced, so the folder itself is at fault
                 raise
         else:
-            if _save_of(found) == save:
-                return _placed(pipeline, torch_dtype)
+            if save is not None and _save_of(found) == save:
+                return pipeline.to(best_device(), *([] if torch_dtype is None else [torch_dtype]))
         time.sleep(_PAUSE)
     raise ValueError(f"{model} was replaced {_TRIES} times while it was read; try again, or load a copy of it")
 
@@ -96,10 +85,6 @@ def _save_of(folder: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _placed(pipeline: StickerPipeline, dtype: torch.dtype | None) -> StickerPipeline:
-    return pipeline.to(best_device(), *([] if dtype is None else [dtype]))
 
 
 def _load(folder: Path) -> StickerPipeline:

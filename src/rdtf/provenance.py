@@ -10,7 +10,8 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,16 +29,10 @@ if TYPE_CHECKING:  # torch takes seconds, and notes are read without it
 
 _MOST_STICKERS = 1000
 _MOST_FRAMES = 16
-_DEFAULTS: dict[str, Any] = {"num_frames": 8, "loop": False, "fps": 8.0, "output_size": None, "seed": 0}
-_SETTINGS = {
-    *_DEFAULTS,
-    "num_inference_steps",
-    "guidance_scale",
-    "image_guidance_scale",
-    "still_first",
-    "num_stickers_per_prompt",
-    "batch_size",
+_DEFAULTS: dict[str, Any] = {
+    **{"num_frames": 8, "loop": False, "fps": 8.0, "output_size": None, "seed": 0, "num_stickers_per_prompt": 1}
 }
+_OF_THE_MODEL = {"num_inference_steps", "guidance_scale", "image_guidance_scale", "still_first", "batch_size"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +92,11 @@ class Made(_Table):
         """With which the sticker alone gives the same picture, but for rounding."""
         return int(self.settings.get("seed") or 0) + self.number
 
+    def compared(self) -> dict[str, Any]:
+        """What decides about the picture, but for rounding: caption, model and settings."""
+        settings = {name: value for name, value in self.settings.items() if name != "batch_size"}
+        return {"caption": self.caption, "model's fingerprint": self.fingerprint, **settings, "seed": self.seed}
+
 
 _LATER_DEFAULTS = {"guidance_low": 0.0, "guidance_high": 1.0}
 """Settings that pipelines have since format 1, with values that change nothing."""
@@ -129,20 +129,19 @@ def _plain(config: Any) -> bytes:
     return json.dumps(kept, sort_keys=True, default=str).encode()
 
 
-def described(
-    stickers: Sequence[Sticker],
+def note_of_call(
     pipeline: StickerPipeline,
     *,
     task: str,
     model: str,
+    caption: str,
     settings: dict[str, Any],
     given: Sequence[Given] = (),
     weights: str | None = None,
-) -> list[Sticker]:
-    """The stickers of one call of a pipeline, each with a note of how it was made.
+) -> Made:
+    """The note of the first sticker of a call of a pipeline.
 
     Args:
-        stickers: what the call returned, for one caption.
         model: its folder or name. settings: the arguments of the call but for caption and frames.
         given: where the given frames come from.
         weights: the pipeline's :func:`fingerprint`, if it is known already.
@@ -156,21 +155,20 @@ def described(
         "guidance_scale": config.guidance,
         "image_guidance_scale": config.image_guidance,
         "still_first": config.still_first,
-        "num_stickers_per_prompt": 1,
         "batch_size": pipeline.default_batch_size,
     }
     said = {name: value for name, value in settings.items() if value is not None}
     durations = said.pop("durations", ())
     hashes = {path: _sha256(path) for path in {frame.path for frame in given}}
     device = torch.cuda.get_device_name(pipeline.device) if pipeline.device.type == "cuda" else platform.machine()
-    made = Made(
+    return Made(
         rdtf=__version__,
         torch=torch.__version__,
         device=f"{pipeline.device.type} {device}",
         task=task,  # type: ignore[arg-type]
         model=Path(model).resolve().name,
         fingerprint=weights or fingerprint(pipeline),
-        caption=stickers[0].caption,
+        caption=caption,
         settings={**defaults, **said},
         durations=tuple(durations),
         inputs=tuple(
@@ -178,11 +176,12 @@ def described(
             for g in given
         ),
     )
-    noted = []
-    for number, sticker in enumerate(stickers):
-        note = made.model_copy(update={"number": number}).model_dump(mode="json")
-        noted.append(Sticker(sticker.frames, sticker.durations, sticker.caption, {**sticker.attributes, NOTE: note}))
-    return noted
+
+
+def described(stickers: Iterable[Sticker], first: Made) -> list[Sticker]:
+    """The stickers of a call for one caption, with notes that count up from that of the first one."""
+    notes = (first.model_copy(update={"number": first.number + n}).model_dump(mode="json") for n in count())
+    return [replace(s, attributes={**s.attributes, NOTE: note}) for s, note in zip(stickers, notes, strict=False)]
 
 
 def read_made(path: Path) -> Made:
@@ -246,25 +245,17 @@ def make_again(made: Made, model: Path, inputs: Iterable[Path] = ()) -> Sticker:
             f"{made.fingerprint[:12]}); name the right one with --model"
         )
     settings: dict[str, Any] = dict(made.settings)
-    if unknown := sorted(settings.keys() - _SETTINGS):
+    if unknown := sorted(settings.keys() - _DEFAULTS.keys() - _OF_THE_MODEL):
         raise ValueError(f"a newer rdtf made it: the setting {unknown[0]} is not known here")
-    count = settings.get("num_stickers_per_prompt", 1)
-    if not made.number < count <= _MOST_STICKERS:
+    if not made.number < settings.get("num_stickers_per_prompt", 1) <= _MOST_STICKERS:
         raise ValueError("its note is damaged: the number of stickers is out of range")
     number = made.number
     if settings.get("batch_size") == 1:  # then a sticker is the same without the others of its call
         settings |= {"seed": made.seed, "num_stickers_per_prompt": 1}
         number = 0
     stickers = pipeline(made.caption, frames=load_frames(given), durations=made.durations or None, **settings).stickers
-    again = stickers[number]
-    return Sticker(
-        again.frames, again.durations, again.caption, {**again.attributes, NOTE: made.model_dump(mode="json")}
-    )
+    return described(stickers[number : number + 1], made)[0]
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -52,7 +52,7 @@ COUNTED_FRAMES = {name: option for name, option in FRAMES_OPTIONS.items() if nam
 def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any]) -> None:
     """Run the pipeline and write the files; with more than one sticker, each name gets a number."""
     from rdtf.io.write import check_target, save_sticker
-    from rdtf.provenance import described, load_frames
+    from rdtf.provenance import described, load_frames, note_of_call
 
     model, out, strict = given.pop("model", SHIPPED), given.pop("out", "sticker.webp"), given.pop("strict", False)
     count = given.get("num_stickers_per_prompt", 1)
@@ -80,8 +80,8 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
             on_step=lambda done, total: progress.update(bar, completed=done, total=total),
             **given,
         ).stickers
-    stickers = described(stickers, pipe, task=task, model=model, settings=given, given=frames)
-    for path, sticker in zip(paths, stickers, strict=True):
+    note = note_of_call(pipe, task=task, model=model, caption=caption, settings=given, given=frames)
+    for path, sticker in zip(paths, described(stickers, note), strict=True):
         save_sticker(sticker, path)
         say(f"Wrote {path}")
 

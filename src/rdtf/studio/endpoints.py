@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def endpoints(studio: Studio) -> dict[Callable[..., Any], dict[str, Any]]:
     """Functions for scripts, with the options of their events."""
-    library, trainings = studio.library, studio.trainings
+    library = studio.library
     every = {**WORDS_OPTIONS, **FRAMES_OPTIONS}
     fields = fields_of(every, [n for n in every if n not in ("out", "model", "seed", "num_stickers_per_prompt")])
 
@@ -72,37 +72,10 @@ def endpoints(studio: Studio) -> dict[Callable[..., Any], dict[str, Any]]:
         path, left_out = library.pack(stickers, target, name, author)
         return {"url": f"/exports/{path.name}", "left_out": left_out}
 
-    def prepare(source: str, name: str, settings: dict[str, Any] | None = None) -> str:
-        """Begin `rdtf prepare` and `rdtf inspect` on one of the folders named by --stickers; returns a job's name."""
-        return trainings.prepare(source, name, settings or {})
-
-    def train(data: str, name: str, settings: dict[str, Any] | None = None, model: str = "") -> str:
-        """Begin `rdtf train` on a prepared dataset, from a model or from scratch; returns a job's name."""
-        return trainings.train(data, name, settings or {}, model)
-
-    def resume(name: str) -> str:
-        """Go on with a training from its newest checkpoint; returns a job's name."""
-        return trainings.resume(name)
-
-    def stop(name: str) -> None:
-        """Ask a training to save and stop."""
-        trainings.stop(name)
-
-    def training(name: str) -> dict[str, Any]:
-        """How a training is: state, steps, the newest losses, and the end of its output."""
-        status = trainings.status(name)
-        losses = {label: points[-1][1] for label, points in status.losses.items() if points}
-        facts = {"state": status.state, "step": status.step, "steps": status.steps, "losses": losses}
-        return {**facts, "log": status.log[-4000:]}
-
-    def job(name: str) -> dict[str, Any]:
-        """How a job is: running, finished, stopped, failed or killed; and the end of its output."""
-        return {"state": trainings.jobs.state(name), "log": trainings.jobs.log(name)[-4000:]}
-
-    quick = (models, stickers, prepare, train, resume, stop, training, job)
     return {
         make: {"concurrency_limit": None},
         export: EXPORTING,
         pack: EXPORTING,
-        **{function: {} for function in quick},
+        models: {},
+        stickers: {},
     }

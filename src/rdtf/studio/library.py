@@ -10,7 +10,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -21,11 +21,14 @@ from rdtf.export.target import load_target, target_names
 from rdtf.files import write_bytes
 from rdtf.io.metadata import note_of
 from rdtf.io.read import read_sticker
+from rdtf.io.wall import read_sticker as read_guarded
 from rdtf.io.write import save_sticker
-from rdtf.sticker import Sticker
-from rdtf.studio.decode import decode
+from rdtf.pixels import fit
+from rdtf.sticker import Sticker, StickerError
 
 MADE, GIVEN = "made", "given"
+MOST_FRAMES, MOST_SIDE = 16, 512
+"""Of stickers that are given; more frames are thinned out, larger ones scaled down."""
 _KEY = re.compile(rf"({MADE}|{GIVEN})-[0-9]{{8}}-[0-9]{{6}}-[0-9]{{3}}-[0-9a-f]{{8}}", re.ASCII)
 _STICKERS, _EXPORTS = "stickers", "exports"
 
@@ -61,9 +64,15 @@ class Library:
         """Keep an image or a sticker of a stranger, decoded in a process of its own; returns its key.
 
         Raises:
-            ValueError: it cannot be read.
+            StickerError: it cannot be read, or takes too long or too much memory. It holds no folder's name.
         """
-        return self._keep(GIVEN, decode(file))
+        try:
+            sticker = read_guarded(file, max_frames=MOST_FRAMES)
+        except StickerError as error:
+            raise StickerError(file.name, error.reason) from None
+        if max(sticker.size) > MOST_SIDE:
+            sticker = Sticker(fit(sticker.frames, MOST_SIDE), sticker.durations)
+        return self._keep(GIVEN, sticker)
 
     def _keep(self, kind: str, sticker: Sticker) -> str:
         now = datetime.now()
@@ -150,9 +159,7 @@ class Library:
 
     def _exported(self, key: str, target: str) -> Export:
         rules = _known(target)
-        source = Source(key, self.path(key), self.entry(key).caption)
-        sticker = source.read()
-        return export_sticker(replace(sticker, attributes={**sticker.attributes}), rules)
+        return export_sticker(Source(key, self.path(key), self.entry(key).caption).read(), rules)
 
 
 def _known(target: str):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rdtf import hub
 from rdtf.cli.make import MAX_FRAMES
 from rdtf.loading import load_pipeline
-from rdtf.provenance import Given, described, load_frames
+from rdtf.provenance import Given, described, load_frames, note_of_call
 from rdtf.studio.library import Library
 
 if TYPE_CHECKING:
@@ -193,18 +193,17 @@ class Maker:
             caption, note = fit.caption, fit.note
         # On a processor a batch is no faster than its stickers one by one, which are shown as they are ready.
         each = 1 if pipe.device.type == "cpu" else count
-        for first in range(0, count, each):
-            call = {**settings, "seed": settings.get("seed", 0) + first, "num_stickers_per_prompt": each}
-            before = first // each
+        for begin in range(0, count, each):
+            call = {**settings, "seed": settings.get("seed", 0) + begin, "num_stickers_per_prompt": each}
+            before = begin // each
 
             def on_step(done: int, total: int, before: int = before) -> None:
                 tell(before * total + done, total * (count // each))
 
             stickers = pipe(caption, frames=frames, on_step=on_step, **call).stickers
-            task = task_of([one.position for one in given])
-            folder = str(self.models.path(model))
-            for sticker in described(stickers, pipe, task=task, model=folder, settings=call, given=given):
-                keys.append(self.library.add(sticker))
+            task, folder = task_of([one.position for one in given]), str(self.models.path(model))
+            first = note_of_call(pipe, task=task, model=folder, caption=caption, settings=call, given=given)
+            keys += [self.library.add(sticker) for sticker in described(stickers, first)]
         tell(1, 1)
 
 

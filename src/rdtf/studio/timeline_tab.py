@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -113,19 +114,16 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
     place_all.click(plainly(lambda line, key: placed(line, key, None)), [line, source], [line, slots], **HIDDEN)
 
     async def run(
-        owner: str,
-        line: Timeline,
-        name: str | None,
-        words: str | None,
-        seed: int,
-        loop: bool,
-        settings: tuple[Any, ...],
-        only: int | None,
+        owner: str, line: Timeline, name: Any, words: Any, seed: Any, loop: bool, *settings: Any, anew: bool = False
     ) -> AsyncGenerator[tuple[Any, ...], None]:
+        """Fill the slots; with ``anew`` only the chosen one, with another seed and around all other frames."""
         skip = gr.skip()
         yield views.bar(0, 1, "Waiting for the model"), skip, skip, skip, skip
+        if anew and line.slots[line.at] is None:
+            raise ValueError("there is no frame in the chosen slot yet; fill the slots first")
+        seed = random.randrange(2**31) if anew else int(seed or 0)
         values = {**values_of(fields, settings), "seed": seed, "loop": bool(loop), "num_frames": len(line.slots)}
-        pins = (line if only is None else line.pinned(but=only)).pins()
+        pins = (line.pinned(but=line.at) if anew else line).pins()
         if len(pins) == len(line.slots):
             raise ValueError("every slot is pinned; empty one of them, or add a slot")
         made: tuple[str, ...] = ()
@@ -137,26 +135,13 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
         if not made:
             yield views.note("Cancelled."), skip, skip, skip, skip
             return
-        key = made[0]
-        line = line.filled(key) if only is None else line.replaced(only, Slot(key, only, pinned=False))
+        line = line.replaced(line.at, Slot(made[0], line.at, pinned=False)) if anew else line.filled(made[0])
         text = f"Seed {seed}. The sticker is in the history; click on it to download it."
-        yield views.note(text), *changed(line), show(library, made), [key]
-
-    def fill_all(
-        owner: str, line: Timeline, name: Any, words: Any, seed: Any, loop: bool, *settings: Any
-    ) -> AsyncGenerator[Any, None]:
-        return run(owner, line, name, words, int(seed or 0), loop, settings, None)
-
-    def fill_one(
-        owner: str, line: Timeline, name: Any, words: Any, _seed: Any, loop: bool, *settings: Any
-    ) -> AsyncGenerator[Any, None]:
-        if line.slots[line.at] is None:
-            raise ValueError("there is no frame in the chosen slot yet; fill the slots first")
-        return run(owner, line, name, words, random.randrange(2**31), loop, settings, line.at)
+        yield views.note(text), *changed(line), show(library, made), list(made)
 
     inputs = [line, model, caption, seed, loop, *components]
     outputs = [status, line, slots, result, keys]
-    runs = [(fill.click, fill_all), (again.click, fill_one)]
+    runs = [(fill.click, run), (again.click, functools.partial(run, anew=True))]
     changing = [clear, keep, keep_all, before, after, place, place_all]  # what they change would be lost
     generation(studio.maker, runs, inputs, outputs, [fill, again, *changing], cancel)
     return result, keys
