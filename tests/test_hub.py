@@ -76,7 +76,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no steps": (lambda m: edit(m / "model_index.json", steps=0), "steps"),
     "a later format": (lambda m: edit(m / "model_index.json", _rdtf_format=hub.FORMAT + 1), "later rdtf.*Update rdtf"),
     "a format that is no number": (lambda m: edit(m / "model_index.json", _rdtf_format="new"), "no format number"),
-    "steps that are no integer": (lambda m: edit(m / "model_index.json", steps=2.5), "an integer from 1 to 1000"),
+    "steps that are no integer": (lambda m: edit(m / "model_index.json", steps=2.5), "steps is .2.5.*valid integer"),
     "no size": (lambda m: edit(m / "model_index.json", sample_size=None), "sample_size is 'None'"),
     "a number of many digits": (lambda m: (m / "model_index.json").write_text(f'{{"a": {"9" * 5000}}}'), "is no JSON"),
     "a pipe": (lambda m: pipe(m / "dfgn" / "config.json"), "is no regular file"),

@@ -44,11 +44,11 @@ def test_given_frames_are_outlined_without_covering_a_pixel() -> None:
     assert not changed[2 * GAP + 10 :].any()
 
 
-def test_sizes_may_differ_and_scale_repeats_pixels() -> None:
-    sheet = np.array(contact_sheet([plain(1, 10, 10), plain(1, 4, 4)], frames=1, scale=2, background="dark"))
-    small = sheet[GAP + 20 + GAP :][:20, GAP : GAP + 20]
-    assert (small[6:14, 6:14] == [0, 255, 255]).all()
-    assert (small[:6] == BACKGROUNDS["dark"][0]).all()
+def test_sizes_may_differ() -> None:
+    sheet = np.array(contact_sheet([plain(1, 10, 10), plain(1, 4, 4)], frames=1, background="dark"))
+    small = sheet[GAP + 10 + GAP :][:10, GAP : GAP + 10]
+    assert (small[3:7, 3:7] == [0, 255, 255]).all()
+    assert (small[:3] == BACKGROUNDS["dark"][0]).all()
 
 
 @pytest.mark.parametrize("label", ["", "a cat", "猫 🐈 \u200d", "long " * 200, "x" * 500, "two\nlines"])
@@ -75,27 +75,11 @@ def test_contact_sheet_refuses_what_does_not_fit_together() -> None:
 
 def test_preview_grid_plays_all_and_repeats_the_shorter() -> None:
     long = Sticker(plain(3), np.array([100.0, 200.0, 100.0]))
-    short = Sticker(plain(2, 6, 6), np.array([100.0, 60.0]))
-    still = Sticker(plain(1), np.array([1000 / 8]))
-    grid = preview_grid([long, short, still], columns=2)
-    assert grid.size == (2 * 10 + GAP, 2 * 10 + GAP)
-    # Changes at 0, 100, 160, 260, 300, 320 of the first two, and where the still starts again.
-    assert grid.durations.sum() == pytest.approx(400)
-    ends = np.cumsum(grid.durations)
-
-    def red(time: float, y: int, x: int) -> int:
-        return int(grid.frames[int(np.searchsorted(ends, time, side="right")), y, x, 0])
-
-    assert [red(t, 5, 5) for t in (50, 150, 290, 350)] == [0, 10, 10, 20]
-    assert [red(t, 5, 19) for t in (50, 130, 200, 280, 350)] == [0, 10, 0, 10, 0]
+    grid = preview_grid([long, Sticker.at_fps(plain(2, 6, 6)), Sticker.at_fps(plain(1))], columns=2)
+    assert grid.size == (2 * 10 + GAP, 2 * 10 + GAP) and grid.durations.tolist() == [100, 200, 100]
+    assert grid.frames[:, 5, 5, 0].tolist() == [0, 10, 20]
+    assert grid.frames[:, 5, 19, 0].tolist() == [0, 10, 0]
+    assert np.array_equal(grid.frames[:, 10 + GAP :, :10], plain(1).repeat(3, 0))
     assert grid.frames[:, 10 + GAP :, 10 + GAP :].max() == 0
     with pytest.raises(ValueError, match="at least one"):
         preview_grid([], columns=2)
-
-
-def test_preview_grid_of_equal_timing_has_their_frames() -> None:
-    sticker = Sticker.at_fps(plain(5), fps=8)
-    grid = preview_grid([sticker, sticker], columns=9)
-    assert np.array_equal(grid.frames[:, :, :10], sticker.frames)
-    assert np.array_equal(grid.frames[:, :, 10 + GAP :], sticker.frames)
-    assert grid.durations.tolist() == sticker.durations.tolist()

@@ -141,7 +141,7 @@ def _settings(asked: Finetuning, model: StickerPipeline) -> TrainSettings:
         tune=asked.tune,
         objective={"path": config.path, "prediction": config.prediction},
         residual_to_known=objective.clean_factor is not None,
-        sampling={name: config[name] for name in Sampling.model_fields},
+        sampling={name: getattr(config, name) for name in Sampling.model_fields},
         frames=_FRAMES,
         previews=0,
         seed=asked.seed,

@@ -42,8 +42,6 @@ SHIPPED_FOLDER = Path(__file__).with_name(SHIPPED)
 FORMAT = 1
 """Version of saved pipelines. It counts up when an older rdtf cannot load what this one saves."""
 FORMAT_KEY = "_rdtf_format"
-MAX_SIDE = 1024
-"""Largest height and width in pixels that a model may be made for."""
 _CONFIG_BYTES = 1 << 20
 _SPARE_TENSORS = 64
 _MOST_LABELS = 100_000
@@ -138,22 +136,6 @@ def find_pipeline(name: Path | str, pause: float = 0.02) -> Path:
         if (folder / INDEX).is_file():
             return folder
     raise ValueError(f"{name} holds no trained model: expected {INDEX} in it or in {folder / 'pipeline'}")
-
-
-def check_format(index: Mapping[str, Any], path: Path) -> None:
-    """Check that this version of rdtf can load a saved pipeline. Pipelines without a number are of format 1.
-
-    Raises:
-        ValueError: the pipeline is of a later format, or its number is none.
-    """
-    found = index.get(FORMAT_KEY, 1)
-    if type(found) is not int or found < 1:
-        raise ValueError(f"{path}: {FORMAT_KEY} is {str(found)[:40]!r}, which is no format number; {_AGAIN}")
-    if found > FORMAT:
-        raise ValueError(
-            f"{path} is of format {found}, which a later rdtf has written; this one loads format {FORMAT} and older. "
-            "Update rdtf: pip install --upgrade rdtf"
-        )
 
 
 @contextmanager
@@ -364,21 +346,3 @@ def check_finite(module: Module, folder: Path) -> None:
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{folder}: {name} holds numbers that are not finite; {_AGAIN}")
-
-
-def check_numbers(values: Mapping[str, Any], ranges: Mapping[str, tuple[float, float]], path: Path) -> None:
-    """Check numbers of a configuration against their least and greatest values. Missing numbers pass.
-
-    Args:
-        ranges: of each number; with bounds of the type int it must be an integer.
-
-    Raises:
-        ValueError: a value is no number, or out of its range.
-    """
-    for name, (least, most) in ranges.items():
-        value = values.get(name, least)
-        whole = isinstance(least, int)
-        number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-        if not (number and least <= value <= most):
-            kind = "an integer" if whole else "a number"
-            raise ValueError(f"{path}: {name} is {str(value)[:40]!r}; {kind} from {least:g} to {most:g} is expected")

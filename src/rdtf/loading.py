@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from rdtf import hub
 from rdtf.codec import DiffusersCodec, PixelCodec, StickerAutoencoder
@@ -15,25 +15,16 @@ from rdtf.copy_decoder import CopyDecoder
 from rdtf.device import best_device
 from rdtf.diffusion.flow_euler import SCHEDULER_CONFIG
 from rdtf.diffusion.schedulers import SCHEDULERS, check_scheduler, load_scheduler
-from rdtf.hub import INDEX, find_pipeline
+from rdtf.hub import FORMAT, FORMAT_KEY, INDEX, find_pipeline
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN
-from rdtf.pipeline import StickerPipeline
+from rdtf.pipeline import PipelineConfig, StickerPipeline
 from rdtf.saved_module import SavedModule
 from rdtf.text import BuiltinTextEncoder, KnownCaptions, PretrainedTextEncoder
 
-PREDICTIONS = ("sample", "epsilon", "v_prediction")
 _TRIES = 50
 _PAUSE = 0.02  # seconds
-_RANGES = {
-    "sample_size": (4, hub.MAX_SIDE),
-    "steps": (1, 1000),
-    "guidance": (-100.0, 100.0),
-    "image_guidance": (-100.0, 100.0),
-    "guidance_low": (0.0, 1.0),
-    "guidance_high": (0.0, 1.0),
-    "eta": (0.0, 1.0),
-}
+_MOST_LEVELS = 100_000
 _PARTS: dict[str, dict[tuple[str, ...], type[SavedModule] | str]] = {
     "dfgn": {("rdtf.model.dfgn", "DFGN"): DFGN, ("rdtf.model.adapter", "AdaptedDFGN"): AdaptedDFGN},
     "codec": {("rdtf.codec", kind.__name__): kind for kind in (StickerAutoencoder, PixelCodec, DiffusersCodec)},
@@ -42,7 +33,6 @@ _PARTS: dict[str, dict[tuple[str, ...], type[SavedModule] | str]] = {
     "scheduler": {("diffusers", name): SCHEDULER_CONFIG for names in SCHEDULERS.values() for name in names},
 }
 """The parts of a pipeline and their allowed classes; of schedulers the name of the configuration."""
-_ARGUMENTS = inspect.signature(StickerPipeline.__init__).parameters.keys() - _PARTS.keys() - {"self"}
 
 
 def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> StickerPipeline:
@@ -87,18 +77,33 @@ def _save_of(folder: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
+def _check_format(index: dict[str, Any], path: Path) -> None:
+    """Check that this version of rdtf can load a saved pipeline. Pipelines without a number are of format 1."""
+    found = index.get(FORMAT_KEY, 1)
+    if type(found) is not int or found < 1:
+        raise ValueError(
+            f"{path}: {FORMAT_KEY} is {str(found)[:40]!r}, which is no format number; copy the model again"
+        )
+    if found > FORMAT:
+        raise ValueError(
+            f"{path} is of format {found}, which a later rdtf has written; this one loads format {FORMAT} and older. "
+            "Update rdtf: pip install --upgrade rdtf"
+        )
+
+
 def _load(folder: Path) -> StickerPipeline:
     index = hub.read_config(folder / INDEX)
-    hub.check_format(index, folder / INDEX)
+    _check_format(index, folder / INDEX)
     if index.get("_class_name") != StickerPipeline.__name__:
         raise ValueError(f"{folder / INDEX} is of class {index.get('_class_name')!r}, not {StickerPipeline.__name__}")
-    hub.check_numbers(index, _RANGES, folder / INDEX)
-    if index.get("prediction", "sample") not in PREDICTIONS:
+    values = {name: index[name] for name in PipelineConfig.model_fields if name in index}
+    try:
+        PipelineConfig.model_validate({**values, "path": index.get("path") or "flow"})
+    except ValidationError as error:
+        problem = error.errors()[0]
         raise ValueError(
-            f"{folder / INDEX}: unknown prediction {index['prediction']!r}; one of {', '.join(PREDICTIONS)}"
-        )
-    if index.get("path") not in (None, *SCHEDULERS):
-        raise ValueError(f"{folder / INDEX}: unknown path {index['path']!r}; one of {', '.join(SCHEDULERS)}")
+            f"{folder / INDEX}: {problem['loc'][0]} is {str(problem['input'])[:40]!r}: {problem['msg']}"
+        ) from None
     kinds: dict[str, type[SavedModule]] = {}
     for name, allowed in _PARTS.items():
         found = index.get(name)
@@ -108,16 +113,17 @@ def _load(folder: Path) -> StickerPipeline:
         if kind is None:
             raise ValueError(f"{folder / INDEX}: {name} is {found}, which is not allowed; take another model")
         if isinstance(kind, str):
-            hub.check_numbers(
-                hub.read_config(folder / name / kind), {"num_train_timesteps": (1, 100_000)}, folder / name
-            )
+            levels = hub.read_config(folder / name / kind).get("num_train_timesteps", 1)
+            if type(levels) is not int or not 1 <= levels <= _MOST_LEVELS:
+                raise ValueError(
+                    f"{folder / name / kind}: num_train_timesteps must be 1 to {_MOST_LEVELS}, not {levels}"
+                )
         else:
             kinds[name] = kind
     if unknown := sorted(n for n, value in index.items() if isinstance(value, list) and n not in _PARTS):
         raise ValueError(
             f"{folder / INDEX}: {unknown[0]} is no part of a {StickerPipeline.__name__}; take another model"
         )
-    values = {name: index[name] for name in _ARGUMENTS if name in index}
     try:
         parts: dict[str, Any] = {name: kind.from_pretrained(folder / name) for name, kind in kinds.items()}
         parts["scheduler"] = load_scheduler(folder / "scheduler", index["scheduler"][1])

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from einops import rearrange
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from rdtf.codec import Codec
@@ -46,6 +47,29 @@ PARTS = ("dfgn", "codec", "text_encoder", "scheduler", "copy_decoder")
 OnStepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
 
 
+class PipelineConfig(BaseModel):
+    """What a saved pipeline says besides its parts.
+
+    Attributes:
+        sample_size: height and width in pixels that the network was trained at.
+        prediction: output of the network. path: the noise path of the training, see :mod:`rdtf.diffusion.objective`.
+        steps, guidance, image_guidance, eta, still_first: defaults of a call.
+        guidance_low, guidance_high: noise levels between which the text guides, in all calls.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    sample_size: int = Field(64, ge=4, le=1024)
+    prediction: Literal["sample", "epsilon", "v_prediction"] = "sample"
+    steps: int = Field(20, ge=1, le=1000)
+    guidance: float = Field(2.5, ge=-MAX_GUIDANCE, le=MAX_GUIDANCE)
+    image_guidance: float = Field(1.0, ge=-MAX_GUIDANCE, le=MAX_GUIDANCE)
+    guidance_low: float = Field(0.0, ge=0, le=1)
+    guidance_high: float = Field(1.0, ge=0, le=1)
+    eta: float = Field(0.0, ge=0, le=1)
+    still_first: bool = False
+    path: Literal["flow", "ddpm"]
+
+
 class StickerPipeline:
     """Makes transparent animated stickers from text, given frames or both.
 
@@ -55,15 +79,10 @@ class StickerPipeline:
         text_encoder: captions to states.
         scheduler: a scheduler of :data:`rdtf.diffusion.schedulers.SCHEDULERS`; it may be replaced. A call refuses a
             scheduler that does not fit the network.
-        sample_size: height and width in pixels that the network was trained at.
-        prediction: output of the network, see :class:`rdtf.diffusion.objective.Objective`.
-        path: the noise path of the training; by default the scheduler's.
-        steps, guidance, image_guidance, eta, still_first: defaults of a call.
-        guidance_low, guidance_high: noise levels in 0..1 between which the text guides, in all calls.
+        sample_size, settings: see :class:`PipelineConfig`; the path is by default the scheduler's.
         copy_decoder: redraws decoded frames with pixels of the given ones; None = frames as the codec decodes them.
 
     Attributes:
-        config: the arguments that are not parts.
         known: what the model was trained to draw, or None. Calls take any caption; the commands ask :meth:`fit` first.
     """
 
@@ -74,33 +93,14 @@ class StickerPipeline:
         text_encoder: TextEncoder,
         scheduler: SchedulerMixin,
         sample_size: int = 64,
-        prediction: str = "sample",
-        steps: int = 20,
-        guidance: float = 2.5,
-        image_guidance: float = 1.0,
-        guidance_low: float = 0.0,
-        guidance_high: float = 1.0,
-        eta: float = 0.0,
         copy_decoder: CopyDecoder | None = None,
-        still_first: bool = False,
-        path: str | None = None,
+        **settings: Any,
     ) -> None:
         self.dfgn, self.codec, self.text_encoder = dfgn, codec, text_encoder
         self.scheduler, self.copy_decoder = scheduler, copy_decoder
         self.known: KnownCaptions | None = None
-        self.config = Config(
-            sample_size=sample_size,
-            prediction=prediction,
-            steps=steps,
-            guidance=guidance,
-            image_guidance=image_guidance,
-            guidance_low=guidance_low,
-            guidance_high=guidance_high,
-            eta=eta,
-            still_first=still_first,
-            path=path or path_of(scheduler),
-            **{FORMAT_KEY: FORMAT},
-        )
+        settings["path"] = settings.get("path") or path_of(scheduler)
+        self.config = PipelineConfig(sample_size=sample_size, **settings)
 
     @property
     def components(self) -> dict[str, Any]:
@@ -153,7 +153,8 @@ class StickerPipeline:
                 classes[name] = [module, type(part).__name__]
         if self.known is not None:
             self.known.save(Path(save_directory))
-        self.config.save(Path(save_directory, INDEX), type(self).__name__, **classes)
+        config = Config(self.config.model_dump(), **{FORMAT_KEY: FORMAT})
+        config.save(Path(save_directory, INDEX), type(self).__name__, **classes)
 
     def fit(self, caption: str, strict: bool = False) -> Fit:
         """The caption that a call should have instead: the nearest that the model knows, see :class:`KnownCaptions`.

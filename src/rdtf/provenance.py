@@ -107,7 +107,7 @@ def fingerprint(pipeline: StickerPipeline) -> str:
     import torch
 
     digest = hashlib.sha256()
-    digest.update(_plain(pipeline.config))
+    digest.update(_plain(pipeline.config.model_dump()))
     for name in sorted(pipeline.components):
         part = pipeline.components[name]
         digest.update(name.encode() + _plain(getattr(part, "config", {})))

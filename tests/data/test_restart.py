@@ -103,10 +103,6 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(root: Path, fault: str) 
     assert contents(root / "data") == contents(root / "clean")
 
 
-def test_every_point_of_preparation_is_killed_at() -> None:
-    assert {point.partition(":")[0] for point in POINTS} == {p for p in faults.POINTS if p.startswith("prepare.")}
-
-
 def test_a_change_that_is_stopped_leaves_the_old_dataset_until_it_is_whole(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

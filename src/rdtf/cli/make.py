@@ -11,7 +11,7 @@ import typer
 
 from rdtf.cli.common import STOPPED, check_given, option, say, takes
 from rdtf.hub import SHIPPED
-from rdtf.progress import bars
+from rdtf.progress import bars, printable
 
 if TYPE_CHECKING:
     from rdtf.provenance import Given
@@ -69,9 +69,9 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
         fit = pipe.fit(caption, strict)
         caption = fit.caption
         if fit.note:
-            say(_one_line(fit.note))
+            say(printable(fit.note))
     if cut := pipe.text_encoder.unread(caption):
-        say(f"The model does not read the whole caption; left out: {_one_line(cut[:200])}")
+        say(f"The model does not read the whole caption; left out: {printable(cut[:200])}")
     with bars() as progress:
         bar = progress.add_task("Generating", total=given.get("num_inference_steps", pipe.config.steps), note="")
         stickers = pipe(
@@ -273,20 +273,15 @@ def explain(
         }
         facts |= {f"frame {i.position}": f"{i.name}, frame {i.frame} (SHA-256 {i.sha256})" for i in made.inputs}
         for name, value in facts.items():
-            say(f"{name}: {_one_line(value)}")
+            say(f"{name}: {printable(str(value))}")
     if out is None:
         return
     try:
         folder = find_pipeline(model or Path(made.model).name)
     except ValueError as error:
-        raise ValueError(f"{_one_line(error)}; name the model that made it with --model") from None
+        raise ValueError(f"{printable(str(error))}; name the model that made it with --model") from None
     names = {Path(i.name).name for i in made.inputs}
     beside = [place / name for place in (file.parent, Path()) for name in sorted(names)]
     check_target(out, [file, folder, *(inputs or []), *beside])
     save_sticker(make_again(made, folder, [*(inputs or []), *beside]), out)
     say(f"Wrote {out}")
-
-
-def _one_line(value: object) -> str:
-    """Text of strangers, without control characters."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, StrictInt, ValidationError
 
 from rdtf import hub
 from rdtf.files import write_text
@@ -33,6 +33,13 @@ _SYNONYM = 0.7
 _ENOUGH = 5
 """A word that occurs in at least this many names is learned by itself. New combinations of such words are known."""
 _FILLERS = frozenset("a an and at in is it its my of on some the this to very with".split())  # noqa: SIM905
+
+
+class _File(BaseModel):
+    """The file :data:`KNOWN_CAPTIONS`: for each name the indices of its styles, and its synonyms."""
+
+    styles: list[str] = []
+    names: dict[str, tuple[list[StrictInt], list[str]]]
 
 
 @dataclass(frozen=True)
@@ -125,11 +132,12 @@ class KnownCaptions:
         path = folder / KNOWN_CAPTIONS
         if not path.exists():
             return None
-        found = hub.read_config(path)
-        styles, names = found.get("styles", []), found.get("names")
-        if _are_texts(styles) and isinstance(names, dict) and all(_is_entry(entry, styles) for entry in names.values()):
-            return cls({name: (entry[0], entry[1]) for name, entry in names.items()}, styles)
-        raise ValueError(f"{path} is no list of captions; the model is damaged, copy it again")
+        try:
+            found = _File.model_validate(hub.read_config(path))
+            assert all(0 <= index < len(found.styles) for indices, _ in found.names.values() for index in indices)
+        except (ValidationError, AssertionError):
+            raise ValueError(f"{path} is no list of captions; the model is damaged, copy it again") from None
+        return cls(found.names, found.styles)
 
     @cached_property
     def _words(self) -> frozenset[str]:
@@ -183,17 +191,3 @@ class KnownCaptions:
     def _styled(self, name: str, style: str) -> str:
         trained = [self.styles[index] for index in self._styles_of[name]]
         return with_phrase(name, style if style in trained else next(iter(trained), ""))
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
-
-
-def _is_entry(entry: Any, styles: list[str]) -> bool:
-    return (
-        isinstance(entry, list)
-        and len(entry) == 2
-        and isinstance(entry[0], list)
-        and all(type(index) is int and 0 <= index < len(styles) for index in entry[0])
-        and _are_texts(entry[1])
-    )
