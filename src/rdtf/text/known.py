@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, StrictInt, ValidationError
+from pydantic import BaseModel, StrictInt
 
 from rdtf import hub
 from rdtf.files import write_text
@@ -132,10 +132,12 @@ class KnownCaptions:
         path = folder / KNOWN_CAPTIONS
         if not path.exists():
             return None
+        config = hub.read_config(path)
         try:
-            found = _File.model_validate(hub.read_config(path))
-            assert all(0 <= index < len(found.styles) for indices, _ in found.names.values() for index in indices)
-        except (ValidationError, AssertionError):
+            found = _File.model_validate(config)
+            if {index for indices, _ in found.names.values() for index in indices} - {*range(len(found.styles))}:
+                raise ValueError("it has other styles")
+        except ValueError:
             raise ValueError(f"{path} is no list of captions; the model is damaged, copy it again") from None
         return cls(found.names, found.styles)
 
