@@ -141,7 +141,7 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
 
     inputs = [line, model, caption, seed, loop, *components]
     outputs = [status, line, slots, result, keys]
-    runs = [(fill.click, run), (again.click, functools.partial(run, anew=True))]
+    runs: list[tuple[Any, Any]] = [(fill.click, run), (again.click, functools.partial(run, anew=True))]
     changing = [clear, keep, keep_all, before, after, place, place_all]  # what they change would be lost
     generation(studio.maker, runs, inputs, outputs, [fill, again, *changing], cancel)
     return result, keys

@@ -361,11 +361,7 @@ def reconstructions(codec: Codec, frames: np.ndarray, background: str) -> Image.
     """Evenly spaced frames with their reconstructions below, over one of ``sheets.BACKGROUNDS``."""
     chosen = frames[np.linspace(0, len(frames) - 1, 2 * SHEET_COLUMNS).round().astype(int)]
     back = to_frames(codec.decode(codec.encode(to_tensor(chosen))))
+    scale = max(1, 128 // frames.shape[1])
+    chosen, back = (clip.repeat(scale, 1).repeat(scale, 2) for clip in (chosen, back))
     rows = [kind[half] for half in (slice(SHEET_COLUMNS), slice(SHEET_COLUMNS, None)) for kind in (chosen, back)]
-    return contact_sheet(
-        rows,
-        labels=("original", "codec") * 2,
-        frames=SHEET_COLUMNS,
-        scale=max(1, 128 // frames.shape[1]),
-        background=background,
-    )
+    return contact_sheet(rows, labels=("original", "codec") * 2, frames=SHEET_COLUMNS, background=background)
