@@ -135,7 +135,7 @@ def test_training_goes_on_from_another_decoder(
     tmp_path: Path, make_pipeline: Callable, model, split_data: Path, by: str
 ):
     pipeline = make_pipeline(SIZE, steps=2)
-    pipeline.copy_decoder = awaken(CopyDecoder())
+    pipeline.copy_decoder = awaken(CopyDecoder(widths=(8, 8), references=1))
     pipeline.save_pretrained(tmp_path / "trained")
     starts = {"base": (model, str(tmp_path / "trained")), "model": (tmp_path / "trained", None)}
     generator, base = starts[by]

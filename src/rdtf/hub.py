@@ -316,7 +316,7 @@ def check_transformers(folder: Path, kinds: Mapping[str, str] | None = None) -> 
     check_foreign(folder, make)
 
 
-def fetch(name: str, local_files_only: bool = False) -> Path:
+def fetch(name: str) -> Path:
     """A local folder of that name, or the hub's model without code and pickles.
 
     Raises:
@@ -330,7 +330,7 @@ def fetch(name: str, local_files_only: bool = False) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=_FETCHED, local_files_only=local_files_only))
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=_FETCHED))
     except (OSError, ValueError) as error:
         raise ValueError(f"{name!r}: no such folder, and no model could be fetched from the hub: {error}") from error
 

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 
 from rdtf import hub
@@ -35,7 +34,7 @@ _PARTS: dict[str, dict[tuple[str, ...], type[SavedModule] | str]] = {
 """The parts of a pipeline and their allowed classes; of schedulers the name of the configuration."""
 
 
-def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> StickerPipeline:
+def load_pipeline(model: Path | str) -> StickerPipeline:
     """Load the shipped model (``"shipped"``), a saved pipeline's folder, a run's folder (which holds one in
     ``pipeline/``), or a model of the hub by its id.
 
@@ -45,9 +44,6 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
     is read again.
 
     Nothing in the folder is run or unpickled, see :mod:`rdtf.hub`.
-
-    Args:
-        torch_dtype: of the weights, by default float32. Half precision gives slightly other pixels.
 
     Raises:
         ValueError: there is no model, it is damaged, it asks for something that is not allowed, or it was replaced in
@@ -63,7 +59,7 @@ def load_pipeline(model: Path | str, torch_dtype: torch.dtype | None = None) -> 
                 raise
         else:
             if save is not None and _save_of(found) == save:
-                return pipeline.to(best_device(), *([] if torch_dtype is None else [torch_dtype]))
+                return pipeline.to(best_device())
         time.sleep(_PAUSE)
     raise ValueError(f"{model} was replaced {_TRIES} times while it was read; try again, or load a copy of it")
 

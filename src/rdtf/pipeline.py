@@ -315,7 +315,7 @@ class StickerPipeline:
         if not latents.isfinite().all():
             raise ValueError(
                 "the model gives numbers that are not finite: it is damaged, or half precision is too narrow for it "
-                "(load it without torch_dtype)"
+                "(call .to(torch.float32))"
             )
         decoded = self._decode(latents)
         if self.copy_decoder is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -176,6 +176,22 @@ def note_of_call(
             for g in given
         ),
     )
+
+
+def make_noted(
+    pipeline: StickerPipeline,
+    *,
+    task: str,
+    model: str,
+    caption: str,
+    settings: dict[str, Any],
+    given: Sequence[Given] = (),
+    on_step: Callable[[int, int], None] | None = None,
+) -> list[Sticker]:
+    """Make the stickers of a call, each with its note. The arguments are those of :func:`note_of_call`."""
+    stickers = pipeline(caption, frames=load_frames(given), on_step=on_step, **settings).stickers
+    note = note_of_call(pipeline, task=task, model=model, caption=caption, settings=settings, given=given)
+    return described(stickers, note)
 
 
 def described(stickers: Iterable[Sticker], first: Made) -> list[Sticker]:

@@ -106,14 +106,11 @@ class SavedModule(nn.Module):
         write_bytes(folder / hub.WEIGHTS, save(tensors, metadata={"format": "pt"}))
 
     @classmethod
-    def from_pretrained(cls: type[Self], folder: str | PathLike[str], torch_dtype: torch.dtype = torch.float32) -> Self:
-        """Load a folder that :meth:`save_pretrained` wrote, in evaluation mode, on the processor. Nothing is fetched.
+    def from_pretrained(cls: type[Self], folder: str | PathLike[str]) -> Self:
+        """Load a folder that :meth:`save_pretrained` wrote, in evaluation mode and float32, on the processor.
 
         The network is first built without memory and compared with the header of the weights file, so that a
         configuration that asks for gigabytes is refused at once (:mod:`rdtf.hub`).
-
-        Args:
-            torch_dtype: of the weights, however they were saved.
 
         Raises:
             ValueError: the folder is damaged, of another class, or holds numbers that are not finite.
@@ -121,13 +118,13 @@ class SavedModule(nn.Module):
         module = hub.check_module(Path(folder), cls)
         tensors = hub.read_weights(Path(folder))
         # In the memory layout of a new network. Other layouts are slower, and on some processors round otherwise.
-        laid_out = {name: _as(wanted, tensors[name], torch_dtype) for name, wanted in module.state_dict().items()}
+        laid_out = {name: _as(wanted, tensors[name]) for name, wanted in module.state_dict().items()}
         module.load_state_dict(laid_out, assign=True)
         hub.check_finite(module, Path(folder))
         return module.eval()
 
 
-def _as(wanted: Tensor, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def _as(wanted: Tensor, tensor: Tensor) -> Tensor:
     """A copy of ``tensor`` with the strides of ``wanted``."""
-    dtype = dtype if tensor.is_floating_point() else tensor.dtype
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
     return torch.empty_strided(wanted.shape, wanted.stride(), dtype=dtype).copy_(tensor)

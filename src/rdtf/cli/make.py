@@ -52,7 +52,7 @@ COUNTED_FRAMES = {name: option for name, option in FRAMES_OPTIONS.items() if nam
 def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any]) -> None:
     """Run the pipeline and write the files; with more than one sticker, each name gets a number."""
     from rdtf.io.write import check_target, save_sticker
-    from rdtf.provenance import described, load_frames, note_of_call
+    from rdtf.provenance import load_frames, make_noted
 
     model, out, strict = given.pop("model", SHIPPED), given.pop("out", "sticker.webp"), given.pop("strict", False)
     count = given.get("num_stickers_per_prompt", 1)
@@ -60,7 +60,7 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
     for path in paths:
         check_target(path, [model, *(frame.path for frame in frames)])
     _check_time(given)
-    pixels = load_frames(frames)
+    load_frames(frames)  # so that a wrong file is told at once
     check_given(model=model)
     from rdtf.loading import load_pipeline  # it imports torch
 
@@ -74,14 +74,16 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
         say(f"The model does not read the whole caption; left out: {printable(cut[:200])}")
     with bars() as progress:
         bar = progress.add_task("Generating", total=given.get("num_inference_steps", pipe.config.steps), note="")
-        stickers = pipe(
-            caption,
-            frames=pixels,
+        stickers = make_noted(
+            pipe,
+            task=task,
+            model=model,
+            caption=caption,
+            settings=given,
+            given=frames,
             on_step=lambda done, total: progress.update(bar, completed=done, total=total),
-            **given,
-        ).stickers
-    note = note_of_call(pipe, task=task, model=model, caption=caption, settings=given, given=frames)
-    for path, sticker in zip(paths, described(stickers, note), strict=True):
+        )
+    for path, sticker in zip(paths, stickers, strict=True):
         save_sticker(sticker, path)
         say(f"Wrote {path}")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rdtf import hub
 from rdtf.cli.make import MAX_FRAMES
 from rdtf.loading import load_pipeline
-from rdtf.provenance import Given, described, load_frames, note_of_call
+from rdtf.provenance import Given, make_noted
 from rdtf.studio.library import Library
 
 if TYPE_CHECKING:
@@ -187,7 +187,6 @@ class Maker:
 
         tell(0, 1)
         pipe = self.models.load(model)
-        frames = load_frames(given)
         if not given:
             fit = pipe.fit(caption)
             caption, note = fit.caption, fit.note
@@ -200,10 +199,9 @@ class Maker:
             def on_step(done: int, total: int, before: int = before) -> None:
                 tell(before * total + done, total * (count // each))
 
-            stickers = pipe(caption, frames=frames, on_step=on_step, **call).stickers
-            task, folder = task_of([one.position for one in given]), str(self.models.path(model))
-            first = note_of_call(pipe, task=task, model=folder, caption=caption, settings=call, given=given)
-            keys += [self.library.add(sticker) for sticker in described(stickers, first)]
+            about = {"task": task_of([one.position for one in given]), "model": str(self.models.path(model))}
+            stickers = make_noted(pipe, **about, caption=caption, settings=call, given=given, on_step=on_step)
+            keys += map(self.library.add, stickers)
         tell(1, 1)
 
 

@@ -31,7 +31,6 @@ def load_text_encoder(
     spec: str | PathLike[str] | Sequence[str | PathLike[str]],
     width: int,
     max_tokens: int | None = None,
-    local_files_only: bool = False,
 ) -> TextEncoder:
     """A fresh text encoder with states of ``width``: "builtin", or one or two folders or hub ids.
 
@@ -45,4 +44,4 @@ def load_text_encoder(
         return BuiltinTextEncoder(width=width, **options)
     if "builtin" in names:
         raise ValueError(f"the built-in text encoder cannot be joined with others: {names}")
-    return PretrainedTextEncoder.from_encoders(names, width=width, local_files_only=local_files_only, **options)
+    return PretrainedTextEncoder.from_encoders(names, width=width, **options)

@@ -58,12 +58,12 @@ class _Frozen:
         return self
 
 
-def _load_frozen(name: str, local_files_only: bool) -> tuple[Any, Any, str]:
+def _load_frozen(name: str) -> tuple[Any, Any, str]:
     """The encoder in eval mode and float32, its tokenizer, and its model type."""
     transformers = _transformers()
     safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        folder = hub.fetch(name, local_files_only)
+        folder = hub.fetch(name)
         hub.check_transformers(folder, _TOWERS)
         config = transformers.AutoConfig.from_pretrained(folder, **safe)
         kind = config.model_type
@@ -140,7 +140,6 @@ class PretrainedTextEncoder(TextEncoder):
         names_or_folders: str | PathLike[str] | Sequence[str | PathLike[str]],
         width: int | None = None,
         max_tokens: int = 77,
-        local_files_only: bool = False,
     ) -> PretrainedTextEncoder:
         """One or two encoders by folder or hub id. ``width`` defaults to the width of the main encoder.
 
@@ -151,7 +150,7 @@ class PretrainedTextEncoder(TextEncoder):
         names = as_list(names_or_folders)
         if not 1 <= len(names) <= 2:
             raise ValueError(f"one or two pretrained text encoders can be used at a time, not {len(names)}: {names}")
-        loaded = [_load_frozen(name, local_files_only) for name in names]
+        loaded = [_load_frozen(name) for name in names]
         loaded.sort(key=lambda item: not _is_t5(item[2]))
         kinds = [kind for _, _, kind in loaded]
         widths = [encoder.config.hidden_size for encoder, _, _ in loaded]
@@ -160,13 +159,11 @@ class PretrainedTextEncoder(TextEncoder):
         return self
 
     @classmethod
-    def from_pretrained(
-        cls, folder: str | PathLike[str], torch_dtype: torch.dtype = torch.float32
-    ) -> PretrainedTextEncoder:
+    def from_pretrained(cls, folder: str | PathLike[str]) -> PretrainedTextEncoder:
         """See :meth:`rdtf.saved_module.SavedModule.from_pretrained`. The frozen encoders are loaded too."""
-        self = super().from_pretrained(folder, torch_dtype)
+        self = super().from_pretrained(folder)
         names = [str(Path(folder) / f"encoder_{index}") for index in range(len(self.projections))]
-        loaded = [_load_frozen(name, local_files_only=True) for name in names]
+        loaded = [_load_frozen(name) for name in names]
         encoders = [encoder.to(self.offsets.device) for encoder, _, _ in loaded]
         self._frozen = _Frozen(encoders, [tokenizer for _, tokenizer, _ in loaded])
         return self
