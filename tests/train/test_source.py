@@ -202,6 +202,25 @@ def test_every_sticker_comes_once_an_epoch(make_source: Callable[..., ClipSource
             assert max(visits.values()) <= whole_passes + 1
 
 
+def test_typical_stills_are_one_unaltered_frame_a_sticker(make_source: Callable[..., ClipSource]):
+    source = make_source(batch_size=20, still_fraction=0.5, still_frame="typical", num_augmented=2)
+    shown: dict[str, list] = {}
+    for step in range(8):
+        for batch in source.batches(step, 0.5):
+            if batch.video.shape[2] == 1:
+                for sticker, video in zip(batch.ids, batch.video, strict=True):
+                    shown.setdefault(sticker, []).append(video[:, 0])
+    assert len(shown) == 20
+    for number in range(len(source.latents)):
+        first, *others = shown[source.latents.record(number).id]
+        assert others and all(torch.equal(first, other) for other in others)
+        frames = source.latents.looks(number)
+        own = first.flatten().numpy()
+        assert min(np.abs(frames - own).max(1)) == 0, "a frame of the sticker as it is"
+        distances = [np.linalg.norm(frames - frame, axis=1).mean() for frame in (own, *frames)]
+        assert distances[0] == pytest.approx(min(distances), rel=1e-6)
+
+
 def test_each_pass_has_its_own_order(make_source: Callable[..., ClipSource]):
     source = make_source(batch_size=20, still_fraction=0.0, frames=1)  # one pass a step, in one batch
     passes = [source.batches(step, 0.5)[0].ids for step in range(3)]

@@ -56,6 +56,9 @@ class TrainSettings(BaseModel):
         batch_size: stickers in a step. still_fraction: fraction of them that show a single frame, of a still or of a
             moving sticker; the others are clips of moving stickers. A single frame costs a fraction of a clip, so
             captions are learned sooner from single frames. With 0, every sticker is drawn equally often.
+        still_frame: frame that these single frames show. ``any``: every frame, mirrored and altered like clips.
+            ``typical``: always the medoid of the sticker's frames, unaltered. A caption then has one picture, which is
+            learned sooner and varies less.
         frames: most frames of a clip.
         short_clips: also train on stills and on stickers with fewer than ``frames`` frames; the loss mask allows it.
             False is the paper's ablation without masks: every clip has ``frames`` frames.
@@ -104,6 +107,7 @@ class TrainSettings(BaseModel):
     max_minutes: float | None = Field(None, gt=0)
     batch_size: int = Field(16, ge=1)
     still_fraction: float = Field(0.25, ge=0, le=1)
+    still_frame: Literal["any", "typical"] = "any"
     frames: int = Field(8, ge=1, le=MAX_FRAMES)
     short_clips: bool = True
     cluster_fraction: float = Field(0.5, ge=0, le=1)

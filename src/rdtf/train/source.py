@@ -13,7 +13,7 @@ import torch
 
 from rdtf.batch import ClipBatch
 from rdtf.curriculum import Curriculum
-from rdtf.data.augment import FIRST_AUGMENTED
+from rdtf.data.augment import FIRST_AUGMENTED, PLAIN
 from rdtf.data.clips import ClipPlan, plan_clip
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.style import FIELD, style_phrase, without_style
@@ -149,6 +149,7 @@ class ClipSource:
         if not len(self.everything):
             raise ValueError(f"no sticker has {fewest} frames, which short_clips=false asks for; lower frames")
         self._order = lru_cache(maxsize=4)(self._shuffled)
+        self._typical = lru_cache(maxsize=None)(self._typical_frame)
 
     @property
     def draws_stills_apart(self) -> bool:
@@ -166,12 +167,12 @@ class ClipSource:
         apart = round(size * self.settings.still_fraction) if self.draws_stills_apart and not stills else 0
         clips = size - apart
         sources = self.moving if apart else self.everything
-        slots = [(self._nth(sources, "clips", step * clips + i), frames) for i in range(clips)]
-        slots += [(self._nth(self.everything, "stills", step * apart + i), 1) for i in range(apart)]
+        drawn = [self._nth(sources, "clips", step * clips + i) for i in range(clips)]
+        drawn += [self._nth(self.everything, "stills", step * apart + i) for i in range(apart)]
         rng = numpy_rng(self.settings.seed, step, "clips")
         samples = [
-            self._draw(position, sticker, most_frames, progress, rng)
-            for position, (sticker, most_frames) in enumerate(slots)
+            self._draw(position, sticker, self._plan(sticker, 1 if position >= clips else frames, rng), progress, rng)
+            for position, sticker in enumerate(drawn)
         ]
         passes, dealt = [], 0
         for group in [samples] if self.together else _grouped(samples):
@@ -189,12 +190,12 @@ class ClipSource:
     def _shuffled(self, purpose: str, epoch: int, count: int) -> np.ndarray:
         return numpy_rng(self.settings.seed, epoch, f"order/{purpose}").permutation(count)
 
-    def _draw(
-        self, position: int, sticker: int, most_frames: int, progress: float, rng: np.random.Generator
-    ) -> _Sample:
-        settings, record = self.settings, self.latents.record(sticker)
-        plan = plan_clip(
-            record,
+    def _plan(self, sticker: int, most_frames: int, rng: np.random.Generator) -> ClipPlan:
+        settings = self.settings
+        if most_frames == 1 and settings.still_frame == "typical":
+            return ClipPlan((self._typical(sticker),), loop=False, variant=PLAIN)
+        return plan_clip(
+            self.latents.record(sticker),
             most_frames,
             rng,
             cluster_fraction=settings.cluster_fraction,
@@ -203,6 +204,14 @@ class ClipSource:
             extraction=settings.extraction,
             features=partial(self.latents.looks, sticker),
         )
+
+    def _typical_frame(self, sticker: int) -> int:
+        """The medoid of the sticker's frames: the frame with the smallest mean distance to the others."""
+        looks = self.latents.looks(sticker)
+        return int(np.linalg.norm(looks[:, None] - looks, axis=-1).mean(1).argmin())
+
+    def _draw(self, position: int, sticker: int, plan: ClipPlan, progress: float, rng: np.random.Generator) -> _Sample:
+        settings, record = self.settings, self.latents.record(sticker)
         task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
         showable = np.asarray(record.coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
         known = draw_known(task, len(plan.frames), rng, unknown=unknown, loop=plan.loop, showable=showable)
