@@ -63,6 +63,16 @@ def test_the_output_is_valid_and_the_order_of_references_does_not_matter(decoder
     assert torch.allclose(out, turned, atol=1e-5)
 
 
+def test_outside_of_training_it_chooses_more_than_it_mixes(decoder: CopyDecoder):
+    inputs = frames(2, seed=1), frames(2, 3, seed=2), torch.tensor([[-1, 1, 3]] * 2), torch.ones(2, 3, dtype=torch.bool)
+    with torch.no_grad():
+        _, sharp, _ = decoder._choices(*inputs)
+        _, trained, _ = decoder.train()._choices(*inputs)
+    expected = trained.square() / trained.square().sum(1, keepdim=True)
+    assert torch.allclose(sharp, expected, atol=1e-5)
+    assert (sharp.amax(1) > trained.amax(1)).all()
+
+
 def test_what_a_missing_reference_shows_does_not_matter(decoder: CopyDecoder):
     drawn, offsets, exists = frames(2, seed=1), torch.tensor([[-1, 1]] * 2), torch.tensor([[True, False], [False] * 2])
     one, other = frames(2, 2, seed=2), frames(2, 2, seed=3)

@@ -74,12 +74,22 @@ class CopyDecoder(SavedModule):
         widths: channels of the U-Net at 1/2, 1/4, 1/8, ... of the size.
         reach: largest shift as a fraction of the frame's side.
         references: most references of a frame; the nearest are used.
+        sharpness: factor of the scores outside of training. Above 1 the decoder chooses more than it mixes, so edges
+            are less soft. With 2, unseen emoji at 128 px have 1.1 times the half-transparent pixels of the true
+            frames instead of 1.5 times, and the error grows by 1 %.
     """
 
     @register_to_config
-    def __init__(self, widths: Sequence[int] = (48, 64, 96, 96), reach: float = 0.1875, references: int = 3) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int] = (48, 64, 96, 96),
+        reach: float = 0.1875,
+        references: int = 3,
+        sharpness: float = 2.0,
+    ) -> None:
         super().__init__()
         self.widths, self.reach, self.references = tuple(widths), reach, references
+        self.sharpness = sharpness
         self.conv_in = nn.Conv2d(4 * (4 + 4 + 2 + 1), widths[0], 3, padding=1)
         self.down = nn.ModuleList(_Block(a, b) for a, b in zip((widths[0], *widths[:-1]), widths, strict=True))
         self.shared = nn.Conv2d(widths[-1], widths[-1], 1)
@@ -151,7 +161,8 @@ class CopyDecoder(SavedModule):
         """Shifts ``(n k) 2 h w``, weights ``n (k 9 + 1) h w`` that sum to 1, and corrected pixels ``n 4 h w``."""
         shift, scores, own = self._network(drawn, references, offsets, exists)
         scores = scores.masked_fill(~exists[:, :, None, None, None], -torch.inf)
-        weights = torch.cat([scores.flatten(1, 2), own[:, :1]], 1).softmax(1)
+        scores = torch.cat([scores.flatten(1, 2), own[:, :1]], 1)
+        weights = (scores if self.training else scores * self.sharpness).softmax(1)
         return shift, weights, valid_premultiplied(drawn + own[:, 1:])
 
     def _network(
