@@ -79,16 +79,6 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_at(file: BinaryIO, count: int, offset: int) -> bytes:
-    """Read bytes at an offset. Later writes still go to the file's end."""
-    if hasattr(os, "pread"):
-        return os.pread(file.fileno(), count, offset)
-    file.seek(offset)  # Windows has no pread
-    data = file.read(count)
-    file.seek(0, os.SEEK_END)
-    return data
-
-
 @contextmanager
 def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Write a file atomically: readers see the old file until the new one is complete.

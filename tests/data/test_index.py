@@ -104,9 +104,9 @@ def test_checks_are_counted_and_stored(folder: Path, tmp_path: Path) -> None:
     (root / "look.txt").write_text("look <b>here</b> https://example.com", "utf-8")
     report = prepare([root], tmp_path / "data", settings(splits=(1.0, 0.0, 0.0)))
     data = StickerDataset(tmp_path / "data")
-    assert report.manifest.checks == {"link": 1, "markup": 1, "opaque": 1, "still_animation": 1}
+    assert report.manifest.checks == {"cleaned": 1, "opaque": 1, "still_animation": 1}
     look, poser = data.record(0), data.record(1)
-    assert look.caption == "look here" and look.caption_checks == ("markup", "link")
+    assert look.caption == "look here" and look.caption_checks == ("cleaned",)
     assert poser.checks == ("still_animation", "opaque") and poser.seam is None
 
 
@@ -116,5 +116,5 @@ def test_fixes_are_made_in_preparation(tmp_path: Path) -> None:
     save_sticker(Sticker(frames, np.ones(1)), tmp_path / "set" / "a.png")
     prepare([tmp_path / "set"], tmp_path / "data", settings(background="transparent", crop="content"))
     data = StickerDataset(tmp_path / "data")
-    assert data.record(0).checks == ("opaque", "background_cleared", "cropped")
+    assert data.record(0).checks == ("opaque",)
     assert (data.frames(0) == (200, 10, 10, 255)).all()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
-import hashlib
 import json
 import shutil
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +70,9 @@ def rows(data: Path) -> list[dict[str, Any]]:
 
 def test_what_goes_out_comes_back(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "ROWS_PER_FOLDER", 3)
-    report = export(prepared, tmp_path / "out")
+    assert [len(folders) for folders in export(prepared, tmp_path / "out").values()] == [3, 1, 1]
     before = rows(prepared)
-    assert len(before) == 15 and sum(report.counts.values()) == 15
+    assert len(before) == 15
     again = prepare([tmp_path / "out"], tmp_path / "data", settings())
     assert not again.rejected
     after = rows(tmp_path / "data")
@@ -117,7 +114,7 @@ def test_the_card(prepared: Path, tmp_path: Path) -> None:
     export(prepared, out, title="<script> | stickers")
     front, text = front_and_text(out / "README.md")
     assert front["license"] == ["apache-2.0", "cc-by-4.0", "unknown"]
-    assert front["size_categories"] == "n<1K" and front["language"] == ["en", "zh"]
+    assert front["size_categories"] == "n<1K"
     assert front["pretty_name"] == "<script> | stickers"
     (config,) = front["configs"]
     files = {entry["split"]: entry["path"] for entry in config["data_files"]}
@@ -128,7 +125,6 @@ def test_the_card(prepared: Path, tmp_path: Path) -> None:
         ]
     assert "# &lt;script&gt; \\| stickers" in text and "<script>" not in text
     assert "| train | 9 |" in text and "| other | 1 |" in text and "| Apache 2.0 | 1 |" in text
-    assert "languages as far as metadata say them: " in text
     assert "| duplicate of another sticker | 1 |" in text
     left = [json.loads(line) for line in (out / "left_out.jsonl").read_text("utf-8").splitlines()]
     assert left == [{"file": "set/twin.png", "reason": "duplicate of set/s03.png"}]
@@ -159,54 +155,23 @@ def test_size_categories() -> None:
     ]
 
 
-def test_a_second_export_writes_what_differs_and_removes_what_is_gone(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publish, "ROWS_PER_FOLDER", 3)
-    out = tmp_path / "out"
-    first = export(prepared, out)
-    made = {file: file.stat().st_ino for file in out.glob("*/*/*.png")}
-    second = export(prepared, out)
-    assert (first.written, first.kept, second.written, second.kept) == (5, 0, 0, 5)
-    assert {file: file.stat().st_ino for file in out.glob("*/*/*.png")} == made
-    source = tmp_path / "set"
-    shutil.copytree(prepared.parent / "set", source)
-    (source / "s13.png").unlink()  # the last one of its split
-    prepare([source, prepared.parent / "other"], tmp_path / "data", settings(licenses={"other": "Apache 2.0"}))
-    third = export(tmp_path / "data", out)
-    assert (third.written, third.kept) == (1, 4)
-    listed = {folder for part in json.loads((out / "export.jsonl").read_text())["folders"].values() for folder in part}
-    assert listed == {str(path.relative_to(out)) for path in out.glob("*/*") if path.is_dir()}
-    export(tmp_path / "data", tmp_path / "clean")
-    names = [{name: data for name, data in contents(folder).items()} for folder in (out, tmp_path / "clean")]
-    assert names[0] == names[1]
-
-
-def test_an_export_that_is_stopped_goes_on_to_the_same_files(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publish, "ROWS_PER_FOLDER", 3)
-    monkeypatch.setenv(faults.VARIABLE, "publish.before_rename:3=raise")
+def test_an_export_is_whole_or_not_there(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(faults.VARIABLE, "publish.before_rename=raise")
     with pytest.raises(faults.FaultError):
         export(prepared, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     monkeypatch.delenv(faults.VARIABLE)
-    assert not (tmp_path / "out" / "README.md").exists()
-    assert len(list(tmp_path.glob("out/*/[0-9]*"))) == 2
-    report = export(prepared, tmp_path / "out")
-    assert (report.written, report.kept) == (3, 2)
-    export(prepared, tmp_path / "clean")
-    assert contents(tmp_path / "out") == contents(tmp_path / "clean")
+    export(prepared, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_folders_of_others_are_left_alone(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious").touch()
-    with pytest.raises(ValueError, match="not empty and holds no export"):
+    with pytest.raises(ValueError, match="not empty; choose a new folder"):
         export(prepared, tmp_path / "mine")
     with pytest.raises(ValueError, match="lie within each other"):
         export(prepared, prepared / "out")
-    with pytest.raises(ValueError, match="is a file"):
-        export(prepared, tmp_path / "mine" / "precious")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["precious"]
 
 
@@ -234,8 +199,8 @@ class Hub:
         repo_type: str,
         folder_path: Path,
         commit_message: str,
-        path_in_repo: str = "",
         allow_patterns: list[str] | None = None,
+        ignore_patterns: list[str] | None = None,
         delete_patterns: list[str] | None = None,
     ) -> None:
         if len(self.commits) == self.fails_at:
@@ -245,8 +210,9 @@ class Hub:
             del self.files[name]
         for file in Path(folder_path).rglob("*"):
             name = str(file.relative_to(folder_path))
-            if file.is_file() and (allow_patterns is None or any(fnmatch.fnmatch(name, p) for p in allow_patterns)):
-                self.files[f"{path_in_repo}/{name}".lstrip("/")] = file.read_bytes()
+            wanted = allow_patterns is None or any(fnmatch.fnmatch(name, p) for p in allow_patterns)
+            if file.is_file() and wanted and name not in (ignore_patterns or []):
+                self.files[name] = file.read_bytes()
 
 
 def test_the_fake_takes_no_argument_that_the_real_one_does_not() -> None:
@@ -257,41 +223,34 @@ def test_the_fake_takes_no_argument_that_the_real_one_does_not() -> None:
         assert set(ours) <= set(real)
 
 
-def test_push_sends_the_export_and_only_what_is_missing(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publish, "ROWS_PER_FOLDER", 3)
-    hub = Hub(fails_at=3)
+def test_a_dataset_changes_with_the_last_commit_of_a_push(prepared: Path, tiny_data: Path, tmp_path: Path) -> None:
+    hub, data = Hub(fails_at=1), {}
+    for name, source in (("one", prepared), ("two", tiny_data)):
+        data[name] = shutil.copytree(source, tmp_path / name)
+        export(data[name], tmp_path / f"out {name}", title="stickers")
     with pytest.raises(ConnectionError):
-        push(prepared, "me/stickers", folder=tmp_path / "out", api=hub)
-    assert "README.md" not in hub.files and len(hub.commits) == 3
+        push(data["one"], "me/stickers", api=hub)
+    assert "README.md" not in hub.files and len(hub.files) > 15
     hub.fails_at = None
-    assert push(prepared, "me/stickers", folder=tmp_path / "out", api=hub) == "https://hub.example/datasets/me/stickers"
-    assert hub.private is True and len(hub.commits) == 6 and len(set(hub.commits)) == 6
-    files = {name: data for name, data in hub.files.items() if name != ".gitattributes"}
-    assert files == contents(tmp_path / "out")
-    push(prepared, "me/stickers", folder=tmp_path / "out", api=hub)
-    assert len(hub.commits) == 7  # the card alone
-
-
-def test_push_replaces_what_no_longer_belongs_in_its_last_commit(
-    prepared: Path, tiny_data: Path, tmp_path: Path
-) -> None:
-    hub = Hub()
-    push(prepared, "me/stickers", folder=tmp_path / "one", public=True, api=hub)
-    assert hub.private is False
-    push(tiny_data, "me/stickers", folder=tmp_path / "two", api=hub)
-    files = {name: data for name, data in hub.files.items() if name != ".gitattributes"}
-    assert files == contents(tmp_path / "two")
+    assert push(data["one"], "me/stickers", api=hub) == "https://hub.example/datasets/me/stickers"
+    assert hub.private is True and hub.files.pop(".gitattributes") == b""
+    assert hub.files == contents(tmp_path / "out one")
+    hub.fails_at = len(hub.commits) + 1
+    with pytest.raises(ConnectionError):
+        push(data["two"], "me/stickers", api=hub)
+    assert hub.files.items() > contents(tmp_path / "out one").items()  # the card lists these only
+    hub.fails_at = None
+    push(data["two"], "me/stickers", public=True, api=hub)
+    assert hub.private is True and hub.files == contents(tmp_path / "out two")
 
 
 def test_push_leaves_repositories_of_other_data_alone(prepared: Path, tmp_path: Path) -> None:
     hub = Hub({"data/train.parquet": b"precious", "README.md": b"mine"})
     with pytest.raises(ValueError, match=r"holds other data \(data/train.parquet\)"):
-        push(prepared, "me/stickers", folder=tmp_path / "out", api=hub)
+        push(shutil.copytree(prepared, tmp_path / "data"), "me/stickers", api=hub)
     assert not hub.commits
     with pytest.raises(ValueError):
-        push(prepared, "not a name!", folder=tmp_path / "out", api=hub)
+        push(tmp_path / "data", "not a name!", api=hub)
 
 
 def test_the_commands(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,10 +260,10 @@ def test_the_commands(prepared: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     shutil.copytree(prepared, copy)
     run = CliRunner()
     result = run.invoke(app, ["data", "export", str(copy), str(tmp_path / "out")])
-    assert result.exit_code == 0 and "15 stickers (train 9" in result.stderr, result.output
+    assert result.exit_code == 0 and "a card, README.md" in result.stderr, result.output
     result = run.invoke(app, ["data", "push", str(copy), "me/stickers"])
     assert result.exit_code == 0 and "Sent to https://hub.example" in result.stderr, result.output
-    assert "README.md" in hub.files and (copy / "cache" / "export" / "README.md").exists()
+    assert "README.md" in hub.files and not (copy / "cache" / "export").exists()
     result = run.invoke(app, ["data", "export", str(tmp_path), str(tmp_path / "out2")])
     assert result.exit_code == 2 and "holds no prepared dataset" in result.stderr
 
@@ -321,20 +280,6 @@ def test_licences_of_sources(prepared: Path, tmp_path: Path) -> None:
         prepare(sources, tmp_path / "data2", settings(licenses={"elsewhere": "MIT"}))
     with pytest.raises(ValueError, match="needs a name"):
         settings(licenses={"": " "})
-
-
-def test_a_dataset_from_before_there_were_licences_is_the_same_dataset(prepared: Path, tmp_path: Path) -> None:
-    source = prepared.parent / "other"
-    prepare([source], tmp_path / "data", settings())
-    manifest = tmp_path / "data" / "manifest.json"
-    values = json.loads(manifest.read_text("utf-8"))
-    del values["settings"]["licenses"]
-    text = (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
-    manifest.write_bytes(text)
-    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "cache" / "prepared.sqlite")) as store, store:
-        store.execute("UPDATE datasets SET manifest = ?", (hashlib.sha256(text).hexdigest()[:16],))
-    assert prepare([source], tmp_path / "data", settings()).plan == "1 kept from the last run"
-    assert manifest.read_bytes() == text
 
 
 def test_times_that_no_fraction_holds_are_nearest(tmp_path: Path) -> None:

@@ -11,17 +11,15 @@ from typing import Any
 import psutil
 import pytest
 
-from rdtf.data import ray_engine as rays
 from rdtf.data.items import Item
 from rdtf.data.prepare import prepare
-from rdtf.data.ray_engine import _Queue
 from rdtf.sticker import Sticker
 from tests.data.test_prepare import contents, decode_or_die, reasons, settings, write_animation, write_still
 from tests.data.test_workers import decode_and_want
 
 
 def decode_or_kill(item: Item, **kwargs: Any) -> Sticker:
-    """Takes its actor along: once if it is shy, else each time."""
+    """Takes its process of Ray along: once if it is shy, else each time."""
     seen = item.path.with_suffix(".seen")
     if item.path.stem == "wild" or (item.path.stem == "shy" and not seen.exists()):
         seen.touch()
@@ -40,33 +38,9 @@ def test_without_ray_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pyt
         prepare([tmp_path / "set"], tmp_path / "data", settings(engine="ray"))
 
 
-def test_all_are_given_out_once_and_fewer_towards_the_end() -> None:
-    queue = _Queue(range(100))
-    chunks = []
-    while chunk := queue.take(2):
-        chunks.append(chunk)
-    assert [index for chunk in chunks for index in chunk] == list(range(100))
-    assert len(chunks[0]) == rays.JOBS_AT_ONCE and len(chunks[-1]) == 1
-
-
-def test_the_blamed_are_tried_alone_and_given_up_the_second_time() -> None:
-    queue = _Queue(range(40))
-    blamed, innocent = queue.take(1), queue.take(1)
-    queue.again(innocent)
-    assert queue.blame(blamed) == []
-    alone = [queue.take(1) for _ in blamed]
-    assert alone == [[index] for index in blamed]
-    assert queue.blame([3]) == [] and queue.take(1) == [3] and queue.blame([3]) == [3]
-    rest = []
-    while chunk := queue.take(1):
-        rest += chunk
-    assert sorted(rest) == sorted({*range(40)} - {*blamed})
-
-
 @pytest.mark.slow
-def test_the_same_bytes_as_by_the_local_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_bytes_as_by_the_local_engine(tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    monkeypatch.setattr(rays, "JOBS_AT_ONCE", 4)
     root = tmp_path / "set"
     for i in range(20):
         write_still(root / f"still_{i:02}.png", i)
@@ -88,7 +62,7 @@ def test_the_same_bytes_as_by_the_local_engine(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_actors_that_die_cost_a_file_at_most(tmp_path: Path) -> None:
+def test_processes_that_die_cost_a_file_at_most(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     root = tmp_path / "set"
     for i, name in enumerate([*(f"still_{i:02}" for i in range(30)), "shy", "wild"]):

@@ -158,10 +158,10 @@ def test_preparing_with_vgg_clusters_by_it_and_other_weights_describe_anew(weigh
 
     plain = run(None)[1]
     plan, seen = run(weights, overwrite=True)
-    assert "features" in plan and "described again, from the frames in the dataset" in plan
+    assert "features" in plan and "changed: all are read again" in plan
     assert seen != plain
     moved = tmp_path / "moved.pth"
     moved.write_bytes(weights.read_bytes())
-    assert "described again" not in run(moved)[0]
+    assert "read again" not in run(moved)[0]
     with pytest.raises(ValueError, match="features 'vgg16:.*--overwrite"):
         run(write_weights(tmp_path / "others.pth", seed=1))

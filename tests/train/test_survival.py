@@ -518,7 +518,6 @@ def test_weights_that_are_not_finite_are_never_saved(tiny_data: Path, copy: Path
 
 
 _MAY_PICKLE = {
-    "data/disk_list.py": "import pickle",  # a file without a name, written and read by one process
     "data/vgg.py": "torch.load(",  # weights that others published so, by the reader that runs no code
     "evaluate/lpips.py": "torch.load(",
 }

@@ -92,22 +92,20 @@ def prepare(
 
 def export(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
-    out: Annotated[Path, typer.Argument(help="New folder, or an earlier export.")],
+    out: Annotated[Path, typer.Argument(help="New folder.")],
     title: Annotated[str | None, typer.Option(help="For the card; default: the dataset's name.")] = None,
 ) -> None:
-    """Write a dataset as files with a metadata.jsonl and a card, as `datasets` and `rdtf prepare` read them.
-
-    Stopped? The same command goes on. Over an earlier export it writes what differs.
-    """
+    """Write a dataset as files with a metadata.jsonl and a card, as `datasets` and `rdtf prepare` read them."""
+    from rdtf.data.publish import CARD
     from rdtf.data.publish import export as run
 
-    say(run(data, out, title=title).summary())
+    run(data, out, title=title)
+    say(f"{out}: the stickers and a card, {CARD}")
 
 
 def push(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
     repo: Annotated[str, typer.Argument(help="Dataset repository of the Hugging Face Hub, as NAME/REPOSITORY.")],
-    folder: Annotated[Path | None, typer.Option(help="For the export; default: in the dataset's cache.")] = None,
     public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
     title: Annotated[str | None, typer.Option(help="For the card; default: the repository's name.")] = None,
 ) -> None:
@@ -117,7 +115,7 @@ def push(
     """
     from rdtf.data.publish import push as run
 
-    say(f"Sent to {run(data, repo, folder=folder, public=public, title=title)}")
+    say(f"Sent to {run(data, repo, public=public, title=title)}")
 
 
 def caption(
@@ -127,16 +125,16 @@ def caption(
     ],
     prompt: Annotated[str | None, typer.Option(help="The question to a model that takes a text.")] = None,
 ) -> None:
-    """Caption the stickers that have no caption, in the metadata.jsonl beside them.
+    """Caption the stickers that have no caption, in a text file beside each.
 
     Works with every image-text-to-text model of transformers in a local folder; nothing is downloaded.
     """
     from rdtf.data.captioner import PROMPT, ModelCaptioner, caption_folder
 
-    report = caption_folder(folder, ModelCaptioner(model, prompt or PROMPT), model.resolve().name)
-    for name, reason in list(report.left.items())[:20]:
+    captioned, left = caption_folder(folder, ModelCaptioner(model, prompt or PROMPT))
+    for name, reason in list(left.items())[:20]:
         say(f"{name}: {reason}")
-    say(f"{folder}: {report.captioned:,} captioned, {len(report.left):,} left without")
+    say(f"{folder}: {captioned:,} captioned, {len(left):,} left without")
 
 
 def inspect(

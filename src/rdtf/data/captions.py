@@ -9,7 +9,6 @@ import math
 import posixpath
 import re
 import unicodedata
-from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from pathlib import PurePath, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from rdtf.data.disk_list import DiskList
 from rdtf.data.metadata_files import encoding_of, file_field, file_of, is_metadata, no_value, read_entries
 from rdtf.io.archives import ArchiveTree, Tree
 from rdtf.sticker import StickerError
@@ -138,33 +136,31 @@ def find_captions(
         further: metadata from other sources, by sticker. Metadata files have priority.
 
     Returns:
-        an iterator of stickers and their captions. Memory is little more than a number for each sticker.
+        an iterator of stickers and their captions.
     """
-    entries = DiskList[tuple[dict[str, Any], str]]()
-    entry_of, told_by = (array("q", [-1]) * len(stickers) for _ in range(2))
+    entries: dict[int, tuple[dict[str, Any], str]] = {}
+    named_by: dict[int, str] = {}
     metadata = [name for name in tree.names if is_metadata(name)]
     names, texts = _Names(stickers), _Texts(tree, stickers)
-    for number, name in enumerate(sorted(metadata, key=lambda name: (name.count("/"), name))):
+    for name in sorted(metadata, key=lambda name: (name.count("/"), name)):
         for where, entry in read_entries(tree, name, problems):
             position = names.find(posixpath.dirname(name), file_of(entry))
             if position is None:
                 problems.append(StickerError(name, f"{where}: {file_of(entry)!r} is not among the stickers here"))
-            elif told_by[position] == number:
+            elif named_by.get(position) == name:
                 problems.append(StickerError(name, f"{where}: {file_of(entry)!r} was named before"))
             else:
-                told_by[position], entry_of[position] = number, len(entries)
-                entries.append((entry, f"{posixpath.basename(name)}, {where}"))
+                named_by[position] = name
+                entries[position] = entry, f" ({posixpath.basename(name)}, {where})"
     for position, sticker in enumerate(stickers):
-        entry, where = (further or {}).get(sticker, {}), ""
-        if entry_of[position] >= 0:
-            entry, where = entries[entry_of[position]]
+        entry, where = entries.get(position) or ((further or {}).get(sticker, {}), "")
         complaints: list[str] = []
         try:
             caption = make_caption(entry, sticker, columns, functools.partial(texts.of, sticker, problems), complaints)
         except ValueError as error:
-            problems.append(StickerError(sticker, f"{error} ({where})" if where else str(error)))
+            problems.append(StickerError(sticker, f"{error}{where}"))
         else:
-            problems += [StickerError(sticker, f"{said}{f' ({where})' if where else ''}") for said in complaints]
+            problems += [StickerError(sticker, f"{said}{where}") for said in complaints]
             yield sticker, caption
     problems += [StickerError(name, "belongs to no sticker, and is not read") for name in texts.left()]
 

@@ -6,21 +6,23 @@ import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from rdtf.data.dataset import Manifest, Rejection
+import numpy as np
 
+from rdtf.data.dataset import Rejection, StickerDataset
+
+HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+"""The Hub's names of our splits."""
 SHOWN = 20
 """Most rows of a table. Other rows are counted."""
 
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
-_LICENCES = (
-    *("apache-2.0", "mit", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"),
-    *("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"),
-    *("cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "bsd-2-clause", "bsd-3-clause", "gpl-2.0", "gpl-3.0"),
-    *("lgpl-3.0", "agpl-3.0", "mpl-2.0", "ofl-1.1", "odbl", "pddl", "unlicense", "wtfpl", "zlib"),
-)
+_LICENCES = """
+    apache-2.0 mit cc0-1.0 cc-by-2.0 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0
+    cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0
+    bsd-2-clause bsd-3-clause gpl-2.0 gpl-3.0 lgpl-3.0 agpl-3.0 mpl-2.0 ofl-1.1 odbl pddl unlicense wtfpl zlib
+"""
 """Licences that the Hub knows by these names."""
 
 
@@ -28,26 +30,7 @@ def _plain(name: str) -> str:
     return re.sub("licen[cs]ed?|version|[^a-z0-9]", "", name.casefold())
 
 
-_HUB_LICENCES = {_plain(name): name for name in _LICENCES} | {"cc0": "cc0-1.0", "apache2": "apache-2.0"}
-
-
-@dataclass
-class Contents:
-    """Counts of stickers for the card.
-
-    Attributes:
-        counts: stickers by the Hub's name of their split.
-        licences: stickers by licence; ``""`` if it is unknown.
-        languages: captions by language, if metadata have it.
-        frames: stickers by number of frames.
-        captions: all captions.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    licences: Counter[str] = field(default_factory=Counter)
-    languages: Counter[str] = field(default_factory=Counter)
-    frames: Counter[int] = field(default_factory=Counter)
-    captions: int = 0
+_HUB_LICENCES = {_plain(name): name for name in _LICENCES.split()} | {"cc0": "cc0-1.0", "apache2": "apache-2.0"}
 
 
 def hub_licence(name: str) -> str:
@@ -60,97 +43,92 @@ def size_category(count: int) -> str:
     return _SIZES[min(len(_SIZES) - 1, max(0, len(str(count)) - 3))]
 
 
-def make_card(title: str, manifest: Manifest, contents: Contents, shards: Mapping[str, Sequence[str]]) -> str:
+def make_card(title: str, dataset: StickerDataset, shards: Mapping[str, Sequence[str]]) -> str:
     """The text of ``README.md``.
 
     Args:
         title: name of the dataset.
+        dataset: all of its stickers.
         shards: folders of each split, by the Hub's name of the split. The front matter lists the folders, so files of
             an unfinished upload are no part of the dataset.
     """
     from huggingface_hub import DatasetCardData  # takes a moment
 
-    licences = sorted({hub_licence(name) for name in contents.licences})
+    manifest, frames = dataset.manifest, np.array(dataset.column("num_frames"))
+    given = Counter(licence or "" for licence in dataset.column("license"))
+    licences = sorted({hub_licence(name) for name in given})
     splits = [{"split": split, "path": [f"{folder}/*" for folder in folders]} for split, folders in shards.items()]
-    moving = sum(count for frames, count in contents.frames.items() if frames > 1)
-    total = sum(contents.counts.values())
+    moving = int((frames > 1).sum())
     front = DatasetCardData(
         pretty_name=title,
         license=licences[0] if len(licences) == 1 else licences,
-        language=sorted({name.partition("-")[0] for name in contents.languages} - {""}) or None,
-        size_categories=size_category(total),
+        size_categories=size_category(len(dataset)),
         task_categories=["text-to-video", "image-to-video", "text-to-image"] if moving else ["text-to-image"],
         tags=["stickers", "animated", "rgba", "imagefolder"],
         configs=[{"config_name": "default", "data_files": splits}],
     )
     settings = {name: value for name, value in manifest.settings.items() if name != "licenses" and value != []}
-    size = manifest.settings["size"]
-    longest = max(contents.frames, default=1)
-    lines = [
-        f"# {plain_text(title)}",
-        "",
-        f"{total:,} stickers of {size} x {size} px with transparency and captions: {moving:,} animated ones of up to "
-        f"{longest} frames and {total - moving:,} stills.",
-        "",
-        "```python",
-        "from datasets import load_dataset",
-        "",
-        'stickers = load_dataset("path/to/this/dataset", split="train")  # "image" is a Pillow image with n_frames',
-        "```",
-        "",
-        "Each sticker is a PNG, an animated one (APNG) if it has several frames: every frame in RGBA without loss, "
-        "each with its time. Beside the files of a folder lies a `metadata.jsonl`:",
-        "",
-        *table(
-            ("field", "what"),
-            [
-                ("file_name", "the file, in the same folder"),
-                ("captions", "all captions, the best one first; an empty text where nothing is known"),
-                ("durations", "milliseconds that each frame is shown"),
-                ("split", "train, validation or test"),
-                ("source", "the file that it was made from, below the name of its source"),
-                ("license", "the licence that its source names, or an empty text"),
-                ("attributes", "everything else that is known, as JSON"),
-            ],
-        ),
-        "## Splits",
-        "",
-        *table(("split", "stickers"), contents.counts.items()),
-        f"{manifest.groups:,} groups of near-duplicates are left in; no group is in more than one split unless its "
-        "metadata asks for that.",
-        "",
-        "## Sources and licences",
-        "",
-        *sources_and_licences(manifest.sources, contents.licences),
-        "## Captions",
-        "",
-        f"{contents.captions:,} captions"
-        + (f"; languages as far as metadata say them: {counted(contents.languages)}." if contents.languages else "."),
-        "",
-        "## What was left out",
-        "",
-        *_left_out(manifest.rejected),
-        "## How it was prepared",
-        "",
-        f"With [RDTF](https://arxiv.org/abs/2503.17735) {version('rdtf')} (`rdtf prepare`): decoded, scaled into the "
-        "square with the aspect kept, equal stickers taken once, near-duplicates found, splits drawn by content. "
-        f"Settings: {counted(settings)}. Fingerprint of the prepared dataset: `{manifest.fingerprint}`.",
-        "",
-    ]
-    return f"---\n{front.to_yaml(line_break=chr(10))}\n---\n\n" + "\n".join(lines)
+    return f"""---
+{front.to_yaml(line_break=chr(10))}
+---
+
+# {plain_text(title)}
+
+{len(dataset):,} stickers of {dataset.size} x {dataset.size} px with transparency and captions: {moving:,} animated
+ones of up to {frames.max(initial=1)} frames and {len(dataset) - moving:,} stills.
+
+```python
+from datasets import load_dataset
+
+stickers = load_dataset("path/to/this/dataset", split="train")  # "image" is a Pillow image with n_frames
+```
+
+Each sticker is a PNG, an animated one (APNG) if it has several frames: every frame in RGBA without loss, each with its
+time. Beside the files of a folder lies a `metadata.jsonl`:
+
+| field | what |
+|---|---|
+| file_name | the file, in the same folder |
+| captions | all captions, the best one first; an empty text where nothing is known |
+| durations | milliseconds that each frame is shown |
+| split | train, validation or test |
+| source | the file that it was made from, below the name of its source |
+| license | the licence that its source names, or an empty text |
+| attributes | everything else that is known, as JSON |
+
+## Splits
+
+{_lines(table(("split", "stickers"), ((HUB_SPLITS[split], count) for split, count in manifest.counts.items())))}
+{manifest.groups:,} groups of near-duplicates are left in; no group is in more than one split unless its metadata asks
+for that.
+
+## Sources and licences
+
+{_lines(sources_and_licences(manifest.sources, given))}
+## What was left out
+
+{_left_out(manifest.rejected)}
+## How it was prepared
+
+With [RDTF](https://arxiv.org/abs/2503.17735) {version("rdtf")} (`rdtf prepare`): decoded, scaled into the square with
+the aspect kept, equal stickers taken once, near-duplicates found, splits drawn by content.
+Settings: {counted(settings)}.
+Fingerprint of the prepared dataset: `{manifest.fingerprint}`.
+"""
 
 
-def _left_out(rejected: Sequence[Rejection]) -> list[str]:
+def _left_out(rejected: Sequence[Rejection]) -> str:
     if not rejected:
-        return ["Nothing.", ""]
+        return "Nothing.\n"
     reasons = Counter(re.sub(r"(duplicate of) .*", r"\1 another sticker", entry.reason) for entry in rejected)
     rest = sum(count for _, count in reasons.most_common()[SHOWN:])
     shown = [*reasons.most_common(SHOWN), *([("other reasons", rest)] if rest else [])]
-    return [
-        f"{len(rejected):,} files, or lines of metadata. Each is in `left_out.jsonl` with its reason.",
-        "",
-        *table(("reason", "files"), shown),
-    ]
+    said = f"{len(rejected):,} files, or lines of metadata. Each is in `left_out.jsonl` with its reason."
+    return _lines([said, "", *table(("reason", "files"), shown)])
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(lines)
 
 
 def sources_and_licences(sources: Mapping[str, int], licences: Mapping[str, int]) -> list[str]:

@@ -88,16 +88,6 @@ FRAME_CHECKS = {
         "The picture fills the canvas, like a photograph or a piece of a film.",
         "rdtf cannot cut it out. Take it out if you want stickers with outlines.",
     ),
-    "background_cleared": Check(
-        "Background made transparent",
-        "Its flat background was cleared, because --background transparent asked for it.",
-        "Look at the edges in the examples.",
-    ),
-    "cropped": Check(
-        "Cropped",
-        "It was cropped to the drawing, because --crop content asked for it.",
-        _NOTHING,
-    ),
 }
 """Checks of frames by the codes that a dataset holds."""
 
@@ -112,25 +102,10 @@ CAPTION_CHECKS = {
         "A caption looks like the name of a file.",
         _CAPTION,
     ),
-    "markup": Check(
-        "Markup in a caption",
-        "Markup was taken out of a caption.",
-        _NOTHING,
-    ),
-    "link": Check(
-        "A link in a caption",
-        "A link or an address was taken out of a caption.",
+    "cleaned": Check(
+        "A cleaned caption",
+        "Markup, links and names of accounts were taken out of a caption, and hashtags were turned into words.",
         "Nothing has to be done, unless the rest says too little.",
-    ),
-    "mention": Check(
-        "An account in a caption",
-        "The name of an account was taken out of a caption.",
-        "Nothing has to be done, unless the rest says too little.",
-    ),
-    "hashtag": Check(
-        "Hashtags in a caption",
-        "Hashtags of a caption were turned into words.",
-        _NOTHING,
     ),
     "long_caption": Check(
         "A very long caption",
@@ -195,13 +170,13 @@ def is_still(frames: np.ndarray) -> bool:
 
 
 _NAMED_CHARACTER = re.compile(r"&(?:[a-zA-Z]{2,8}|#\d{1,7}|#x[0-9a-fA-F]{1,6});")
-_TAKEN_OUT: tuple[tuple[str, re.Pattern[str], str], ...] = (
-    ("markup", re.compile(r"<!--.*?-->|</?[a-zA-Z][a-zA-Z0-9-]*(?:\s[^<>]*)?/?>", re.DOTALL), " "),
-    ("markup", re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)"), r"\1"),  # a link of Markdown
-    ("markup", re.compile(r"(\*\*|__|~~|`)(?=\S)(.+?)(?<=\S)\1"), r"\2"),  # emphasis of Markdown
-    ("link", re.compile(r"(?:https?://|www\.|(?<!\w)t\.me/)\S+", re.IGNORECASE), " "),
-    ("link", re.compile(r"(?<!\S)[\w.+-]+@[\w-]+\.[\w.-]+"), " "),
-    ("mention", re.compile(r"(?<!\w)@\w{2,}"), " "),
+_REPLACED = (
+    (r"(?s)<!--.*?-->|</?[a-zA-Z][a-zA-Z0-9-]*(?:\s[^<>]*)?/?>", " "),  # HTML
+    (r"!?\[([^\[\]]*)\]\([^()\s]*\)", r"\1"),  # a link of Markdown
+    (r"(\*\*|__|~~|`)(?=\S)(.+?)(?<=\S)\1", r"\2"),  # emphasis of Markdown
+    (r"(?i)(?:https?://|www\.|(?<!\w)t\.me/)\S+", " "),  # links
+    (r"(?<!\S)[\w.+-]+@[\w-]+\.[\w.-]+", " "),  # addresses
+    (r"(?<!\w)@\w{2,}", " "),  # accounts
 )
 _HASHTAG = re.compile(r"(?<!\w)#(?=\w*[^\W\d])(\w+)")
 _FILE_NAME = re.compile(
@@ -222,29 +197,22 @@ def check_captions(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ..
         Different texts without markup, links, accounts and hashtags; ``("",)`` if nothing is left. And the codes of
         :data:`CAPTION_CHECKS` that apply, in their order.
     """
-    found: set[str] = set()
-    cleaned = dict.fromkeys(_clean(text, found) for text in texts)
-    cleaned.pop("", None)
-    if not cleaned:
-        found.add("no_caption")
-    return tuple(cleaned or [""]), tuple(code for code in CAPTION_CHECKS if code in found)
+    cleaned = tuple(dict.fromkeys(filter(None, map(_clean, texts))))
+    words = [whole_words(text) for text in cleaned]
+    found = {
+        "no_caption": not cleaned,
+        "file_name": any(any(map(str.isalnum, text)) and _FILE_NAME.fullmatch(text) for text in cleaned),
+        "cleaned": any(_clean(text) != " ".join(text.split()) for text in texts),
+        "long_caption": any(
+            len(said) > LONG_CAPTION or max(map(len, said), default=0) > LONGEST_WORD for said in words
+        ),
+    }
+    return cleaned or ("",), tuple(code for code in CAPTION_CHECKS if found[code])
 
 
-def _clean(text: str, found: set[str]) -> str:
-    if _NAMED_CHARACTER.search(text):
-        text = html.unescape(text)
-        found.add("markup")
-    for code, pattern, replacement in _TAKEN_OUT:
-        text, count = pattern.subn(replacement, text)
-        if count:
-            found.add(code)
-    text, count = _HASHTAG.subn(lambda match: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", match[1].replace("_", " ")), text)
-    if count:
-        found.add("hashtag")
-    text = " ".join(text.split())
-    if any(character.isalnum() for character in text) and _FILE_NAME.fullmatch(text):
-        found.add("file_name")
-    words = whole_words(text)
-    if len(words) > LONG_CAPTION or any(len(word) > LONGEST_WORD for word in words):
-        found.add("long_caption")
-    return text
+def _clean(text: str) -> str:
+    text = _NAMED_CHARACTER.sub(lambda match: html.unescape(match[0]), text)
+    for pattern, replacement in _REPLACED:
+        text = re.sub(pattern, replacement, text)
+    text = _HASHTAG.sub(lambda match: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", match[1].replace("_", " ")), text)
+    return " ".join(text.split())

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rdtf.data.captions import SPLITS
@@ -28,10 +27,6 @@ CACHE = "cache"
 FRAMES = "frames"
 LEFT_OUT = -1
 """Split number of rows that the index leaves out."""
-LEFT_OUT_ROWS = "left_out"
-"""Name of the set of these rows."""
-_PARTS = {**{name: code for code, name in enumerate(SPLITS)}, LEFT_OUT_ROWS: LEFT_OUT}
-_NAMES = (*SPLITS, LEFT_OUT_ROWS)  # by code: that of what is left out, -1, is the last
 _BEHIND = frozenset({FRAMES, "asked_split", "content", "signature", "extent"})  # not in a record
 
 SCHEMA = pa.schema(
@@ -217,8 +212,7 @@ class StickerDataset:
 
     Args:
         folder: output of ``rdtf prepare``.
-        split: ``train``, ``val`` or ``test``; None for all splits; :data:`LEFT_OUT_ROWS` for stored near-duplicates
-            that are in no split. A split may be empty.
+        split: ``train``, ``val`` or ``test``; None for all splits. A split may be empty.
 
     Raises:
         ValueError: not a dataset, another format, a damaged file, or an unknown split.
@@ -228,7 +222,7 @@ class StickerDataset:
         self.folder = Path(folder)
         self.split = split
         self.manifest = read_manifest(self.folder)
-        if split is not None and split not in _PARTS:
+        if split is not None and split not in SPLITS:
             counts = ", ".join(f"{name} ({count})" for name, count in self.manifest.counts.items())
             raise ValueError(f"{folder} has no split {split!r}; it has {counts}")
         self._batches: list[pa.RecordBatch] = []
@@ -237,7 +231,7 @@ class StickerDataset:
         lengths = [batch.num_rows for batch in self._batches]
         [index] = self._open(self.manifest.index, sum(lengths), INDEX_SCHEMA)
         splits = index.column("split").to_numpy()
-        chosen = splits != LEFT_OUT if split is None else splits == _PARTS[split]
+        chosen = splits != LEFT_OUT if split is None else splits == SPLITS.index(split)
         batch_of, ends = np.repeat(np.arange(len(lengths)), lengths), np.cumsum(lengths)
         row_of = np.arange(len(splits)) - (ends - lengths)[batch_of]
         self._places = np.stack([batch_of, row_of], axis=1)[chosen]
@@ -287,7 +281,7 @@ class StickerDataset:
             values[name] = tuple(values[name])
         values["clusters"] = tuple(tuple(labels) for labels in values["clusters"])
         values["attributes"] = json.loads(values["attributes"])
-        values["split"], values["group"] = _NAMES[self._splits[index]], int(self._groups[index])
+        values["split"], values["group"] = SPLITS[self._splits[index]], int(self._groups[index])
         return StickerRecord(**values)
 
     def frames(self, index: int) -> np.ndarray:
@@ -318,7 +312,7 @@ class StickerDataset:
             ValueError: there is no such column.
         """
         if name == "split":
-            return [_NAMES[code] for code in self._splits]
+            return [SPLITS[code] for code in self._splits]
         if name == "group":
             return self._groups.tolist()
         return list(self.table([name]).column(0).to_pylist())
@@ -343,9 +337,3 @@ class StickerDataset:
             if len(here):
                 parts.append(batch.select(names).take(pa.array(here, pa.int64())))
         return pa.Table.from_batches(parts, pa.schema([SCHEMA.field(name) for name in names]))
-
-    def stored_bytes(self) -> np.ndarray:
-        """``(n,)`` int64: bytes of the frames of each sticker on disk. The frames are not read."""
-        lengths = [np.asarray(pc.binary_length(batch.column(FRAMES)), np.int64) for batch in self._batches]
-        starts = np.cumsum([0, *(len(part) for part in lengths)])
-        return np.concatenate(lengths)[starts[self._places[:, 0]] + self._places[:, 1]]

@@ -6,19 +6,16 @@ sticker in a worker.
 
 from __future__ import annotations
 
-import heapq
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
 
 from rdtf.data.captions import SPLIT_NAMES, clean_caption, find_captions, make_caption
 from rdtf.data.dataset import Rejection
 from rdtf.data.groups import Groups, ending_of, is_sidecar
-from rdtf.data.items import Item, Items
+from rdtf.data.items import Item
 from rdtf.data.metadata_files import is_metadata
 from rdtf.files import raise_shortage
 from rdtf.io.archives import ARCHIVES, ArchiveTree, FolderTree, Member, Tree, is_archive
@@ -32,15 +29,15 @@ TABLE = ".parquet"
 KNOWN = (*sorted(SUFFIXES), *ARCHIVES, TABLE)
 """Endings of stickers, archives and tables."""
 
-_OUR_TABLES = ("export.jsonl", "left_out.jsonl")  # ``rdtf data export`` writes them beside the metadata
+_OUR_TABLE = "left_out.jsonl"  # ``rdtf data export`` writes it beside the card
 _TABLES = (".jsonl", ".csv", ".tsv")
 _UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".opdownload")
 _SHARD_SPLIT = re.compile(rf"({'|'.join(SPLIT_NAMES)})-\d.*", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Found:
-    """The content of a source.
+    """The content of sources.
 
     Attributes:
         items: the stickers in the order of their names (of their positions in a compressed TAR).
@@ -48,9 +45,9 @@ class Found:
         passed_over: number of captions, read-mes and hidden files, which are no stickers.
     """
 
-    items: Items
-    problems: list[Rejection]
-    passed_over: int
+    items: list[Item] = field(default_factory=list)
+    problems: list[Rejection] = field(default_factory=list)
+    passed_over: int = 0
 
 
 def source_labels(sources: Sequence[Path]) -> list[str]:
@@ -66,7 +63,7 @@ def source_labels(sources: Sequence[Path]) -> list[str]:
     return list(labels)
 
 
-def find_items(source: Path, label: str, captions: Sequence[str] = (), before: Items | None = None) -> Found:
+def find_items(source: Path, label: str, captions: Sequence[str] = ()) -> Found:
     """The stickers of a source with their captions. Nothing is decoded.
 
     A folder is searched with its subfolders, archives and tables. The source may also be an archive (ZIP, TAR), a table
@@ -76,13 +73,11 @@ def find_items(source: Path, label: str, captions: Sequence[str] = (), before: I
         source: a folder or a file.
         label: prefix of the names, see :func:`source_labels`.
         captions: metadata fields or columns of captions; the default names if empty.
-        before: stickers of other sources, to which these are appended.
 
     Raises:
         ValueError: there is no such folder or file.
     """
-    items = Items() if before is None else before
-    search, start = _Search(captions, items), len(items)
+    search = _Search(captions)
     if source.is_dir():
         search.tree(FolderTree(source), f"{label}/")
     elif not source.is_file():
@@ -91,35 +86,31 @@ def find_items(source: Path, label: str, captions: Sequence[str] = (), before: I
         search.container(source, label)
     else:
         search.file(source, label)
-    search.drop_second_names(start)
-    return Found(items, search.problems, search.passed_over)
+    return search.found
 
 
 class _Search:
     """Collects items and problems from trees."""
 
-    def __init__(self, captions: Sequence[str], items: Items) -> None:
+    def __init__(self, captions: Sequence[str]) -> None:
         self.captions = captions
-        self.items = items
+        self.found = Found()
+        self.names: set[str] = set()
         self.split: str | None = None
-        self.problems: list[Rejection] = []
-        self.passed_over = 0
 
     def refuse(self, name: str, reason: str) -> None:
-        self.problems.append(Rejection(file=printable(name), reason=printable(reason)))
+        self.found.problems.append(Rejection(file=printable(name), reason=printable(reason)))
 
-    def take(self, item: Item) -> None:
-        self.items.append(item if self.split is None else _with_split(item, self.split))
-
-    def drop_second_names(self, start: int) -> None:
-        """Keep the first of items with equal names (for example an animation with the name of a file)."""
-        hashes = np.frombuffer(self.items.hashes, np.uint64)[start:]
-        _, first = np.unique(hashes, return_index=True)
-        second = (start + np.setdiff1d(np.arange(len(hashes)), first)).tolist()
-        del hashes  # otherwise the array could not shrink
-        for position in second:
-            self.refuse(self.items[position].name, "another sticker has this name; rename one of them")
-        self.items.remove(second)
+    def take(self, item: Item, split: str | None = None) -> None:
+        """Add an item. ``split``: of an item whose metadata demand none."""
+        split = split or self.split
+        if item.name in self.names:  # for example an animation with the name of a file
+            self.refuse(item.name, "another sticker has this name; rename one of them")
+            return
+        self.names.add(item.name)
+        if split and not item.caption.split:
+            item = replace(item, caption=replace(item.caption, split=split))
+        self.found.items.append(item)
 
     def file(self, source: Path, label: str) -> None:
         """Add a sticker that is itself the source, with a text beside it."""
@@ -166,18 +157,18 @@ class _Search:
         groups = Groups(tree, exported.others)
         stickers: list[str] = []
         containers: list[str] = []
-        self.passed_over += tree.hidden
+        self.found.passed_over += tree.hidden
         for name in tree.names:
             ending = ending_of(name)
             if name in groups.taken:
                 continue
             elif name in exported.others or is_sidecar(name) or name in groups.sidecars or name in groups.pictures:
-                self.passed_over += 1
+                self.found.passed_over += 1
                 if (
                     ending in _TABLES
                     and name not in exported.others
                     and not is_metadata(name)
-                    and name.rpartition("/")[2] not in _OUR_TABLES
+                    and name.rpartition("/")[2] != _OUR_TABLE
                 ):
                     self.refuse(f"{prefix}{name}", f"is not read; if it has captions, call it metadata{ending}")
             elif ending in _UNFINISHED:
@@ -195,19 +186,13 @@ class _Search:
         problems: list[StickerError] = []
         known = find_captions(tree, stickers, problems, self.captions, {**groups.sidecars_of, **exported.entries})
         splits = _split_folders(tree.names)
-        items = (
-            (_order(name, item), _with_split(item, split) if (split := splits.get(name.partition("/")[0])) else item)
-            for name, caption in known
-            for item in [groups.item(name, f"{prefix}{name}", caption)]
-        )
-        # Names and items are sorted, except in the rare compressed TAR.
-        found: Iterable[tuple[tuple[str, int, str], Item | str]] = items
-        if isinstance(tree, ArchiveTree) and any(member.kind == "tar.gz" for member in tree.members.values()):
-            found = sorted(items, key=lambda pair: pair[0])
-        held = (((name, 0, name), name) for name in containers)
-        for _, what in heapq.merge(found, held, key=lambda pair: pair[0]):
+        ordered: list[tuple[tuple[str, int], str, Item | str]] = [((name, 0), name, name) for name in containers]
+        for name, caption in known:
+            item = groups.item(name, f"{prefix}{name}", caption)
+            ordered.append((_order(name, item), name, item))
+        for _, name, what in sorted(ordered, key=lambda entry: entry[0]):
             if isinstance(what, Item):
-                self.take(what)
+                self.take(what, splits.get(name.partition("/")[0]))
             elif isinstance(tree, FolderTree):
                 self.container(tree.root / what, printable(f"{prefix}{what}"))
             else:
@@ -217,11 +202,11 @@ class _Search:
                 self.refuse(f"{prefix}{problem.path}", problem.reason)
 
 
-def _order(name: str, item: Item) -> tuple[str, int, str]:
+def _order(name: str, item: Item) -> tuple[str, int]:
     """Sort key: the name, or the position in a compressed TAR, in which going back means to inflate it again."""
     if isinstance(item.member, Member) and item.member.kind == "tar.gz":
-        return "", item.member.offset, item.name
-    return name, 0, item.name
+        return "", item.member.offset
+    return name, 0
 
 
 def _split_folders(names: Sequence[str]) -> dict[str, str]:
@@ -231,7 +216,3 @@ def _split_folders(names: Sequence[str]) -> dict[str, str]:
     if len(folders) < 2 or "train" not in known.values():
         return {}
     return {folder: split for folder, split in known.items() if split} if all(known.values()) else {}
-
-
-def _with_split(item: Item, split: str) -> Item:
-    return item if item.caption.split else replace(item, caption=replace(item.caption, split=split))

@@ -8,9 +8,6 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-FIXED = ("background_cleared", "cropped")
-"""Codes of checks that say which fix was applied."""
-
 SOLID = 250  # alpha from which a pixel is opaque
 FLAT_DIFFERENCE = 12  # of a channel: up to this, two opaque pixels have the same colour
 FLAT_FRACTION = 0.97  # of the border's pixels have the colour of a flat background, on every frame
@@ -18,26 +15,6 @@ BAR, BARS = 0.04, 0.1  # least height of one bar and of both bars, as fractions 
 EDGE = 2  # pixels at the edge of a drawing whose colour is a mixture with the background
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right
-
-
-def fix(frames: np.ndarray, *, crop: bool, clear: bool) -> tuple[np.ndarray, list[str]]:
-    """Apply the wanted fixes.
-
-    Args:
-        frames: ``(n, h, w, 4)`` uint8, straight alpha, best at the file's own size.
-        crop: see :func:`crop_to_content`. clear: see :func:`clear_background`.
-
-    Returns:
-        The frames, and the codes of :data:`FIXED` that were applied.
-    """
-    applied = []
-    if clear and (cleared := clear_background(frames)) is not None:
-        frames = cleared
-        applied.append("background_cleared")
-    if crop and (cropped := crop_to_content(frames)).shape != frames.shape:
-        frames = cropped
-        applied.append("cropped")
-    return frames, applied
 
 
 def drawn_box(alpha: np.ndarray) -> Box:
@@ -109,23 +86,23 @@ def flat_background(frames: np.ndarray) -> np.ndarray | None:
     return colour
 
 
-def clear_background(frames: np.ndarray) -> np.ndarray | None:
+def clear_background(frames: np.ndarray) -> np.ndarray:
     """Make a flat background transparent: all pixels of its colour that are connected to the border.
 
     Pixels at the edge of the drawing are mixtures: ``pixel = a * drawing + (1 - a) * background``, where ``drawing`` is
     the nearest pixel inside. Each becomes ``drawing`` with the alpha ``a``.
 
     Args:
-        frames: ``(n, h, w, 4)`` uint8.
+        frames: ``(n, h, w, 4)`` uint8, straight alpha, best at the file's own size.
 
     Returns:
-        New frames, or None if the background is not flat or hardly anything would be left.
+        New frames; the same ones if the background is not flat or hardly anything would be left.
     """
     colour = flat_background(frames)
     if colour is None:
-        return None
+        return frames
     out = np.stack([_cut_out(frame, colour) for frame in frames])
-    return out if (out[..., 3] > 0).mean() >= 0.01 else None
+    return out if (out[..., 3] > 0).mean() >= 0.01 else frames
 
 
 def _cut_out(frame: np.ndarray, colour: np.ndarray) -> np.ndarray:

@@ -20,20 +20,10 @@ from rdtf.progress import printable
 from rdtf.sticker import StickerError
 
 _SIDECARS = frozenset(
-    {
-        *(f".{ending}" for ending in TEXT_ENDINGS),
-        ".md",
-        ".rst",
-        ".jsonl",
-        ".csv",
-        ".tsv",
-        ".html",
-        ".yaml",
-        ".yml",
-        ".cls",
-    }
+    [f".{ending}" for ending in TEXT_ENDINGS]
+    + [".md", ".rst", ".jsonl", ".csv", ".tsv", ".html", ".yaml", ".yml", ".cls"]
 )
-_ASSET = re.compile(r"(.*/)?images/[^/]+\.(?:png|jpe?g|webp)", re.IGNORECASE)
+_ASSET = re.compile(r"(.*/)?images/img_\d+\.(?:png|jpe?g|webp)", re.IGNORECASE)
 _SIDECAR_NAMES = frozenset({"readme", "license", "licence", "copying", "notice", "authors", "thumbs.db", "desktop.ini"})
 
 
@@ -45,7 +35,7 @@ class Groups:
         taken: these files, and sprite sheets, which are refused.
         sidecars: JSON files that describe the picture of the same name (as in WebDataset).
         sidecars_of: content of the sidecars, by picture.
-        pictures: files of a folder ``images`` that a Lottie beside the folder draws.
+        pictures: files like ``images/img_0.png`` beside a JSON: parts of a Lottie, as After Effects names them.
         problems: JSON files that cannot be read, and sprite sheets.
     """
 
@@ -57,28 +47,11 @@ class Groups:
         self.sidecars_of: dict[str, dict[str, Any]] = {}
         self.problems: list[StickerError] = []
         names = [name for name in tree.names if name not in others]
-        self.pictures = self._lottie_pictures(names)
+        with_json = {name.rpartition("/")[0] for name in names if ending_of(name) == ".json"}
+        assets = (_ASSET.fullmatch(name) for name in names)
+        self.pictures = {match[0] for match in assets if match and (match[1] or "").rstrip("/") in with_json}
         self._find_frames(names)
         self._find_sidecars([name for name in names if name not in self.taken])
-
-    def _lottie_pictures(self, names: Sequence[str]) -> set[str]:
-        assets = {name for name in names if _ASSET.fullmatch(name)}
-        folders = {name.rpartition("/")[0].rpartition("/")[0] for name in assets}
-        drawn: set[str] = set()
-        for name in names:
-            folder = name.rpartition("/")[0]
-            if folder not in folders or ending_of(name) != ".json":
-                continue
-            try:
-                with self.tree.open(name) as stream:
-                    known = json.loads(stream.read(MAX_JSON_BYTES))
-                listed = known["assets"]
-                paths = [f"{asset.get('u') or 'images/'}/{asset['p']}" for asset in listed if "p" in asset]
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise_shortage(error, name)
-                continue  # no Lottie with pictures; reading the file will report errors
-            drawn |= {posixpath.normpath(posixpath.join(folder, path)) for path in paths} & assets
-        return drawn
 
     def _find_frames(self, names: Sequence[str]) -> None:
         folders: dict[str, list[str]] = defaultdict(list)

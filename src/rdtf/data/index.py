@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -129,48 +129,33 @@ def comparable(text: str) -> str:
     return " ".join(_VARIATION_SELECTORS.sub("", folded).split())
 
 
-@dataclass(frozen=True)
-class Totals:
-    """Numbers of a dataset by its index; see :class:`~rdtf.data.dataset.Manifest` for the fields of the same name.
+def count_up(folder: Path, files: Mapping[str, int], index: Index) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Count what is in a dataset, without reading frames.
 
-    Attributes:
-        copies: files that are left out as near-duplicates, each with the file that stays.
+    Returns:
+        fields of :class:`~rdtf.data.dataset.Manifest`; and the files that are left out as near-duplicates, each with
+        the file that stays.
     """
-
-    counts: dict[str, int]
-    sources: dict[str, int]
-    licenses: dict[str, int]
-    groups: int
-    checks: dict[str, int]
-    copies: list[tuple[str, str]]
-
-
-def count_up(folder: Path, files: Mapping[str, int], index: Index) -> Totals:
-    """Count what is in a dataset, without reading frames."""
-    wanted = {*index.copies, *index.copies.values()}
-    names: dict[int, str] = {}
+    names: list[str] = []
     licenses, sources, checks = Counter[str](), Counter[str](), Counter[str]()
-    start = 0
     for batch in _batches(folder, files):
-        kept = (index.splits[start : start + batch.num_rows] != LEFT_OUT).tolist()
         columns = [batch.column(name).to_pylist() for name in ("source", "license", "checks", "caption_checks")]
-        names |= {start + row: name for row, name in enumerate(columns[0]) if start + row in wanted}
-        start += batch.num_rows
-        for stays, source, license, *found in zip(kept, *columns, strict=True):
-            if stays:
+        splits = index.splits[len(names) : len(names) + batch.num_rows].tolist()
+        names += columns[0]
+        for split, source, license, *found in zip(splits, *columns, strict=True):
+            if split != LEFT_OUT:
                 sources[source.partition("/")[0]] += 1
                 checks.update(code for codes in found for code in codes)
-                if license is not None:
-                    licenses[license] += 1
-    splits = np.bincount(index.splits[index.splits != LEFT_OUT], minlength=len(SPLITS)).tolist()
-    return Totals(
-        counts=dict(zip(SPLITS, splits, strict=True)),
-        sources=dict(sorted(sources.items())),
-        licenses=dict(sorted(licenses.items())),
-        groups=int(index.groups.max(initial=-1)) + 1,
-        checks=dict(sorted(checks.items())),
-        copies=[(names[row], names[kept]) for row, kept in sorted(index.copies.items())],
-    )
+                licenses.update([] if license is None else [license])
+    counts = np.bincount(index.splits[index.splits != LEFT_OUT], minlength=len(SPLITS)).tolist()
+    totals = {
+        "counts": dict(zip(SPLITS, counts, strict=True)),
+        "sources": dict(sorted(sources.items())),
+        "licenses": dict(sorted(licenses.items())),
+        "groups": int(index.groups.max(initial=-1)) + 1,
+        "checks": dict(sorted(checks.items())),
+    }
+    return totals, [(names[row], names[kept]) for row, kept in sorted(index.copies.items())]
 
 
 def draw(seed: int, key: str) -> float:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rdtf.data.captions import Caption
-from rdtf.data.disk_list import DiskList, without
 from rdtf.io.archives import Member, read_member
 from rdtf.io.multifile import TIMINGS, Piece, read_frames
 from rdtf.io.read import ReadLimits, read_sticker, read_sticker_bytes
@@ -76,30 +73,6 @@ class Item:
                 raise StickerError(file, error.strerror or str(error)) from error
             known += [status.st_size, status.st_mtime_ns, repr(member)]
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
-
-
-class Items(DiskList[Item]):
-    """Items on disk.
-
-    Attributes:
-        hashes: a hash of 64 bits for each name.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hashes = array("Q")
-
-    def append(self, value: Item) -> None:
-        """Add an item."""
-        super().append(value)
-        digest = hashlib.blake2b(value.name.encode(), digest_size=8).digest()
-        self.hashes.append(int.from_bytes(digest, "little"))
-
-    def remove(self, positions: Iterable[int]) -> None:
-        """Remove the items at these positions."""
-        positions = list(positions)
-        super().remove(positions)
-        self.hashes = without(self.hashes, positions)
 
 
 def _bytes(file: str, member: Member | Cell | None) -> bytes:

@@ -15,7 +15,7 @@ import shutil
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,12 @@ from rdtf.data.dataset import (
     is_dataset,
     read_manifest,
 )
-from rdtf.data.find import KNOWN, find_items, source_labels
+from rdtf.data.find import KNOWN, Found, find_items, source_labels
 from rdtf.data.index import count_up, make_index
-from rdtf.data.items import Item, Items
-from rdtf.data.process_file import Decoder, Job, Kind, OneFile, code_versions, stored_facts
+from rdtf.data.items import Item
+from rdtf.data.process_file import Decoder, Kind, OneFile, code_versions, facts_of
 from rdtf.data.ray_engine import run_ray
-from rdtf.data.rows import RowWriter, readable_files, words_of
+from rdtf.data.rows import RowWriter, readable_files, stored_facts, words_of
 from rdtf.data.settings import PARTS, PrepareSettings
 from rdtf.data.store import STORE, Store
 from rdtf.data.workers import run_local
@@ -47,6 +47,12 @@ from rdtf.sticker import StickerError
 
 INDEX = "index-{}.arrow"
 _NO_CAPTION = Caption(("",))  # workers need no captions, which can be large
+_CONSEQUENCES = {
+    "frames": "all are read again",
+    "rows": "no frames are needed for that",
+    "limits": "what was stopped by it is tried again",
+}
+"""What a changed part of the settings means, by its name in :data:`~rdtf.data.settings.PARTS`."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ def prepare(
             plan = _plan(store, found.items, out, made, about)
             console.print(f"{out}: {plan}", highlight=False, markup=False, soft_wrap=True)
             if manifest is None or store.todo() or store.about(there, finished=True) != about:
-                _process(store, found.items, out, OneFile(decoder, settings))
+                _process(store, found.items, OneFile(decoder, settings))
                 manifest = _put_together(store, out, found, settings)
             _sweep(out, manifest)
     return PrepareReport(out, manifest, time.monotonic() - started, plan)
@@ -154,32 +160,22 @@ def _check_places(sources: Sequence[Path], out: Path) -> None:
         raise ValueError(f"{out} is not empty and holds no prepared dataset; choose another folder")
 
 
-@dataclass
-class _FoundAll:
-    """The stickers of all sources."""
-
-    items: Items = field(default_factory=Items)
-    problems: list[Rejection] = field(default_factory=list)
-    passed_over: int = 0
-
-
-def _find(sources: Sequence[Path], captions: Sequence[str]) -> _FoundAll:
-    together = _FoundAll()
+def _find(sources: Sequence[Path], captions: Sequence[str]) -> Found:
+    together = Found()
     for source, label in zip(sources, source_labels(sources), strict=True):
-        before = len(together.items)
-        found = find_items(source, label, captions, together.items)
-        if len(found.items) == before:
+        found = find_items(source, label, captions)
+        if not found.items:
             reasons = "".join(f"; {problem.file}: {problem.reason}" for problem in found.problems[:3])
             raise ValueError(f"{source} holds no sticker (known endings: {', '.join(KNOWN)}){reasons}")
+        together.items += found.items
         together.problems += found.problems
         together.passed_over += found.passed_over
     return together
 
 
-def _about(sources: Sequence[Path], found: _FoundAll, settings: PrepareSettings) -> dict[str, Any]:
+def _about(sources: Sequence[Path], found: Found, settings: PrepareSettings) -> dict[str, Any]:
     """Everything that a dataset depends on, in the parts of :data:`~rdtf.data.settings.PARTS`, JSON-able."""
-    versions = code_versions(settings.features)
-    parts = {name: {**settings.part(name), **versions.get(name, {})} for name in PARTS if name != "running"}
+    parts = {name: settings.part(name) for name in PARTS if name != "running"}
     words = hashlib.sha256()
     for item in found.items:
         known = item.caption
@@ -190,6 +186,7 @@ def _about(sources: Sequence[Path], found: _FoundAll, settings: PrepareSettings)
     places = hashlib.sha256("\0".join(str(source.resolve()) for source in sources).encode("utf-8", "surrogateescape"))
     return {
         **parts,
+        "frames": {**parts["frames"], **code_versions(settings.features)},
         "rows": {**parts["rows"], "captions": words.hexdigest(), "the rows' code": _own_code()},
         "sources": places.hexdigest()[:16],
     }
@@ -249,28 +246,15 @@ def _check_same(
         )
 
 
-def _plan(store: Store, items: Items, out: Path, made: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+def _plan(store: Store, items: Sequence[Item], out: Path, made: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """Compare the stickers with the store; returns a text about what is kept and what will be done."""
     counts = store.take_items(((item.name, _stamp(item)) for item in items), readable_files(out))
-    numbers = {
-        "kept from the last run": counts.kept,
-        "done before the run was stopped": counts.resumed,
-        "new": counts.new,
-        "changed": counts.changed,
-        "gone": counts.gone,
-    }
-    notes = [", ".join(f"{count:,} {name}" for name, count in numbers.items() if count)]
-    if made:
-        differs = {part: _differences(made.get(part, {}), about[part]) for part in PARTS if part in about}
-        if differs["frames"]:
-            notes.append(f"{differs['frames']} changed: all are read again")
-        elif differs["facts"]:
-            notes.append(f"{differs['facts']} changed: all are described again, from the frames in the dataset")
-        elif differs["rows"] and not (differs["rows"] == "captions" and (counts.new or counts.gone)):
-            notes.append(f"{differs['rows']} changed: no frames are needed for that")
-        if differs["limits"]:
-            notes.append(f"{differs['limits']} changed: what was stopped by it is tried again")
-    return "; ".join(filter(None, notes))
+    notes = [", ".join(f"{count:,} {name}" for name, count in counts.items() if count)]
+    for part, consequence in _CONSEQUENCES.items():
+        differs = [name for name in about[part] if made and made[part].get(name) != about[part][name]]
+        if differs and not (differs == ["captions"] and (counts["new or changed"] or counts["gone"])):
+            notes.append(f"{', '.join(differs)} changed: {consequence}")
+    return "; ".join(notes)
 
 
 def _stamp(item: Item) -> str:
@@ -280,31 +264,25 @@ def _stamp(item: Item) -> str:
         return ""
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    return ", ".join(name for name in now if before.get(name) != now[name])
-
-
-def _process(store: Store, items: Items, out: Path, one_file: OneFile) -> None:
+def _process(store: Store, items: Sequence[Item], one_file: OneFile) -> None:
     """Let workers process items, and store each result at once."""
 
-    def job_of(position: int) -> Job:
-        place = store.place(position)
-        item = replace(items[position], caption=_NO_CAPTION)
-        return Job(item, None if place is None else (out / place[0], place[1]))
+    def item_of(position: int) -> Item:
+        return replace(items[position], caption=_NO_CAPTION)
 
     engine = run_ray if one_file.settings.engine == "ray" else run_local
     with bars() as progress:
         while todo := store.todo():  # again if the original of a duplicate fails now
             task = progress.add_task("preparing", total=len(todo), note="")
             refused = 0
-            with contextlib.closing(engine(todo, job_of, one_file, one_file.settings.workers)) as results:
+            with contextlib.closing(engine(todo, item_of, one_file, one_file.settings.workers)) as results:
                 for position, result in results:
                     store.add(position, result)
                     refused += result.kind != Kind.USED
                     progress.update(task, advance=1, note=f"{refused} rejected")
 
 
-def _put_together(store: Store, out: Path, found: _FoundAll, settings: PrepareSettings) -> Manifest:
+def _put_together(store: Store, out: Path, found: Found, settings: PrepareSettings) -> Manifest:
     """Write the rows of all used stickers in order, then the manifest."""
     rejected = list(found.problems)
     used, others = array("q"), array("q")  # ids of results with a row (in the order of the rows), and without
@@ -313,14 +291,14 @@ def _put_together(store: Store, out: Path, found: _FoundAll, settings: PrepareSe
         if known.owner != position:
             others.append(known.id)
             if known.owner is None:
-                reason = store.result(known).payload.decode()
+                reason = store.payload(known).decode()
             else:
                 reason = f"duplicate of {found.items[known.owner].name}"
             rejected.append(Rejection(file=item.name, reason=reason))
             continue
         used.append(known.id)
         if known.file is None or known.row is None:
-            facts = store.result(known).facts()
+            facts = facts_of(store.payload(known))
         else:
             facts = stored_facts(out / known.file, known.row)
         words, complaint = words_of(item, known.content, settings)
@@ -338,8 +316,8 @@ def _put_together(store: Store, out: Path, found: _FoundAll, settings: PrepareSe
         raise ValueError(f"none of the {len(found.items)} stickers could be used:{shown}")
     index = make_index(out, writer.files, settings)
     digest.update(index.digest())
-    totals = count_up(out, writer.files, index)
-    rejected += [Rejection(file=file, reason=f"near-duplicate of {kept}") for file, kept in totals.copies]
+    totals, copies = count_up(out, writer.files, index)
+    rejected += [Rejection(file=file, reason=f"near-duplicate of {kept}") for file, kept in copies]
     index_name = INDEX.format(index.digest().hex()[:12])
     with atomic_file(out / index_name) as stream:
         index.write(stream)
@@ -348,14 +326,10 @@ def _put_together(store: Store, out: Path, found: _FoundAll, settings: PrepareSe
         settings=settings.shaping(),
         files=writer.files,
         index=index_name,
-        counts=totals.counts,
-        sources=totals.sources,
-        licenses=totals.licenses,
-        groups=totals.groups,
-        checks=totals.checks,
         fingerprint=digest.hexdigest()[:16],
         rejected=sorted(rejected, key=lambda rejection: (rejection.file, rejection.reason)),
         passed_over=found.passed_over,
+        **totals,
     )
     text = _text(manifest)
     store.announce(_hash(text))

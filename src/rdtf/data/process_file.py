@@ -6,13 +6,13 @@ bytes, for pipes and for the store.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from rdtf.data.checks import describe
-from rdtf.data.dataset import FRAMES, SCHEMA, open_batches, pack_frames, unpack_frames
-from rdtf.data.fixes import FIXED, fix
+from rdtf.data.dataset import FRAMES, SCHEMA, pack_frames
+from rdtf.data.fixes import clear_background, crop_to_content
 from rdtf.data.items import Item
 from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, frame_features
 from rdtf.data.settings import PrepareSettings
@@ -63,7 +63,7 @@ class FileResult:
     Attributes:
         kind: kind of the result.
         content: SHA-256 of the frames of a used sticker.
-        payload: a row of :data:`FACTS` of a used sticker (see :func:`facts`), otherwise the reason in UTF-8.
+        payload: a row of :data:`FACTS` of a used sticker (see :func:`facts_of`), otherwise the reason in UTF-8.
     """
 
     kind: Kind
@@ -76,28 +76,15 @@ class FileResult:
         reason = printable(_ADDRESS.sub("", reason[:MAX_REASON]))
         return cls(kind, NO_CONTENT, reason.encode())
 
-    def facts(self) -> dict[str, Any]:
-        """The row of a used sticker."""
-        batch = pa.ipc.read_record_batch(pa.py_buffer(self.payload), FACTS)
-        return batch.to_pylist()[0]
 
-
-@dataclass(frozen=True)
-class Job:
-    """A job for a worker.
-
-    Attributes:
-        item: the sticker, without its caption, which can be large.
-        earlier: Arrow file and row of a dataset that has the frames. None: decode the sticker.
-    """
-
-    item: Item
-    earlier: tuple[Path, int] | None = None
+def facts_of(payload: bytes) -> dict[str, Any]:
+    """The row of :data:`FACTS` in the payload of a used sticker."""
+    return pa.ipc.read_record_batch(pa.py_buffer(payload), FACTS).to_pylist()[0]
 
 
 @dataclass(frozen=True)
 class OneFile:
-    """The function of one job. It pickles.
+    """The function of one file. It pickles.
 
     Args:
         decoder: called as ``decoder(item, size=..., max_frames=...)``.
@@ -106,22 +93,20 @@ class OneFile:
     decoder: Decoder
     settings: PrepareSettings
 
-    def __call__(self, job: Job) -> FileResult:
-        """Decode a sticker (or read its stored frames) and compute its row of facts."""
-        limit_time(self.settings.time_limit)
+    def __call__(self, item: Item) -> FileResult:
+        """Decode a sticker and compute its row of facts."""
+        settings = self.settings
+        limit_time(settings.time_limit)
         limited = False
         try:
-            if job.earlier is not None:
-                frames, durations, fixes = _earlier_frames(*job.earlier)
-            else:
-                job.item.load()
-                # Computing facts takes some copies of the frames, also as floats.
-                copies = 16 * 4 * self.settings.max_frames * self.settings.size**2
-                with limited_memory(self.settings.memory_limit + -(-copies // 2**20)):
-                    limited = True
-                    frames, durations, fixes = self._decode(job.item)
-                limited = False
-            row = _describe(frames, durations, fixes, self.settings)
+            item.load()
+            # Computing facts takes some copies of the frames, also as floats.
+            copies = 16 * 4 * settings.max_frames * settings.size**2
+            with limited_memory(settings.memory_limit + -(-copies // 2**20)):
+                limited = True
+                sticker = self._decode(item)
+            limited = False
+            row = _describe(sticker, settings)
             batch = pa.RecordBatch.from_pylist([row], schema=FACTS)
             return FileResult(Kind.USED, row["content"], batch.serialize().to_pybytes())
         except Exception as error:  # any error of a decoder is the reason why the file is rejected
@@ -139,99 +124,60 @@ class OneFile:
             return FileResult.refused(f"needs more than {most} MiB of memory", Kind.STOPPED)
         return FileResult.refused(lacked, Kind.SHORT)
 
-    def _decode(self, item: Item) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    def _decode(self, item: Item) -> Sticker:
         settings = self.settings
         crop, clear = settings.crop == "content", settings.background == "transparent"
         # Fixes need the file's own size: mixed edges are narrower there, and cropped frames are not enlarged.
         size = None if crop or clear else settings.size
         sticker = self.decoder(item, size=size, max_frames=settings.max_frames)
-        frames, fixes = fix(sticker.frames, crop=crop, clear=clear)
-        frames = fit(frames, settings.size)
+        frames = clear_background(sticker.frames) if clear else sticker.frames
+        frames = fit(crop_to_content(frames) if crop else frames, settings.size)
         assert len(frames) <= settings.max_frames
-        if sticker.attributes.get(LEFT_OUT):
-            fixes.append(LEFT_OUT)
         # Colour under alpha 0 is cleared, so that it hides no duplicate and takes no space.
         frames = np.where(frames[..., 3:] > 0, frames, np.uint8(0))
         if not frames[..., 3].any():
             raise StickerError(item.path, "every frame is completely transparent")
-        return frames, sticker.durations.astype(np.float32), fixes
+        return Sticker(frames, sticker.durations, attributes=sticker.attributes)
 
 
-def _describe(frames: np.ndarray, durations: np.ndarray, fixes: list[str], settings: PrepareSettings) -> dict[str, Any]:
-    """The row of :data:`FACTS` of frames."""
+def _describe(sticker: Sticker, settings: PrepareSettings) -> dict[str, Any]:
+    """The row of :data:`FACTS` of a sticker."""
+    frames, durations = sticker.frames, sticker.durations.astype(np.float32)
     facts = describe(frames, durations)
+    if settings.weights is None:
+        features = frame_features(frames)
+    else:
+        from rdtf.data.vgg import vgg_features  # imports torch, which takes seconds
+
+        features = vgg_features(frames, settings.weights)
     return {
         **facts,
-        "checks": facts["checks"] + fixes,
+        "checks": facts["checks"] + [LEFT_OUT] * bool(sticker.attributes.get(LEFT_OUT)),
         "content": hashlib.sha256(frames.tobytes()).digest(),
         "num_frames": len(frames),
         "size": settings.size,
         "durations": durations.tolist(),
         FRAMES: pack_frames(frames),
-        "clusters": cluster_frames(_features(frames, settings), CLUSTER_COUNTS).tolist(),
+        "clusters": cluster_frames(features, CLUSTER_COUNTS).tolist(),
     }
 
 
-def _features(frames: np.ndarray, settings: PrepareSettings) -> np.ndarray:
-    """Features for clustering frames."""
-    if settings.weights is None:
-        return frame_features(frames)
-    from rdtf.data.vgg import vgg_features  # imports torch, which takes seconds
-
-    return vgg_features(frames, settings.weights)
-
-
-def _earlier_frames(file: Path, row: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    batch = rows_of(file)
-    frames = batch.column(FRAMES)[row].as_buffer()
-    count, size, durations = (batch.column(name)[row].as_py() for name in ("num_frames", "size", "durations"))
-    fixes = [code for code in batch.column("checks")[row].as_py() if code in (*FIXED, LEFT_OUT)]
-    return unpack_frames(frames, count, size), np.asarray(durations, np.float32), fixes
-
-
-@functools.lru_cache(maxsize=4)
-def rows_of(file: Path) -> pa.RecordBatch:
-    """The rows of an Arrow file of a dataset, memory-mapped."""
-    return open_batches(file)[0]
-
-
-def stored_facts(file: Path, row: int) -> dict[str, Any]:
-    """The row of :data:`FACTS` in an Arrow file of a dataset."""
-    return rows_of(file).slice(row, 1).select(FACTS.names).to_pylist()[0]
-
-
-def code_versions(features: str = "builtin") -> dict[str, dict[str, str]]:
-    """Versions that results depend on beside settings: a hash of our own code, and versions of libraries.
+def code_versions(features: str = "builtin") -> dict[str, str]:
+    """Names and versions that results depend on beside settings: a hash of our own code, and versions of libraries.
 
     Args:
         features: the setting. The built-in features do not depend on torch.
-
-    Returns:
-        For ``frames`` and ``facts`` (see :data:`~rdtf.data.settings.PARTS`), names and versions.
     """
-    from importlib.metadata import version
-
-    def source(*modules: str) -> str:
-        digest = hashlib.sha256()
-        for module in modules:
-            file = importlib.util.find_spec(module)
-            assert file is not None and file.origin is not None
-            digest.update(Path(file.origin).read_bytes())
-        return digest.hexdigest()[:16]
-
-    libraries = {name: version(name) for name in ("pillow", "av", "thorvg-python", "resvg_py", "pyarrow")}
     readers = ("read", "job", "pictures", "compositor", "png", "video", "lottie", "lottie_missing", "svg")
-    reading = [f"rdtf.io.{name}" for name in (*readers, "multifile", "tables", "archives")]
-    reading += ["rdtf.data.items", "rdtf.data.fixes"]
-    describing = [f"rdtf.data.{name}" for name in ("process_file", "keyframes", "duplicates", "fixes", "checks")]
-    computing = ["numpy", "scipy"]
+    own = [f"rdtf.io.{name}" for name in (*readers, "multifile", "tables", "archives")]
+    own += [f"rdtf.data.{name}" for name in ("items", "fixes", "process_file", "keyframes", "duplicates", "checks")]
+    libraries = ["pillow", "av", "thorvg-python", "resvg_py", "pyarrow", "numpy", "scipy"]
     if features != "builtin":
-        describing.append("rdtf.data.vgg")
-        computing.append("torch")
-    return {
-        "frames": {"the reading code": source("rdtf.pixels", *reading), **libraries},
-        "facts": {
-            "the describing code": source(*describing),
-            **{name: version(name) for name in computing},
-        },
-    }
+        own.append("rdtf.data.vgg")
+        libraries.append("torch")
+    digest = hashlib.sha256()
+    for module in ("rdtf.pixels", *own):
+        file = importlib.util.find_spec(module)
+        assert file is not None and file.origin is not None
+        digest.update(Path(file.origin).read_bytes())
+    return {"the reading code": digest.hexdigest()[:16], **{name: version(name) for name in libraries}}

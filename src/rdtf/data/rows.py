@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -15,6 +16,7 @@ from rdtf.data.checks import check_captions
 from rdtf.data.dataset import FRAMES, SCHEMA, open_batches
 from rdtf.data.items import Item
 from rdtf.data.mirroring import is_flippable
+from rdtf.data.process_file import FACTS
 from rdtf.data.settings import PrepareSettings
 from rdtf.data.style import FIELD, style_of, with_style
 from rdtf.files import atomic_file
@@ -86,6 +88,16 @@ class RowWriter:
                 stream.write_batch(pa.RecordBatch.from_pylist(self._rows, schema=SCHEMA))
         self.files[name] = len(self._rows)
         self._begin()
+
+
+@functools.lru_cache(maxsize=4)
+def _rows_of(file: Path) -> pa.RecordBatch:
+    return open_batches(file)[0]
+
+
+def stored_facts(file: Path, row: int) -> dict[str, Any]:
+    """The row of :data:`~rdtf.data.process_file.FACTS` in an Arrow file of a dataset."""
+    return _rows_of(file).slice(row, 1).select(FACTS.names).to_pylist()[0]
 
 
 def readable_files(folder: Path) -> dict[str, int]:

@@ -94,17 +94,15 @@ class PrepareSettings(BaseModel):
 
 
 PARTS: dict[str, set[str]] = {
-    "frames": {"size", "max_frames", "crop", "background"},
-    "facts": {"features"},
+    "frames": {"size", "max_frames", "crop", "background", "features"},
     "rows": {"splits", "split_by", "seed", "licenses", "captions", "caption_style", "styles", "duplicates"},
     "limits": {"time_limit", "memory_limit"},
     "running": {"workers", "engine", "weights"},
 }
 """The settings that each part of the work depends on. Every setting is in one part.
 
-``frames``: decoding. ``facts``: computations on decoded frames. ``rows``: columns that need no frames. A part is done
-again when one of its settings, or a setting of an earlier part, changes. ``limits`` matter only for files that exceeded
-them.
+``frames``: reading of files. ``rows``: columns that need no frames. A part is done again when one of its settings, or a
+setting of an earlier part, changes. ``limits`` matter only for files that exceeded them.
 """
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.[a-z]+")

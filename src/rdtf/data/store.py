@@ -14,7 +14,6 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,34 +23,30 @@ from rdtf.data.process_file import FileResult, Kind
 
 STORE = "prepared.sqlite"
 
-# ``frames``, ``facts`` and ``limits`` are hashes of the settings and versions that the result depends on.
-_TABLES = """
+_VERSION = 2
+# ``frames`` and ``limits`` are hashes of the settings and versions that the result depends on.
+_TABLES = f"""
 PRAGMA auto_vacuum = FULL;
 PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS results (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL, stamp TEXT NOT NULL,
-    frames TEXT NOT NULL, facts TEXT NOT NULL, limits TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, stamp TEXT NOT NULL, frames TEXT NOT NULL, limits TEXT NOT NULL,
     kind INTEGER NOT NULL, content BLOB NOT NULL, payload BLOB, file TEXT, row INTEGER,
     finished INTEGER NOT NULL DEFAULT 0, UNIQUE (name, frames));
 CREATE TABLE IF NOT EXISTS datasets (manifest TEXT PRIMARY KEY, about TEXT NOT NULL, finished INTEGER NOT NULL);
 CREATE TEMP TABLE items (position INTEGER PRIMARY KEY, name TEXT NOT NULL, stamp TEXT NOT NULL);
 CREATE TEMP TABLE owners (content BLOB PRIMARY KEY, owner INTEGER NOT NULL) WITHOUT ROWID;
+PRAGMA user_version = {_VERSION};
 """
-# Results that are valid for the current items. A duplicate has neither payload nor row and needs no facts.
+# Results that are valid for the current items. A duplicate has neither payload nor row.
 _VIEW = f"""
 CREATE TEMP VIEW known AS
-    SELECT position, id, kind, content, file, row, finished, payload IS NOT NULL AS held,
-        (kind != {Kind.STOPPED:d} OR limits = '{{limits}}')
-        AND (kind != {Kind.USED:d} OR facts = '{{facts}}' OR (row IS NULL AND payload IS NULL)) AS done
-    FROM items JOIN results USING (name, stamp) WHERE frames = '{{frames}}';
+    SELECT position, id, kind, content, file, row, finished, payload IS NOT NULL AS held
+    FROM items JOIN results USING (name, stamp)
+    WHERE frames = '{{frames}}' AND (kind != {Kind.STOPPED:d} OR limits = '{{limits}}');
 """
-_OWNERS = f"""
-INSERT INTO owners SELECT content, MIN(position) FROM known
-    WHERE kind = {Kind.USED:d} AND (done OR row IS NOT NULL) GROUP BY content
-"""
-
+_OWNERS = f"INSERT INTO owners SELECT content, MIN(position) FROM known WHERE kind = {Kind.USED:d} GROUP BY content"
 
 _DISK_ERRORS = {
     "is full": errno.ENOSPC,
@@ -81,17 +76,6 @@ class Known(NamedTuple):
     row: int | None
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Numbers of items: done in a finished run, done in a stopped run, new, changed; and of results without an item."""
-
-    kept: int
-    resumed: int
-    new: int
-    changed: int
-    gone: int
-
-
 class Store:
     """The store in a dataset's folder, which the caller has locked.
 
@@ -99,14 +83,14 @@ class Store:
 
     Args:
         folder: folder of the dataset.
-        about: settings and versions that the results depend on, under ``frames``, ``facts`` and ``limits``.
+        about: settings and versions that the results depend on, under ``frames`` and ``limits``.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self.path = folder / CACHE / STORE
         self.path.parent.mkdir(exist_ok=True)
         self._about = about
-        self._hashes = {part: _hash(about[part]) for part in ("frames", "facts", "limits")}
+        self._hashes = {part: _hash(about[part]) for part in ("frames", "limits")}
         try:
             self._open()
         except sqlite3.DatabaseError as error:
@@ -119,6 +103,8 @@ class Store:
     def _open(self) -> None:
         with _disk_errors():
             self._database = sqlite3.connect(self.path, isolation_level=None)
+            if self._one("PRAGMA user_version") != _VERSION:
+                self._database.executescript("DROP TABLE IF EXISTS results; DROP TABLE IF EXISTS datasets")
             self._database.executescript(_TABLES + _VIEW.format(**self._hashes))
 
     def _remove(self) -> None:
@@ -160,11 +146,14 @@ class Store:
         text = self._one("SELECT about FROM datasets WHERE manifest = ? AND finished >= ?", manifest, int(finished))
         return None if text is None else json.loads(text)
 
-    def take_items(self, items: Iterable[tuple[str, str]], files: Mapping[str, int]) -> Counts:
+    def take_items(self, items: Iterable[tuple[str, str]], files: Mapping[str, int]) -> dict[str, int]:
         """Compare the names and stamps of all items with the results.
 
         Args:
             files: Arrow files that can be read, with their numbers of rows. Frames in other files are lost.
+
+        Returns:
+            numbers of items whose results are known or missing, in words, and of results without an item.
         """
         with self._transaction():
             self._database.executemany(
@@ -177,21 +166,15 @@ class Store:
                 self._database.execute(
                     "UPDATE results SET file = NULL, row = NULL WHERE file = ? AND row >= ?", (file, rows)
                 )
-        done = "SELECT COUNT(*) FROM known WHERE done AND finished = ?"
-        other = """
-            SELECT COUNT(*) FROM items WHERE position NOT IN (SELECT position FROM known WHERE done)
-            AND NOT EXISTS (SELECT 1 FROM results WHERE results.name = items.name {})
-            AND {} EXISTS (SELECT 1 FROM results WHERE results.name = items.name)
-        """
-        return Counts(
-            kept=self._one(done, 1),
-            resumed=self._one(done, 0),
-            new=self._one(other.format("", "NOT")),
-            changed=self._one(other.format("AND results.stamp = items.stamp", "")),
-            gone=self._one(
-                "SELECT COUNT(DISTINCT name) FROM results WHERE finished AND name NOT IN (SELECT name FROM items)"
-            ),
-        )
+        kept = self._one("SELECT COUNT(*) FROM known WHERE finished")
+        resumed = self._one("SELECT COUNT(*) FROM known WHERE NOT finished")
+        gone = "SELECT COUNT(DISTINCT name) FROM results WHERE finished AND name NOT IN (SELECT name FROM items)"
+        return {
+            "kept from the last run": kept,
+            "done before the run was stopped": resumed,
+            "new or changed": self._one("SELECT COUNT(*) FROM items") - kept - resumed,
+            "gone": self._one(gone),
+        }
 
     def todo(self) -> Sequence[int]:
         """Positions of items to process: without a result, or duplicates whose original is gone."""
@@ -199,7 +182,7 @@ class Store:
         self._database.execute(_OWNERS)
         query = """
             SELECT position FROM items LEFT JOIN known USING (position) LEFT JOIN owners USING (content)
-            WHERE done IS NOT 1 OR (owner = position AND row IS NULL AND NOT held) ORDER BY position
+            WHERE id IS NULL OR (owner = position AND row IS NULL AND NOT held) ORDER BY position
         """
         return [position for (position,) in self._database.execute(query)]
 
@@ -210,16 +193,10 @@ class Store:
         )
         return (Known(*values) for values in self._database.execute(query))
 
-    def place(self, position: int) -> tuple[str, int] | None:
-        """Arrow file and row of an item's frames, if only its facts are out of date."""
-        query = "SELECT file, row FROM known WHERE position = ? AND NOT done AND row IS NOT NULL"
-        found: tuple[str, int] | None = self._database.execute(query, (position,)).fetchone()
-        return found
-
-    def result(self, known: Known) -> FileResult:
-        """The full result of an item whose frames are in the store."""
-        payload = self._one("SELECT payload FROM results WHERE id = ?", known.id)
-        return FileResult(Kind(known.kind), known.content, payload)
+    def payload(self, known: Known) -> bytes:
+        """The payload of a result that is in the store."""
+        payload: bytes = self._one("SELECT payload FROM results WHERE id = ?", known.id)
+        return payload
 
     # Writing
 
@@ -228,8 +205,8 @@ class Store:
         with self._transaction():
             self._database.execute(
                 """
-                INSERT OR REPLACE INTO results (name, stamp, frames, facts, limits, kind, content, payload)
-                SELECT name, stamp, ?, ?, ?, ?, ?, ? FROM items WHERE position = ?
+                INSERT OR REPLACE INTO results (name, stamp, frames, limits, kind, content, payload)
+                SELECT name, stamp, ?, ?, ?, ?, ? FROM items WHERE position = ?
                 """,
                 (*self._hashes.values(), int(result.kind), result.content, result.payload, position),
             )
