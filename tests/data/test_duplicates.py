@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from rdtf.data import duplicates
-from rdtf.data.duplicates import SIGNATURE_BYTES, Likeness, compare, near_pairs, signature
+from rdtf.data.duplicates import SIGNATURE_BYTES, near_pairs, signature
 from rdtf.io.read import read_sticker
 from rdtf.pixels import fit
 from rdtf.sticker import Sticker
@@ -80,7 +80,7 @@ def with_colour_under_nothing(sticker: Sticker) -> Sticker:
 )
 def test_copies_are_found(sticker: Sticker, change: Change) -> None:
     found = near_pairs(*signed([sticker, change(sticker)]))
-    assert found.rows.tolist() == [[0, 1]] and found.how.tolist() == [Likeness.COPY]
+    assert found.rows.tolist() == [[0, 1]] and found.copies.tolist() == [True]
 
 
 def backwards(sticker: Sticker) -> Sticker:
@@ -113,35 +113,19 @@ def pointing() -> Sticker:
 
 
 @pytest.mark.parametrize(
-    ("change", "how"),
+    ("change", "copy"),
     [
-        (lambda sticker: sticker, Likeness.COPY),
-        (later, Likeness.COPY),
-        (backwards, Likeness.BACKWARDS),
-        (mirrored, Likeness.MIRRORED),
-        (lambda sticker: mirrored(backwards(sticker)), Likeness.MIRRORED_BACKWARDS),
-        (lambda sticker: later(mirrored(recompressed(sticker))), Likeness.MIRRORED),
+        (lambda sticker: sticker, True),
+        (later, True),
+        (backwards, False),
+        (mirrored, False),
+        (lambda sticker: mirrored(backwards(sticker)), False),
+        (lambda sticker: later(mirrored(recompressed(sticker))), False),
     ],
 )
-def test_how_they_come_of_each_other_is_told(pointing: Sticker, change: Change, how: Likeness) -> None:
+def test_copies_are_told_from_mirrored_and_backwards_ones(pointing: Sticker, change: Change, copy: bool) -> None:
     found = near_pairs(*signed([change(pointing), recoloured(pointing), pointing]))
-    assert found.rows.tolist() == [[0, 2]]
-    assert Likeness(found.how[0]) == how
-    signatures = signed([change(pointing), pointing])[0][0]
-    there, back = (compare(signatures[[place]], signatures[[1 - place]]) for place in (0, 1))
-    assert there[1] == back[1] and there[2] == pytest.approx(back[2], abs=0.01)
-
-
-def test_of_what_is_no_near_duplicate_the_least_difference_is_told(pointing: Sticker) -> None:
-    faded = half_faded(mirrored(pointing))
-    first, second = signed([pointing, faded])[0][0]
-    alike, how, difference = compare(first[None], second[None])
-    assert not alike[0] and how[0] == Likeness.MIRRORED
-    straight = np.sqrt(np.square((first / 255.0).ravel() - second / 255.0).mean())
-    assert 0.045 < difference[0] < 0.95 * straight
-    stills = signed([Sticker(picture.frames[:1], np.ones(1)) for picture in (pointing, half_faded(pointing))])[0][0]
-    alike, how, _ = compare(stills[:1], stills[1:])
-    assert not alike[0] and how[0] == Likeness.COPY  # a still cannot begin later
+    assert found.rows.tolist() == [[0, 2]] and found.copies.tolist() == [copy]
 
 
 def half_faded(sticker: Sticker) -> Sticker:
@@ -209,18 +193,20 @@ def test_the_search_finds_what_comparing_all_with_all_finds(monkeypatch: pytest.
     first, second = np.triu_indices(120, 1)
     scale = np.exp(np.abs(np.log(extents[first] / extents[second])))
     windows = (signatures / 255.0).reshape(-1, 4, 16, 16, 4)
-    wholes, near = [], []
+    near = []
     for other in (windows, *(np.roll(windows, by, 1) for by in (1, 2, 3)), windows[:, ::-1], windows[:, :, :, ::-1]):
         squares = (windows[first] - other[second]) ** 2
-        wholes.append(np.sqrt(squares.mean((1, 2, 3, 4))))
-        near.append((wholes[-1] <= 0.045) & (np.sqrt(squares.mean((1, 4)).max((1, 2))) <= 0.16) & (scale <= 1.5))
+        near.append(
+            (squares.mean((1, 2, 3, 4)) <= 0.045**2)
+            & (np.sqrt(squares.mean((1, 4)).max((1, 2))) <= 0.16)
+            & (scale <= 1.5)
+        )
     wanted = np.flatnonzero(np.any(near, axis=0))
-    whole = np.select(near, wholes)
     monkeypatch.setattr(duplicates, "_CHUNK", 32)  # several of them
-    pairs, how, differences = near_pairs([signatures[:41], signatures[41:41], signatures[41:]], extents)
+    pairs, copies = near_pairs([signatures[:41], signatures[41:41], signatures[41:]], extents)
     np.testing.assert_array_equal(pairs, np.stack([first, second], axis=1)[wanted])
-    np.testing.assert_allclose(differences, whole[wanted], atol=1e-6)
-    assert 8 < len(pairs) < 40 and {Likeness.COPY, Likeness.MIRRORED} <= set(how.tolist())
+    np.testing.assert_array_equal(copies, np.any(near[:4], axis=0)[wanted])
+    assert 8 < len(pairs) < 40 and 0 < copies.sum() < len(pairs)
 
 
 def test_crowds_of_copies_stay_connected() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rdtf.data.dataset import StickerDataset
-from rdtf.data.duplicates import Likeness, NearPairs
+from rdtf.data.duplicates import NearPairs
 from rdtf.data.index import _copies, assign_splits, draw
 from rdtf.data.prepare import PrepareReport, prepare
 from rdtf.io.write import save_sticker
@@ -93,8 +93,7 @@ def test_copies_can_be_left_out(folder: Path, tmp_path: Path) -> None:
 
 def test_of_a_chain_only_copies_of_what_stays_are_left_out() -> None:
     rows = np.array([[0, 1], [1, 2], [2, 3], [0, 3], [0, 4], [4, 5]])
-    how = np.array([Likeness.COPY, Likeness.COPY, Likeness.COPY, Likeness.COPY, Likeness.MIRRORED, 0], np.int8)
-    assert _copies(NearPairs(rows, how, np.zeros(6, np.float32))) == {1: 0, 3: 0, 5: 4}
+    assert _copies(NearPairs(rows, np.array([True, True, True, True, False, True]))) == {1: 0, 3: 0, 5: 4}
 
 
 def test_checks_are_counted_and_stored(folder: Path, tmp_path: Path) -> None:

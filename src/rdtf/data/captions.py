@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import math
 import posixpath
 import re
 import unicodedata
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath, PurePosixPath
@@ -39,17 +37,6 @@ TEXT_ENDINGS = frozenset({"txt", "caption", "cap"})
 _NO_CAPTION_FILE = re.compile(
     "(read.?me|licen[cs]e|copying|notice|authors?|title|emoji|requirements)([-_.].*)?", re.IGNORECASE
 )
-# ISO 639-1: what caption_xx says a language by; caption_alt or caption_raw are none.
-_LANGUAGES = frozenset(
-    """
-    aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo
-    es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg
-    ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn
-    no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta
-    te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
-    """.split()  # noqa: SIM905 - a list literal of these would be two hundred lines
-)
-
 # Invisible characters that reorder or pad what a person reads; the joiners that emoji and scripts need are kept.
 _INVISIBLE = re.compile("[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
@@ -166,11 +153,14 @@ def find_captions(
 
 
 class _Names:
-    """Names of files, which are also found in the spelling of other systems and programs."""
+    """Positions of names of files, which are also found in the spelling of other systems and programs."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.names = names
-        self.alike: dict[str, int] | None = None
+        self.positions = {name: position for position, name in enumerate(names)}
+        self.alike: dict[str, int | None] = {}
+        for name, position in self.positions.items():
+            key = _alike(name)
+            self.alike[key] = None if key in self.alike else position
 
     def find(self, folder: str, name: str) -> int | None:
         """The position of a name relative to a folder, or None.
@@ -179,17 +169,8 @@ class _Names:
         """
         ways = dict.fromkeys((name, name.replace("\\", "/"), unquote(name)))
         paths = [posixpath.normpath(posixpath.join(folder, way)) for way in ways]
-        for path in paths:
-            position = _position(self.names, path)
-            if position is not None:
-                return position
-        if self.alike is None:
-            self.alike = {}
-            for position, other in enumerate(self.names):
-                key = _alike(other)
-                self.alike[key] = -1 if key in self.alike else position
-        found = next((self.alike[key] for key in map(_alike, paths) if key in self.alike), -1)
-        return found if found >= 0 else None
+        found = [self.positions[path] for path in paths if path in self.positions]
+        return next(iter([*found, *(self.alike[key] for key in map(_alike, paths) if key in self.alike)]), None)
 
 
 class _Texts:
@@ -197,6 +178,7 @@ class _Texts:
 
     def __init__(self, tree: Tree, stickers: Sequence[str]) -> None:
         self.tree, self.stickers = tree, stickers
+        self.stems = set(map(_stem, stickers))
         self.files: dict[str, list[str]] = {}
         self.used: set[str] = set()
         for name in tree.names:
@@ -212,7 +194,7 @@ class _Texts:
         for stem in dict.fromkeys(stems):
             for name in self.files.get(_alike(stem), []):
                 own = name.rpartition(".")[0]
-                if own == stem or not self._has_own(own):
+                if own == stem or own not in self.stems:  # another sticker has exactly this name
                     self.used.add(name)
                     try:
                         return clean_caption(_text_file(self.tree, name))
@@ -225,15 +207,6 @@ class _Texts:
     def _key(sticker: str) -> str:
         folder, last = posixpath.split(sticker)
         return posixpath.join(folder, last.lstrip(".").partition(".")[0])
-
-    def _has_own(self, stem: str) -> bool:
-        """Whether a sticker has exactly this name."""
-        position = bisect_left(self.stickers, f"{stem}.")
-        while position < len(self.stickers) and self.stickers[position].startswith(f"{stem}."):
-            if _stem(self.stickers[position]) == stem:
-                return True
-            position += 1
-        return False
 
     def left(self) -> list[str]:
         """Sorted texts that belong to no sticker. A text beside a sticker belongs to it even if it is not used."""
@@ -252,12 +225,6 @@ def _stem(name: str) -> str:
 def _alike(name: str) -> str:
     """A key that is equal for names that differ only in Unicode form and case."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
-def _position(names: Sequence[str], name: str) -> int | None:
-    """The position of a name among sorted names, or None."""
-    position = bisect_left(names, name)
-    return position if position < len(names) and names[position] == name else None
 
 
 def make_caption(
@@ -362,7 +329,7 @@ def _texts(key: str, value: Any, language: str, complaints: list[str] | None) ->
 def _language(name: Any) -> str:
     """``zh``, ``pt-BR``; empty if it is no language."""
     name = str(name).replace("_", "-")
-    return name if name.partition("-")[0] in _LANGUAGES and re.fullmatch("[A-Za-z0-9-]{2,20}", name) else ""
+    return name if re.fullmatch("[A-Za-z]{2}(-[A-Za-z0-9]{2,8})*", name) else ""
 
 
 def _tags(value: Any) -> list[str]:
@@ -378,8 +345,4 @@ def _text_file(tree: Tree, name: str) -> str:
     try:
         return head.decode(encoding_of(head), errors)
     except UnicodeDecodeError as error:
-        for other in ("shift_jis", "gb18030", "cp1252"):
-            with contextlib.suppress(UnicodeDecodeError):
-                head.decode(other)
-                raise ValueError(f"is not UTF-8 text, it looks like {other}; save it as UTF-8") from error
         raise ValueError("is not UTF-8 text; save it as UTF-8") from error

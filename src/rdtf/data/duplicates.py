@@ -8,7 +8,6 @@ the mean and in the worst cell. The worst cell matters: two clocks differ in the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -35,34 +34,21 @@ _DIMENSIONS, _SAMPLE = 24, 5000  # of the search
 _CHUNK = 512  # rows at a time
 
 
-class Likeness(IntEnum):
-    """How one near-duplicate is made from the other. A copy may begin at another point of its loop."""
-
-    COPY = 0
-    BACKWARDS = 1
-    MIRRORED = 2
-    MIRRORED_BACKWARDS = 3
-
-    def __str__(self) -> str:
-        return self.name.lower().replace("_", " ")
-
-
 class NearPairs(NamedTuple):
     """Pairs of near-duplicates.
 
     Attributes:
         rows: ``(m, 2)`` int64 positions.
-        how: ``(m,)`` int8, values of :class:`Likeness`.
-        differences: ``(m,)`` float32, root mean square, in 0..1.
+        copies: ``(m,)`` bool: whether one shows the same as the other, perhaps from another point of its loop. The
+            others are mirrored or backwards.
     """
 
     rows: np.ndarray
-    how: np.ndarray
-    differences: np.ndarray
+    copies: np.ndarray
 
 
 def signature(frames: np.ndarray, durations: np.ndarray) -> tuple[bytes, float]:
-    """The signature of a sticker, for :func:`compare` and :func:`near_pairs`.
+    """The signature of a sticker, for :func:`near_pairs`.
 
     Args:
         frames: ``(n, h, w, 4)`` uint8, straight alpha. Colour under alpha 0 does not matter.
@@ -123,28 +109,24 @@ def _square(alpha: np.ndarray) -> tuple[float, float, float]:
     return centre_y, centre_x, 1.1 * max(4.0, (6 * variance) ** 0.5)
 
 
-def compare(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def compare(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compare signatures ``(n, SIGNATURE_BYTES)`` uint8 row by row.
 
     Returns:
-        ``(n,)`` bool: whether the two are near-duplicates. ``(n,)`` int8: the first :class:`Likeness` that makes them
-        near-duplicates, or the one with the least difference. ``(n,)`` float32: that difference, in 0..1.
+        ``(n,)`` bool: whether the two are near-duplicates. ``(n,)`` bool: see :attr:`NearPairs.copies`.
     """
     one, other = (part.reshape(-1, WINDOWS, GRID, GRID, 4).astype(np.float32) / 255 for part in (first, second))
-    alike, how = np.zeros(len(one), bool), np.zeros(len(one), np.int8)
-    least = np.full(len(one), np.inf, np.float32)
-    for likeness in Likeness:
-        changed = other[:, :, :, ::-1] if likeness >= Likeness.MIRRORED else other
-        changed = changed[:, ::-1] if likeness % 2 else changed
+    alike, copies = np.zeros((2, len(one)), bool)
+    # As it is, backwards, mirrored, and both; each begun at any window.
+    for changed in (other, other[:, ::-1], other[:, :, :, ::-1], other[:, ::-1, :, ::-1]):
         for start in range(WINDOWS):
             rows = np.flatnonzero(~alike)
             cells = np.square(one[rows] - np.roll(changed[rows], start, axis=1)).mean((1, 4))
-            whole = np.sqrt(cells.mean((1, 2)))
-            near = (whole <= MAX_DIFFERENCE) & (np.sqrt(cells.max((1, 2))) <= MAX_CELL_DIFFERENCE)
-            better = near | (whole < least[rows] - 1e-6)
+            near = cells.mean((1, 2)) <= MAX_DIFFERENCE**2
+            near &= cells.max((1, 2)) <= MAX_CELL_DIFFERENCE**2
             alike[rows[near]] = True
-            how[rows[better]], least[rows[better]] = likeness, whole[better]
-    return alike, how, least
+            copies[rows[near]] = changed is other
+    return alike, copies
 
 
 def near_pairs(parts: Sequence[np.ndarray], extents: np.ndarray) -> NearPairs:
@@ -161,15 +143,15 @@ def near_pairs(parts: Sequence[np.ndarray], extents: np.ndarray) -> NearPairs:
     signatures = _Joined(parts)
     if len(signatures) != len(extents):
         raise ValueError(f"{len(signatures)} signatures, but {len(extents)} extents")
-    found = [NearPairs(np.zeros((0, 2), np.int64), np.zeros(0, np.int8), np.zeros(0, np.float32))]
+    found = [NearPairs(np.zeros((0, 2), np.int64), np.zeros(0, bool))]
     if len(extents) > 1:
         candidates = _candidates(signatures)
         ratio = extents[candidates[:, 0]] / extents[candidates[:, 1]]
         candidates = candidates[np.maximum(ratio, 1 / ratio) <= MAX_SCALE]
         for chunk in _chunks(len(candidates)):
             rows = candidates[chunk]
-            alike, how, differences = compare(signatures[rows[:, 0]], signatures[rows[:, 1]])
-            found.append(NearPairs(rows[alike], how[alike], differences[alike]))
+            alike, copies = compare(signatures[rows[:, 0]], signatures[rows[:, 1]])
+            found.append(NearPairs(rows[alike], copies[alike]))
     return NearPairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 

@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rdtf.data.captions import SPLITS
 from rdtf.data.dataset import INDEX_SCHEMA, LEFT_OUT, open_batches
-from rdtf.data.duplicates import SIGNATURE_BYTES, Likeness, NearPairs, near_pairs
+from rdtf.data.duplicates import SIGNATURE_BYTES, NearPairs, near_pairs
 from rdtf.data.settings import PrepareSettings
 from rdtf.data.style import FIELD, without_style
 
@@ -196,7 +196,7 @@ def assign_splits(
 
 def _copies(pairs: NearPairs) -> dict[int, int]:
     """Rows to leave out, each with its earlier near-duplicate. At most one row of each pair stays."""
-    rows = pairs.rows[pairs.how == Likeness.COPY]
+    rows = pairs.rows[pairs.copies]
     copies: dict[int, int] = {}
     # Sorted by the later row, so that the fate of earlier rows is known.
     for first, second in rows[np.lexsort((rows[:, 0], rows[:, 1]))].tolist():

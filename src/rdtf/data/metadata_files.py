@@ -51,22 +51,20 @@ def read_entries(tree: Tree, name: str, problems: list[StickerError]) -> Iterato
     reader = _METADATA_NAMES[posixpath.basename(name).lower()]
     try:
         with tree.open(name) as stream:
-            for where, read in reader(stream):
-                try:
-                    entry = read()
-                    if not isinstance(entry, dict) or not file_of(entry):
-                        raise ValueError("not an object with a 'file_name'")
-                except (ValueError, RecursionError) as error:
-                    problems.append(StickerError(name, f"{where}: {error or type(error).__name__}"))
-                else:
+            for where, entry in reader(stream):
+                if isinstance(entry, dict) and file_of(entry):
                     yield where, entry
-    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+                else:
+                    reason = str(entry) if isinstance(entry, Exception) else "not an object with a 'file_name'"
+                    problems.append(StickerError(name, f"{where}: {reason}"))
+    except (OSError, ValueError, RecursionError, csv.Error, pa.ArrowException) as error:
         raise_shortage(error, name)
         reason = error.reason if isinstance(error, StickerError) else str(error)
         problems.append(StickerError(name, f"cannot be read: {reason}"))
 
 
-_Reader = Iterator[tuple[str, Callable[[], Any]]]
+_Reader = Iterator[tuple[str, Any]]
+"""Positions with their entries, or with the errors of entries that cannot be read."""
 
 
 def _json_lines(stream: io.BufferedIOBase) -> _Reader:
@@ -77,13 +75,16 @@ def _json_lines(stream: io.BufferedIOBase) -> _Reader:
         while rest and not rest.endswith(b"\n"):  # skip the rest of a line that is too long
             rest = stream.readline(MAX_LINE_BYTES)
         if line.strip():
-            yield f"line {number}", functools.partial(_json_line, line)
+            yield f"line {number}", _json_line(line)
 
 
 def _json_line(line: bytes) -> Any:
     if len(line) > MAX_LINE_BYTES:
-        raise ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
-    return json.loads(line.decode("utf-8-sig"), parse_constant=no_value)
+        return ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
+    try:
+        return json.loads(line.decode("utf-8-sig"), parse_constant=no_value)
+    except (ValueError, RecursionError) as error:
+        return error
 
 
 def _json_document(stream: io.BufferedIOBase) -> _Reader:
@@ -96,11 +97,7 @@ def _json_document(stream: io.BufferedIOBase) -> _Reader:
         objects = {name: known if isinstance(known, dict) else {"caption": known} for name, known in content.items()}
         content = [{"file_name": name, **known} for name, known in objects.items()]
     for number, entry in enumerate(content if isinstance(content, list) else [content], 1):
-        yield f"entry {number}", functools.partial(_itself, entry)
-
-
-def _itself(entry: Any) -> Any:
-    return entry
+        yield f"entry {number}", entry
 
 
 def _table_lines(stream: io.BufferedIOBase, delimiter: str) -> _Reader:
@@ -115,8 +112,7 @@ def _table_lines(stream: io.BufferedIOBase, delimiter: str) -> _Reader:
     rows = csv.DictReader(text, delimiter=delimiter, strict=True)
     for row in rows:
         # Empty cells are missing values. Cells beyond the head have no name.
-        said = {key: cell for key, cell in row.items() if key and isinstance(cell, str) and cell}
-        yield f"line {rows.line_num}", functools.partial(dict, said)
+        yield f"line {rows.line_num}", {k: cell for k, cell in row.items() if k and isinstance(cell, str) and cell}
 
 
 def _parquet_rows(stream: io.BufferedIOBase) -> _Reader:
@@ -124,7 +120,7 @@ def _parquet_rows(stream: io.BufferedIOBase) -> _Reader:
     for batch in pq.ParquetFile(stream).iter_batches(batch_size=4096):
         for row in batch.to_pylist():
             number += 1
-            yield f"row {number}", functools.partial(plain, row)
+            yield f"row {number}", plain(row)
 
 
 def no_value(name: str) -> None:
