@@ -1,7 +1,7 @@
 """How much of a sticker each way of frame extraction keeps: ``python benchmarks/keyframes.py [--stickers FOLDER]``.
 
 Every sticker of more than eight frames (one of each group of near-duplicates) is extracted with k from 3 to 8, by the
-function and with the latents that training uses. Of the kept frames it is measured
+function that training uses. Of the kept frames it is measured
 
 - how different they are: mean pairwise distance of their features, in parts of that between all frames of the sticker;
 - how well they tell the whole clip: root mean square error (premultiplied RGBA, 0..255) of all its frames when those
@@ -20,15 +20,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.table import Table
 
-from rdtf.codec import Codec, load_codec
 from rdtf.data.dataset import StickerDataset, StickerRecord
 from rdtf.data.keyframes import CLUSTER_COUNTS, EXTRACTIONS, extract_frames, frame_features
 from rdtf.data.prepare import PrepareSettings, prepare
 from rdtf.data.settings import choose_features
-from rdtf.pixels import premultiply, to_tensor
+from rdtf.pixels import premultiply
 from rdtf.progress import bars, console
 from rdtf.world import write_world
 
@@ -38,13 +36,6 @@ BETTER = {"distance": 1, "interpolated": -1, "nearest": -1}
 DRAWS = 8
 """Of ways that draw: their mean stands for them."""
 RESAMPLES = 2000
-
-
-def encode(codec: Codec, frames: np.ndarray) -> np.ndarray:
-    """Latents as the training's cache keeps them, a row a frame."""
-    with torch.inference_mode():
-        latents = [codec.encode(part) for part in to_tensor(frames).split(64)]
-    return torch.cat(latents).half().float().flatten(1).numpy()
 
 
 def interpolation(kept: np.ndarray, times: np.ndarray, period: float | None) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +56,7 @@ def interpolation(kept: np.ndarray, times: np.ndarray, period: float | None) -> 
     return hats @ back, closest @ back
 
 
-def measure(record: StickerRecord, frames: np.ndarray, latents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def measure(record: StickerRecord, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """``(ways, ks, measures)`` of one sticker."""
     pixels = premultiply(frames).reshape(len(frames), -1).astype(np.float32)
     features = frame_features(frames).astype(np.float64)
@@ -85,7 +76,7 @@ def measure(record: StickerRecord, frames: np.ndarray, latents: np.ndarray, rng:
         for j, k in enumerate(CLUSTER_COUNTS):
             labels = np.asarray(record.clusters[j])
             draws = range(DRAWS if how == "cluster-random" else 1)
-            found[i, j] = np.mean([of(extract_frames(how, k, labels, rng, lambda: latents)) for _ in draws], axis=0)
+            found[i, j] = np.mean([of(extract_frames(how, k, labels, rng)) for _ in draws], axis=0)
     return found
 
 
@@ -100,11 +91,10 @@ def main() -> None:
     parser.add_argument("--stickers", type=Path, help="folder of stickers; default: the built-in world")
     parser.add_argument("--count", type=int, default=300, help="stickers of the world")
     parser.add_argument("--size", type=int, default=64, help="pixels")
-    parser.add_argument("--codec", default="f4", help="whose latents frames are compared in")
     parser.add_argument("--features", default="builtin", help="what frames are clustered by, as in rdtf prepare")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
-    codec, rng = load_codec(options.codec), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     settings = PrepareSettings.model_validate(
         {
             "size": options.size,
@@ -127,7 +117,7 @@ def main() -> None:
                 progress.advance(task)
                 record, frames = dataset.record(i), dataset.frames(i)
                 if record.motion:  # nothing is kept or lost of frames that are all equal
-                    results.append(measure(record, frames, encode(codec, frames), rng))
+                    results.append(measure(record, frames, rng))
     if not results:
         raise SystemExit(f"{folder}: no sticker of more than {max(CLUSTER_COUNTS)} frames that moves")
     values = np.stack(results)  # stickers, ways, ks, measures

@@ -47,7 +47,7 @@ def test_each_source_in_its_turn(tmp_path: Path) -> None:
         ("from the text file", "cat face"),
         ("happy red cat",),
     ]
-    assert found[beside].attributes == {"emoji": "🐱", "languages": ["", "en"]}
+    assert found[beside].attributes == {"emoji": "🐱"}
 
 
 def test_all_metadata_fields_are_kept(tmp_path: Path) -> None:
@@ -75,12 +75,11 @@ def test_all_metadata_fields_are_kept(tmp_path: Path) -> None:
         "source": "somewhere",
         "body": "cat",
         "colour": "red",
-        "languages": ["", "zh"],
     }
     assert (caption.license, caption.split) == ("CC BY 4.0", "val")
 
 
-def test_languages_lists_and_columns(tmp_path: Path) -> None:
+def test_objects_lists_and_columns(tmp_path: Path) -> None:
     files = _folder(tmp_path, "a.png", "b.png", "c.png")
     _metadata(
         tmp_path,
@@ -97,11 +96,10 @@ def test_languages_lists_and_columns(tmp_path: Path) -> None:
     found, problems = find_captions(tmp_path, files)
     assert not problems
     assert found["a.png"].texts == ("un gato", "cat", "um gato")
-    assert found["a.png"].attributes == {"languages": ["es", "", "pt-BR"]}
+    assert found["a.png"].attributes == {"language": "es"}
     assert found["b.png"].texts == ("one", "two", "三", "四")
-    assert found["b.png"].attributes == {"languages": ["", "", "zh", "zh"]}
     assert found["c.png"].texts == ("a cat", "猫")
-    assert found["c.png"].attributes == {"title": "kept", "languages": ["en", "ja"]}
+    assert found["c.png"].attributes == {"title": "kept"}
     found, _ = find_captions(tmp_path, files, columns=["title", "caption_alt"])
     assert found["c.png"].texts == ("kept",) and found["a.png"].texts == ("cat", "um gato")
 

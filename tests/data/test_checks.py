@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rdtf.data.checks import CAPTION_CHECKS, FRAME_CHECKS, check_captions, describe
-from rdtf.data.fixes import clear_background, content_box, crop_to_content
+from rdtf.data.fixes import clear_background, crop_to_content, drawn_box
 from rdtf.pixels import composite
 from rdtf.world import draw_sticker
 
@@ -38,12 +38,6 @@ def noise(*shape: int) -> np.ndarray:
     return frames
 
 
-def letterboxed() -> np.ndarray:
-    frames = noise(2, 40, 40)
-    frames[:, :6] = frames[:, -6:] = (10, 12, 10, 255)
-    return frames
-
-
 def test_checks_of_frames() -> None:
     assert failed(square()) == []
     assert failed(square(count=1)) == []
@@ -56,27 +50,12 @@ def test_checks_of_frames() -> None:
     assert failed(square(side=12, at=14)) == ["margins"]
     assert failed(noise(2, 40, 40)) == ["opaque"]
     assert failed(with_ground(square(), (250, 250, 250))) == ["flat_background"]
-    assert failed(letterboxed()) == ["letterbox"]
-    assert failed(letterboxed().swapaxes(1, 2)) == ["letterbox"]
 
 
-def test_a_jump() -> None:
-    frames = np.zeros((10, 40, 40, 4), np.uint8)
-    for i, frame in enumerate(frames):
-        frame[8:32, 1 + i : 25 + i] = 255
-    assert failed(frames) == ["jump"]
-    assert failed(np.concatenate([frames, frames[-2:0:-1]])) == []  # and back
-
-
-def test_the_content_has_no_bars() -> None:
-    assert content_box(letterboxed()) == (6, 0, 34, 40)
-    assert content_box(square(at=8, side=24, step=0)) == (8, 8, 32, 32)
-    on_white = with_ground(square(), (255, 255, 255))
-    assert content_box(on_white) == (0, 0, 40, 40)  # a background, no bars
-    assert crop_to_content(letterboxed()).shape == (2, 28, 40, 4)
-    one_bar = letterboxed()
-    one_bar[:, :6] = noise(2, 6, 40)
-    assert content_box(one_bar) == (0, 0, 40, 40)
+def test_the_box_of_a_drawing_is_that_of_all_frames() -> None:
+    assert drawn_box(square(at=8, side=24, step=0)[..., 3]) == (8, 8, 32, 32)
+    assert drawn_box(square(at=8, side=24)[..., 3]) == (8, 8, 32, 34)
+    assert crop_to_content(square()).shape == (4, 24, 26, 4)
 
 
 def test_a_cleared_background_gives_back_the_sticker() -> None:

@@ -96,8 +96,3 @@ def test_captions_that_forbid_a_mirror_image(caption: str) -> None:
 )
 def test_captions_that_allow_it(caption: str) -> None:
     assert is_flippable(caption)
-
-
-def test_a_declared_language_that_is_not_in_the_list_is_a_doubt() -> None:
-    assert is_flippable("un perro feliz", "es") and is_flippable("um cachorro feliz", "pt-BR")
-    assert not is_flippable("wiil faraxsan", "om")

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from rdtf.data.dataset import StickerDataset
@@ -32,10 +31,7 @@ def write_weights(path: Path, seed: int = 0, **changes: torch.Tensor | None) -> 
     for name, shape in (("3", (128, 128)), ("6", (10, 128))):
         state |= {f"classifier.{name}.weight": torch.randn(shape), f"classifier.{name}.bias": torch.randn(shape[0])}
     state = {name: value for name, value in {**state, **changes}.items() if value is not None}
-    if path.suffix == ".safetensors":
-        save_file(state, path)
-    else:
-        torch.save(state, path)
+    torch.save(state, path)
     return path
 
 
@@ -87,37 +83,30 @@ def test_equal_frames_have_equal_features_and_what_is_transparent_does_not_count
     np.testing.assert_array_equal(vgg_features(seen[:1], weights), empty)
 
 
-def test_safetensors_hold_the_same(weights: Path, tmp_path: Path) -> None:
-    same = write_weights(tmp_path / "narrow.safetensors")
-    np.testing.assert_array_equal(vgg_features(frames(), same), vgg_features(frames(), weights))
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"features.0.weight": None}, "features.0.weight is not among them"),
-        ({"features.10.bias": None}, "Missing key.*features.10.bias"),
+        ({"features.0.weight": None}, "features.0.weight"),
+        ({"features.10.bias": None}, "features.10.bias"),
         ({"features.28.weight": torch.zeros(16, 15, 3, 3)}, "size mismatch for features.28.weight"),
-        ({"features.1.running_mean": torch.zeros(2)}, "batch norm.*Unexpected key.*features.1.running_mean"),
     ],
 )
 def test_other_weights_are_refused(tmp_path: Path, changes: dict[str, torch.Tensor | None], said: str) -> None:
-    with pytest.raises(ValueError, match=f"other.pth does not hold weights of vgg16.*{said}"):
+    with pytest.raises(ValueError, match=f"other.pth does not hold torchvision's weights of vgg16(?s:.)*{said}"):
         load_vgg16(write_weights(tmp_path / "other.pth", **changes))
 
 
-@pytest.mark.parametrize("name", ["broken.pth", "broken.safetensors"])
-def test_a_damaged_file_is_refused(tmp_path: Path, name: str) -> None:
-    path = write_weights(tmp_path / name)
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "broken.pth")
     path.write_bytes(path.read_bytes()[:-3000])
-    with pytest.raises(ValueError, match=f"{name} cannot be read as weights"):
+    with pytest.raises(ValueError, match="broken.pth does not hold"):
         load_vgg16(path)
 
 
 def test_a_pickle_of_anything_else_is_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "module.pth"
     torch.save(Vgg16(1), path)  # a pickled class, which could run any code
-    with pytest.raises(ValueError, match=r"module.pth cannot be read as weights"):
+    with pytest.raises(ValueError, match="module.pth does not hold"):
         load_vgg16(path)
 
 
@@ -127,15 +116,10 @@ def test_the_choice_of_features(weights: Path, tmp_path: Path) -> None:
     chosen = choose_features(f"vgg16:{weights}")
     assert chosen == {"features": f"vgg16:{digest[:16]}", "weights": weights}
     assert str(weights) not in str(PrepareSettings.model_validate(chosen).shaping())
-    named = tmp_path / f"vgg16-{digest[:8]}.pth"
-    named.write_bytes(weights.read_bytes())
-    assert choose_features(f"vgg16:{named}")["features"] == chosen["features"]
-    with pytest.raises(ValueError, match="damaged: its SHA-256 does not begin with 397923af"):
-        choose_features(f"vgg16:{named.rename(tmp_path / 'vgg16-397923af.pth')}")
     for spec, said in {
         "vgg19:x": "builtin, or vgg16:FILE",
-        "vgg16:": "got 'vgg16:'",
-        "vgg16:no.pth": "no such file",
+        "vgg16:": "got 'vgg16:', and no such file",
+        "vgg16:no.pth": "got 'vgg16:no.pth'",
     }.items():
         with pytest.raises(ValueError, match=said):
             choose_features(spec)

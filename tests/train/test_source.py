@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,10 +106,9 @@ def test_clips_are_extracted_as_the_settings_say(
     for batch in (batch for step in range(5) for batch in source.batches(step, 0.5)):
         for i, name in enumerate(batch.ids):
             sticker, count = numbers[name], int(batch.valid[i].sum())
-            features = partial(latents.looks, sticker)
             possible = set()
             for k, labels in zip(CLUSTER_COUNTS, map(np.asarray, latents.record(sticker).clusters), strict=True):
-                possible.add(tuple(extract_frames(extraction, k, labels, np.random.default_rng(0), features).tolist()))
+                possible.add(tuple(extract_frames(extraction, k, labels, np.random.default_rng(0)).tolist()))
             drawn = batch.video[i, :, :count]
             variants = range(2 + latents.num_augmented)
             clips = [(latents.clip(sticker, frames, v), len(frames)) for frames in possible for v in variants]

@@ -21,7 +21,6 @@ _COMMANDS: list[Callable[..., None]] = [
     train.demo,
     data.world,
     data.prepare,
-    data.caption,
     data.inspect,
     train.train,
     train.finetune,
@@ -51,4 +50,3 @@ for _command in _COMMANDS:
 _data = typer.Typer(help="Give a prepared dataset to others.", no_args_is_help=True)
 app.add_typer(_data, name="data")
 _data.command("export")(plain_errors(data.export))
-_data.command("push")(plain_errors(data.push))

@@ -1,4 +1,4 @@
-"""Commands about data: draw, prepare, caption, inspect, export and push."""
+"""Commands about data: draw, prepare, inspect and export."""
 
 from __future__ import annotations
 
@@ -101,40 +101,6 @@ def export(
 
     run(data, out, title=title)
     say(f"{out}: the stickers and a card, {CARD}")
-
-
-def push(
-    data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
-    repo: Annotated[str, typer.Argument(help="Dataset repository of the Hugging Face Hub, as NAME/REPOSITORY.")],
-    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
-    title: Annotated[str | None, typer.Option(help="For the card; default: the repository's name.")] = None,
-) -> None:
-    """Export a dataset and send it to the Hugging Face Hub, as whoever `hf auth login` has logged in.
-
-    A new repository is private without --public. Stopped? The same command sends what is missing.
-    """
-    from rdtf.data.publish import push as run
-
-    say(f"Sent to {run(data, repo, public=public, title=title)}")
-
-
-def caption(
-    folder: Annotated[Path, typer.Argument(help="Folder of sticker files.")],
-    model: Annotated[
-        Path, typer.Option("--model", "-m", help="Local folder of an image captioning or vision-language model.")
-    ],
-    prompt: Annotated[str | None, typer.Option(help="The question to a model that takes a text.")] = None,
-) -> None:
-    """Caption the stickers that have no caption, in a text file beside each.
-
-    Works with every image-text-to-text model of transformers in a local folder; nothing is downloaded.
-    """
-    from rdtf.data.captioner import PROMPT, ModelCaptioner, caption_folder
-
-    captioned, left = caption_folder(folder, ModelCaptioner(model, prompt or PROMPT))
-    for name, reason in list(left.items())[:20]:
-        say(f"{name}: {reason}")
-    say(f"{folder}: {captioned:,} captioned, {len(left):,} left without")
 
 
 def inspect(

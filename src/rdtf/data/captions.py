@@ -48,7 +48,7 @@ class Caption:
     Attributes:
         texts: cleaned captions, best first. There is at least one; it is ``""`` if no caption is known.
         attributes: all other metadata fields. The fields of a dictionary ``attributes`` (or of its JSON) are merged
-            into them. If any language is known, ``languages`` has an entry for each of ``texts`` (``""``: unknown).
+            into them.
         license: the licence in the metadata, or None.
         split: ``train``, ``val`` or ``test`` if the metadata demand it, or None.
         guessed: whether ``texts`` comes from the file name.
@@ -237,10 +237,9 @@ def make_caption(
     """The caption of a sticker from a metadata entry.
 
     The first caption is the first field of ``columns`` (or of :data:`CAPTION_FIELDS`) with a text, a list of texts, or
-    an object of texts by language. Other captions come from the other ``columns`` and from fields ``caption_*``, whose
-    ending may be a language (``caption_zh``, ``caption_pt_BR``). ``language`` is the language of the first field. An
-    emoji in a caption or in tags (fields ``emoji``, ``tags`` and the like) adds its English name. ``license`` and
-    ``split`` have their meaning; every other field is an attribute.
+    an object of texts by language. Other captions come from the other ``columns`` and from fields such as
+    ``caption_zh``. An emoji in a caption or in tags (fields ``emoji``, ``tags`` and the like) adds its English name.
+    ``license`` and ``split`` have their meaning; every other field is an attribute.
 
     Args:
         entry: the fields.
@@ -255,22 +254,20 @@ def make_caption(
     rest = {key: value for key, value in entry.items() if key != file_field(entry)}
     first = next((key for key in (columns or CAPTION_FIELDS) if rest.get(key)), None)
     further = [key for key in rest if re.match("(caption|text)_", key)]
-    pairs: list[tuple[str, str]] = []
+    texts: list[str] = []
     for key in [first, *(columns or ()), *sorted(further)]:
         if key is not None and key in rest:
-            language = _language(key.partition("_")[2])
-            if key == first and _language(rest.get("language")):
-                language = _language(rest.pop("language"))
-            pairs += _texts(key, rest.pop(key), language, complaints)
+            texts += _texts(key, rest.pop(key), complaints)
     for key in ("caption", "text"):
         if not rest.get(key, True):
             del rest[key]  # an empty field
-    if not pairs and beside is not None:
-        pairs = [(beside(), "")]
+    if not texts and beside is not None:
+        texts = [beside()]
     tags = [tag for key in _TAG_FIELDS for tag in _tags(rest.get(key))]
-    pairs += [(name, "en") for name in map(emoji_name, [text for text, _ in pairs] + tags[:MAX_TAGS]) if name]
-    said = _without_repeats(pairs)
-    pairs = said or [(caption_from_name(PurePosixPath(sticker)), "")]
+    texts += [name for name in map(emoji_name, texts + tags[:MAX_TAGS]) if name]
+    said: dict[str, str] = {}
+    for text in filter(None, texts):
+        said.setdefault(text.casefold(), text)
     licence, split = rest.pop("license", None), rest.pop("split", None)
     if split is not None and str(split).casefold() not in SPLIT_NAMES:
         raise ValueError(f"the split {split!r} is none of {', '.join(SPLITS)}")
@@ -280,12 +277,9 @@ def make_caption(
     if nested and not isinstance(nested, dict):
         raise ValueError("the field 'attributes' is not an object")
     rest.pop("durations", None)  # in our own exports; the file has its times
-    attributes = {**rest, **(nested or {})}
-    if any(language for _, language in pairs):
-        attributes["languages"] = [language for _, language in pairs]
     return Caption(
-        tuple(text for text, _ in pairs),
-        attributes,
+        tuple(said.values()) or (caption_from_name(PurePosixPath(sticker)),),
+        {**rest, **(nested or {})},
         None if licence is None else clean_caption(str(licence)) or None,
         None if split is None else SPLIT_NAMES[str(split).casefold()],
         not said,
@@ -299,37 +293,20 @@ def _json_text(text: str) -> Any:
         raise ValueError("the field 'attributes' is text, but no JSON that can be read") from None
 
 
-def _without_repeats(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Texts without repetitions. An emoji's name counts as a repetition if it differs only in case."""
-    kept: list[tuple[str, str]] = []
-    seen: set[str] = set()
-    for text, language in pairs:
-        if text and text not in seen and not (language == "en" and text.casefold() in {s.casefold() for s in seen}):
-            seen.add(text)
-            kept.append((text, language))
-    return kept
-
-
-def _texts(key: str, value: Any, language: str, complaints: list[str] | None) -> list[tuple[str, str]]:
+def _texts(key: str, value: Any, complaints: list[str] | None) -> list[str]:
     """The texts of a field. Numbers become text. Null, and what pandas writes for it, are no text."""
     if isinstance(value, dict) and not any(isinstance(text, dict) for text in value.values()):
-        return [pair for name, text in value.items() for pair in _texts(key, text, _language(name), complaints)]
-    pairs: list[tuple[str, str]] = []
+        return [text for inner in value.values() for text in _texts(key, inner, complaints)]
+    texts: list[str] = []
     for text in value if isinstance(value, list) else [value]:
         if isinstance(text, int | float) and not isinstance(text, bool) and math.isfinite(text):
             text = str(text)
         if isinstance(text, str):
             if text.strip() and text.strip() not in _NO_TEXT:
-                pairs.append((clean_caption(text), language))
+                texts.append(clean_caption(text))
         elif text is not None and not isinstance(text, float) and complaints is not None:
             complaints.append(f"the field {key!r} is not text; the sticker is kept without it")
-    return pairs
-
-
-def _language(name: Any) -> str:
-    """``zh``, ``pt-BR``; empty if it is no language."""
-    name = str(name).replace("_", "-")
-    return name if re.fullmatch("[A-Za-z]{2}(-[A-Za-z0-9]{2,8})*", name) else ""
+    return texts
 
 
 def _tags(value: Any) -> list[str]:

@@ -43,21 +43,16 @@ def size_category(count: int) -> str:
     return _SIZES[min(len(_SIZES) - 1, max(0, len(str(count)) - 3))]
 
 
-def make_card(title: str, dataset: StickerDataset, shards: Mapping[str, Sequence[str]]) -> str:
-    """The text of ``README.md``.
-
-    Args:
-        title: name of the dataset.
-        dataset: all of its stickers.
-        shards: folders of each split, by the Hub's name of the split. The front matter lists the folders, so files of
-            an unfinished upload are no part of the dataset.
-    """
+def make_card(title: str, dataset: StickerDataset) -> str:
+    """The text of ``README.md`` of an exported dataset with all its splits."""
     from huggingface_hub import DatasetCardData  # takes a moment
 
     manifest, frames = dataset.manifest, np.array(dataset.column("num_frames"))
     given = Counter(licence or "" for licence in dataset.column("license"))
     licences = sorted({hub_licence(name) for name in given})
-    splits = [{"split": split, "path": [f"{folder}/*" for folder in folders]} for split, folders in shards.items()]
+    splits = [
+        {"split": name, "path": f"{name}/*/*"} for split, name in HUB_SPLITS.items() if manifest.counts.get(split)
+    ]
     moving = int((frames > 1).sum())
     front = DatasetCardData(
         pretty_name=title,

@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 
 from rdtf.data.duplicates import signature
-from rdtf.data.fixes import SOLID, content_box, drawn_box, flat_background, spans
+from rdtf.data.fixes import SOLID, drawn_box, flat_background, spans
 from rdtf.data.keyframes import coverage, frame_steps, loops, motion, seam
 from rdtf.pixels import premultiply
 from rdtf.words import LONGEST_WORD, whole_words
 
 STILL_DIFFERENCE = 2
 """Frames are equal if no premultiplied channel differs more than that, as after recompression."""
-JUMP = 3.0
-"""A seam (in mean steps) above this is a jump."""
 LONG_CAPTION = 32
 """Words that the built-in text encoder reads by default."""
 
@@ -45,7 +43,7 @@ class Check:
 
 
 _NOTHING = "Nothing has to be done."
-_CAPTION = "rdtf caption FOLDER --model MODEL, or write a line in metadata.jsonl; then prepare again."
+_CAPTION = "Write a text file beside it, or a line in metadata.jsonl; then prepare again."
 
 FRAME_CHECKS = {
     "left_out": Check(
@@ -63,19 +61,9 @@ FRAME_CHECKS = {
         "Some of its frames are completely transparent. It blinks, or its file is broken.",
         "Look at the examples. Export broken files again.",
     ),
-    "jump": Check(
-        "It jumps when it repeats",
-        "The step from the last frame to the first is above three mean steps.",
-        "Nothing has to be done: training does not take it for a loop.",
-    ),
     "margins": Check(
         "Large margins",
         "The drawing takes less than half of the canvas in both directions. Most pixels teach nothing.",
-        "rdtf prepare --crop content",
-    ),
-    "letterbox": Check(
-        "Letterbox",
-        "It has bars of one colour at two opposite sides, like a film on another screen.",
         "rdtf prepare --crop content",
     ),
     "flat_background": Check(
@@ -132,31 +120,22 @@ def describe(frames: np.ndarray, durations: np.ndarray) -> dict[str, Any]:
         "seam": seam(steps),
         "signature": seen,
         "extent": extent,
-        "checks": check_frames(frames, seam(steps)),
+        "checks": check_frames(frames),
     }
 
 
-def check_frames(frames: np.ndarray, seam: float | None) -> list[str]:
-    """Codes of :data:`FRAME_CHECKS` that apply to a sticker, in their order.
-
-    Args:
-        frames: as for :func:`describe`.
-        seam: from :func:`rdtf.data.keyframes.seam`.
-    """
+def check_frames(frames: np.ndarray) -> list[str]:
+    """Codes of :data:`FRAME_CHECKS` that apply to frames as :func:`describe` takes them, in their order."""
     found = []
     alpha = frames[..., 3]
     if len(frames) > 1 and is_still(frames):
         found.append("still_animation")
     if not alpha.any((1, 2)).all():
         found.append("empty_frames")
-    if seam is not None and seam > JUMP:
-        found.append("jump")
     top, left, bottom, right = box = drawn_box(alpha)
     if max(bottom - top, right - left) < 0.5 * max(frames.shape[1:3]):
         found.append("margins")
-    if content_box(frames) != box:
-        found.append("letterbox")
-    elif flat_background(frames) is not None:
+    if flat_background(frames) is not None:
         found.append("flat_background")
     elif spans(box, frames) and (alpha[:, top:bottom, left:right] >= SOLID).all():
         found.append("opaque")

@@ -7,7 +7,6 @@ rhythm of the motion.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +42,6 @@ def plan_clip(
     num_augmented: int = 0,
     shorter: bool = True,
     extraction: Extraction = "cluster-random",
-    features: Callable[[], np.ndarray] | None = None,
 ) -> ClipPlan:
     """Draw a clip of at most ``max_frames`` frames.
 
@@ -51,7 +49,7 @@ def plan_clip(
         num_augmented: number of augmented variants to choose from. The sticker and its mirror image (if its caption
             allows that) are chosen from too.
         cluster_fraction: probability of informative frames; otherwise evenly spaced ones of the whole or a part.
-        extraction, features: how the informative frames are chosen, see :func:`~rdtf.data.keyframes.extract_frames`.
+        extraction: how the informative frames are chosen, see :func:`~rdtf.data.keyframes.extract_frames`.
         shorter: whether evenly spaced frames may be fewer than there could be.
     """
     total = record.num_frames
@@ -67,7 +65,7 @@ def plan_clip(
     if max_frames >= CLUSTER_COUNTS[0] and rng.random() < cluster_fraction:
         k = int(rng.choice([k for k in CLUSTER_COUNTS if k <= max_frames]))
         labels = np.asarray(record.clusters[CLUSTER_COUNTS.index(k)])
-        frames = extract_frames(extraction, k, labels, rng, features)
+        frames = extract_frames(extraction, k, labels, rng)
     else:
         most = min(total, max_frames)
         count = int(rng.integers(min(3, most), most + 1)) if shorter else most

@@ -317,12 +317,8 @@ class StickerDataset:
             return self._groups.tolist()
         return list(self.table([name]).column(0).to_pylist())
 
-    def table(self, names: Sequence[str], rows: np.ndarray | None = None) -> pa.Table:
+    def table(self, names: Sequence[str]) -> pa.Table:
         """Columns of the Arrow files, without reading the others. Columns of the index are not possible.
-
-        Args:
-            names: names of the columns.
-            rows: increasing positions of the wanted stickers; None for all stickers of the split.
 
         Raises:
             ValueError: there is no such column.
@@ -330,10 +326,9 @@ class StickerDataset:
         for name in names:
             if name not in SCHEMA.names:
                 raise ValueError(f"no column {name!r}; there are {', '.join([*SCHEMA.names, *INDEX_SCHEMA.names])}")
-        places = self._places if rows is None else self._places[rows]
         parts = []
         for number, batch in enumerate(self._batches):
-            here = places[places[:, 0] == number, 1]
+            here = self._places[self._places[:, 0] == number, 1]
             if len(here):
                 parts.append(batch.select(names).take(pa.array(here, pa.int64())))
         return pa.Table.from_batches(parts, pa.schema([SCHEMA.field(name) for name in names]))

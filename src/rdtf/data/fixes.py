@@ -11,7 +11,6 @@ from scipy import ndimage
 SOLID = 250  # alpha from which a pixel is opaque
 FLAT_DIFFERENCE = 12  # of a channel: up to this, two opaque pixels have the same colour
 FLAT_FRACTION = 0.97  # of the border's pixels have the colour of a flat background, on every frame
-BAR, BARS = 0.04, 0.1  # least height of one bar and of both bars, as fractions of the picture
 EDGE = 2  # pixels at the edge of a drawing whose colour is a mixture with the background
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right
@@ -30,37 +29,6 @@ def spans(box: Box, frames: np.ndarray) -> bool:
     """Whether a box reaches from side to side of the canvas, as a fitted picture does."""
     top, left, bottom, right = box
     return bottom - top == frames.shape[1] or right - left == frames.shape[2]
-
-
-def content_box(frames: np.ndarray) -> Box:
-    """:func:`drawn_box` without letterbox bars: opaque stripes of one colour at two opposite sides.
-
-    If the other two sides have the colour of the bars too, it is a flat background and not a letterbox.
-    """
-    top, left, bottom, right = drawn_box(frames[..., 3])
-    inside = frames[:, top:bottom, left:right]
-    over, under = _bars(inside)
-    if over + under:
-        return top + over, left, bottom - under, right
-    before, after = _bars(inside.swapaxes(1, 2))
-    return top, left + before, bottom, right - after
-
-
-def _bars(frames: np.ndarray) -> tuple[int, int]:
-    """Heights of the bars at the top and at the bottom; two zeros if there are none."""
-    height = frames.shape[1]
-    colour = frames[:, 0].reshape(-1, 4)[0]
-    if not _has_colour(frames[:, 0], colour).all():  # the quick answer for most stickers
-        return 0, 0
-    flat = np.asarray(_has_colour(frames, colour).all((0, 2)))  # of each row
-    if flat.all():
-        return 0, 0
-    over, under = int((~flat).argmax()), int((~flat[::-1]).argmax())
-    if min(over, under) < max(1, BAR * height) or over + under < BARS * height:
-        return 0, 0
-    middle = frames[:, over : height - under]
-    sides = np.stack([_has_colour(middle[:, :, side], colour).mean() for side in (0, -1)])
-    return (0, 0) if (sides > 0.5).all() else (over, under)
 
 
 def _has_colour(frames: np.ndarray, colour: np.ndarray) -> np.ndarray:
@@ -132,6 +100,6 @@ def _cut_out(frame: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 
 def crop_to_content(frames: np.ndarray) -> np.ndarray:
-    """``(n, h, w, 4)`` frames cropped to :func:`content_box`, all of them alike."""
-    top, left, bottom, right = content_box(frames)
+    """``(n, h, w, 4)`` frames cropped to :func:`drawn_box`, all of them alike."""
+    top, left, bottom, right = drawn_box(frames[..., 3])
     return frames[:, top:bottom, left:right]

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from rdtf.data.augment import MIRRORED
-from rdtf.data.checks import CAPTION_CHECKS, FRAME_CHECKS, JUMP
+from rdtf.data.checks import CAPTION_CHECKS, FRAME_CHECKS
 from rdtf.data.clips import plan_clip
 from rdtf.data.dataset import Rejection, StickerDataset
 from rdtf.data.keyframes import LOOP_SEAM
@@ -192,14 +192,12 @@ def _numbers(columns: _Columns) -> Section:
     at_limit = int((columns.frames == most).sum())
     limit = f"{at_limit:,} have {most}, the limit: longer animations were thinned out." if at_limit else ""
     seams = (
-        f"The step from the last frame to the first, in mean steps. Up to {LOOP_SEAM:g} it is a loop without a seam, "
-        f"above {JUMP:g} it is a jump."
+        f"The step from the last frame to the first, in mean steps. Up to {LOOP_SEAM:g} it is a loop without a seam."
     )
     motion = "Mean difference between neighbouring frames, of the possible difference."
     spoken = [_WORD.findall(text.casefold()) for text in columns.captions]
     words = Counter(word for said in spoken for word in set(said))
     captioned = sum(map(bool, columns.captions))
-    marked = ((LOOP_SEAM, "between"), (JUMP, "beyond"))
     return Section(
         "Numbers",
         [
@@ -213,7 +211,7 @@ def _numbers(columns: _Columns) -> Section:
             histogram(columns.seconds[moving], title="Duration of an animation", unit=" s"),
             histogram(100 * columns.coverage, title="Drawn area", unit=" %", note="Mean opacity."),
             histogram(100 * columns.motion[moving], title="Motion", unit=" %", note=motion),
-            histogram(columns.seam, title="Seams", unit=" steps", note=seams, marked=marked),
+            histogram(columns.seam, title="Seams", unit=" steps", note=seams, marked=((LOOP_SEAM, "beyond"),)),
             histogram(np.array([len(said) for said in spoken]), title="Words of the first caption", whole=True),
             _most("Most frequent words", words, WORDS),
             _most("Sources", manifest.sources, SOURCES),
@@ -334,8 +332,7 @@ def _clips(dataset: StickerDataset, count: int, seed: int) -> list[Card]:
 
 def _moving(dataset: StickerDataset, row: int) -> str:
     """A sticker as a small animated WebP, at its own speed, in a ``data:`` address."""
-    frames = dataset.frames(row)
-    times = np.cumsum(dataset.table(["durations"], np.array([row])).column(0).to_pylist()[0])
+    frames, times = dataset.frames(row), np.cumsum(dataset.record(row).durations)
     count = min(PICTURE_FRAMES, len(frames))
     chosen = np.linspace(0, len(frames), count, endpoint=False).astype(int)
     ends = np.append(times[chosen[1:] - 1], times[-1])

@@ -7,7 +7,7 @@ features here are small pictures with an edge map: they need no download and sep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal, get_args
 
@@ -130,26 +130,16 @@ def _in_order(labels: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[labels].astype(np.int8)
 
 
-Extraction = Literal["cluster-random", "cluster-first", "cluster-medoid", "difference", "equal-interval"]
+Extraction = Literal["cluster-random", "cluster-first", "equal-interval"]
 """Ways to choose informative frames of a sticker, see :func:`extract_frames`."""
 EXTRACTIONS: tuple[Extraction, ...] = get_args(Extraction)
 
 
-def extract_frames(
-    how: Extraction,
-    k: int,
-    labels: np.ndarray,
-    rng: np.random.Generator,
-    features: Callable[[], np.ndarray] | None = None,
-) -> np.ndarray:
+def extract_frames(how: Extraction, k: int, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """At most k informative frames of a sticker, in time order.
 
     - ``cluster-random``: a random frame of each of the k clusters (ours).
     - ``cluster-first``: the earliest frame of each cluster (the paper's release).
-    - ``cluster-medoid``: the frame of each cluster that is nearest to its mean.
-    - ``difference``: the k frames that differ most from the frame before them. The frame before the first is the last
-      one, as stickers play in a loop (in the release the first frame is never taken). A frame that equals the one
-      before it is not taken, except the first frame of a sticker that does not move.
     - ``equal-interval``: equally spaced frames from the first one on.
 
     Args:
@@ -157,29 +147,18 @@ def extract_frames(
         k: wanted number of frames.
         labels: ``(n,)`` integers, the clustering into k clusters from :func:`cluster_frames`.
         rng: used by ``cluster-random`` only.
-        features: returns ``(n, d)`` floats for comparing frames. Only ``cluster-medoid`` and ``difference`` call it.
 
     Returns:
         Increasing frame indices: fewer than k if there are fewer (different) frames.
     """
-    count = len(labels)
     if how == "equal-interval":
-        taken = min(k, count)
-        return np.arange(taken) * count // taken
+        taken = min(k, len(labels))
+        return np.arange(taken) * len(labels) // taken
     if how == "cluster-first":
         return np.sort(np.unique(labels, return_index=True)[1])
     if how == "cluster-random":
         return np.sort([rng.choice(np.flatnonzero(labels == label)) for label in np.unique(labels)])
-    if how not in EXTRACTIONS:
-        raise ValueError(f"unknown extraction {how!r}; choose one of {', '.join(EXTRACTIONS)}")
-    assert features is not None, f"{how} compares frames and needs features"
-    points = features()
-    if how == "difference":
-        changes = ((points - np.roll(points, 1, axis=0)) ** 2).sum(1)
-        most = np.argsort(-changes, kind="stable")[:k]
-        return np.sort(most[changes[most] > 0]) if changes.any() else np.zeros(1, np.int64)
-    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    return np.sort([group[((points[group] - points[group].mean(0)) ** 2).sum(1).argmin()] for group in groups])
+    raise ValueError(f"unknown extraction {how!r}; choose one of {', '.join(EXTRACTIONS)}")
 
 
 def frame_steps(frames: np.ndarray) -> np.ndarray:

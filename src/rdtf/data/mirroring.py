@@ -18,18 +18,13 @@ _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
 _PLAIN_LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ı": "i", "ħ": "h", "æ": "ae", "œ": "oe"})
 
 
-def is_flippable(caption: str, language: str = "") -> bool:
+def is_flippable(caption: str) -> bool:
     """Whether the mirror image of a sticker still fits its caption.
 
     False for sides, turns, writing, digits, flags, clocks and the like, in the languages of ``one_sided.txt``. False
-    also for other languages and scripts: a missing mirror image costs little, and mirrored writing would be learned.
-
-    Args:
-        language: language of the caption if it is known, as ``pt`` or ``pt-BR``.
+    also for other scripts: a missing mirror image costs little, and mirrored writing would be learned.
     """
     table = _table()
-    if language and language.partition("-")[0].casefold() not in table.languages:
-        return False
     scripts: set[str] = set()
     signs: list[str] = []
     for character in caption:
@@ -57,7 +52,6 @@ def is_flippable(caption: str, language: str = "") -> bool:
 class _Table:
     """The content of ``one_sided.txt``."""
 
-    languages: set[str] = field(default_factory=set)
     scripts: set[str] = field(default_factory=set)
     words: set[str] = field(default_factory=set)
     beginnings: set[str] = field(default_factory=set)
@@ -77,8 +71,7 @@ def _table() -> _Table:
         if line.startswith("#"):
             continue
         head, words = line.split(":")
-        codes, *scripts = head.split()
-        table.languages |= {*codes.split(",")}
+        _, *scripts = head.split()
         table.scripts |= {*scripts}
         for word in unicodedata.normalize("NFC", words).casefold().split():
             if not _SPACED & {*scripts}:

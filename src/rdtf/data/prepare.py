@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import shutil
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -186,17 +185,10 @@ def _about(sources: Sequence[Path], found: Found, settings: PrepareSettings) -> 
     places = hashlib.sha256("\0".join(str(source.resolve()) for source in sources).encode("utf-8", "surrogateescape"))
     return {
         **parts,
-        "frames": {**parts["frames"], **code_versions(settings.features)},
-        "rows": {**parts["rows"], "captions": words.hexdigest(), "the rows' code": _own_code()},
+        "frames": {**parts["frames"], **code_versions()},
+        "rows": {**parts["rows"], "captions": words.hexdigest()},
         "sources": places.hexdigest()[:16],
     }
-
-
-def _own_code() -> str:
-    digest = hashlib.sha256()
-    for module in ("prepare", "rows", "index", "duplicates", "checks", "mirroring", "style"):
-        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
-    return digest.hexdigest()[:16]
 
 
 @contextlib.contextmanager
@@ -311,7 +303,6 @@ def _put_together(store: Store, out: Path, found: Found, settings: PrepareSettin
         writer.add(row, text)
     writer.flush()
     if not writer.files:
-        store.forget()
         shown = "".join(f"\n  {rejection.file}: {rejection.reason}" for rejection in rejected[:5])
         raise ValueError(f"none of the {len(found.items)} stickers could be used:{shown}")
     index = make_index(out, writer.files, settings)
@@ -364,6 +355,3 @@ def _sweep(out: Path, manifest: Manifest) -> None:
         if file.name not in {*manifest.files, manifest.index}:
             file.unlink()
     mend(out, MANIFEST)
-    for file in (out / CACHE).glob("prepared-*.npz"):  # written by versions without a store
-        file.unlink()
-    shutil.rmtree(out / "building", ignore_errors=True)

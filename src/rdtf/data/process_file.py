@@ -7,7 +7,6 @@ bytes, for pipes and for the store.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -162,22 +161,11 @@ def _describe(sticker: Sticker, settings: PrepareSettings) -> dict[str, Any]:
     }
 
 
-def code_versions(features: str = "builtin") -> dict[str, str]:
-    """Names and versions that results depend on beside settings: a hash of our own code, and versions of libraries.
-
-    Args:
-        features: the setting. The built-in features do not depend on torch.
-    """
-    readers = ("read", "job", "pictures", "compositor", "png", "video", "lottie", "lottie_missing", "svg")
-    own = [f"rdtf.io.{name}" for name in (*readers, "multifile", "tables", "archives")]
-    own += [f"rdtf.data.{name}" for name in ("items", "fixes", "process_file", "keyframes", "duplicates", "checks")]
-    libraries = ["pillow", "av", "thorvg-python", "resvg_py", "pyarrow", "numpy", "scipy"]
-    if features != "builtin":
-        own.append("rdtf.data.vgg")
-        libraries.append("torch")
+def code_versions() -> dict[str, str]:
+    """Names and versions that results depend on beside settings: a hash of our own code, and versions of libraries."""
+    package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for module in ("rdtf.pixels", *own):
-        file = importlib.util.find_spec(module)
-        assert file is not None and file.origin is not None
-        digest.update(Path(file.origin).read_bytes())
-    return {"the reading code": digest.hexdigest()[:16], **{name: version(name) for name in libraries}}
+    for file in [package / "pixels.py", *sorted(package.glob("io/*.py")), *sorted(package.glob("data/*.py"))]:
+        digest.update(file.read_bytes())
+    libraries = ("pillow", "av", "thorvg-python", "resvg_py", "pyarrow", "numpy", "scipy", "torch")
+    return {"the code of rdtf": digest.hexdigest()[:16], **{name: version(name) for name in libraries}}

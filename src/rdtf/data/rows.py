@@ -29,9 +29,6 @@ def words_of(item: Item, content: bytes, settings: PrepareSettings) -> tuple[dic
     """The columns of a row that need no frames, and an error in the field ``style`` (empty if there is none)."""
     caption, complaint = item.caption, ""
     texts, checks = check_captions(caption.texts)
-    languages = caption.attributes.get("languages", [])
-    # Cleaning may make texts of different languages equal. Their language is then unknown.
-    flippable = all(map(is_flippable, texts, languages if len(languages) == len(texts) else [""] * len(texts)))
     attributes = caption.attributes
     if settings.caption_style:
         try:
@@ -49,7 +46,7 @@ def words_of(item: Item, content: bytes, settings: PrepareSettings) -> tuple[dic
         "license": caption.license or settings.of_source(settings.licenses, item.name),
         "caption_checks": list(checks),
         "asked_split": caption.split,
-        "flippable": flippable,
+        "flippable": all(map(is_flippable, texts)),
     }, complaint
 
 

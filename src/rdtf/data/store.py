@@ -97,7 +97,8 @@ class Store:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             self._database.close()
-            self._remove()
+            for ending in ("", "-wal", "-shm"):
+                self.path.with_name(STORE + ending).unlink(missing_ok=True)
             self._open()
 
     def _open(self) -> None:
@@ -107,18 +108,9 @@ class Store:
                 self._database.executescript("DROP TABLE IF EXISTS results; DROP TABLE IF EXISTS datasets")
             self._database.executescript(_TABLES + _VIEW.format(**self._hashes))
 
-    def _remove(self) -> None:
-        for ending in ("", "-wal", "-shm"):
-            self.path.with_name(STORE + ending).unlink(missing_ok=True)
-
     def close(self) -> None:
-        """Close the store. An empty store leaves no file."""
-        empty = self._one("SELECT NOT EXISTS (SELECT 1 FROM results)")
+        """Close the store."""
         self._database.close()
-        if empty:
-            self._remove()
-            if not any(self.path.parent.iterdir()):
-                self.path.parent.rmdir()
 
     def _one(self, query: str, *values: Any) -> Any:
         found = self._database.execute(query, values).fetchone()
@@ -212,11 +204,6 @@ class Store:
             )
             faults.reach("prepare.record")
         faults.reach("prepare.record")
-
-    def forget(self) -> None:
-        """Remove all results since the last finished dataset."""
-        with self._transaction():
-            self._database.execute("DELETE FROM results WHERE NOT finished")
 
     def announce(self, manifest: str) -> None:
         """Store what a dataset depends on, before its manifest is written."""

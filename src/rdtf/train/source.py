@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -202,7 +202,6 @@ class ClipSource:
             num_augmented=self.latents.num_augmented,
             shorter=settings.short_clips,
             extraction=settings.extraction,
-            features=partial(self.latents.looks, sticker),
         )
 
     def _typical_frame(self, sticker: int) -> int:
