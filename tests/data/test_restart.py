@@ -99,9 +99,9 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(root: Path, fault: str) 
     again = calls(root)
     assert again.keys() == {*once, "dies.png"}
     again.pop("dies.png")  # its crash may fall to the one run and to the other
-    # What is in the store is not read again. A worker may have been a file ahead of it.
+    # What is in the store is not read again: all but the file that was being stored and the one behind it.
     twice = sum(count - 1 for count in again.values())
-    assert twice <= (1 if done < 14 else 0)
+    assert twice <= (2 if done < 14 else 0)
     assert contents(root / "data") == contents(root / "clean")
 
 

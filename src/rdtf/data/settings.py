@@ -123,4 +123,5 @@ def choose_features(spec: str) -> dict[str, Any]:
     from rdtf.data.vgg import load_vgg16  # torch takes longer to import than all else that is needed here
 
     load_vgg16(path)
-    return {"features": f"vgg16:{hashlib.sha256(np.memmap(path, mode='r')).hexdigest()[:16]}", "weights": path}
+    digest = hashlib.sha256(memoryview(np.memmap(path, mode="r")))
+    return {"features": f"vgg16:{digest.hexdigest()[:16]}", "weights": path}
