@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -70,49 +70,38 @@ def make_index(
             stickers with an equal caption (without its style words) or field share a split too. A group's split is
             drawn from its member with the smallest content hash, so file order does not matter.
     """
-    by_content = settings.split_by == "content"
-    parts, keys, draws, labels, found = [], [], [], [], []
-    extents, asked = [], []
-    for batch in _batches(folder, files):
-        parts.append(_bytes_column(batch.column("signature"), SIGNATURE_BYTES))
-        extents.append(batch.column("extent").to_numpy())
-        contents = _bytes_column(batch.column("content"), 32)
-        keys.append(contents[:, :8].copy().view(">u8").ravel())
-        own = [bytes(content).hex() for content in contents]
-        drawn_from = own if by_content else _shared(batch, settings.split_by, own)
-        found.append(drawn_from != own)
-        labels.append(np.array([_hash(text) for text in drawn_from], np.uint64))
-        draws.append(np.array([draw(settings.seed, key) for key in drawn_from]))
-        splits = batch.column("asked_split").to_pylist()
-        asked.append(np.array([-1 if split is None else SPLITS.index(split) for split in splits], np.int8))
-    pairs = near_pairs(parts, np.concatenate(extents))
-    count = sum(files.values())
+    table = _table(folder, files)
+    count = table.num_rows
+    own = [content.hex() for content in table["content"].to_pylist()]
+    drawn_from = own if settings.split_by == "content" else _shared(table, settings.split_by, own)
+    if settings.split_by != "content" and drawn_from == own:
+        raise ValueError(f"split_by: no sticker has a metadata field {settings.split_by!r}; name one that they have")
+    signatures = [_bytes_of(chunk, SIGNATURE_BYTES) for chunk in table["signature"].chunks]
+    pairs = near_pairs(signatures, table["extent"].to_numpy())
     copies = _copies(pairs) if settings.duplicates == "drop" else {}
     left_out = np.zeros(count, bool)
     left_out[list(copies)] = True
     links = pairs.rows[~left_out[pairs.rows].any(1)]
     groups = _numbered(_connected(links, count))
-    if not by_content:
-        if not any(found):
-            raise ValueError(
-                f"split_by: no sticker has a metadata field {settings.split_by!r}; name one that they have"
-            )
-        _, first, inverse = np.unique(np.concatenate(labels), return_index=True, return_inverse=True)
-        links = np.concatenate([links, np.stack([np.arange(count), first[inverse]], axis=1)])
+    rows_of: dict[str, int] = {}
+    equal = [rows_of.setdefault(text, row) for row, text in enumerate(drawn_from)]
     codes = assign_splits(
-        _connected(links, count), np.concatenate(keys), np.concatenate(draws), np.concatenate(asked), settings.splits
+        _connected(np.concatenate([links, np.stack([np.arange(count), equal], axis=1)]), count),
+        np.array([int(content[:16], 16) for content in own], np.uint64),
+        np.array([draw(settings.seed, key) for key in drawn_from]),
+        np.array([-1 if split is None else SPLITS.index(split) for split in table["asked_split"].to_pylist()], np.int8),
+        settings.splits,
     )
     return Index(np.where(left_out, np.int8(LEFT_OUT), codes), np.where(left_out, np.int32(-1), groups), copies)
 
 
-def _shared(batch: pa.RecordBatch, field: str, own: list[str]) -> list[str]:
+def _shared(table: pa.Table, field: str, own: list[str]) -> list[str]:
     """The caption or metadata field of each row as comparable text; ``own`` if the row has none."""
-    attributes = [json.loads(text) for text in batch.column("attributes").to_pylist()]
+    attributes = [json.loads(text) for text in table["attributes"].to_pylist()]
+    values = [known.get(field) for known in attributes]
     if field == "caption":
-        captions = batch.column("caption").to_pylist()
+        captions = table["caption"].to_pylist()
         values = [without_style(text, known.get(FIELD)) for text, known in zip(captions, attributes, strict=True)]
-    else:
-        values = [known.get(field) for known in attributes]
     return [
         key
         if value in (None, "")
@@ -136,17 +125,14 @@ def count_up(folder: Path, files: Mapping[str, int], index: Index) -> tuple[dict
         fields of :class:`~rdtf.data.dataset.Manifest`; and the files that are left out as near-duplicates, each with
         the file that stays.
     """
-    names: list[str] = []
+    table = _table(folder, files)
+    names, *columns = (table[name].to_pylist() for name in ("source", "license", "checks", "caption_checks"))
     licenses, sources, checks = Counter[str](), Counter[str](), Counter[str]()
-    for batch in _batches(folder, files):
-        columns = [batch.column(name).to_pylist() for name in ("source", "license", "checks", "caption_checks")]
-        splits = index.splits[len(names) : len(names) + batch.num_rows].tolist()
-        names += columns[0]
-        for split, source, license, *found in zip(splits, *columns, strict=True):
-            if split != LEFT_OUT:
-                sources[source.partition("/")[0]] += 1
-                checks.update(code for codes in found for code in codes)
-                licenses.update([] if license is None else [license])
+    for split, source, license, *found in zip(index.splits.tolist(), names, *columns, strict=True):
+        if split != LEFT_OUT:
+            sources[source.partition("/")[0]] += 1
+            checks.update(code for codes in found for code in codes)
+            licenses.update([] if license is None else [license])
     counts = np.bincount(index.splits[index.splits != LEFT_OUT], minlength=len(SPLITS)).tolist()
     totals = {
         "counts": dict(zip(SPLITS, counts, strict=True)),
@@ -220,16 +206,12 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
     return numbers[inverse]
 
 
-def _batches(folder: Path, files: Mapping[str, int]) -> Iterator[pa.RecordBatch]:
-    for name in files:
-        yield from open_batches(folder / name)
+def _table(folder: Path, files: Mapping[str, int]) -> pa.Table:
+    """The rows of all Arrow files, memory-mapped."""
+    return pa.Table.from_batches([batch for name in files for batch in open_batches(folder / name)])
 
 
-def _bytes_column(column: pa.Array, width: int) -> np.ndarray:
+def _bytes_of(column: pa.Array, width: int) -> np.ndarray:
     """A view of a column of byte strings of one width as ``(n, width)`` uint8."""
     data = np.frombuffer(column.buffers()[1], np.uint8)
     return data[column.offset * width : (column.offset + len(column)) * width].reshape(-1, width)
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -33,7 +32,6 @@ CHECKS, DUPLICATES, REJECTED = "checks.csv", "near_duplicates.csv", "rejected.cs
 """Files beside the page. They list everything; the page shows examples."""
 
 FRAMES = 8  # largest number of frames of a clip on the page
-STILL_FRACTION = 0.25  # of the clips
 CLUSTER_FRACTION = 0.5  # of the clips, extracted by feature clusters
 
 # Limits that keep the page small, whatever the size of the dataset.
@@ -132,7 +130,7 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
     Args:
         data: prepared dataset.
         out: folder for the files; it is made if needed.
-        count: number of clips drawn as in training, at most a quarter of them stills if there are enough others.
+        count: number of clips drawn as in training; those that move come first.
         seed: chooses the stickers and their frames.
 
     Returns:
@@ -312,10 +310,8 @@ def _clips(dataset: StickerDataset, count: int, seed: int) -> list[Card]:
     rng = numpy_rng(seed, 0, "contact sheet")
     still = np.array(dataset.column("num_frames")) == 1
     order = rng.permutation(len(dataset))
-    moving, stills = order[~still[order]], order[still[order]]
-    wanted = max(math.floor(count * STILL_FRACTION), count - len(moving))
     cards = []
-    for index in [*moving[: count - min(wanted, len(stills))], *stills[:wanted]]:
+    for index in order[np.argsort(still[order], kind="stable")][:count]:  # what moves comes first
         record = dataset.record(int(index))
         plan = plan_clip(record, FRAMES, rng, cluster_fraction=CLUSTER_FRACTION)
         clip = _small(dataset.frames(int(index))[list(plan.frames)])
@@ -362,12 +358,7 @@ def _sums(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _percent(part: int, whole: int) -> str:
-    """A percentage. Only nothing is 0 % and only all is 100 %."""
-    if 0 < part < 0.005 * whole:
-        return "under 1 %"
-    if 0.995 * whole < part < whole:
-        return "over 99 %"
-    return f"{part / whole:.0%}".replace("%", " %") if whole else "0 %"
+    return f"{100 * part / whole:.3g} %"
 
 
 def _cut(text: str) -> str:

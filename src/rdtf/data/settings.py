@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rdtf.data.captions import clean_caption
@@ -123,5 +123,5 @@ def choose_features(spec: str) -> dict[str, Any]:
     from rdtf.data.vgg import load_vgg16  # torch takes longer to import than all else that is needed here
 
     load_vgg16(path)
-    digest = hashlib.sha256(memoryview(np.memmap(path, mode="r")))
-    return {"features": f"vgg16:{digest.hexdigest()[:16]}", "weights": path}
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return {"features": f"vgg16:{hashlib.sha256(data).hexdigest()[:16]}", "weights": path}
