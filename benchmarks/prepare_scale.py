@@ -29,7 +29,7 @@ from rich.table import Table
 from rdtf.data.find import find_items
 from rdtf.data.items import Item
 from rdtf.data.prepare import PrepareSettings, prepare
-from rdtf.data.process_file import Job, OneFile
+from rdtf.data.process_file import OneFile
 from rdtf.progress import console
 from rdtf.world import write_world
 
@@ -53,7 +53,7 @@ def process_all(folder: Path, settings: PrepareSettings) -> float:
     one_file = OneFile(Item.read, settings.model_copy(update={"time_limit": 3600.0}))
     start = time.process_time()
     for item in items:
-        one_file(Job(item))
+        one_file(item)
     return time.process_time() - start
 
 
