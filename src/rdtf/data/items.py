@@ -11,7 +11,7 @@ from typing import Any
 from rdtf.data.captions import Caption
 from rdtf.io.archives import Member, read_member
 from rdtf.io.multifile import TIMINGS, Piece, read_frames
-from rdtf.io.read import ReadLimits, read_sticker, read_sticker_bytes
+from rdtf.io.read import ReadLimits, load_file, read_sticker, read_sticker_bytes
 from rdtf.io.tables import Cell, read_cell
 from rdtf.sticker import Sticker, StickerError
 
@@ -77,16 +77,7 @@ class Item:
 
 def _bytes(file: str, member: Member | Cell | None) -> bytes:
     """The bytes of a file, a member of an archive or a cell of a table, within the limits."""
-    most = max(ReadLimits.image_bytes, ReadLimits.lottie_bytes, ReadLimits.video_bytes)
     path = Path(file)
     if isinstance(member, Member):
-        return read_member(path, member, most)
-    if isinstance(member, Cell):
-        return read_cell(path, member)
-    try:
-        size = path.stat().st_size
-        if size > most:
-            raise StickerError(path, f"{size / 2**20:.0f} MiB is too large (at most {most / 2**20:.0f})")
-        return path.read_bytes()
-    except OSError as error:
-        raise StickerError(path, error.strerror or str(error)) from error
+        return read_member(path, member, max(ReadLimits.image_bytes, ReadLimits.lottie_bytes, ReadLimits.video_bytes))
+    return load_file(path) if member is None else read_cell(path, member)

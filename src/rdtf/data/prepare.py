@@ -280,20 +280,15 @@ def _put_together(store: Store, out: Path, found: Found, settings: PrepareSettin
     used, others = array("q"), array("q")  # ids of results with a row (in the order of the rows), and without
     writer, digest = RowWriter(out), hashlib.sha256()
     for position, (item, known) in enumerate(zip(found.items, store.known(), strict=True)):
-        if known.owner != position:
-            others.append(known.id)
-            if known.owner is None:
-                reason = store.payload(known).decode()
-            else:
-                reason = f"duplicate of {found.items[known.owner].name}"
+        result, content, owner, file, stored = known
+        if owner != position:
+            others.append(result)
+            reason = store.payload(result).decode() if owner is None else f"duplicate of {found.items[owner].name}"
             rejected.append(Rejection(file=item.name, reason=reason))
             continue
-        used.append(known.id)
-        if known.file is None or known.row is None:
-            facts = facts_of(store.payload(known))
-        else:
-            facts = stored_facts(out / known.file, known.row)
-        words, complaint = words_of(item, known.content, settings)
+        used.append(result)
+        facts = facts_of(store.payload(result)) if file is None or stored is None else stored_facts(out / file, stored)
+        words, complaint = words_of(item, content, settings)
         if complaint:
             rejected.append(Rejection(file=item.name, reason=complaint))
         row = {**facts, **words}

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rdtf import faults
 from rdtf.data.dataset import CACHE
@@ -55,25 +55,6 @@ _DISK_ERRORS = {
     "unable to open": errno.EACCES,
 }
 """Messages of SQLite, with the error numbers of files."""
-
-
-class Known(NamedTuple):
-    """The stored result of an item.
-
-    Attributes:
-        id: id of the result in the store.
-        kind: kind of the result.
-        content: SHA-256 of the frames of a used sticker.
-        owner: position of the first item with equal frames.
-        file, row: position of the frames in an earlier dataset; None if they are in the store.
-    """
-
-    id: int
-    kind: int
-    content: bytes
-    owner: int | None
-    file: str | None
-    row: int | None
 
 
 class Store:
@@ -178,16 +159,19 @@ class Store:
         """
         return [position for (position,) in self._database.execute(query)]
 
-    def known(self) -> Iterator[Known]:
-        """The stored result of each item in order. Call it when :meth:`todo` is empty."""
-        query = (
-            "SELECT id, kind, content, owner, file, row FROM known LEFT JOIN owners USING (content) ORDER BY position"
-        )
-        return (Known(*values) for values in self._database.execute(query))
+    def known(self) -> Iterator[tuple[int, bytes, int | None, str | None, int | None]]:
+        """The stored result of each item in order. Call it when :meth:`todo` is empty.
 
-    def payload(self, known: Known) -> bytes:
+        Yields:
+            id of the result; SHA-256 of the frames; position of the first item with equal frames, or None if the item
+            cannot be used; Arrow file and row of the frames in an earlier dataset, or None if they are in the store.
+        """
+        query = "SELECT id, content, owner, file, row FROM known LEFT JOIN owners USING (content) ORDER BY position"
+        return iter(self._database.execute(query))
+
+    def payload(self, result: int) -> bytes:
         """The payload of a result that is in the store."""
-        payload: bytes = self._one("SELECT payload FROM results WHERE id = ?", known.id)
+        payload: bytes = self._one("SELECT payload FROM results WHERE id = ?", result)
         return payload
 
     # Writing
