@@ -203,11 +203,11 @@ def test_workers_that_crash_hang_or_fail_cost_one_file_each(tmp_path: Path) -> N
 
 
 def test_a_file_that_only_waits_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "WAITING_FACTOR", 3)
+    monkeypatch.setattr(workers_module, "WAITING_FACTOR", 8)
     for i, name in enumerate(["waiting", "z"]):
         write_still(tmp_path / "set" / f"{name}.png", i)
     report = prepare([tmp_path / "set"], tmp_path / "data", settings(time_limit=1), decoder=decode_or_die)
-    assert reasons(report) == {"set/waiting.png": "not done after 3 s"}
+    assert reasons(report) == {"set/waiting.png": "not done after 8 s"}
 
 
 def test_splits_by_caption_keep_equal_captions_together(tmp_path: Path) -> None:
