@@ -106,7 +106,7 @@ def test_parts_and_tables_under_other_names_are_told(tmp_path: Path) -> None:
     assert [item.name for item in found.items] == ["set/data.json", "set/images/other.png"]
     assert {problem.file: problem.reason for problem in found.problems} == {
         "set/data.csv": "is not read; if it has captions, call it metadata.csv",
-        "set/half.webp.crdownload": "a download that is not finished; fetch the file again",
+        "set/half.webp.crdownload": "the ending '.crdownload' is not a known sticker format",
     }
     assert found.passed_over == 2
 

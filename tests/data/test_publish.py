@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from rdtf import faults
 from rdtf.cli import app
 from rdtf.data import publish
-from rdtf.data.card import hub_licence, size_category
+from rdtf.data.card import hub_licence
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.prepare import prepare
 from rdtf.data.publish import export
@@ -113,7 +113,6 @@ def test_the_card(prepared: Path, tmp_path: Path) -> None:
     export(prepared, out, title="<script> | stickers")
     front, text = front_and_text(out / "README.md")
     assert front["license"] == ["apache-2.0", "cc-by-4.0", "unknown"]
-    assert front["size_categories"] == "n<1K"
     assert front["pretty_name"] == "<script> | stickers"
     (config,) = front["configs"]
     files = {entry["split"]: entry["path"] for entry in config["data_files"]}
@@ -142,13 +141,6 @@ def test_the_card(prepared: Path, tmp_path: Path) -> None:
 )
 def test_licences_as_the_hub_calls_them(name: str, hub: str) -> None:
     assert hub_licence(name) == hub
-
-
-def test_size_categories() -> None:
-    counts = [1, 999, 1000, 9999, 10_000, 123_456, 1_000_000, 10**9]
-    assert [size_category(count) for count in counts] == [
-        *("n<1K", "n<1K", "1K<n<10K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M"),
-    ]
 
 
 def test_an_export_is_whole_or_not_there(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,13 +183,3 @@ def test_licences_of_sources(prepared: Path, tmp_path: Path) -> None:
         prepare(sources, tmp_path / "data2", settings(licenses={"elsewhere": "MIT"}))
     with pytest.raises(ValueError, match="needs a name"):
         settings(licenses={"": " "})
-
-
-def test_times_that_no_fraction_holds_are_nearest(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    durations = np.append(rng.uniform(0.02, 300, 40), rng.uniform(5000, 15_000, 4))
-    frames = np.zeros((44, 2, 2, 4), np.uint8)
-    save_sticker(Sticker(frames, durations), tmp_path / "a.png")
-    back = read_sticker(tmp_path / "a.png").durations
-    # No number is further than 1 / Q from the nearest fraction with a denominator up to Q; Q falls with the time.
-    assert (np.abs(back - durations) <= np.maximum(1, durations / 1000) / 65000 * 1000).all()

@@ -167,12 +167,3 @@ def test_a_file_that_goes_away_meanwhile(tmp_path: Path) -> None:
     one_file = OneFile(Item.read, settings())
     ((index, result),) = run_local([7], lambda _: item, one_file, 1)
     assert index == 7 and result.kind == Kind.REFUSED and result.payload == b"No such file or directory"
-
-
-def test_all_jobs_come_back_once_from_any_number_of_workers(tmp_path: Path) -> None:
-    write_still(tmp_path / "a.png", 1)
-    (item,) = find_items(tmp_path, "set").items
-    one_file = OneFile(Item.read, settings())
-    for workers in (1, 3):
-        indices = [index for index, _ in run_local(range(20), lambda _: item, one_file, workers)]
-        assert sorted(indices) == list(range(20))

@@ -17,7 +17,6 @@ HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 SHOWN = 20
 """Most rows of a table. Other rows are counted."""
 
-_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
 _LICENCES = """
     apache-2.0 mit cc0-1.0 cc-by-2.0 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0
     cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0
@@ -38,11 +37,6 @@ def hub_licence(name: str) -> str:
     return _HUB_LICENCES.get(_plain(name), "other") if name else "unknown"
 
 
-def size_category(count: int) -> str:
-    """The Hub's class of a number of examples."""
-    return _SIZES[min(len(_SIZES) - 1, max(0, len(str(count)) - 3))]
-
-
 def make_card(title: str, dataset: StickerDataset) -> str:
     """The text of ``README.md`` of an exported dataset with all its splits."""
     from huggingface_hub import DatasetCardData  # takes a moment
@@ -57,7 +51,6 @@ def make_card(title: str, dataset: StickerDataset) -> str:
     front = DatasetCardData(
         pretty_name=title,
         license=licences[0] if len(licences) == 1 else licences,
-        size_categories=size_category(len(dataset)),
         task_categories=["text-to-video", "image-to-video", "text-to-image"] if moving else ["text-to-image"],
         tags=["stickers", "animated", "rgba", "imagefolder"],
         configs=[{"config_name": "default", "data_files": splits}],

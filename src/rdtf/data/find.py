@@ -31,7 +31,6 @@ KNOWN = (*sorted(SUFFIXES), *ARCHIVES, TABLE)
 
 _OUR_TABLE = "left_out.jsonl"  # ``rdtf data export`` writes it beside the card
 _TABLES = (".jsonl", ".csv", ".tsv")
-_UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".opdownload")
 _SHARD_SPLIT = re.compile(rf"({'|'.join(SPLIT_NAMES)})-\d.*", re.IGNORECASE)
 
 
@@ -171,8 +170,6 @@ class _Search:
                     and name.rpartition("/")[2] != _OUR_TABLE
                 ):
                     self.refuse(f"{prefix}{name}", f"is not read; if it has captions, call it metadata{ending}")
-            elif ending in _UNFINISHED:
-                self.refuse(f"{prefix}{name}", "a download that is not finished; fetch the file again")
             elif is_archive(name) or ending == TABLE:
                 containers.append(name)
             elif ending not in SUFFIXES:

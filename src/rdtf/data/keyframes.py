@@ -7,7 +7,6 @@ features here are small pictures with an edge map: they need no download and sep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal, get_args
 
@@ -69,28 +68,25 @@ def area_weights(length: int, cells: int, start: float = 0.0, side: float | None
     return (overlap.clip(min=0) * (cells / side)).astype(np.float32)
 
 
-def cluster_frames(features: np.ndarray, counts: Sequence[int] = CLUSTER_COUNTS) -> np.ndarray:
-    """K-means labels of the frames for several numbers of clusters.
+def cluster_frames(features: np.ndarray) -> np.ndarray:
+    """K-means labels of the frames for every number of clusters in :data:`CLUSTER_COUNTS`.
 
     K-means starts from the clusters of Ward's method, which merges the two clusters that raise the variance least. So
     the labels are a function of the features, and no seed is needed.
 
     Args:
-        features: ``(n, d)`` floats, one row for each frame.
-        counts: numbers of clusters. Fewer different frames give fewer clusters.
+        features: ``(n, d)`` floats, one row for each frame. Fewer different frames give fewer clusters.
 
     Returns:
-        ``(len(counts), n)`` int8 labels. They count from 0 in the order of first appearance, without gaps. Equal frames
-        have equal labels.
+        ``(6, n)`` int8 labels. They count from 0 in the order of first appearance, without gaps. Equal frames have
+        equal labels.
     """
-    if min(counts) < 1:
-        raise ValueError(f"numbers of clusters must be at least 1, got {list(counts)}")
     codes: dict[bytes, int] = {}
     point_of = np.array([codes.setdefault(row.tobytes(), len(codes)) for row in features])
     first = np.unique(point_of, return_index=True)[1]
     points = _same_distances(features[first])[point_of]
     groups = _ward(points)
-    return np.stack([_in_order(_refined(points, groups[min(k, len(first))], first, point_of)) for k in counts])
+    return np.stack([_in_order(_refined(points, groups[min(k, len(first))], first, point_of)) for k in CLUSTER_COUNTS])
 
 
 def _ward(points: np.ndarray) -> dict[int, np.ndarray]:

@@ -22,7 +22,7 @@ from rdtf.data.checks import describe
 from rdtf.data.dataset import FRAMES, SCHEMA, pack_frames
 from rdtf.data.fixes import clear_background, crop_to_content
 from rdtf.data.items import Item
-from rdtf.data.keyframes import CLUSTER_COUNTS, cluster_frames, frame_features
+from rdtf.data.keyframes import cluster_frames, frame_features
 from rdtf.data.settings import PrepareSettings
 from rdtf.files import shortage
 from rdtf.io.limits import fault_of_the_file, limit_time, limited_memory
@@ -157,7 +157,7 @@ def _describe(sticker: Sticker, settings: PrepareSettings) -> dict[str, Any]:
         "size": settings.size,
         "durations": durations.tolist(),
         FRAMES: pack_frames(frames),
-        "clusters": cluster_frames(features, CLUSTER_COUNTS).tolist(),
+        "clusters": cluster_frames(features).tolist(),
     }
 
 
