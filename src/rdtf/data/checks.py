@@ -42,7 +42,6 @@ class Check:
     fix: str
 
 
-_NOTHING = "Nothing has to be done."
 _CAPTION = "Write a text file beside it, or a line in metadata.jsonl; then prepare again."
 
 FRAME_CHECKS = {

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rdtf.data.captions import SPLITS
 from rdtf.data.duplicates import SIGNATURE_BYTES
-from rdtf.data.style import FIELD, without_style
 from rdtf.sticker import Sticker
 
 _FAMILY = "rdtf-stickers/"
@@ -147,11 +146,6 @@ class StickerRecord:
     group: int = -1
     checks: tuple[str, ...] = ()
     caption_checks: tuple[str, ...] = ()
-
-    @property
-    def plain_caption(self) -> str:
-        """The first caption without the style words that ``rdtf prepare --caption-style`` appended."""
-        return without_style(self.caption, self.attributes.get(FIELD))
 
 
 def pack_frames(frames: np.ndarray) -> bytes:
