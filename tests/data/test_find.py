@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import pickle
-import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rdtf.data.find import find_items, source_labels
-from rdtf.data.groups import Groups
 from rdtf.files import ShortageError
-from rdtf.io.imports import read_exports
 from rdtf.io.write import save_sticker
 from rdtf.sticker import Sticker, StickerError
 
@@ -113,49 +108,6 @@ def test_parts_and_tables_under_other_names_are_told(tmp_path: Path) -> None:
 
 def test_equal_names_get_numbers(tmp_path: Path) -> None:
     assert source_labels([tmp_path / "a" / "x", tmp_path / "b" / "x", tmp_path / "y"]) == ["x", "x-2", "y"]
-
-
-class MemoryTree:
-    """A tree without a disk: names, and the texts of some of them."""
-
-    def __init__(self, names: list[str], texts: dict[str, str]) -> None:
-        self.names = sorted([*names, *texts])
-        self.texts = texts
-        self.problems: list[StickerError] = []
-        self.hidden = 0
-
-    def place(self, name: str) -> tuple[str, None]:
-        return name, None
-
-    def open(self, name: str) -> io.BytesIO:
-        return io.BytesIO(self.texts[name].encode())
-
-
-def one_folder(count: int) -> int:
-    return len(Groups(MemoryTree([f"set/{number}.png" for number in range(count)], {}), set()).frames) + count
-
-
-def chats(count: int) -> int:
-    message = {"media_type": "sticker", "file": "a.webp", "sticker_emoji": "🐱"}
-    texts = {f"{number}/result.json": json.dumps({"messages": [message]}) for number in range(count)}
-    return len(read_exports(MemoryTree([f"{number}/a.webp" for number in range(count)], texts)).entries)
-
-
-def packs(count: int) -> int:
-    texts = {f"{number}/{name}.txt": name for number in range(count) for name in ("title", "author")}
-    exported = read_exports(MemoryTree([f"{number}/a.webp" for number in range(count)], texts))
-    return sum("pack" in entry for name, entry in exported.entries.items() if name.endswith(".webp"))
-
-
-def labels(count: int) -> int:
-    return len(set(source_labels([Path(f"{number}/set") for number in range(count)])))
-
-
-@pytest.mark.parametrize(("layout", "count"), [(one_folder, 30_000), (chats, 4000), (packs, 4000), (labels, 8000)])
-def test_no_part_of_finding_is_quadratic(layout: Callable[[int], int], count: int) -> None:
-    start = time.process_time()
-    assert layout(count) == count
-    assert time.process_time() - start < 2.0  # well under a second; several times as long if it is quadratic
 
 
 @pytest.mark.stickers
