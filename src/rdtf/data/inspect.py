@@ -164,7 +164,7 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
         sections=[
             _numbers(columns),
             _checks(columns, noted, rng),
-            _duplicates(columns, rng),
+            _duplicates(columns),
             _splits(columns),
             Section(
                 "What training sees",
@@ -234,7 +234,7 @@ def _checks(columns: _Columns, noted: int, rng: np.random.Generator) -> Section:
     return Section("Checks", [said], cards=cards)
 
 
-def _duplicates(columns: _Columns, rng: np.random.Generator) -> Section:
+def _duplicates(columns: _Columns) -> Section:
     groups = columns.groups
     if not groups:
         return Section("Near-duplicates", ["None were found."])
@@ -242,12 +242,10 @@ def _duplicates(columns: _Columns, rng: np.random.Generator) -> Section:
         f"{sum(map(len, groups)):,} stickers in {len(groups):,} groups look alike over all of their time: as they are, "
         "begun at another point of the loop, backwards or mirrored. A group stays in one split, unless metadata ask "
         "for another. rdtf prepare --duplicates drop keeps the first of equal ones; mirrored and backwards ones stay. "
-        f"All groups are in {DUPLICATES}. The largest, and some others:"
+        f"All groups are in {DUPLICATES}. The largest:"
     )
-    by_size = sorted(range(len(groups)), key=lambda number: (-len(groups[number]), number))
-    others = rng.permutation(by_size[GROUPS // 2 :])[: GROUPS // 2].tolist()
-    shown = [*by_size[: GROUPS // 2], *others]
-    return Section("Near-duplicates", [said], cards=[_group(columns, groups[number]) for number in shown])
+    shown = sorted(groups, key=len, reverse=True)[:GROUPS]
+    return Section("Near-duplicates", [said], cards=[_group(columns, rows) for rows in shown])
 
 
 def _group(columns: _Columns, rows: Sequence[int]) -> Card:
