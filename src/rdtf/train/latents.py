@@ -161,6 +161,11 @@ class LatentCache:
             self._compared[sticker, variant] = True
         return rows
 
+    def looks(self, sticker: int) -> np.ndarray:
+        """``(n, d)`` float32 features for comparing frames: the latents of each frame in a row."""
+        rows = self._rows(sticker, 0)
+        return rows.reshape(len(rows), -1).astype(np.float32)
+
     def clip(self, sticker: int, frames: Sequence[int], variant: int) -> Tensor:
         """``(c, f, h, w)`` float32 latents of some frames of a variant of a sticker.
 
