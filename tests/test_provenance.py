@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from rdtf.cli import app
-from rdtf.io.metadata import note_of, with_note
+from rdtf.io.metadata import NOTE, note_of
 from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
 from rdtf.pipeline import StickerPipeline
@@ -111,7 +111,8 @@ def test_notes_of_strangers_are_checked(place: Path, change: dict):
     assert run("generate", "a\x1b[31mcat", "-m", "model", "--frames", "1", "-o", "out.png")[0] == 0
     code, text = run("explain", "out.png")
     assert code == 0 and "\x1b" not in text
-    data = Path("four.webp").read_bytes()
-    Path("bad.webp").write_bytes(with_note(data, {**(note_of(Path("out.png").read_bytes()) or {}), **change}))
+    note = {**(note_of(Path("out.png").read_bytes()) or {}), **change}
+    four = read_sticker("four.webp")
+    save_sticker(Sticker(four.frames, four.durations, "", {NOTE: note}), "bad.webp")
     code, text = run("explain", "bad.webp")
     assert code == 2 and "form that is not known" in text

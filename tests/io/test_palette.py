@@ -30,24 +30,27 @@ def db(difference: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.square(difference.astype(float)).mean()))
 
 
+def opaque(colours: np.ndarray) -> np.ndarray:
+    return np.concatenate([colours, np.full((*colours.shape[:-1], 1), 255, np.uint8)], -1)
+
+
 @pytest.mark.parametrize("pixels", [waves(4, 48), waves(4, 48, 12), flat(48)], ids=["waves", "noise", "flat"])
 @pytest.mark.parametrize(("size", "slack"), [(16, 0.5), (255, 0.3)])
 def test_palettes_are_as_good_as_median_cut_over_all_pixels(pixels: np.ndarray, size: int, slack: float):
+    indices, palette = Colours(opaque(pixels)).reduced(size)
+    assert len(palette) <= size and (palette[:, 3] == 255).all()
+    ours = db(palette[indices][..., :3] - pixels.astype(float))
     pixels = pixels.reshape(-1, 3)
-    colours = Colours(pixels)
-    palette = colours.palette(size)
-    assert len(palette) <= size
-    ours = db(palette[colours.nearest(palette)] - pixels.astype(float))
     other = Image.fromarray(pixels[None]).quantize(size, Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     theirs = np.array(other.convert("RGB"))[0]
     assert ours > db(theirs - pixels.astype(float)) - slack
 
 
 def test_the_nearest_colour_is_the_nearest():
-    rng = np.random.default_rng(2)
-    pixels, palette = rng.integers(0, 256, (500, 4), np.uint8), rng.integers(0, 256, (20, 4), np.uint8)
-    distance = np.square(pixels[:, None].astype(int) - palette).sum(-1)
-    np.testing.assert_array_equal(distance[np.arange(500), Colours(pixels).nearest(palette)], distance.min(1))
+    pixels = opaque(np.random.default_rng(2).integers(0, 256, (1, 20, 25, 3), np.uint8))
+    indices, palette = Colours(pixels).reduced(20)
+    distance = np.square(pixels.reshape(-1, 1, 4).astype(int) - palette).sum(-1)
+    np.testing.assert_array_equal(distance[np.arange(500), indices.reshape(-1)], distance.min(1))
 
 
 def test_a_large_gif_takes_seconds_and_is_the_same_each_time(tmp_path: Path):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from rdtf.export.encode import GIF_FRAME_MS, Clip, merge, merged
+from rdtf.export.encode import merge, merged
 from rdtf.export.target import Canvas, Target
+from rdtf.io.encode import GIF_FRAME_MS, Clip
 from rdtf.pixels import fit, premultiply, resize
 from rdtf.sticker import Sticker
 
 _LOWEST_FPS = 4.0
 _EMPTY_SHARE = 0.6  # a first frame with less than this share of the fullest frame's coverage says too little
 _RATES_TRIED = 4
-_SMALL = 24  # side of the pictures by which frames are compared
 
 FASTEST = 30.0
 """Frames a second of a video where the target does not say how many it may have."""
@@ -28,8 +27,6 @@ def on_canvas(frames: np.ndarray, canvas: Canvas) -> np.ndarray:
     if canvas.rule == "free":
         return frames
     if canvas.rule in ("exact", "square"):
-        if canvas.width == canvas.height:
-            return fit(frames, canvas.width)
         side = fit(frames, min(canvas.width, canvas.height))
         out = np.zeros((len(frames), canvas.height, canvas.width, 4), np.uint8)
         top, left = (canvas.height - side.shape[1]) // 2, (canvas.width - side.shape[2]) // 2
@@ -78,8 +75,6 @@ def on_clock(sticker: Sticker, target: Target) -> tuple[Clip, list[str]]:
     if target.whole_seconds:
         longest = 1000.0 * max(target.whole_seconds)
     if longest is not None and total > longest:
-        if not target.whole_seconds:
-            longest = _end_on_tick(clip, longest, target.max_fps or FASTEST)
         clip = cut(clip, longest)
         done.append(f"cut from {total / 1000:g} s to {longest / 1000:g} s")
         total = longest
@@ -139,16 +134,6 @@ def file_rate(durations: np.ndarray, fastest: float) -> float:
     return fastest
 
 
-def _end_on_tick(clip: Clip, longest: float, fastest: float) -> float:
-    """The last moment up to ``longest`` ms that is a tick of at most 15 a second, where all frames begin on ticks.
-
-    A video that ends between two ticks would need a faster rate for its last frame alone.
-    """
-    rate = file_rate(clip.durations, fastest)
-    tick = 1000 / (rate * max(1, int(15 / rate)))
-    return tick * int(longest / tick + 1e-6)
-
-
 def cut(clip: Clip, longest: float) -> Clip:
     """The first ``longest`` ms of a clip."""
     starts = clip.starts()
@@ -158,69 +143,23 @@ def cut(clip: Clip, longest: float) -> Clip:
     return Clip(clip.frames[:count], durations, clip.plays)
 
 
-@dataclass(frozen=True)
-class Pick:
-    """Some frames of a clip that take the place of all.
-
-    Attributes:
-        index: ``(m,)`` places in the clip. durations: ``(m,)`` ms. fps: frames a second.
-    """
-
-    index: np.ndarray
-    durations: np.ndarray
-    fps: float
-
-
-def at_rate(clip: Clip, fps: float) -> Pick:
+def at_rate(clip: Clip, fps: float) -> Clip:
     """The clip shown at a constant rate: for each tick the frame in its middle. The duration stays."""
     starts = clip.starts()
     ticks = max(1, round(starts[-1] * fps / 1000))
     index = np.searchsorted(starts[1:-1], (np.arange(ticks) + 0.5) * starts[-1] / ticks, side="right")
-    return Pick(*merge(clip, index, np.full(ticks, starts[-1] / ticks)), fps)
+    return clip.picked(*merge(clip, index, np.full(ticks, starts[-1] / ticks)))
 
 
-def thinned(clip: Clip, most: int) -> Pick:
-    """The ``most`` frames that show the clip with the least squared error over time; each stands for its neighbours.
-
-    Dynamic programming over stretches of frames, on small pictures. ``cost[i, j]`` is that of the stretch from i to j
-    shown by the best frame in it.
-    """
-    count, times = len(clip.frames), clip.durations
-    small = premultiply(resize(clip.frames, _SMALL, _SMALL)).reshape(count, -1).astype(np.float64)
-    squares = np.square(small).sum(1)
-    apart = np.maximum(squares[:, None] + squares - 2 * small @ small.T, 0) * times
-    sums = np.concatenate([np.zeros((count, 1)), np.cumsum(apart, 1)], 1)
-    cost, shown = np.full((count, count), np.inf), np.zeros((count, count), int)
-    for first in range(count):
-        for last in range(first, count):
-            stretch = sums[first : last + 1, last + 1] - sums[first : last + 1, first]
-            shown[first, last] = first + stretch.argmin()
-            cost[first, last] = stretch.min()
-    best, begin = [cost[0]], []
-    for _ in range(1, most):  # best[n][j]: the frames up to j in n + 1 stretches
-        ways = np.concatenate([[np.inf], best[-1][:-1]])[:, None] + cost
-        begin.append(ways.argmin(0))
-        best.append(ways.min(0))
-    index, lasting, last = [], [], count - 1
-    for starts in [*begin[::-1], np.zeros(count, int)]:
-        first = int(starts[last])
-        index.append(shown[first, last])
-        lasting.append(times[first : last + 1].sum())
-        last = first - 1
-    picked = merge(clip, np.array(index[::-1]), np.array(lasting[::-1]))
-    return Pick(*picked, most * 1000.0 / float(times.sum()))
-
-
-def rates(clip: Clip, target: Target) -> Iterator[Pick]:
+def rates(clip: Clip, target: Target) -> Iterator[Clip]:
     """The clip as it is, where the target allows it, and then at halves, thirds and quarters of its rate.
 
-    A clip of more frames than the target allows is thinned first.
+    A clip of more frames than the target allows is shown at the rate that gives so many.
     """
-    total = float(clip.durations.sum())
-    whole = np.arange(len(clip.frames))
     if len(clip.frames) == 1:
-        yield Pick(whole, clip.durations, 1000.0 / total)
+        yield clip
         return
+    total = float(clip.durations.sum())
     own = 1000.0 / float(np.median(clip.durations))
     shortest = max(target.min_frame_ms, 1000.0 / target.max_fps if target.max_fps else 0.0)
     if target.format == "gif":
@@ -229,7 +168,7 @@ def rates(clip: Clip, target: Target) -> Iterator[Pick]:
     tried = 0
     if clip.durations.min() >= shortest - 0.5:
         tried += 1
-        yield Pick(whole, clip.durations, own) if len(clip.frames) <= most else thinned(clip, most)
+        yield clip if len(clip.frames) <= most else at_rate(clip, most * 1000.0 / total)
     fastest = min(own, most * 1000.0 / total, 1000.0 / shortest if shortest else own)
     for part in range(1, 40):
         rate = own / part
@@ -238,7 +177,7 @@ def rates(clip: Clip, target: Target) -> Iterator[Pick]:
         if (rate < _LOWEST_FPS and tried) or tried >= _RATES_TRIED:
             return
         slower = at_rate(clip, rate)
-        if target.min_frames <= len(slower.index) <= most:
+        if target.min_frames <= len(slower.frames) <= most:
             tried += 1
             yield slower
     if not tried:

@@ -15,13 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from rdtf.export import encode
-from rdtf.export.encode import Clip
-from rdtf.export.fit import on_canvas
-from rdtf.export.search import Export
-from rdtf.export.target import Canvas, PackRules, Picture, Target
+from rdtf.export.search import Export, export_sticker
+from rdtf.export.target import PackRules, Picture, Target
 from rdtf.files import atomic_file, write_text
 from rdtf.sticker import Sticker
 
@@ -150,7 +146,8 @@ def _write_pack(
     pictures = {"tray.png": rules.tray, "tab.png": rules.tab}
     files |= {file: _still(first, picture) for file, picture in pictures.items() if picture is not None}
     if rules.main is not None:
-        files["main.png"] = _main(group[0], rules.main)
+        other = {"canvas": rules.main.canvas, "max_bytes": rules.main.max_bytes}
+        files["main.png"] = export_sticker(first, target.model_copy(update=other)).data
     for file, data in files.items():
         with atomic_file(folder / file) as stream:
             stream.write(data)
@@ -194,36 +191,10 @@ def _whatsapp_contents(
 
 def _still(sticker: Sticker, picture: Picture) -> bytes:
     """The fullest frame as a small PNG."""
-    frame = sticker.frames[int(sticker.frames[..., 3].mean((1, 2)).argmax())][None]
-    fitted = on_canvas(frame, Canvas(rule="exact", width=picture.width, height=picture.height))
-    for colours in (None, 256, 64, 16):
-        if colours is None:
-            data = encode.apng(Clip(encode.cleared(fitted), np.ones(1)))
-        else:
-            indices, palette = encode.Colours(fitted).reduced(colours)
-            data = encode.apng(Clip(palette[indices], np.ones(1)), palette, indices)
-        if len(data) <= picture.max_bytes:
-            return data
-    raise ValueError(f"no picture of {picture.width} x {picture.height} stays below {picture.max_bytes:,} bytes")
-
-
-def _main(sticker: PackSticker, picture: Picture) -> bytes:
-    """The moving picture of a pack: the first sticker's file at another size."""
-    with Image.open(io.BytesIO(sticker.export.data)) as image:
-        count, plays = getattr(image, "n_frames", 1), int(image.info.get("loop", 0))
-        frames, times = [], []
-        for number in range(count):
-            image.seek(number)
-            frames.append(np.array(image.convert("RGBA")))
-            times.append(float(image.info.get("duration", 100)))
-    canvas = Canvas(rule="exact", width=picture.width, height=picture.height)
-    small = on_canvas(np.stack(frames), canvas)
-    for colours in (256, 128, 64, 32, 16, 8):
-        indices, palette = encode.Colours(small).reduced(colours)
-        data = encode.apng(Clip(palette[indices], np.array(times), plays))
-        if len(data) <= picture.max_bytes:
-            return data
-    raise ValueError(f"{sticker.name}: no main picture of it stays below {picture.max_bytes:,} bytes")
+    fullest = int(sticker.frames[..., 3].mean((1, 2)).argmax())
+    rules: dict[str, Any] = {"canvas": picture.canvas, "max_bytes": picture.max_bytes, "source": "", "checked_on": ""}
+    target = Target(title="picture of a pack", format="apng", **rules)
+    return export_sticker(Sticker(sticker.frames[fullest][None], np.array([1000.0])), target).data
 
 
 def _write_zip(path: Path, files: dict[str, bytes]) -> int:

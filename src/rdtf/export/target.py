@@ -42,6 +42,11 @@ class Picture(_Table):
     height: int
     max_bytes: int
 
+    @property
+    def canvas(self) -> Canvas:
+        """Its size as a rule."""
+        return Canvas(rule="exact", width=self.width, height=self.height)
+
 
 class PackRules(_Table):
     """What a pack of stickers has to hold.

@@ -1,71 +1,83 @@
-"""Palettes of few colours for many pixels, and the nearest palette colour of each pixel."""
+"""Palettes of few colours for the frames of a clip."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from rdtf.pixels import premultiply, unpremultiply
+
 _SAMPLE = 16384  # colours that a palette is made from
 _POWER = 0.7
 _ROUNDS = 12  # of k-means
-_EXACT = 200_000  # up to this many different colours are looked up exactly, more in cells
-_CELL_BITS = 2  # a cell is 4 levels wide
 
 
 class Colours:
-    """The different colours of many pixels. Palettes are deterministic.
+    """The colours of a clip, ready to be reduced to palettes of several sizes. Palettes are deterministic.
 
     Args:
-        pixels: ``(n, c)`` uint8, c at most 4.
+        frames: ``(n, h, w, 4)`` uint8, straight alpha.
     """
 
-    def __init__(self, pixels: np.ndarray) -> None:
-        keys, self.inverse, self.counts = np.unique(_packed(pixels), return_inverse=True, return_counts=True)
-        self.unique = _unpacked(keys, pixels.shape[1])
+    def __init__(self, frames: np.ndarray) -> None:
+        premultiplied = premultiply(frames)
+        self._shown = premultiplied[..., 3] > 0
+        keys, self._inverse, self._counts = np.unique(
+            premultiplied[self._shown].view(np.uint32), return_inverse=True, return_counts=True
+        )
+        self._colours = keys.view(np.uint8).reshape(-1, 4)
+        self._made: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def palette(self, size: int) -> np.ndarray:
-        """``(k, c)`` uint8 with k at most ``size``: all colours if there are few, otherwise k-means of a sample.
+    def reduced(self, colours: int) -> tuple[np.ndarray, np.ndarray]:
+        """One palette for all frames.
+
+        Args:
+            colours: entries of the palette. The first one is transparent where any pixel is.
+
+        Returns:
+            indices ``(n, h, w)`` uint8 and the palette ``(k, 4)`` uint8 with straight alpha, k at most ``colours``.
+        """
+        if colours not in self._made:
+            self._made[colours] = self._reduced(colours)
+        return self._made[colours]
+
+    def _reduced(self, colours: int) -> tuple[np.ndarray, np.ndarray]:
+        empty = np.zeros((0 if self._shown.all() else 1, 4), np.uint8)
+        palette = np.concatenate([empty, self._palette(colours - len(empty))])
+        indices = np.zeros(self._shown.shape, np.uint8)
+        if len(self._colours):
+            from scipy.spatial import cKDTree  # takes half a second, and palettes alone need it
+
+            nearest = cKDTree(palette.astype(np.float64)).query(self._colours.astype(np.float64))[1]
+            indices[self._shown] = nearest.astype(np.uint8)[self._inverse.reshape(-1)]
+        return indices, unpremultiply(palette[None])[0]
+
+    def _palette(self, size: int) -> np.ndarray:
+        """``(k, 4)`` uint8 with k at most ``size``: all colours if there are few, otherwise k-means of a sample.
 
         A colour of n pixels has the weight n ** 0.7, so that small details count too.
         """
-        if len(self.unique) <= size:
-            return self.unique
-        from scipy.spatial import cKDTree  # takes half a second, and GIFs alone need it
+        if len(self._colours) <= size:
+            return self._colours
+        from scipy.spatial import cKDTree
 
         points, weights = self._sample()
         centres = _spread(points, weights, size)
         for _ in range(_ROUNDS):
             nearest = cKDTree(centres).query(points)[1]
             total = np.bincount(nearest, weights, len(centres))
-            used = total > 0
-            sums = [np.bincount(nearest, weights * channel, len(centres)) for channel in points.T]
-            centres = np.where(used[:, None], np.stack(sums, 1) / np.maximum(total, 1e-9)[:, None], centres)
+            sums = np.stack([np.bincount(nearest, weights * channel, len(centres)) for channel in points.T], 1)
+            centres = np.where(total[:, None] > 0, sums / np.maximum(total, 1e-9)[:, None], centres)
         return np.unique(np.rint(centres).clip(0, 255).astype(np.uint8), axis=0)
-
-    def nearest(self, palette: np.ndarray) -> np.ndarray:
-        """``(n,)`` uint8: the palette index of each pixel."""
-        return nearest_of(self.unique, palette)[self.inverse.reshape(-1)]
 
     def _sample(self) -> tuple[np.ndarray, np.ndarray]:
         """At most :data:`_SAMPLE` colours, drawn evenly along their weights, and the weights."""
-        weights = self.counts**_POWER
-        if len(weights) > _SAMPLE:
-            ends = np.cumsum(weights)
-            drawn = np.searchsorted(ends, (np.arange(_SAMPLE) + 0.5) * ends[-1] / _SAMPLE)
-            chosen, times = np.unique(drawn, return_counts=True)
-            return self.unique[chosen].astype(np.float64), times.astype(np.float64)
-        return self.unique.astype(np.float64), weights
-
-
-def nearest_of(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """``(n,)`` uint8: the index of the nearest palette colour for each of ``(n, c)`` different colours."""
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(palette.astype(np.float64))
-    if len(colours) <= _EXACT:
-        return tree.query(colours.astype(np.float64))[1].astype(np.uint8)
-    cells, inverse = np.unique(_packed(colours >> _CELL_BITS), return_inverse=True)
-    middles = (_unpacked(cells, colours.shape[1]).astype(np.float64) + 0.5) * 2**_CELL_BITS - 0.5
-    return tree.query(middles)[1].astype(np.uint8)[inverse.reshape(-1)]
+        weights = self._counts**_POWER
+        if len(weights) <= _SAMPLE:
+            return self._colours.astype(np.float64), weights
+        ends = np.cumsum(weights)
+        drawn = np.searchsorted(ends, (np.arange(_SAMPLE) + 0.5) * ends[-1] / _SAMPLE)
+        chosen, times = np.unique(drawn, return_counts=True)
+        return self._colours[chosen].astype(np.float64), times.astype(np.float64)
 
 
 def _spread(points: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
@@ -80,14 +92,3 @@ def _spread(points: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
         centres.append(points[min(int(np.searchsorted(chance, draw * chance[-1], side="right")), len(points) - 1)])
         distance = np.minimum(distance, np.square(points - centres[-1]).sum(1))
     return np.stack(centres)
-
-
-def _packed(pixels: np.ndarray) -> np.ndarray:
-    """``(n, c)`` uint8 to ``(n,)`` uint32."""
-    wide = np.zeros((len(pixels), 4), np.uint8)
-    wide[:, : pixels.shape[1]] = pixels
-    return wide.reshape(-1).view(np.uint32)
-
-
-def _unpacked(keys: np.ndarray, channels: int) -> np.ndarray:
-    return np.ascontiguousarray(keys).view(np.uint8).reshape(-1, 4)[:, :channels]
