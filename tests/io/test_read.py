@@ -296,7 +296,7 @@ ODD_LOTTIES: list[tuple[str, str]] = [
     (json.dumps(lottie(op=float("nan"))), "no Lottie animation"),
     (json.dumps(lottie(op=5000)), "too long"),
     (json.dumps(lottie(assets=[LOOP])), "contains itself"),
-    (json.dumps(lottie(layers=[{"ind": 1, "parent": 2}, {"ind": 2, "parent": 1}])), "contains itself"),
+    (json.dumps(lottie(layers=[{"ind": 1, "parent": 2}, {"ind": 2, "parent": 1}])), "parent of itself"),
     (
         json.dumps(
             {

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from rdtf.files import raise_shortage
-from rdtf.io.zip_names import name_decoder
+from rdtf.io.zip_names import zip_names
 from rdtf.sticker import StickerError
 
 ARCHIVES = (".zip", ".wastickers", ".tar", ".tar.gz", ".tgz")
@@ -50,21 +50,19 @@ class ArchiveLimits:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Position of a file in an archive.
+    """A file in an archive.
 
     Attributes:
         kind: kind of the archive.
-        offset: of the local header in a ZIP, or of the data in a TAR (in the inflated bytes of a compressed TAR).
+        offset: number of a ZIP's member, or offset of the data in a TAR (in the inflated bytes of a compressed TAR).
         stored: bytes in the archive.
         size: bytes of the file.
-        crc: checksum in a ZIP; 0 in a TAR.
     """
 
-    kind: Literal["zip", "deflated zip", "tar", "tar.gz"]
+    kind: Literal["zip", "tar", "tar.gz"]
     offset: int
     stored: int
     size: int
-    crc: int = 0
 
 
 @runtime_checkable
@@ -239,51 +237,39 @@ def read_member(file: Path, member: Member, most: int) -> bytes:
     if member.size > most:
         raise StickerError(file, f"{member.size / 2**20:.0f} MiB is too large (at most {most / 2**20:.0f})")
     try:
-        if member.kind == "tar.gz":
-            stream = _gzip_stream(str(file), file.stat().st_mtime_ns)
-            stream.seek(member.offset)
-            data = stream.read(member.size)
-        else:
+        if member.kind == "tar":
             with file.open("rb") as raw:
                 raw.seek(member.offset)
-                data = raw.read(member.size) if member.kind == "tar" else _unzipped(raw, member)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+                data = raw.read(member.size)
+        else:
+            archive = _opened(str(file), file.stat().st_mtime_ns, member.kind)
+            if isinstance(archive, zipfile.ZipFile):
+                with archive.open(archive.infolist()[member.offset]) as stream:
+                    data = stream.read(member.size)
+            else:
+                archive.seek(member.offset)
+                data = archive.read(member.size)
+    except (OSError, EOFError, ValueError, IndexError, zlib.error, zipfile.BadZipFile) as error:
         raise StickerError(file, f"the archive is damaged ({error})") from error
     if len(data) != member.size:
         raise StickerError(file, "the archive is cut short; fetch it again")
     return data
 
 
-def _unzipped(raw: io.BufferedIOBase, member: Member) -> bytes:
-    header = raw.read(30)
-    if header[:4] != b"PK\3\4":
-        raise ValueError("no file begins where its directory says")
-    raw.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), io.SEEK_CUR)
-    data = raw.read(member.stored)
-    if member.kind == "deflated zip":
-        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
-    if zlib.crc32(data) != member.crc:
-        raise ValueError("a checksum is wrong")
-    return data
+@functools.lru_cache(maxsize=1)
+def _opened(file: str, changed: int, kind: str) -> zipfile.ZipFile | gzip.GzipFile:
+    """An open archive, cached because a worker reads several members in their order."""
+    return zipfile.ZipFile(file) if kind == "zip" else gzip.open(file, "rb")
 
 
 _Listing = Iterator[tuple[str, Member | str, Callable[[int], bytes] | None]]
 """Name; position, or the reason why it cannot be read; and a function that reads it now if reading later is slow."""
 
 
-@functools.lru_cache(maxsize=1)
-def _gzip_stream(file: str, changed: int) -> gzip.GzipFile:
-    """An open stream, cached because a worker reads several members in their order."""
-    return gzip.open(file, "rb")
-
-
 def _zip_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -> _Listing:
-    kinds: dict[int, Literal["zip", "deflated zip"]] = {0: "zip", 8: "deflated zip"}
     with zipfile.ZipFile(stream) as archive:
         infos = archive.infolist()
-        name_of = name_decoder(infos)
-        for info in infos:
-            name = name_of(info)
+        for number, (name, info) in enumerate(zip(zip_names(infos), infos, strict=True)):
             mode = info.external_attr >> 16 if info.create_system == 3 else 0
             if info.is_dir():
                 continue
@@ -291,12 +277,10 @@ def _zip_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -
                 yield name, "a link or device in an archive is not followed", None
             elif info.flag_bits & 1:
                 yield name, "is encrypted", None
-            elif info.compress_type not in kinds:
+            elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 yield name, "is packed by another method than deflate; pack the archive anew", None
             else:
-                kind = kinds[info.compress_type]
-                member = Member(kind, info.header_offset, info.compress_size, info.file_size, info.CRC)
-                yield name, member, None
+                yield name, Member("zip", number, info.compress_size, info.file_size), None
 
 
 def _tar_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -> _Listing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import graphlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +71,22 @@ class Job:
         """Raise if the animation is too long."""
         if seconds > self.limits.seconds:
             raise self.refuse(f"{seconds:.1f} s is too long (at most {self.limits.seconds:g} s)")
+
+    def check_unfolded(self, sizes: Mapping[str, int], uses: Mapping[str, Sequence[str]], root: str, what: str) -> None:
+        """Raise if parts of a vector file contain themselves, or the root is too large after following all references.
+
+        Args:
+            sizes: number of ``what`` in each part. uses: the parts that each part draws, one for each time.
+        """
+        try:
+            inside_out = list(graphlib.TopologicalSorter(uses).static_order())
+        except graphlib.CycleError:
+            raise self.refuse(f"one of its {what} contains itself") from None
+        total: dict[str, int] = {}
+        for name in inside_out:
+            total[name] = sizes[name] + sum(total[used] for used in uses[name])
+        if total[root] > self.limits.lottie_nodes:
+            raise self.refuse(f"unfolds to more than {self.limits.lottie_nodes} {what}")
 
     def kept(self, durations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the frames to keep, and their durations in milliseconds.

@@ -35,6 +35,7 @@ SOLID_ALPHA = 248
 """Vector rasterisers give the inside of shapes an alpha of 248 to 254. From this alpha on it becomes 255."""
 _MOST_WRAPPINGS = 2
 _SOUND = 6  # type of a layer
+_ROOT = "\0"  # is no name of an asset
 
 
 @functools.cache
@@ -226,26 +227,21 @@ def _check_layers(job: Job, root: dict[str, Any]) -> None:
     for asset in assets.values():
         if "layers" not in asset and "p" in asset:
             _check_embedded(job, str(asset["p"]))
-    layers: dict[str | None, list[Any]] = {name: asset.get("layers") or [] for name, asset in assets.items()}
-    layers[None] = root["layers"]
+    layers: dict[str, list[Any]] = {name: asset.get("layers") or [] for name, asset in assets.items()}
+    layers[_ROOT] = root["layers"]
     if sum(map(len, layers.values())) > job.limits.lottie_layers:
         raise job.refuse(f"has more than {job.limits.lottie_layers} layers")
-    try:
-        for group in layers.values():
-            parents = {layer.get("ind"): [layer["parent"]] for layer in group if "parent" in layer}
+    for group in layers.values():
+        parents = {layer.get("ind"): [layer["parent"]] for layer in group if "parent" in layer}
+        try:
             graphlib.TopologicalSorter(parents).prepare()
-        uses = {
-            name: [str(layer["refId"]) for layer in group if str(layer.get("refId")) in layers]
-            for name, group in layers.items()
-        }
-        inside_out = list(graphlib.TopologicalSorter(uses).static_order())
-    except graphlib.CycleError:
-        raise job.refuse("a layer or composition contains itself") from None
-    nodes: dict[str | None, int] = {}
-    for name in inside_out:
-        nodes[name] = len(layers[name]) + sum(nodes[used] for used in uses[name])
-    if nodes[None] > job.limits.lottie_nodes:
-        raise job.refuse(f"unfolds to more than {job.limits.lottie_nodes} layers")
+        except graphlib.CycleError:
+            raise job.refuse("a layer is a parent of itself") from None
+    uses = {
+        name: [str(layer["refId"]) for layer in group if str(layer.get("refId")) in layers]
+        for name, group in layers.items()
+    }
+    job.check_unfolded({name: len(group) for name, group in layers.items()}, uses, _ROOT, "layers")
 
 
 def _check_embedded(job: Job, source: str) -> None:

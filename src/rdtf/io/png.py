@@ -80,13 +80,11 @@ def decode_png(file: bytes) -> np.ndarray:
         mask = None
         if key is not None:
             image.info.pop("transparency", None)
-            samples = _samples(file) if (depth, colour) == (16, 2) else np.asarray(image)
-            if depth < 8:
-                samples = (
-                    (samples.astype(np.uint16) * (2**depth - 1) // 255) if depth > 1 else samples.astype(np.uint16)
-                )
-            same = samples == np.asarray(key)
-            mask = same.all(-1) if samples.ndim == 3 else same
+            samples = np.asarray(image).astype(np.uint16)
+            if colour == 2:  # of 16 bits Pillow gives the upper 8
+                mask = (samples == np.asarray(key) // (256 if depth == 16 else 1)).all(-1)
+            else:
+                mask = (samples * (2**depth - 1) // 255 if 1 < depth < 8 else samples) == key[0]
         if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
             image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
         pixels = image.convert("RGBA")
@@ -125,26 +123,3 @@ def _check_rows(file: bytes) -> None:
         missing, data = missing - len(part), inflate.unconsumed_tail
     if missing > 0:
         raise ValueError("its picture is cut short")
-
-
-def _samples(file: bytes) -> np.ndarray:
-    """The 16-bit samples ``(h, w, 3)`` of an RGB picture. Pillow gives only their upper bytes.
-
-    PNG filters treat each byte of a pixel separately. So the bytes at one position are a grey PNG of 8 bits.
-    """
-    width, height, _, _, _, _, interlaced = struct.unpack_from(">IIBBBBB", file, 16)
-    sizes = _pass_sizes(file)
-    raw = np.frombuffer(zlib.decompressobj().decompress(_deflated(file), sum(h * w for h, w in sizes)), np.uint8)
-    planes: list[list[bytes]] = [[] for _ in range(6)]
-    at = 0
-    for h, w in sizes:
-        part = raw[at : (at := at + h * w)].reshape(h, w)
-        for byte, plane in enumerate(planes):
-            plane.append(np.concatenate([part[:, :1], part[:, 1 + byte :: 6]], 1).tobytes())
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced)
-    bytes_of = []
-    for plane in planes:
-        grey = PNG_SIGNATURE + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"".join(plane), 1))
-        with Image.open(io.BytesIO(grey + png_chunk(b"IEND", b"")), formats=("PNG",)) as image:
-            bytes_of.append(np.asarray(image).astype(np.uint16))
-    return np.stack([bytes_of[i] << 8 | bytes_of[i + 1] for i in (0, 2, 4)], -1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import graphlib
 import io
 import re
 from collections import Counter
@@ -117,22 +116,17 @@ def _check(job: Job) -> ElementTree.Element:
 
 def _parse(job: Job, data: bytes) -> ElementTree.Element:
     """The root element. Nesting and the number of elements are limited during parsing."""
-    parser: ElementTree.XMLPullParser[ElementTree.Element] = ElementTree.XMLPullParser(("start", "end"))
     root: ElementTree.Element | None = None
     depth = count = 0
     try:
-        for at in range(0, len(data), 1 << 16):
-            parser.feed(data[at : at + (1 << 16)])
-            for event, element in parser.read_events():  # type: ignore[misc]
-                if isinstance(element, ElementTree.Element) and root is None:
-                    root = element
-                depth += 1 if event == "start" else -1
-                count += event == "start"
-                if depth > job.limits.lottie_depth:
-                    raise job.refuse(f"is nested more than {job.limits.lottie_depth} deep")
-                if count > job.limits.lottie_nodes:
-                    raise job.refuse(f"has more than {job.limits.lottie_nodes} elements")
-        parser.close()
+        for event, element in ElementTree.iterparse(io.BytesIO(data), ("start", "end")):
+            root = element if root is None else root
+            depth += 1 if event == "start" else -1
+            count += event == "start"
+            if depth > job.limits.lottie_depth:
+                raise job.refuse(f"is nested more than {job.limits.lottie_depth} deep")
+            if count > job.limits.lottie_nodes:
+                raise job.refuse(f"has more than {job.limits.lottie_nodes} elements")
     except ElementTree.ParseError as error:
         raise job.refuse(f"is no valid XML ({error})") from error
     if root is None:
@@ -159,23 +153,14 @@ def _check_links(job: Job, element: ElementTree.Element) -> None:
 
 def _check_uses(job: Job, root: ElementTree.Element) -> None:
     """Refuse a ``<use>`` that contains itself, and too many elements after following every ``<use>``."""
-    own: dict[str, int] = {}
-    uses: dict[str, list[str]] = {}
-    for element in [*root.iter()]:
+    sizes: dict[str, int] = {}
+    targets: dict[str, list[str]] = {}
+    for element in root.iter():
         name = element.get("id") if element is not root else ""
-        if name is None or name in own:
-            continue
-        inner = [*element.iter()]
-        own[name] = len(inner)
-        links = [e.get(link) for e in inner if _name(e) == "use" for link in _LINKS]
-        uses[name] = [link[1:] for link in links if link]
-    known = {name: [target for target in targets if target in own] for name, targets in uses.items()}
-    try:
-        order = list(graphlib.TopologicalSorter(known).static_order())
-    except graphlib.CycleError:
-        raise job.refuse("an element contains itself by <use>") from None
-    total: dict[str, int] = {}
-    for name in order:
-        total[name] = own[name] + sum(total[used] for used in known[name])
-    if total.get("", 0) > job.limits.lottie_nodes:
-        raise job.refuse(f"unfolds to more than {job.limits.lottie_nodes} elements")
+        if name is not None and name not in sizes:
+            inner = [*element.iter()]
+            sizes[name] = len(inner)
+            links = [e.get(link) for e in inner if _name(e) == "use" for link in _LINKS]
+            targets[name] = [link[1:] for link in links if link]
+    uses = {name: [target for target in links if target in sizes] for name, links in targets.items()}
+    job.check_unfolded(sizes, uses, "", "elements")

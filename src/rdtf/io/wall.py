@@ -84,22 +84,22 @@ def read_stickers(files: Sequence[Wanted]) -> list[Sticker]:
             if value is not None and value < 1:
                 raise ValueError(f"{option} must be 1 or more, got {value}")
     stickers: list[Sticker] = []
-    child: _Child | None = None
-    try:
-        for file in files:
-            request = {"name": os.fspath(file.name), "size": file.size, "max_frames": file.max_frames}
-            child = child or _idle_child() or _Child()
+    for file in files:
+        request = {"name": os.fspath(file.name), "size": file.size, "max_frames": file.max_frames}
+        child = _idle.pop() if _idle else _Child()
+        answer = child.answer(request, file.data)
+        if answer is None and child.answers:  # it had ended, or an earlier file has damaged it
+            child.close()
+            child = _Child()
             answer = child.answer(request, file.data)
-            if answer is None and child.answers:  # an earlier file may have damaged the child
-                child.close()
-                child = _Child()
-                answer = child.answer(request, file.data)
-            if answer is None:
-                raise child.failure(file.name)
-            stickers.append(_sticker(file.name, *answer))
-    finally:
-        if child is not None:
-            child.put_back()
+        if answer is None:
+            child.close()
+            raise child.failure(file.name)
+        if _idle:
+            child.close()
+        else:
+            _idle.append(child)
+        stickers.append(_sticker(file.name, *answer))
     return stickers
 
 
@@ -118,22 +118,19 @@ def _sticker(name: Path, header: dict[str, Any], body: bytes) -> Sticker:
 
 
 class _Child:
-    """A process that decodes one file after the other.
-
-    Starting takes half a second, so the process is kept for the next call until a file crashes it. It ends with this
-    process.
+    """A process that decodes one file after the other, until a file crashes it or this process ends.
 
     Attributes:
         answers: number of files that it has answered.
     """
 
     def __init__(self) -> None:
-        self.command = _command()
-        self.answers, self.owner = 0, os.getpid()
+        paths = [str(Path(entry).absolute()) for entry in sys.path]  # an empty entry is the current folder
+        command = [sys.executable, "-I", "-c", _CHILD, json.dumps(paths)]
+        self.answers, self._late = 0, False
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=self._said)
-        self._late = threading.Event()
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._said)
 
     def answer(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes] | None:
         """The child's answer for a file; None if the child has ended."""
@@ -149,80 +146,51 @@ class _Child:
             answer = None
         finally:
             timer.cancel()
-        if answer is None:
-            self._process.kill()
-            self._process.wait()
-        else:
-            self.answers += 1
+        self.answers += answer is not None
         return answer
 
     def _end_late(self) -> None:
-        self._late.set()
+        self._late = True
         self._process.kill()
 
     def failure(self, name: Path) -> Exception:
         """The error that explains how the child ended."""
-        if self._late.is_set():
+        code = self._process.returncode
+        if self._late:
             return StickerError(name, f"is not decoded after {WAITING_FACTOR * SECONDS} s")
-        self._said.seek(0)
-        return _ended(name, self._process.returncode, self._said.read())
-
-    def put_back(self) -> None:
-        """Keep the child for the next call, or close it."""
-        if self._process.poll() is None and not _idle:
-            _idle.append(self)
-        else:
-            self.close()
+        if was_killed(code):
+            return ShortageError(f"{name}: {KILLED}; free some and try again")
+        if was_over_time(code):
+            return StickerError(name, f"takes more than {SECONDS} s of processor time to decode")
+        if code < 0 or code > 0x80000000:  # a signal, or a crash code of Windows
+            how = ending(code) if code < 0 else hex(code)
+            return StickerError(name, f"crashes its decoder ({how}); convert it with another program")
+        return RuntimeError(
+            f"the process that decodes {name} could not start: {self._last_words or f'exit code {code}'}"
+        )
 
     def close(self) -> None:
         """End the child."""
-        for stream in (self._process.stdin, self._process.stdout, self._said):
+        for stream in (self._process.stdin, self._process.stdout):
             with suppress(OSError):
                 stream.close()  # type: ignore[union-attr]
         self._process.kill()
         self._process.wait()
+        self._said.seek(0)
+        self._last_words = self._said.read().decode(errors="replace").strip().rpartition("\n")[2]
+        self._said.close()
 
 
 _idle: list[_Child] = []
+"""At most one child, which the next call takes. Starting one takes half a second."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # it belongs to the parent
 
 
 @atexit.register
 def _close_idle() -> None:
     while _idle:
-        child = _idle.pop()
-        if child.owner == os.getpid():
-            child.close()
-
-
-def _idle_child() -> _Child | None:
-    """A running child of an earlier call, or None."""
-    while _idle:
-        child = _idle.pop()
-        if child.owner != os.getpid():  # this process is a fork; the child belongs to its parent
-            continue
-        if child.command == _command():
-            return child
-        child.close()
-    return None
-
-
-def _command() -> list[str]:
-    paths = [str(Path(entry).absolute()) for entry in sys.path]  # an empty entry is the current folder
-    return [sys.executable, "-I", "-c", _CHILD, json.dumps(paths)]
-
-
-def _ended(name: Path, code: int, said: bytes) -> Exception:
-    """The error for a file whose child ended without an answer."""
-    if was_killed(code):
-        return ShortageError(f"{name}: {KILLED}; free some and try again")
-    if was_over_time(code):
-        return StickerError(name, f"takes more than {SECONDS} s of processor time to decode")
-    if code < 0 or code > 0x80000000:  # a signal, or a crash code of Windows
-        return StickerError(
-            name, f"crashes its decoder ({ending(code) if code < 0 else hex(code)}); convert it with another program"
-        )
-    last = (said.decode(errors="replace").strip().splitlines() or [f"exit code {code}"])[-1]
-    return RuntimeError(f"the process that decodes {name} could not start: {last}")
+        _idle.pop().close()
 
 
 def serve() -> None:

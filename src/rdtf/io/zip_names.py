@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 _UTF8_FLAG = 0x800
 _MOST_NAMES = 2000  # are looked at; more tell nothing new
@@ -28,59 +28,31 @@ _COMMON = {
 _RUN = re.compile(r"(?<![A-Za-z])[^\x00-\x7f]+(?![A-Za-z])")
 
 
-def name_decoder(infos: Sequence[zipfile.ZipInfo]) -> Callable[[zipfile.ZipInfo], str]:
-    """A function that gives the name of an archive's member, with the separators that stand in it.
-
-    Args:
-        infos: all members of the archive.
-    """
-    raw = [_bytes_of(info) for info in infos if not _says_utf8(info)]
-    page = _code_page([name for name in raw if not name.isascii()][:_MOST_NAMES])
-
-    def name_of(info: zipfile.ZipInfo) -> str:
-        if _says_utf8(info):
-            return info.orig_filename
+def zip_names(infos: Sequence[zipfile.ZipInfo]) -> list[str]:
+    """The names of an archive's members, with the separators that stand in them."""
+    raw = [None if info.flag_bits & _UTF8_FLAG else info.orig_filename.encode("cp437") for info in infos]
+    unsure = [name for name in raw if name is not None and not name.isascii()][:_MOST_NAMES]
+    scores = {page: _score(unsure, page) for page in ("utf-8", *_COMMON)} if unsure else {}
+    page = max(scores, key=scores.__getitem__, default="cp437")  # CP437 has all 256 bytes
+    if scores.get(page, 0.0) < _ENOUGH:
+        page = "cp437"
+    names = []
+    for name, info in zip(raw, infos, strict=True):
         try:
-            return _bytes_of(info).decode(page)
+            names.append(info.orig_filename if name is None else name.decode(page))
         except UnicodeDecodeError:
-            return info.orig_filename
-
-    return name_of
-
-
-def _says_utf8(info: zipfile.ZipInfo) -> bool:
-    return bool(info.flag_bits & _UTF8_FLAG)
-
-
-def _bytes_of(info: zipfile.ZipInfo) -> bytes:
-    return info.orig_filename.encode("cp437")  # zipfile decoded the bytes by CP437, which has all 256
-
-
-def _code_page(names: Sequence[bytes]) -> str:
-    if not names:
-        return "cp437"
-    if all(_decodes(name, "utf-8") for name in names):
-        return "utf-8"
-    scores = {page: _score(names, page) for page in _COMMON if all(_decodes(name, page) for name in names)}
-    best = max(scores, key=scores.__getitem__, default="cp437")
-    return best if scores.get(best, 0.0) >= _ENOUGH else "cp437"
+            names.append(info.orig_filename)
+    return names
 
 
 def _score(names: Sequence[bytes], page: str) -> float:
-    """The proportion of characters outside of ASCII that are everyday text."""
-    texts = [name.decode(page) for name in names]
-    common = [
-        _COMMON[page].fullmatch(character.encode(page)) is not None
-        for text in texts
-        for run in _RUN.findall(text)
-        for character in run
-    ]
-    return sum(common) / sum(not character.isascii() for text in texts for character in text)
-
-
-def _decodes(name: bytes, page: str) -> bool:
+    """The proportion of characters outside of ASCII that are everyday text; 2 for valid UTF-8, 0 for an error."""
     try:
-        name.decode(page)
+        texts = [name.decode(page) for name in names]
     except UnicodeDecodeError:
-        return False
-    return True
+        return 0.0
+    if page == "utf-8":
+        return 2.0
+    runs = [character for text in texts for run in _RUN.findall(text) for character in run]
+    common = sum(_COMMON[page].fullmatch(character.encode(page)) is not None for character in runs)
+    return common / sum(not character.isascii() for text in texts for character in text)

@@ -49,11 +49,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The names that stickers are composed of. ``none`` among accessories and props stands for having none.
-
-    Raises:
-        ValueError: a name that the world cannot draw, or a field without names.
-    """
+    """The names that stickers are composed of. ``none`` among accessories and props stands for having none."""
 
     bodies: tuple[str, ...] = _NAMES["body"]
     colours: tuple[str, ...] = _NAMES["colour"]
@@ -61,13 +57,6 @@ class Vocabulary:
     accessories: tuple[str, ...] = _NAMES["accessory"]
     props: tuple[str, ...] = _NAMES["prop"]
     actions: tuple[str, ...] = _NAMES["action"]
-
-    def __post_init__(self) -> None:
-        for field, names in zip(self.__dataclass_fields__, _NAMES.values(), strict=True):
-            chosen = getattr(self, field)
-            unknown = sorted(set(chosen) - set(names))
-            if unknown or not chosen:
-                raise ValueError(f"{field}: {', '.join(unknown) or 'nothing'} given; choose from {', '.join(names)}")
 
 
 FULL = Vocabulary()

@@ -1,4 +1,4 @@
-"""The artwork of the built-in sticker world. ``artwork.json`` holds it; this module reads and checks that file.
+"""The artwork of the built-in sticker world, which stands in ``artwork.json``.
 
 A drawing is a tuple of ``Layer``. In the file, a layer is an object:
 
@@ -18,17 +18,14 @@ from __future__ import annotations
 import colorsys
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 OUTLINE = 2.4  # units that an outline reaches beyond the shape's edge: 1.4 pixels in a 64-pixel sticker
-FILE = Path(__file__).with_name("artwork.json")
-_ROLES = ("body", "shade", "light", "inner", "ink", "spot", "accent", "accent2")
-_PLACES = ("top", "face", "neck", "sides", "hand")
 
 
 class Layer(NamedTuple):
@@ -55,24 +52,10 @@ def stroke(path: str, width: float, fill: str = "ink", edge: float = 0.0) -> Lay
 
 # ------------------------------------------------------------------------------------------------------ paths
 
-_ARITY = {"M": 2, "L": 2, "Q": 4, "C": 6, "Z": 0, "E": 4, "R": 5}
-
 
 def commands(path: str) -> list[tuple[str, tuple[float, ...]]]:
-    """Split a path into (command, numbers).
-
-    Raises:
-        ValueError: an unknown command, or a wrong count of numbers.
-    """
-    out = []
-    for name, numbers in re.findall(r"([A-Za-z])([^A-Za-z]*)", path):
-        values = tuple(float(v) for v in numbers.split())
-        if len(values) != _ARITY.get(name):
-            raise ValueError(
-                f"{name} with {len(values)} numbers in path {path!r}; a command takes this many numbers: {_ARITY}"
-            )
-        out.append((name, values))
-    return out
+    """Split a path into (command, numbers)."""
+    return [(n, tuple(map(float, numbers.split()))) for n, numbers in re.findall(r"([A-Z])([^A-Z]*)", path)]
 
 
 def mirrored(path: str) -> str:
@@ -168,12 +151,6 @@ class Extra:
         """The drawing about its place on ``body``."""
         return _FITTED[self.fitted](body) if self.fitted else self.drawing
 
-    def __post_init__(self) -> None:
-        if self.place not in _PLACES:
-            raise ValueError(f"unknown place {self.place!r}; choose from {', '.join(_PLACES)}")
-        if self.fitted and self.fitted not in _FITTED:
-            raise ValueError(f"unknown fitted drawing {self.fitted!r}; choose from {', '.join(_FITTED)}")
-
 
 @dataclass(frozen=True)
 class Action:
@@ -227,87 +204,43 @@ _FITTED: dict[str, Callable[[Body], Drawing]] = {
 
 
 def rgb(code: str) -> np.ndarray:
-    """``#rrggbb`` (or ``#rrggbbaa``, alpha left out) as ``(3,)`` float64 in [0, 255].
-
-    Raises:
-        ValueError: another text.
-    """
-    if not re.fullmatch("#([0-9a-f]{2}){3,4}", code):
-        raise ValueError(f"unknown colour {code!r}; write a palette role, the name of a paint, or #rrggbb")
+    """``#rrggbb`` (or ``#rrggbbaa``, alpha left out) as ``(3,)`` float64 in [0, 255]."""
     return np.array([int(code[i : i + 2], 16) for i in (1, 3, 5)], np.float64)
 
 
-@dataclass(frozen=True)
-class Artwork:
-    """What ``artwork.json`` holds, by name. ``colours`` (of bodies) and ``paints`` are ``#rrggbb``."""
-
-    colours: dict[str, str]
-    paints: dict[str, str]
-    shapes: dict[str, Drawing]
-    bodies: dict[str, Body]
-    expressions: dict[str, Expression]
-    accessories: dict[str, Extra]
-    props: dict[str, Extra]
-    actions: dict[str, Action]
+_DATA = json.loads(Path(__file__).with_name("artwork.json").read_text(encoding="utf-8"))
+COLOURS: dict[str, str] = _DATA["colours"]
+"""Colours of bodies by name, ``#rrggbb``."""
+PAINTS: dict[str, str] = _DATA["paints"]
+"""Colours of layers by name, ``#rrggbb``."""
+SHAPES: dict[str, Drawing] = {}
 
 
-def _layers(entries: Iterable[Mapping[str, Any]], paints: Iterable[str], shapes: Mapping[str, Drawing]) -> Drawing:
-    """A drawing from its objects in the file."""
-    out: list[Layer] = []
-    for entry in entries:
+def _value(given: Any) -> Any:
+    """A list of layers as a drawing, another list as a tuple."""
+    if not isinstance(given, list) or not given or not isinstance(given[0], dict):
+        return tuple(given) if isinstance(given, list) else given
+    layers: list[Layer] = []
+    for entry in given:
         if "shape" in entry:
-            out += shapes[entry["shape"]]
+            layers += SHAPES[entry["shape"]]
             continue
         layer = Layer(**{key: value for key, value in entry.items() if key != "mirrored"})
-        commands(layer.path)
-        if layer.fill not in (*_ROLES, *paints):
-            rgb(layer.fill)
-        out.append(layer._replace(path=pair(layer.path)) if entry.get("mirrored") else layer)
-    return tuple(out)
+        layers.append(layer._replace(path=pair(layer.path)) if entry.get("mirrored") else layer)
+    return tuple(layers)
 
 
-def read_artwork(file: Path = FILE) -> Artwork:
-    """Read and check an artwork file.
-
-    Raises:
-        ValueError: the file is not JSON, or an entry has a missing or unknown key, path command, colour, shape, place
-            or expression. The text names the file and the entry.
-    """
-    art = Artwork({}, {}, {}, {}, {}, {}, {}, {})
-    kinds: dict[str, Callable[..., Any]] = {
-        "bodies": Body, "expressions": Expression, "accessories": Extra, "props": Extra, "actions": Action,
-    }  # fmt: skip
-
-    def value(given: Any) -> Any:
-        if isinstance(given, list):
-            drawing = bool(given) and isinstance(given[0], dict)
-            return _layers(given, art.paints, art.shapes) if drawing else tuple(given)
-        if isinstance(given, str) and given.startswith("#"):
-            rgb(given)
-        return given
-
-    where = ""
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        for field in fields(Artwork):
-            where = field.name
-            make = kinds.get(field.name)
-            for name, entry in data[field.name].items():
-                where = f"{field.name}, {name}"
-                made = make(**{key: value(given) for key, given in entry.items()}) if make else value(entry)
-                getattr(art, field.name)[name] = made
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = f"{error} is missing or unknown" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{file}: {where + ': ' if where else ''}{reason}") from None
-    for name, action in art.actions.items():
-        for unknown in set(action.expressions or ()) - set(art.expressions):
-            raise ValueError(f"{file}: actions, {name}: unknown expression {unknown!r}")
-    return art
+def _read(kind: str, make: Callable[..., Any]) -> dict[str, Any]:
+    return {name: make(**{key: _value(given) for key, given in entry.items()}) for name, entry in _DATA[kind].items()}
 
 
-_ART = read_artwork()
-COLOURS, PAINTS, SHAPES, BODIES = _ART.colours, _ART.paints, _ART.shapes, _ART.bodies
-EXPRESSIONS, ACCESSORIES, PROPS, ACTIONS = _ART.expressions, _ART.accessories, _ART.props, _ART.actions
+for _name, _entry in _DATA["shapes"].items():
+    SHAPES[_name] = _value(_entry)
+BODIES: dict[str, Body] = _read("bodies", Body)
+EXPRESSIONS: dict[str, Expression] = _read("expressions", Expression)
+ACCESSORIES: dict[str, Extra] = _read("accessories", Extra)
+PROPS: dict[str, Extra] = _read("props", Extra)
+ACTIONS: dict[str, Action] = _read("actions", Action)
 
 
 def _mix(body: np.ndarray, other: str, proportion: float) -> np.ndarray:
