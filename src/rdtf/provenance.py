@@ -20,8 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rdtf import __version__
 from rdtf.io.metadata import NOTE, note_of
-from rdtf.io.read import load_file
-from rdtf.io.wall import Wanted, read_stickers
+from rdtf.io.wall import read_sticker
 from rdtf.sticker import Sticker
 
 if TYPE_CHECKING:  # torch takes seconds, and notes are read without it
@@ -227,8 +226,7 @@ def load_frames(given: Iterable[Given]) -> dict[int, np.ndarray]:
         ValueError: a file cannot be read, or has too few frames.
     """
     given = list(given)
-    files = list(dict.fromkeys((one.path, one.most) for one in given))
-    read = dict(zip(files, read_stickers([Wanted(p, load_file(p), max_frames=m) for p, m in files]), strict=True))
+    read = {(p, most): read_sticker(p, max_frames=most) for p, most in dict.fromkeys((g.path, g.most) for g in given)}
     frames = {}
     for one in given:
         sticker = read[one.path, one.most]

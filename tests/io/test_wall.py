@@ -50,22 +50,23 @@ def test_what_comes_through_is_what_the_reader_reads(clip: Path):
 
 def test_a_crash_is_a_sentence_that_names_the_file(clip: Path, monkeypatch):
     monkeypatch.setattr(wall, "_CHILD", STAND_IN)
+    wall._close_idle()
     data = clip.read_bytes()
-    good = wall.Wanted(clip, data)
-    assert len(wall.read_stickers([good, good])) == 2
     for name, message in (
         ("SIGSEGV.webm", r"SIGSEGV.webm: crashes its decoder \(SIGSEGV\); convert it"),
         ("SIGFPE.json", r"SIGFPE.json: crashes its decoder \(SIGFPE\); convert it"),
         ("SIGXCPU.gif", "SIGXCPU.gif: takes more than 60 s of processor time"),
     ):
+        wall.read_bytes(data, clip)
         with pytest.raises(StickerError, match=message) as caught:
-            wall.read_stickers([good, wall.Wanted(Path(name), data), good])
+            wall.read_bytes(data, Path(name))
         assert caught.value.path == Path(name)
     with pytest.raises(ShortageError, match=r"SIGKILL.gif: its process was killed"):
-        wall.read_stickers([wall.Wanted(Path("SIGKILL.gif"), data)])
+        wall.read_bytes(data, Path("SIGKILL.gif"))
     if sys.platform.startswith("linux"):
         with pytest.raises(StickerError, match="greedy.gif: needs more than 6144 MiB"):
-            wall.read_stickers([wall.Wanted(Path("greedy.gif"), data)])
+            wall.read_bytes(data, Path("greedy.gif"))
+    wall._close_idle()
 
 
 def test_the_child_stays_for_the_next_call_and_is_replaced_when_it_has_ended(clip: Path):
@@ -98,5 +99,6 @@ def test_the_child_needs_no_torch():
 
 def test_a_child_that_cannot_start_is_told(clip: Path, monkeypatch):
     monkeypatch.setattr(wall, "_CHILD", "raise ImportError('numpy is missing')")
+    wall._close_idle()
     with pytest.raises(RuntimeError, match=r"clip\.png could not start: ImportError: numpy is missing"):
         rdtf.read_sticker(clip)

@@ -86,14 +86,14 @@ def check(
     from rdtf.export.check import problems_of
     from rdtf.export.target import load_target
     from rdtf.io.read import load_file
-    from rdtf.io.wall import Wanted, read_stickers
+    from rdtf.io.wall import read_bytes
     from rdtf.sticker import StickerError
 
     rules, refused = load_target(target), 0
     for file in files:
         data = load_file(file)
         try:
-            read_stickers([Wanted(file, data)])  # behind the wall first; what comes through is decoded here once more
+            read_bytes(data, file)  # behind the wall first; what comes through is decoded here once more
             problems = problems_of(data, rules, str(file))
         except StickerError as error:
             problems = [f"It cannot be read: {error.reason}"]

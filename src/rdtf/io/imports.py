@@ -18,7 +18,6 @@ WHATSAPP = ("contents.json", "sticker_packs.wasticker")
 PACK_TEXTS = {"title.txt": "pack", "author.txt": "author"}
 """Text files of a ``.wastickers`` pack (and of sticker-convert) with the names of their attributes."""
 PACK_EMOJI = "emoji.txt"
-_NOT_EXPORTED = "(File not included"
 _MAX_NAME = 1024
 
 
@@ -67,23 +66,29 @@ def _below(tree: Tree, folder: str) -> list[str]:
     return tree.names[start:end]
 
 
-def _json(tree: Tree, name: str, exported: Exported) -> Any:
+def _json(tree: Tree, name: str, exported: Exported) -> dict[str, Any]:
+    """An object; empty for other JSON, and for a damaged file, which becomes a problem."""
     try:
         with tree.open(name) as stream:
-            return json.load(stream)
+            content = json.load(stream)
     except (OSError, ValueError, RecursionError) as error:
         raise_shortage(error, name)
         reason = error.reason if isinstance(error, StickerError) else str(error)
         exported.problems.append(StickerError(name, f"is no JSON that can be read ({reason})"))
-        return None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
-# Telegram
+def _objects(node: Any, *path: str) -> list[dict[str, Any]]:
+    """The objects in the list at a path of keys; empty if there is none."""
+    for key in path:
+        node = node.get(key) if isinstance(node, dict) else None
+    return [entry for entry in node if isinstance(entry, dict)] if isinstance(node, list) else []
 
 
 def _telegram(tree: Tree, name: str, exported: Exported) -> None:
     content = _json(tree, name, exported)
-    if not isinstance(content, dict) or not ("messages" in content or "chats" in content):
+    if not ("messages" in content or "chats" in content):
         return
     folder = posixpath.dirname(name)
     names = set(_below(tree, folder))
@@ -106,63 +111,49 @@ def _telegram(tree: Tree, name: str, exported: Exported) -> None:
 
 
 def _messages(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    chats = content.get("chats")
-    chats = chats.get("list") if isinstance(chats, dict) else None
-    for chat in [content, *(chats if isinstance(chats, list) else [])]:
-        messages = chat.get("messages") if isinstance(chat, dict) else None
-        yield from (
-            message for message in (messages if isinstance(messages, list) else []) if isinstance(message, dict)
-        )
-
-
-# WhatsApp
+    for chat in [content, *_objects(content, "chats", "list")]:
+        yield from _objects(chat, "messages")
 
 
 def _whatsapp(tree: Tree, name: str, names: set[str], exported: Exported) -> None:
     content = _json(tree, name, exported)
-    packs = content.get("sticker_packs") if isinstance(content, dict) else None
-    if not isinstance(packs, list):
+    if not isinstance(content.get("sticker_packs"), list):
         return
     exported.others.add(name)
-    for pack in packs:
-        if not isinstance(pack, dict):
-            continue
-        folders = [posixpath.join(posixpath.dirname(name), str(pack.get("identifier"))), posixpath.dirname(name)]
+    above = posixpath.dirname(name)
+    for pack in _objects(content, "sticker_packs"):
+        folders = (posixpath.join(above, str(pack.get("identifier"))), above)
 
-        def place(file: Any, folders: list[str] = folders) -> str | None:
-            paths = [posixpath.normpath(posixpath.join(folder, str(file)[:_MAX_NAME])) for folder in folders]
+        def place(file: Any, folders: tuple[str, str] = folders) -> str | None:
+            paths = (posixpath.normpath(posixpath.join(folder, str(file)[:_MAX_NAME])) for folder in folders)
             return next((path for path in paths if path in names), None)
 
-        tray = place(pack.get("tray_image_file"))
-        if tray is not None:
+        if (tray := place(pack.get("tray_image_file"))) is not None:
             exported.others.add(tray)
-        stickers = pack.get("stickers")
         about = {"pack": str(pack.get("name") or ""), "author": str(pack.get("publisher") or "")}
-        for sticker in stickers if isinstance(stickers, list) else []:
-            file = sticker.get("image_file") if isinstance(sticker, dict) else None
+        for sticker in _objects(pack, "stickers"):
+            file = sticker.get("image_file")
             where = place(file)
             if where is None:
                 exported.problems.append(StickerError(name, f"{str(file)[:80]!r} is not among the stickers here"))
                 continue
-            emojis = sticker.get("emojis")
+            emojis, words = sticker.get("emojis"), sticker.get("accessibility_text")
             entry = {"emojis": [str(e) for e in emojis] if isinstance(emojis, list) else []}
-            words = sticker.get("accessibility_text")
             exported.entries[where] = {**about, **entry} | ({"caption": words} if isinstance(words, str) else {})
 
 
 def _pack(tree: Tree, folder: str, exported: Exported) -> None:
     below = f"{folder}/" if folder else ""
     here = {name for name in _below(tree, folder) if "/" not in name[len(below) :]}
-    pictures = [name for name in here if name.lower().endswith(".png")]
+    pictures = {name for name in here if name.lower().endswith(".png")}
     if len(pictures) == 1 and any(name.lower().endswith(".webp") for name in here):
-        exported.others |= set(pictures)
+        exported.others |= pictures
     about = {}
     for file, key in PACK_TEXTS.items():
         with tree.open(below + file) as stream:
             about[key] = " ".join(stream.read(4096).decode("utf-8", "replace").split())
-    emoji = _json(tree, below + PACK_EMOJI, exported) if below + PACK_EMOJI in here else None
+    emoji = _json(tree, below + PACK_EMOJI, exported) if below + PACK_EMOJI in here else {}
     exported.others |= {below + file for file in (*PACK_TEXTS, PACK_EMOJI)} & here
     for name in here:
-        stem = posixpath.basename(name).rpartition(".")[0]
-        known = emoji.get(stem) if isinstance(emoji, dict) else None
+        known = emoji.get(posixpath.basename(name).rpartition(".")[0])
         exported.entries.setdefault(name, {**about, **({"emoji": known} if isinstance(known, str) else {})})

@@ -13,9 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,16 +41,6 @@ MEBIBYTES = 6144
 _CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rdtf.io.wall import serve; serve()"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A file to read: its name for errors, its bytes, and the arguments of :func:`rdtf.io.read.read_sticker`."""
-
-    name: Path
-    data: bytes
-    size: int | None = None
-    max_frames: int | None = None
-
-
 def read_sticker(path: Path | str, *, size: int | None = None, max_frames: int | None = None) -> Sticker:
     """Read GIF, WebP, (A)PNG, JPEG, AVIF, SVG, Lottie JSON, dotLottie, TGS, WebM, MP4 or MOV, still or animated.
 
@@ -70,45 +58,29 @@ def read_sticker(path: Path | str, *, size: int | None = None, max_frames: int |
         ShortageError: the machine lacks memory.
         ValueError: ``size`` or ``max_frames`` below 1.
     """
-    return read_stickers([Wanted(Path(path), load_file(Path(path)), size, max_frames)])[0]
+    return read_bytes(load_file(Path(path)), Path(path), size=size, max_frames=max_frames)
 
 
-def read_stickers(files: Sequence[Wanted]) -> list[Sticker]:
-    """Read several files with one child. Calls in several threads use a child each.
-
-    Raises:
-        StickerError, ShortageError, ValueError: for the first file that cannot be read, see :func:`read_sticker`.
-    """
-    for file in files:
-        for option, value in (("size", file.size), ("max_frames", file.max_frames)):
-            if value is not None and value < 1:
-                raise ValueError(f"{option} must be 1 or more, got {value}")
-    stickers: list[Sticker] = []
-    for file in files:
-        request = {"name": os.fspath(file.name), "size": file.size, "max_frames": file.max_frames}
-        child = _idle.pop() if _idle else _Child()
-        answer = child.answer(request, file.data)
-        if answer is None and child.answers:  # it had ended, or an earlier file has damaged it
-            child.close()
-            child = _Child()
-            answer = child.answer(request, file.data)
-        if answer is None:
-            child.close()
-            raise child.failure(file.name)
-        if _idle:
-            child.close()
-        else:
-            _idle.append(child)
-        stickers.append(_sticker(file.name, *answer))
-    return stickers
-
-
-def _sticker(name: Path, header: dict[str, Any], body: bytes) -> Sticker:
-    """The sticker in a child's answer.
-
-    Raises:
-        StickerError, ShortageError: the child refused the file, or the machine lacks something.
-    """
+def read_bytes(data: bytes, name: Path, *, size: int | None = None, max_frames: int | None = None) -> Sticker:
+    """:func:`read_sticker` for the bytes of a file, which errors call ``name``."""
+    for option, value in (("size", size), ("max_frames", max_frames)):
+        if value is not None and value < 1:
+            raise ValueError(f"{option} must be 1 or more, got {value}")
+    request = {"name": os.fspath(name), "size": size, "max_frames": max_frames}
+    child = _idle.pop() if _idle else _Child()
+    answer = child.answer(request, data)
+    if answer is None and child.answers:  # it had ended, or an earlier file has damaged it
+        child.close()
+        child = _Child()
+        answer = child.answer(request, data)
+    if answer is None:
+        child.close()
+        raise child.failure(name)
+    if _idle:
+        child.close()
+    else:
+        _idle.append(child)
+    header, body = answer
     if "refused" in header:
         raise StickerError(name, header["refused"])
     if "lacked" in header:
