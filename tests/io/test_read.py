@@ -106,19 +106,6 @@ def reason(path: Path, **options: Any) -> str:
 # Pictures
 
 
-def test_gif_reads_its_disposal_transparency_and_delays(tmp_path: Path) -> None:
-    frames = moving_square()
-    images = [Image.fromarray(frame) for frame in frames]
-    path = tmp_path / "a.gif"
-    images[0].save(path, save_all=True, append_images=images[1:], duration=[40, 70, 100, 20, 500, 90], disposal=2)
-    sticker = read_sticker(path)
-    assert sticker.durations.tolist() == [40, 70, 100, 20, 500, 90]
-    solid = frames[..., 3] == 255
-    assert (sticker.frames[solid][:, 3] == 255).all()
-    assert np.abs(sticker.frames[solid].astype(int) - [220, 40, 90, 255]).max() < 8
-    assert (sticker.frames[frames[..., 3] == 0] == 0).all()
-
-
 def test_a_gif_delay_of_10_ms_or_less_becomes_100_ms_as_in_browsers(tmp_path: Path) -> None:
     images = [Image.fromarray(frame) for frame in moving_square(4)]
     path = tmp_path / "a.gif"
@@ -322,42 +309,11 @@ def test_odd_lotties_are_refused_before_they_are_drawn(tmp_path: Path, text: str
 # Video
 
 
-def test_vp9_keeps_its_alpha(tmp_path: Path) -> None:
-    frames = moving_square()
-    sticker = read_sticker(write_video(tmp_path / "a.webm", frames, **{"auto-alt-ref": "0"}))
-    assert sticker.frames.shape == frames.shape
-    assert sticker.durations.tolist() == [50] * 6
-    assert np.abs(sticker.frames[..., 3].astype(int) - frames[..., 3]).mean() < 4
-    assert np.abs(sticker.frames[0, 8, 4].astype(int) - [220, 40, 90, 255]).max() < 16
-
-
-def test_vp8_keeps_its_alpha(tmp_path: Path) -> None:
-    frames = moving_square(6, side=80)
-    path = write_video(tmp_path / "a.webm", frames, codec="libvpx", **{"auto-alt-ref": "0"})
-    assert np.abs(read_sticker(path).frames[..., 3].astype(int) - frames[..., 3]).mean() < 4
-
-
 def test_uneven_video_times_are_kept(tmp_path: Path) -> None:
     pts = [100, 140, 240, 250]
     sticker = read_sticker(write_video(tmp_path / "a.webm", moving_square(4), pts=pts, **{"auto-alt-ref": "0"}))
     assert sticker.durations[:3].tolist() == [40, 100, 10]
     assert sticker.durations[3] > 0
-
-
-@pytest.mark.parametrize("ending", ["mp4", "mov"])
-def test_video_without_alpha_is_opaque(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"a.{ending}"
-    write_video(path, moving_square(), codec="mpeg4", pix_fmt="yuv420p")
-    sticker = read_sticker(path, size=16)
-    assert sticker.frames.shape == (6, 16, 16, 4)
-    assert sticker.frames[..., 3].min() == 255
-    assert sticker.durations == pytest.approx(50)
-
-
-def test_mov_with_alpha(tmp_path: Path) -> None:
-    path = tmp_path / "a.mov"
-    write_video(path, moving_square(), codec="qtrle", pix_fmt="argb")
-    assert np.array_equal(read_sticker(path).frames, moving_square())
 
 
 def test_a_playlist_named_mp4_opens_no_other_file(tmp_path: Path) -> None:

@@ -165,20 +165,11 @@ def rates(clip: Clip, target: Target) -> Iterator[Clip]:
     if target.format == "gif":
         shortest = max(shortest, GIF_FRAME_MS)
     most = target.max_frames or len(clip.frames)
-    tried = 0
-    if clip.durations.min() >= shortest - 0.5:
-        tried += 1
+    as_it_is = bool(clip.durations.min() >= shortest - 0.5)
+    if as_it_is:
         yield clip if len(clip.frames) <= most else at_rate(clip, most * 1000.0 / total)
     fastest = min(own, most * 1000.0 / total, 1000.0 / shortest if shortest else own)
-    for part in range(1, 40):
-        rate = own / part
-        if rate > fastest + 1e-6 or (part == 1 and tried):
-            continue
-        if (rate < _LOWEST_FPS and tried) or tried >= _RATES_TRIED:
-            return
-        slower = at_rate(clip, rate)
-        if target.min_frames <= len(slower.frames) <= most:
-            tried += 1
-            yield slower
-    if not tried:
-        yield at_rate(clip, fastest)
+    divided = [own / part for part in range(1 + as_it_is, 40) if own / part <= fastest + 1e-6]
+    slower = [at_rate(clip, rate) for rate in divided if rate >= _LOWEST_FPS]
+    allowed = [c for c in slower if target.min_frames <= len(c.frames) <= most][: _RATES_TRIED - as_it_is]
+    yield from allowed or ([] if as_it_is else [at_rate(clip, fastest)])

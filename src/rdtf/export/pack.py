@@ -22,6 +22,7 @@ from rdtf.files import atomic_file, write_text
 from rdtf.sticker import Sticker
 
 FALLBACK_EMOJI = "\N{SPARKLES}"
+_WHATSAPP_BLANK = ("publisher_email", "publisher_website", "privacy_policy_website", "license_agreement_website")
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,7 @@ def _whatsapp_contents(
         "tray_image_file": "tray.png",
         "image_data_version": "1",
         "avoid_cache": False,
-        "publisher_email": "",
-        "publisher_website": "",
-        "privacy_policy_website": "",
-        "license_agreement_website": "",
+        **dict.fromkeys(_WHATSAPP_BLANK, ""),
         "animated_sticker_pack": group[0].export.frames > 1,
         "stickers": stickers,
     }

@@ -237,18 +237,13 @@ def read_member(file: Path, member: Member, most: int) -> bytes:
     if member.size > most:
         raise StickerError(file, f"{member.size / 2**20:.0f} MiB is too large (at most {most / 2**20:.0f})")
     try:
-        if member.kind == "tar":
-            with file.open("rb") as raw:
-                raw.seek(member.offset)
-                data = raw.read(member.size)
+        archive = _opened(str(file), file.stat().st_mtime_ns, member.kind)
+        if isinstance(archive, zipfile.ZipFile):
+            with archive.open(archive.infolist()[member.offset]) as stream:
+                data = stream.read(member.size)
         else:
-            archive = _opened(str(file), file.stat().st_mtime_ns, member.kind)
-            if isinstance(archive, zipfile.ZipFile):
-                with archive.open(archive.infolist()[member.offset]) as stream:
-                    data = stream.read(member.size)
-            else:
-                archive.seek(member.offset)
-                data = archive.read(member.size)
+            archive.seek(member.offset)
+            data = archive.read(member.size)
     except (OSError, EOFError, ValueError, IndexError, zlib.error, zipfile.BadZipFile) as error:
         raise StickerError(file, f"the archive is damaged ({error})") from error
     if len(data) != member.size:
@@ -257,9 +252,11 @@ def read_member(file: Path, member: Member, most: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(file: str, changed: int, kind: str) -> zipfile.ZipFile | gzip.GzipFile:
+def _opened(file: str, changed: int, kind: str) -> zipfile.ZipFile | io.BufferedIOBase:
     """An open archive, cached because a worker reads several members in their order."""
-    return zipfile.ZipFile(file) if kind == "zip" else gzip.open(file, "rb")
+    if kind == "zip":
+        return zipfile.ZipFile(file)
+    return gzip.open(file, "rb") if kind == "tar.gz" else Path(file).open("rb")
 
 
 _Listing = Iterator[tuple[str, Member | str, Callable[[int], bytes] | None]]

@@ -42,20 +42,17 @@ def table_rows(file: Path) -> Iterator[tuple[Cell, dict[str, Any]]]:
                     raise StickerError(
                         file, f"a row group of more than {MAX_GROUP_BYTES // 10**6} MB; write smaller ones"
                     )
-                row = 0
                 read = [*others, *([path] if path else [])]
-                # There may be no other column.
-                batches = table.iter_batches(4096, row_groups=[group], columns=read) if read else []
-                for batch in batches:
-                    for entry in batch.to_pylist():
-                        about = entry.pop(column.partition(".")[0], None) if path else None
-                        known = plain(entry)
-                        if isinstance(about, dict) and isinstance(about.get("path"), str):
-                            known["path"] = about["path"]
-                        yield Cell(column, group, row), known
-                        row += 1
-                for rest in range(row, table.metadata.row_group(group).num_rows):
-                    yield Cell(column, group, rest), {}
+                entries: Iterator[dict[str, Any]] = ({} for _ in range(table.metadata.row_group(group).num_rows))
+                if read:
+                    batches = table.iter_batches(4096, row_groups=[group], columns=read)
+                    entries = (entry for batch in batches for entry in batch.to_pylist())
+                for row, entry in enumerate(entries):
+                    about = entry.pop(column.partition(".")[0], None) if path else None
+                    known = plain(entry)
+                    if isinstance(about, dict) and isinstance(about.get("path"), str):
+                        known["path"] = about["path"]
+                    yield Cell(column, group, row), known
     except StickerError:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
