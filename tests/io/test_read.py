@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from rdtf.io.read import SUFFIXES, ReadLimits, read_sticker
+from rdtf.io.job import LIMITS, Job
+from rdtf.io.read import SUFFIXES, read_sticker
 from rdtf.io.write import save_sticker
 from rdtf.sticker import Sticker, StickerError
 
@@ -428,14 +429,17 @@ def test_pixel_bombs_are_refused_from_their_header(tmp_path: Path, side: int) ->
     ],
 )
 @pytest.mark.parametrize("ending", ["gif", "webp", "apng", "webm"])
-def test_limits_hold_for_every_kind(tmp_path: Path, ending: str, limits: dict[str, Any], why: str) -> None:
+def test_limits_hold_for_every_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, limits: dict[str, Any], why: str
+) -> None:
     path = tmp_path / f"a.{ending}"
     if ending == "webm":
         write_video(path, moving_square(), **{"auto-alt-ref": "0"})
     else:
         save_sticker(Sticker.at_fps(moving_square(), fps=20), path)
-    assert why in reason(path, limits=replace(ReadLimits(), **limits))
-    assert why in reason(path, limits=replace(ReadLimits(), **limits), max_frames=2)
+    monkeypatch.setattr(Job, "limits", replace(LIMITS, **limits))
+    assert why in reason(path)
+    assert why in reason(path, max_frames=2)
 
 
 def test_it_can_be_sent_to_a_worker_process_and_its_error_back(tmp_path: Path) -> None:

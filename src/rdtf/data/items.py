@@ -10,8 +10,9 @@ from typing import Any
 
 from rdtf.data.captions import Caption
 from rdtf.io.archives import Member, read_member
+from rdtf.io.job import LIMITS
 from rdtf.io.multifile import TIMINGS, Piece, read_frames
-from rdtf.io.read import ReadLimits, load_file, read_sticker, read_sticker_bytes
+from rdtf.io.read import load_file, read_sticker, read_sticker_bytes
 from rdtf.io.tables import Cell, read_cell
 from rdtf.sticker import Sticker, StickerError
 
@@ -79,5 +80,5 @@ def _bytes(file: str, member: Member | Cell | None) -> bytes:
     """The bytes of a file, a member of an archive or a cell of a table, within the limits."""
     path = Path(file)
     if isinstance(member, Member):
-        return read_member(path, member, max(ReadLimits.image_bytes, ReadLimits.lottie_bytes, ReadLimits.video_bytes))
+        return read_member(path, member, LIMITS.file_bytes)
     return load_file(path) if member is None else read_cell(path, member)

@@ -48,6 +48,9 @@ class ArchiveLimits:
     name: int = 1024
 
 
+LIMITS = ArchiveLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A file in an archive.
@@ -160,13 +163,12 @@ class ArchiveTree:
 
     Args:
         file: the archive.
-        limits: limits for archives.
 
     Raises:
-        StickerError: the file is damaged, no archive, or beyond the limits.
+        StickerError: the file is damaged, no archive, or beyond the LIMITS.
     """
 
-    def __init__(self, file: Path, limits: ArchiveLimits = ArchiveLimits()) -> None:
+    def __init__(self, file: Path) -> None:
         self.file = file
         self.problems: list[StickerError] = []
         self.hidden = 0
@@ -177,7 +179,7 @@ class ArchiveTree:
                 head = stream.read(4)
                 stream.seek(0)
                 listing = _zip_members if head[:2] == b"PK" else _tar_members
-                self._collect(listing(file, stream, limits), limits, file.stat().st_size)
+                self._collect(listing(file, stream), file.stat().st_size)
         except StickerError:
             raise
         except MemoryError:
@@ -186,24 +188,24 @@ class ArchiveTree:
             raise StickerError(file, f"no archive that can be read ({type(error).__name__}: {error})") from error
         self.names = sorted(self.members)
 
-    def _collect(self, listing: _Listing, limits: ArchiveLimits, length: int) -> None:
+    def _collect(self, listing: _Listing, length: int) -> None:
         count = total = texts = 0
         for raw, member, read in listing:
             count += 1
-            if count > limits.members:
-                raise StickerError(self.file, f"more than {limits.members:,} files in one archive; split it up")
-            shown = raw[: limits.name].replace("\0", "\\0")
+            if count > LIMITS.members:
+                raise StickerError(self.file, f"more than {LIMITS.members:,} files in one archive; split it up")
+            shown = raw[: LIMITS.name].replace("\0", "\\0")
             if isinstance(member, str):
                 self.problems.append(StickerError(shown, member))
                 continue
             total += member.size
-            most = limits.gzip_bytes if member.kind == "tar.gz" else limits.total_bytes
-            if total > min(most, max(limits.ratio * length, limits.ratio_from)):
+            most = LIMITS.gzip_bytes if member.kind == "tar.gz" else LIMITS.total_bytes
+            if total > min(most, max(LIMITS.ratio * length, LIMITS.ratio_from)):
                 raise StickerError(self.file, f"unpacks to more than {total / 10**6:,.0f} MB, which is too much for it")
             try:
-                name = _checked_name(raw, limits)
-                if member.size > limits.ratio_from and member.size > limits.ratio * member.stored:
-                    raise ValueError(f"unpacks to more than {limits.ratio} times its size")
+                name = _checked_name(raw)
+                if member.size > LIMITS.ratio_from and member.size > LIMITS.ratio * member.stored:
+                    raise ValueError(f"unpacks to more than {LIMITS.ratio} times its size")
                 if name in self.members:
                     raise ValueError("is twice in the archive; the first one is taken")
             except ValueError as error:
@@ -263,7 +265,7 @@ _Listing = Iterator[tuple[str, Member | str, Callable[[int], bytes] | None]]
 """Name; position, or the reason why it cannot be read; and a function that reads it now if reading later is slow."""
 
 
-def _zip_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -> _Listing:
+def _zip_members(file: Path, stream: io.BufferedIOBase) -> _Listing:
     with zipfile.ZipFile(stream) as archive:
         infos = archive.infolist()
         for number, (name, info) in enumerate(zip(zip_names(infos), infos, strict=True)):
@@ -280,14 +282,14 @@ def _zip_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -
                 yield name, Member("zip", number, info.compress_size, info.file_size), None
 
 
-def _tar_members(file: Path, stream: io.BufferedIOBase, limits: ArchiveLimits) -> _Listing:
+def _tar_members(file: Path, stream: io.BufferedIOBase) -> _Listing:
     with contextlib.ExitStack() as stack:
         kind: Literal["tar", "tar.gz"] = "tar"
         if stream.read(2) == b"\x1f\x8b":
             kind, stream = "tar.gz", stack.enter_context(gzip.open(file, "rb"))
         stream.seek(0)
-        most = limits.gzip_bytes if kind == "tar.gz" else file.stat().st_size
-        guarded: Any = _Guarded(stream, limits.header_bytes, most)
+        most = LIMITS.gzip_bytes if kind == "tar.gz" else file.stat().st_size
+        guarded: Any = _Guarded(stream, LIMITS.header_bytes, most)
         archive = stack.enter_context(tarfile.open(fileobj=guarded, mode="r:"))
         last = -1
         while (info := archive.next()) is not None:
@@ -331,7 +333,7 @@ class _Guarded:
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
-def _checked_name(raw: str, limits: ArchiveLimits) -> str:
+def _checked_name(raw: str) -> str:
     """A relative name without ``..``, built from the parts of a raw name."""
     name = raw.replace("\\", "/")  # as some Windows programs write it
     if name.startswith("/") or _DRIVE.match(name):
@@ -339,6 +341,6 @@ def _checked_name(raw: str, limits: ArchiveLimits) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise ValueError("a path out of the archive is not followed")
-    if not parts or len(name) > limits.name or len(parts) > limits.depth or "\0" in name:
+    if not parts or len(name) > LIMITS.name or len(parts) > LIMITS.depth or "\0" in name:
         raise ValueError("a name that is empty, too long, too deep or holds a NUL character")
     return "/".join(parts)

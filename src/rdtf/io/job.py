@@ -6,6 +6,7 @@ import graphlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -36,9 +37,13 @@ class ReadLimits:
     lottie_layers: int = 5000
     lottie_nodes: int = 100_000  # layers after following all references to compositions
 
+    @property
+    def file_bytes(self) -> int:
+        """Size of the largest file of any kind."""
+        return max(self.image_bytes, self.lottie_bytes, self.video_bytes)
+
 
 LIMITS = ReadLimits()
-"""The default limits."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,9 @@ class Job:
     data: bytes
     size: int | None
     max_frames: int | None
-    limits: ReadLimits
     left_out: list[str] = field(default_factory=list)
     """Sentences about parts of the file that are not drawn. Readers add to it."""
+    limits: ClassVar[ReadLimits] = LIMITS
 
     def refuse(self, reason: str) -> StickerError:
         """The error to raise about this file."""

@@ -17,42 +17,34 @@ _UNSTEADY = re.compile(r"random|\bDate\b", re.IGNORECASE)
 _count = itertools.count()
 _CAMERA = 13  # type of a layer
 _SHAPES = {"zz": "zig-zag paths", "tw": "twisted paths"}
-_CUTTING = (
-    3,
-    4,
-    5,
-)  # modes of merged paths: subtract, intersect, exclude; the others look like paths that are not merged
+# Modes of merged paths: subtract, intersect, exclude. The others look like paths that are not merged.
+_CUTTING = (3, 4, 5)
 _HARD_MIX = 17  # blend mode
 
 
 def missing_features(root: dict[str, Any]) -> list[str]:
     """Features of visible layers that ThorVG ignores."""
     found: dict[str, None] = {}
-    for owner in (root, *_dicts(root.get("assets"))):
-        for layer in _dicts(owner.get("layers")):
-            if layer.get("hd"):
+    for layer in _visible_layers(root):
+        place = layer["ks"] if isinstance(layer.get("ks"), dict) else {}
+        if layer.get("ty") == _CAMERA or (layer.get("ddd") and any(_moves(place.get(n)) for n in ("rx", "ry", "or"))):
+            found["rotation in depth and cameras"] = None
+        if any(not style.get("hd") for style in _dicts(layer.get("sy"))):
+            found["layer styles"] = None
+        if any(_moves(mask.get("f")) for mask in _dicts(layer.get("masksProperties"))):
+            found["feathered masks"] = None
+        if layer.get("bm") == _HARD_MIX:
+            found["hard mix"] = None
+        waiting = _dicts(layer.get("shapes"))
+        while waiting:
+            shape = waiting.pop()
+            if shape.get("hd"):
                 continue
-            place = layer["ks"] if isinstance(layer.get("ks"), dict) else {}
-            if layer.get("ty") == _CAMERA or (
-                layer.get("ddd") and any(_moves(place.get(n)) for n in ("rx", "ry", "or"))
-            ):
-                found["rotation in depth and cameras"] = None
-            if any(not style.get("hd") for style in _dicts(layer.get("sy"))):
-                found["layer styles"] = None
-            if any(_moves(mask.get("f")) for mask in _dicts(layer.get("masksProperties"))):
-                found["feathered masks"] = None
-            if layer.get("bm") == _HARD_MIX:
-                found["hard mix"] = None
-            waiting = _dicts(layer.get("shapes"))
-            while waiting:
-                shape = waiting.pop()
-                if shape.get("hd"):
-                    continue
-                waiting.extend(_dicts(shape.get("it")))
-                if shape.get("ty") == "mm" and shape.get("mm") in _CUTTING:
-                    found["merged paths"] = None
-                elif (name := _SHAPES.get(str(shape.get("ty")))) is not None:
-                    found[name] = None
+            waiting.extend(_dicts(shape.get("it")))
+            if shape.get("ty") == "mm" and shape.get("mm") in _CUTTING:
+                found["merged paths"] = None
+            elif (name := _SHAPES.get(str(shape.get("ty")))) is not None:
+                found[name] = None
     return list(found)
 
 
@@ -62,16 +54,15 @@ def plain_masks(root: dict[str, Any]) -> list[str]:
     ThorVG ignores the inversion of masks, and draws chains of different modes wrongly.
     """
     lost = False
-    for owner in (root, *_dicts(root.get("assets"))):
-        for layer in _dicts(owner.get("layers")):
-            masks = [mask for mask in _dicts(layer.get("masksProperties")) if mask.get("mode") != "n"]
-            modes = {mask.get("mode") for mask in masks}
-            if layer.get("hd") or (not any(mask.get("inv") for mask in masks) and (len(masks) == 1 or modes <= {"a"})):
-                continue
-            if (plain := _plain(masks)) is None:
-                lost = True
-            else:
-                layer["masksProperties"] = plain
+    for layer in _visible_layers(root):
+        masks = [mask for mask in _dicts(layer.get("masksProperties")) if mask.get("mode") != "n"]
+        modes = {mask.get("mode") for mask in masks}
+        if not any(mask.get("inv") for mask in masks) and (len(masks) == 1 or modes <= {"a"}):
+            continue
+        if (plain := _plain(masks)) is None:
+            lost = True
+        else:
+            layer["masksProperties"] = plain
     return ["masks that are added to or cut from inverted or several other masks"] if lost else []
 
 
@@ -172,12 +163,16 @@ def _owners(root: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _documents(root: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Visible text layers with each of their texts, which have a font ``f`` and words ``t``."""
+    for layer in _visible_layers(root):
+        if layer.get("ty") == _TEXT:
+            for key in _list(layer, "t", "d", "k"):
+                if isinstance(key.get("s"), dict):
+                    yield layer, key["s"]
+
+
+def _visible_layers(root: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for owner in (root, *_dicts(root.get("assets"))):
-        for layer in _dicts(owner.get("layers")):
-            if layer.get("ty") == _TEXT and not layer.get("hd"):
-                for key in _list(layer, "t", "d", "k"):
-                    if isinstance(key.get("s"), dict):
-                        yield layer, key["s"]
+        yield from (layer for layer in _dicts(owner.get("layers")) if not layer.get("hd"))
 
 
 def _list(node: Any, *path: str) -> list[dict[str, Any]]:

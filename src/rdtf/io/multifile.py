@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rdtf.io.job import BROWSER_MS, Job, ReadLimits
+from rdtf.io.job import BROWSER_MS, Job
 from rdtf.io.read import read_sticker_bytes
 from rdtf.sticker import Sticker, StickerError
 
@@ -71,7 +71,7 @@ def read_frames(
     Raises:
         StickerError: a picture or the timing is damaged or beyond the limits, or a picture is animated.
     """
-    job = Job(Path(name), b"", size, max_frames, ReadLimits())
+    job = Job(Path(name), b"", size, max_frames)
     job.check(len(frames), 1, 1)
     try:
         indices, durations = job.kept(_durations(frames, timing))

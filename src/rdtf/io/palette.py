@@ -25,7 +25,6 @@ class Colours:
             premultiplied[self._shown].view(np.uint32), return_inverse=True, return_counts=True
         )
         self._colours = keys.view(np.uint8).reshape(-1, 4)
-        self._made: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def reduced(self, colours: int) -> tuple[np.ndarray, np.ndarray]:
         """One palette for all frames.
@@ -36,11 +35,6 @@ class Colours:
         Returns:
             indices ``(n, h, w)`` uint8 and the palette ``(k, 4)`` uint8 with straight alpha, k at most ``colours``.
         """
-        if colours not in self._made:
-            self._made[colours] = self._reduced(colours)
-        return self._made[colours]
-
-    def _reduced(self, colours: int) -> tuple[np.ndarray, np.ndarray]:
         empty = np.zeros((0 if self._shown.all() else 1, 4), np.uint8)
         palette = np.concatenate([empty, self._palette(colours - len(empty))])
         indices = np.zeros(self._shown.shape, np.uint8)

@@ -1,8 +1,8 @@
 """Reading of sticker files of every common kind: straight-alpha RGBA frames with their timing.
 
-Files come from anywhere. So each file is checked against :class:`ReadLimits` before it is decoded, the first bytes
-choose the decoder, and every error is a :class:`~rdtf.sticker.StickerError` with a reason. A hostile file may still
-crash native decoders or keep them busy. So this module runs in processes that may end (:mod:`rdtf.io.wall`,
+Files come from anywhere. So each file is checked against :class:`~rdtf.io.job.ReadLimits` before it is decoded, the
+first bytes choose the decoder, and every error is a :class:`~rdtf.sticker.StickerError` with a reason. A hostile file
+may still crash native decoders or keep them busy. So this module runs in processes that may end (:mod:`rdtf.io.wall`,
 :mod:`rdtf.data.workers`), or reads files that RDTF wrote.
 """
 
@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from rdtf.io.job import LIMITS, Frames, Job, ReadLimits
+from rdtf.io.job import Frames, Job
 from rdtf.io.lottie import inflated, is_deflated, read_dotlottie, read_lottie
 from rdtf.io.pictures import AVIF_BRANDS, AVIF_READABLE, HEIF_BRANDS, OTHER_BRANDS, brands, read_picture
 from rdtf.io.svg import read_svg
 from rdtf.io.video import read_video
 from rdtf.sticker import Sticker, StickerError
 
-__all__ = ["SUFFIXES", "ReadLimits", "read_sticker", "read_sticker_bytes"]
+__all__ = ["SUFFIXES", "read_sticker", "read_sticker_bytes"]
 
 LEFT_OUT = "left_out"
 """Attribute of a sticker: sentences about parts of its file that were not drawn. Missing if there are none."""
@@ -39,7 +39,6 @@ def read_sticker(
     *,
     size: int | None = None,
     max_frames: int | None = None,
-    limits: ReadLimits = LIMITS,
 ) -> Sticker:
     """Read GIF, WebP, (A)PNG, JPEG, AVIF, Lottie JSON, dotLottie, TGS, WebM, MP4 or MOV, still or animated.
 
@@ -53,7 +52,6 @@ def read_sticker(
         max_frames: if the file has more frames, keep at most this many, on an even grid over its time. A kept
             frame lasts until the next one, so the total duration stays. Vector files are drawn at exactly the
             grid's times.
-        limits: what the file may ask for.
 
     Raises:
         StickerError: the file cannot be read, is damaged or cut short, is beyond the limits, or of no kind
@@ -61,7 +59,7 @@ def read_sticker(
         ValueError: ``size`` or ``max_frames`` below 1.
     """
     path = Path(path)
-    return read_sticker_bytes(load_file(path, limits), path, size=size, max_frames=max_frames, limits=limits)
+    return read_sticker_bytes(load_file(path), path, size=size, max_frames=max_frames)
 
 
 def read_sticker_bytes(
@@ -70,7 +68,6 @@ def read_sticker_bytes(
     *,
     size: int | None = None,
     max_frames: int | None = None,
-    limits: ReadLimits = LIMITS,
 ) -> Sticker:
     """:func:`read_sticker` for the bytes of a file, which errors call ``name``: the member of an archive, a cell."""
     for option, value in (("size", size), ("max_frames", max_frames)):
@@ -80,7 +77,7 @@ def read_sticker_bytes(
     if not data:
         raise StickerError(path, "is empty")
     try:
-        job = Job(path, data, size, max_frames, limits)
+        job = Job(path, data, size, max_frames)
         frames, durations = _reader(path, data)(job)
     except StickerError:
         raise
@@ -89,7 +86,7 @@ def read_sticker_bytes(
     return Sticker(np.stack(frames), durations, attributes={LEFT_OUT: job.left_out} if job.left_out else {})
 
 
-def load_file(path: Path, limits: ReadLimits = LIMITS) -> bytes:
+def load_file(path: Path) -> bytes:
     """The bytes of a file.
 
     Raises:
@@ -99,7 +96,7 @@ def load_file(path: Path, limits: ReadLimits = LIMITS) -> bytes:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise StickerError(path, "is not a file")
-        most = max(limits.image_bytes, limits.lottie_bytes, limits.video_bytes)
+        most = Job.limits.file_bytes
         if status.st_size > most:
             raise StickerError(path, f"{status.st_size / 2**20:.0f} MiB is too large (at most {most / 2**20:.0f})")
         return path.read_bytes()

@@ -22,8 +22,8 @@ SHEET_COLUMNS = 8
 Encoder = Callable[[Clip, Note], bytes]
 
 
-def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0, durable: bool = True) -> None:
-    """Write ``sticker`` to ``path``, in the format that its ending names; the folders above are created.
+def save_sticker(sticker: Sticker, path: Path | str, *, durable: bool = True) -> None:
+    """Write ``sticker`` to ``path``, in the format that its ending names, as a loop; the folders above are created.
 
     ========================  ==========================================================================
     ``.webp``                 lossless, animated if there is more than one frame; durations to 1 ms
@@ -42,20 +42,17 @@ def save_sticker(sticker: Sticker, path: Path | str, *, loop: int = 0, durable: 
     Args:
         sticker: the sticker.
         path: an existing file is replaced. A folder has to be new or empty.
-        loop: how many times a player shows the whole animation, 0 to 65535; 0 is for ever.
         durable: wait until the file is on the disk, which takes about 15 ms.
 
     Raises:
-        ValueError: unknown ending, a loop count out of range, a folder with files in it, a symbolic link.
+        ValueError: unknown ending, a folder with files in it, a symbolic link.
         StickerError: the format cannot hold the sticker (its size or durations), the file would be too large to be read
             again, or it cannot be written.
     """
-    if not 0 <= loop <= 65535:
-        raise ValueError(f"loop must be between 0 (for ever) and 65535, got {loop}")
     encode = _encoder(path)
     check_target(path)
     path, note = Path(path), sticker.attributes.get(NOTE)
-    clip = Clip(cleared(sticker.frames), sticker.durations, loop)
+    clip = Clip(cleared(sticker.frames), sticker.durations)
     if encode is None:
         digits = max(3, len(str(len(sticker) - 1)))
         names = [f"{index:0{digits}d}.png" for index in range(len(sticker))]
