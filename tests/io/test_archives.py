@@ -29,7 +29,7 @@ def write_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEF
 
 
 def write_tar(path: Path, files: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+    with tarfile.open(path, "w") as archive:
         for name, data in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -41,7 +41,6 @@ WRITERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
     "a.zip": write_zip,
     "stored.zip": lambda path, files: write_zip(path, files, zipfile.ZIP_STORED),
     "a.tar": write_tar,
-    "a.tar.gz": write_tar,
 }
 
 
@@ -129,8 +128,6 @@ def test_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mixed.names == ["fine"] and "more than 200 times" in reasons(mixed)["bomb"]
     with pytest.raises(StickerError, match="unpacks to more than"):
         ArchiveTree(write_zip(tmp_path / "pure.zip", {"bomb": zeros}))
-    with pytest.raises(StickerError, match="unpacks to"):
-        ArchiveTree(write_tar(tmp_path / "pure.tar.gz", {"bomb": zeros}))
     with pytest.raises(StickerError, match="more than 3 files"):
         many = {str(index): b"" for index in range(4)}
         monkeypatch.setattr("rdtf.io.archives.LIMITS", ArchiveLimits(members=3))
@@ -163,9 +160,9 @@ def test_a_tar_with_negative_sizes_ends(tmp_path: Path) -> None:
 
 
 def test_a_tar_whose_headers_claim_gigabytes(tmp_path: Path) -> None:
-    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(header(b"77777777777", b"x") + bytes(10**6)))
+    (tmp_path / "a.tar").write_bytes(header(b"77777777777", b"x") + bytes(10**6))
     with pytest.raises(StickerError, match="a header of"):
-        ArchiveTree(tmp_path / "a.tar.gz")
+        ArchiveTree(tmp_path / "a.tar")
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -184,10 +181,13 @@ def test_cut_archives_are_refused_or_give_only_whole_files(tmp_path: Path, kind:
 
 
 def test_what_is_no_archive(tmp_path: Path) -> None:
-    for name, data in (("a.zip", b"PK nothing"), ("a.tar", b"text" * 400), ("b.tar", b""), ("c.tar.gz", b"\x1f\x8bxx")):
+    for name, data in (("a.zip", b"PK nothing"), ("a.tar", b"text" * 400), ("b.tar", b"")):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(StickerError, match="no archive"):
             ArchiveTree(tmp_path / name)
+    (tmp_path / "c.tar.gz").write_bytes(gzip.compress(b"text" * 400))
+    with pytest.raises(StickerError, match="a compressed TAR; unpack it"):
+        ArchiveTree(tmp_path / "c.tar.gz")
 
 
 def test_a_folder_without_what_is_not_in_it(tmp_path: Path) -> None:

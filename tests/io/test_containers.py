@@ -32,7 +32,7 @@ def many_containers(root: Path) -> None:
         root / "pack" / "one.zip",
         {"cat.webp": files[1], "broken.webp": files[1][:60], "../up.webp": files[1], "captions.csv": CSV},
     )
-    write_tar(root / "two.tar.gz", {"dog.webp": files[2], "dog.txt": b"a dog", "note.txt": b"x", "cut.gif": b"GIF89a"})
+    write_tar(root / "two.tar", {"dog.webp": files[2], "dog.txt": b"a dog", "note.txt": b"x", "cut.gif": b"GIF89a"})
     write_tar(
         root / "val-000000.tar",
         {"a.webp": files[3], "a.json": b'{"caption": "from a shard", "license": "CC0"}', "b.webp": files[4]},
@@ -60,20 +60,20 @@ EXPECTED = {  # in the order of the rows: from where, captions, split, and which
     "set/pack/one.zip/cat.webp": (("a cat", "eine Katze"), "train", 1),
     "set/plain.webp": (("plain",), "train", 0),
     "set/table.parquet/0000000": (("six",), "train", 6),
-    "set/two.tar.gz/dog.webp": (("a dog",), "train", 2),
+    "set/two.tar/dog.webp": (("a dog",), "train", 2),
     "set/val-000000.tar/a.webp": (("from a shard",), "val", 3),
     "set/val-000000.tar/b.webp": (("b",), "val", 4),
     "set/whatsapp.wastickers/a.webp": (("a",), "train", 5),
     "set/zz_outer.zip/last.webp": (("last",), "train", 8),
 }
 REFUSED = {
-    "set/two.tar.gz/note.txt": "belongs to no sticker",
+    "set/two.tar/note.txt": "belongs to no sticker",
     "set/pack/one.zip/../up.webp": "path out of the archive",
     "set/pack/one.zip/broken.webp": "cut short",
     "set/table.parquet/0000001": "cut short",
     "set/table.parquet/0000002": "duplicate of set/plain.webp",
     "set/table.parquet/0000003": "its cell is empty",
-    "set/two.tar.gz/cut.gif": "cut short",
+    "set/two.tar/cut.gif": "cut short",
     "set/zz_damaged.parquet": "no Parquet file",
     "set/zz_damaged.zip": "no archive",
     "set/zz_outer.zip/inner.zip": "archive inside of an archive",

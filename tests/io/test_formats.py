@@ -246,7 +246,7 @@ def test_a_sprite_sheet_is_refused_and_does_not_become_a_still(tmp_path: Path) -
 # Archives and exports
 
 
-@pytest.mark.parametrize("name", ["pack.zip", "pack.tar", "pack.tar.gz", "pack.tgz"])
+@pytest.mark.parametrize("name", ["pack.zip", "pack.tar"])
 @pytest.mark.parametrize("inside", [True, False])
 def test_archives_with_their_metadata(tmp_path: Path, name: str, inside: bool) -> None:
     files = {
@@ -496,10 +496,9 @@ def test_real_stickers_come_out_of_every_container_as_they_went_in(tmp_path: Pat
         archive.writestr(f"animations/{lottie_id}.json", data[files[0].name])
     write_zip(tmp_path / "pack.zip", dict(data))
     write_tar(tmp_path / "pack.tar", data)
-    write_tar(tmp_path / "pack.tar.gz", data)
     pq.write_table(pa.table({"image": list(data.values())}), tmp_path / "pack.parquet")
     found = find_items(tmp_path, "set")
-    assert not found.problems and len(found.items) == 13
+    assert not found.problems and len(found.items) == 10
     expected = {file.name: read_sticker(file, size=48, max_frames=6) for file in files}
     for item in found.items:
         back = item.read(size=48, max_frames=6)

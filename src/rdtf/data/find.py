@@ -18,7 +18,7 @@ from rdtf.data.groups import Groups, ending_of, is_sidecar
 from rdtf.data.items import Item
 from rdtf.data.metadata_files import is_metadata
 from rdtf.files import raise_shortage
-from rdtf.io.archives import ARCHIVES, ArchiveTree, FolderTree, Member, Tree, is_archive
+from rdtf.io.archives import ARCHIVES, ArchiveTree, FolderTree, Tree, is_archive
 from rdtf.io.imports import read_exports
 from rdtf.io.read import SUFFIXES
 from rdtf.io.tables import table_rows
@@ -183,11 +183,9 @@ class _Search:
         problems: list[StickerError] = []
         known = find_captions(tree, stickers, problems, self.captions, {**groups.sidecars_of, **exported.entries})
         splits = _split_folders(tree.names)
-        ordered: list[tuple[tuple[str, int], str, Item | str]] = [((name, 0), name, name) for name in containers]
-        for name, caption in known:
-            item = groups.item(name, f"{prefix}{name}", caption)
-            ordered.append((_order(name, item), name, item))
-        for _, name, what in sorted(ordered, key=lambda entry: entry[0]):
+        ordered: list[tuple[str, Item | str]] = [(name, name) for name in containers]
+        ordered += [(name, groups.item(name, f"{prefix}{name}", caption)) for name, caption in known]
+        for name, what in sorted(ordered, key=lambda entry: entry[0]):
             if isinstance(what, Item):
                 self.take(what, splits.get(name.partition("/")[0]))
             elif isinstance(tree, FolderTree):
@@ -197,13 +195,6 @@ class _Search:
         for problem in problems:
             if str(problem.path) not in exported.others:
                 self.refuse(f"{prefix}{problem.path}", problem.reason)
-
-
-def _order(name: str, item: Item) -> tuple[str, int]:
-    """Sort key: the name, or the position in a compressed TAR, in which going back means to inflate it again."""
-    if isinstance(item.member, Member) and item.member.kind == "tar.gz":
-        return "", item.member.offset
-    return name, 0
 
 
 def _split_folders(names: Sequence[str]) -> dict[str, str]:

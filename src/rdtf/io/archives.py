@@ -6,9 +6,7 @@ used as a path.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gzip
 import io
 import os
 import re
@@ -16,22 +14,22 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from rdtf.files import raise_shortage
 from rdtf.io.zip_names import zip_names
 from rdtf.sticker import StickerError
 
-ARCHIVES = (".zip", ".wastickers", ".tar", ".tar.gz", ".tgz")
+ARCHIVES = (".zip", ".wastickers", ".tar")
 """Endings of archives."""
+_COMPRESSED = (".tar.gz", ".tgz")
 MAX_TEXT_BYTES = 256 * 2**20
 """Largest metadata file that is read from an archive, in bytes."""
 _SYSTEM_FOLDERS = ("@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin", "system volume information")
 """System folders of network drives and Windows, with thumbnails and deleted files."""
-_TEXTS = (".txt", ".json", ".jsonl", ".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,6 @@ class ArchiveLimits:
 
     members: int = 200_000
     total_bytes: int = 50 * 10**9  # inflated
-    gzip_bytes: int = 4 * 10**9  # inflated size of a compressed TAR, which is read from its start for each member
     ratio: int = 200  # largest ratio of inflated and stored size, for members larger than ratio_from
     ratio_from: int = 2**20
     header_bytes: int = 2**20
@@ -56,16 +53,14 @@ class Member:
     """A file in an archive.
 
     Attributes:
-        kind: kind of the archive.
-        offset: number of a ZIP's member, or offset of the data in a TAR (in the inflated bytes of a compressed TAR).
-        stored: bytes in the archive.
+        offset: number of a ZIP's member, or offset of the data in a TAR.
         size: bytes of the file.
+        zipped: whether the archive is a ZIP.
     """
 
-    kind: Literal["zip", "tar", "tar.gz"]
     offset: int
-    stored: int
     size: int
+    zipped: bool
 
 
 @runtime_checkable
@@ -92,8 +87,8 @@ class Tree(Protocol):
 
 
 def is_archive(name: str) -> bool:
-    """Whether a name has the ending of an archive."""
-    return name.lower().endswith(ARCHIVES)
+    """Whether a name has the ending of an archive, also of one that is refused."""
+    return name.lower().endswith((*ARCHIVES, *_COMPRESSED))
 
 
 def is_hidden(name: str) -> bool:
@@ -173,24 +168,23 @@ class ArchiveTree:
         self.problems: list[StickerError] = []
         self.hidden = 0
         self.members: dict[str, Member] = {}
-        self._texts: dict[str, bytes] = {}
         try:
             with file.open("rb") as stream:
                 head = stream.read(4)
                 stream.seek(0)
+                if head[:2] == b"\x1f\x8b":
+                    raise StickerError(file, "is a compressed TAR; unpack it, or pack it as ZIP")
                 listing = _zip_members if head[:2] == b"PK" else _tar_members
-                self._collect(listing(file, stream), file.stat().st_size)
-        except StickerError:
-            raise
-        except MemoryError:
+                self._collect(listing(stream), file.stat().st_size)
+        except (StickerError, MemoryError):
             raise
         except Exception as error:  # zipfile and tarfile raise many types for damaged files
             raise StickerError(file, f"no archive that can be read ({type(error).__name__}: {error})") from error
         self.names = sorted(self.members)
 
     def _collect(self, listing: _Listing, length: int) -> None:
-        count = total = texts = 0
-        for raw, member, read in listing:
+        count = total = 0
+        for raw, member, stored in listing:
             count += 1
             if count > LIMITS.members:
                 raise StickerError(self.file, f"more than {LIMITS.members:,} files in one archive; split it up")
@@ -199,12 +193,11 @@ class ArchiveTree:
                 self.problems.append(StickerError(shown, member))
                 continue
             total += member.size
-            most = LIMITS.gzip_bytes if member.kind == "tar.gz" else LIMITS.total_bytes
-            if total > min(most, max(LIMITS.ratio * length, LIMITS.ratio_from)):
+            if total > min(LIMITS.total_bytes, max(LIMITS.ratio * length, LIMITS.ratio_from)):
                 raise StickerError(self.file, f"unpacks to more than {total / 10**6:,.0f} MB, which is too much for it")
             try:
                 name = _checked_name(raw)
-                if member.size > LIMITS.ratio_from and member.size > LIMITS.ratio * member.stored:
+                if member.size > LIMITS.ratio_from and member.size > LIMITS.ratio * stored:
                     raise ValueError(f"unpacks to more than {LIMITS.ratio} times its size")
                 if name in self.members:
                     raise ValueError("is twice in the archive; the first one is taken")
@@ -215,9 +208,6 @@ class ArchiveTree:
                 self.hidden += 1
                 continue
             self.members[name] = member
-            # Reading a text later would inflate everything before it again.
-            if read is not None and name.lower().endswith(_TEXTS) and (texts := texts + member.size) <= MAX_TEXT_BYTES:
-                self._texts[name] = read(member.size)
 
     def place(self, name: str) -> tuple[str, Member]:
         """See :class:`Tree`."""
@@ -225,13 +215,11 @@ class ArchiveTree:
 
     def open(self, name: str) -> io.BufferedIOBase:
         """See :class:`Tree`."""
-        if name in self._texts:
-            return io.BytesIO(self._texts[name])
         return io.BytesIO(read_member(self.file, self.members[name], MAX_TEXT_BYTES))
 
 
 def read_member(file: Path, member: Member, most: int) -> bytes:
-    """The bytes of a file in an archive. Reading the members of a compressed TAR in their order is fastest.
+    """The bytes of a file in an archive.
 
     Raises:
         StickerError: the file is damaged, has changed since it was listed, or has more than ``most`` bytes.
@@ -239,7 +227,7 @@ def read_member(file: Path, member: Member, most: int) -> bytes:
     if member.size > most:
         raise StickerError(file, f"{member.size / 2**20:.0f} MiB is too large (at most {most / 2**20:.0f})")
     try:
-        archive = _opened(str(file), file.stat().st_mtime_ns, member.kind)
+        archive = _opened(str(file), file.stat().st_mtime_ns, member.zipped)
         if isinstance(archive, zipfile.ZipFile):
             with archive.open(archive.infolist()[member.offset]) as stream:
                 data = stream.read(member.size)
@@ -254,62 +242,51 @@ def read_member(file: Path, member: Member, most: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(file: str, changed: int, kind: str) -> zipfile.ZipFile | io.BufferedIOBase:
+def _opened(file: str, changed: int, zipped: bool) -> zipfile.ZipFile | io.BufferedIOBase:
     """An open archive, cached because a worker reads several members in their order."""
-    if kind == "zip":
-        return zipfile.ZipFile(file)
-    return gzip.open(file, "rb") if kind == "tar.gz" else Path(file).open("rb")
+    return zipfile.ZipFile(file) if zipped else Path(file).open("rb")
 
 
-_Listing = Iterator[tuple[str, Member | str, Callable[[int], bytes] | None]]
-"""Name; position, or the reason why it cannot be read; and a function that reads it now if reading later is slow."""
+_Listing = Iterator[tuple[str, Member | str, int]]
+"""Name; position, or the reason why it cannot be read; bytes that it takes in the archive."""
 
 
-def _zip_members(file: Path, stream: io.BufferedIOBase) -> _Listing:
+def _zip_members(stream: io.BufferedIOBase) -> _Listing:
     with zipfile.ZipFile(stream) as archive:
         infos = archive.infolist()
         for number, (name, info) in enumerate(zip(zip_names(infos), infos, strict=True)):
             mode = info.external_attr >> 16 if info.create_system == 3 else 0
+            member: Member | str = Member(number, info.file_size, zipped=True)
             if info.is_dir():
                 continue
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                yield name, "a link or device in an archive is not followed", None
+                member = "a link or device in an archive is not followed"
             elif info.flag_bits & 1:
-                yield name, "is encrypted", None
+                member = "is encrypted"
             elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                yield name, "is packed by another method than deflate; pack the archive anew", None
-            else:
-                yield name, Member("zip", number, info.compress_size, info.file_size), None
+                member = "is packed by another method than deflate; pack the archive anew"
+            yield name, member, info.compress_size
 
 
-def _tar_members(file: Path, stream: io.BufferedIOBase) -> _Listing:
-    with contextlib.ExitStack() as stack:
-        kind: Literal["tar", "tar.gz"] = "tar"
-        if stream.read(2) == b"\x1f\x8b":
-            kind, stream = "tar.gz", stack.enter_context(gzip.open(file, "rb"))
-        stream.seek(0)
-        most = LIMITS.gzip_bytes if kind == "tar.gz" else file.stat().st_size
-        guarded: Any = _Guarded(stream, LIMITS.header_bytes, most)
-        archive = stack.enter_context(tarfile.open(fileobj=guarded, mode="r:"))
+def _tar_members(stream: io.BufferedIOBase) -> _Listing:
+    most = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    guarded: Any = _Guarded(stream, LIMITS.header_bytes, most)
+    with tarfile.open(fileobj=guarded, mode="r:") as archive:
         last = -1
         while (info := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps all members in memory
             if info.size < 0 or info.offset_data <= last:
                 raise ValueError("a size that leads backwards")
             last = info.offset_data
+            member: Member | str = Member(info.offset_data, info.size, zipped=False)
             if info.isdir():
                 continue
             if not info.isreg() or info.issparse():
-                yield info.name, "a link, device or sparse file in an archive is not followed", None
+                member = "a link, device or sparse file in an archive is not followed"
             elif info.offset_data + info.size > most:
-                yield info.name, "the archive is cut short within it; fetch it again", None
-            else:
-                member = Member(kind, info.offset_data, info.size, info.size)
-                if kind == "tar":
-                    yield info.name, member, None
-                else:
-                    stream.seek(member.offset)
-                    yield info.name, member, stream.read
+                member = "the archive is cut short within it; fetch it again"
+            yield info.name, member, info.size
 
 
 class _Guarded:
