@@ -13,6 +13,7 @@ import multiprocessing
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -352,19 +353,16 @@ def write_world(
 
     write = partial(_write_one, out, seed, size, _ENDINGS[format], names, style)
     rows: list[dict[str, Any]] = []
-    with bars() as progress:
+    with bars() as progress, ExitStack() as stack:
         task = progress.add_task("drawing stickers", total=count, note="")
-        if workers == 1:
-            for index in range(count):
-                rows.append(write(index))
-                progress.advance(task)
-        else:
+        drawn: Iterable[dict[str, Any]] = map(write, range(count))
+        if workers > 1:
             # "spawn": a forked child would inherit the locks of torch's threads.
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                for row in pool.map(write, range(count), chunksize=32):
-                    rows.append(row)
-                    progress.advance(task)
+            pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+            drawn = stack.enter_context(pool).map(write, range(count), chunksize=32)
+        for row in drawn:
+            rows.append(row)
+            progress.advance(task)
     write_text(metadata, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return out
 
