@@ -85,16 +85,14 @@ def export_sticker(sticker: Sticker, target: Target, *, max_bytes: int | None = 
     master = Clip(prepare(on_canvas(timed.frames, target.canvas)), timed.durations, timed.plays)
     scales = _SMALLER if target.canvas.rule == "square" or (target.canvas.rule == "free" and aim) else (1.0,)
     best: Export | None = None
-    for scale in scales:
-        for clip in rates(_scaled(master, scale, prepare), target):
-            if best is not None and best.psnr >= GOOD_DB:
-                break
-            # A file cannot be better than its frames are.
-            if best is not None and _score(clip, master) <= best.psnr:
-                continue
-            found = _best_quality(clip, target, aim, master, note)
-            if found is not None and (best is None or found.psnr > best.psnr):
-                best = found
+    for clip in (clip for scale in scales for clip in rates(_scaled(master, scale, prepare), target)):
+        if best is not None and _score(clip, master) <= best.psnr:
+            continue  # a file cannot be better than its frames are
+        found = _best_quality(clip, target, aim, master, note)
+        if found is not None and (best is None or found.psnr > best.psnr):
+            best = found
+        if best is not None and best.psnr >= GOOD_DB:
+            break
     if best is None:
         raise ValueError(f"no quality of it stays below the {limit:,} bytes of a {target.title}; shorten the sticker")
     if best.frames < len(timed.frames):

@@ -67,7 +67,10 @@ def read_bytes(data: bytes, name: Path, *, size: int | None = None, max_frames: 
         if value is not None and value < 1:
             raise ValueError(f"{option} must be 1 or more, got {value}")
     request = {"name": os.fspath(name), "size": size, "max_frames": max_frames}
-    child = _idle.pop() if _idle else _Child()
+    try:
+        child = _idle.pop()
+    except IndexError:
+        child = _Child()
     answer = child.answer(request, data)
     if answer is None and child.answers:  # it had ended, or an earlier file has damaged it
         child.close()
