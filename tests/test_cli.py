@@ -153,7 +153,7 @@ def test_wrong_requests(model: Path, pictures: list[Path], animation: Path, tmp_
     assert "18 frames; at most 16" in refused("inbetween", "-m", model, *pictures, "--between", 5, "--loop", *out())
     assert "nothing to add" in refused("extend", "-m", model, animation, "--after", 0, *out())
     long = refused("extend", "-m", model, animation, "--after", 13, "--context", 4, *out())
-    assert "make 17; at most 16" in long
+    assert "17 frames; at most 16" in long
     for ending in ("x.bmp", "x.mp4", "x.v2"):
         assert "unknown ending" in refused("generate", "-m", model, "a cat", *out(ending))
         assert "unknown ending" in refused("extend", "-m", model, animation, *out(ending))
@@ -192,22 +192,20 @@ def test_an_image_that_is_none(model: Path, tmp_path: Path, name: str):
     ("command", "options", "frames", "given"),
     [
         ("generate", ["a cat"], 8, {}),
-        ("generate", ["a cat", "--frames", 5, "--loop"], 5, {}),
         ("animate", ["0.png"], 8, {0: 0}),
-        ("animate", ["0.png", "a cat", "--at", 2, "--frames", 4], 4, {2: 0}),
+        ("animate", ["0.png", "a cat", "--at", 2, "--frames", 4, "--size", 24], 4, {2: 0}),
         ("inbetween", ["0.png", "1.png", "2.png"], 5, {0: 0, 2: 1, 4: 2}),
-        ("inbetween", ["0.png", "1.png", "--between", 3, "--loop"], 8, {0: 0, 4: 1}),
+        ("inbetween", ["0.png", "1.png", "--between", 3, "--loop", "--size", 24], 8, {0: 0, 4: 1}),
     ],
-    ids=["text", "text-loop", "image", "image-and-text", "between", "between-loop"],
+    ids=["text", "image", "image-and-text", "between", "between-loop"],
 )
-@pytest.mark.parametrize("size", [None, 24])
-def test_frames_made_and_given(model, pictures, tmp_path: Path, command, options, frames, given, size):
+def test_frames_made_and_given(model, pictures, tmp_path: Path, command, options, frames, given):
     out = tmp_path / "new" / "folder" / "x.webp"  # which does not exist yet
     words = [pictures[0].parent / word if str(word).endswith(".png") else word for word in options]
-    result = made(command, "-m", model, *words, "-o", out, *(["--size", size] if size else []))
+    result = made(command, "-m", model, *words, "-o", out)
     assert str(out) in result.output
     sticker = read_sticker(out)
-    side = size or SIZE
+    side = 24 if "--size" in options else SIZE
     assert sticker.frames.shape == (frames, side, side, 4)
     assert sticker.durations.tolist() == [125.0] * frames
     for position, number in given.items():
@@ -218,18 +216,15 @@ def test_frames_made_and_given(model, pictures, tmp_path: Path, command, options
 @pytest.mark.parametrize(
     ("options", "total", "first"),
     [
-        (["--after", 3], 7, 0),
-        (["--after", 0, "--before", 2], 6, 2),
-        (["--after", 1, "--before", 1, "a caption"], 6, 1),
+        (["--after", 0, "--before", 2, "--size", 24], 6, 2),
+        (["--after", 1, "--before", 1, "--caption", "a caption"], 6, 1),
     ],
-    ids=["forward", "backward", "both"],
+    ids=["backward", "both"],
 )
-@pytest.mark.parametrize("size", [None, 24])
-def test_extending(model: Path, animation: Path, tmp_path: Path, options: list, total: int, first: int, size):
-    options = [word for option in options for word in (["--caption", option] if option == "a caption" else [option])]
-    made("extend", "-m", model, animation, *options, "-o", tmp_path / "x.webp", *(["--size", size] if size else []))
+def test_extending(model: Path, animation: Path, tmp_path: Path, options: list, total: int, first: int):
+    made("extend", "-m", model, animation, *options, "-o", tmp_path / "x.webp")
     sticker, source = read_sticker(tmp_path / "x.webp"), read_sticker(animation)
-    assert np.array_equal(sticker.frames[first : first + 4], fit(source.frames, size or SIZE))
+    assert np.array_equal(sticker.frames[first : first + 4], fit(source.frames, 24 if "--size" in options else SIZE))
     assert sticker.durations.tolist() == [100.0] * total  # at its own pace
 
 

@@ -92,7 +92,7 @@ def _check_request(asked: Finetuning, run: Path) -> None:
     path, source = run / REQUEST, Path(asked.stickers).resolve()
     wanted = {**asdict(asked), "stickers": str(source)}
     if not source.exists() or run.resolve().is_relative_to(source):
-        raise ValueError(f"{asked.stickers}: no such folder, or {run} lies in it; name two folders side by side")
+        raise ValueError(f"{asked.stickers}: no such folder or archive, or {run} lies in it; name two side by side")
     if not path.is_file() and run.exists() and any(run.iterdir()):
         raise ValueError(f"{run} is not empty and holds no fine-tuning; choose another folder")
     if (run / "config.json").exists():

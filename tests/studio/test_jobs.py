@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from rdtf.io.write import save_sticker
 from rdtf.studio.jobs import FAILED, FINISHED, KILLED, RUNNING, STOPPED, Jobs
 from rdtf.studio.maker import Models
 from rdtf.studio.trainings import Trainings
+from rdtf.world import draw_sticker
 from tests.conftest import TINY_NETWORK
 
 
@@ -22,7 +24,9 @@ def waited(condition: Callable[[], bool], seconds: float = 300) -> None:
         time.sleep(0.1)
 
 
-def test_a_training_outlives_the_studio_is_stopped_and_goes_on(split_data: Path, tmp_path: Path):
+def test_a_training_outlives_the_studio_is_stopped_and_goes_on(
+    split_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     def opened() -> Trainings:
         return Trainings(tmp_path, {}, Models([], tmp_path / "runs"))
 
@@ -47,26 +51,25 @@ def test_a_training_outlives_the_studio_is_stopped_and_goes_on(split_data: Path,
     assert status.state == STOPPED, status.log
     assert status.losses["training"] and status.steps == 100000
     assert second.models.names() == ["mine"]
+    asked: list = []
+    monkeypatch.setattr(second.jobs, "start", lambda name, commands: asked.append((name, commands)))
     second.resume("mine")
-    third = opened()
-    waited(lambda: third.status("mine").step > status.step)
-    process = third.jobs._process("train-mine")
-    assert process is not None
-    process.kill()
-    waited(lambda: opened().status("mine").state == KILLED)
+    assert asked == [("train-mine", [["train", str(split_data), str(run), "--resume"]])]
 
 
 def test_jobs_end_as_their_commands_do(tmp_path: Path):
     jobs = Jobs(tmp_path / "jobs")
-    world = ["world", str(tmp_path / "stickers"), "--count=2", "--size=16"]
-    jobs.start("draw", [world, ["check", "nowhere.png", "--for=line"], world])
-    waited(lambda: jobs.state("draw") != RUNNING)
-    assert jobs.state("draw") == FAILED and "nowhere.png" in jobs.log("draw")
-    assert len(list((tmp_path / "stickers").glob("*.webp"))) == 2
-    jobs.start("again", [["world", str(tmp_path / "more"), "--count=1", "--size=16"]])
-    waited(lambda: jobs.state("again") != RUNNING)
-    assert jobs.state("again") == FINISHED
-    assert jobs.names() == ["again", "draw"] and jobs.state("none") == ""
+    here, missing = ["check", str(tmp_path / "a.png"), "--for=webp"], ["check", "nowhere.png", "--for=line"]
+    save_sticker(draw_sticker(0, 0, size=16), tmp_path / "a.png")
+    for name, commands in (("fails", [missing, here]), ("killed", [here]), ("ends", [["--help"]])):
+        jobs.start(name, commands)
+    process = jobs._process("killed")
+    assert process is not None
+    process.kill()
+    waited(lambda: all(jobs.state(name) != RUNNING for name in jobs.names()))
+    assert jobs.state("fails") == FAILED and "nowhere.png" in jobs.log("fails") and "a.png" not in jobs.log("fails")
+    assert jobs.names() == ["ends", "fails", "killed"]
+    assert (jobs.state("killed"), jobs.state("ends"), jobs.state("none")) == (KILLED, FINISHED, "")
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", "-x", "a" * 61, "ä"])

@@ -36,6 +36,16 @@ def option(kind: Any, text: str, default: object = None, *flags: str, **limits: 
 OTHERS = option(list[str], "Any other setting, as name=value (value is JSON or text).", None, "--set")
 
 
+def training_options(steps: int) -> dict[str, Any]:
+    """Options that every smaller training has; ``steps`` is the default that help shows."""
+    return {
+        "steps": option(int, "Optimiser steps.", steps),
+        "minutes": option(float, "End earlier, at this time, with the schedule complete."),
+        "seed": option(int, "Seed of everything drawn.", 0),
+        "threads": option(int, "CPU threads."),
+    }
+
+
 def check_given(*data: Path, model: str | None = None) -> None:
     """Check that datasets and a model are there, before torch is imported, which takes seconds.
 

@@ -59,7 +59,7 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
     paths = [out] if count == 1 else [_numbered(out, number) for number in range(1, count + 1)]
     for path in paths:
         check_target(path, [model, *(frame.path for frame in frames)])
-    _check_time(given)
+    _check_length(given)
     load_frames(frames)  # so that a wrong file is told at once
     check_given(model=model)
     from rdtf.loading import load_pipeline  # it imports torch
@@ -88,11 +88,13 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
         say(f"Wrote {path}")
 
 
-def _check_time(given: dict[str, Any]) -> None:
-    """Refuse a sticker that lasts longer than any that is read."""
+def _check_length(given: dict[str, Any]) -> None:
+    """Refuse a sticker of too many frames, or one that lasts longer than any that is read."""
     from rdtf.io.job import LIMITS
 
     frames = given.get("num_frames", 8)
+    if frames > MAX_FRAMES:
+        raise ValueError(f"that makes {frames} frames; at most {MAX_FRAMES} are possible")
     seconds = sum(given["durations"]) / 1000 if "durations" in given else frames / given.get("fps", 8.0)
     if frames > 1 and seconds > LIMITS.seconds:
         raise ValueError(
@@ -196,10 +198,6 @@ def inbetween(
     if len(images) < 2:
         raise ValueError("in-betweening needs at least two images")
     total = len(images) * (between + 1) - (0 if given.get("loop") else between)
-    if total > MAX_FRAMES:
-        raise ValueError(
-            f"{len(images)} images with {between} between make {total} frames; at most {MAX_FRAMES} are possible"
-        )
     from rdtf.provenance import Given
 
     frames = [Given(i * (between + 1), path) for i, path in enumerate(images)]
@@ -229,10 +227,6 @@ def extend(
     most = context or max(2, 8 - before - after)
     source = read_sticker(sticker, max_frames=most)
     total = before + len(source) + after
-    if total > MAX_FRAMES:
-        raise ValueError(
-            f"{len(source)} frames with {before + after} new ones make {total}; at most {MAX_FRAMES} are possible"
-        )
     times, new = source.durations.tolist(), float(source.durations.mean())
     pace = {} if "fps" in given else {"durations": [new] * before + times + [new] * after}
     from rdtf.provenance import Given

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdtf.cli.common import OTHERS, STOPPED, check_given, option, say, takes
+from rdtf.cli.common import OTHERS, STOPPED, check_given, option, say, takes, training_options
 from rdtf.cli.make import Model
 from rdtf.hub import SHIPPED
 from rdtf.progress import console
@@ -89,11 +89,8 @@ def compare(
 
 
 JUDGE: dict[str, Any] = {
-    "steps": option(int, "Optimiser steps.", 1200),
-    "minutes": option(float, "End earlier, at this time, with the schedule complete."),
     "features": option(int, "Numbers in a feature.", 32),
-    "seed": option(int, "Seed of weights, stickers and damages.", 0),
-    "threads": option(int, "CPU threads."),
+    **training_options(1200),
 }
 """Settings of ``JudgeTrainSettings`` by their options."""
 
@@ -109,10 +106,7 @@ def train_judge(out: Annotated[Path, typer.Argument(help="The new judge's folder
 
 NAMER: dict[str, Any] = {
     "name_by": option(str, "What names a sticker: caption, or a metadata field.", "caption"),
-    "steps": option(int, "Optimiser steps.", 6000),
-    "minutes": option(float, "End earlier, at this time, with the schedule complete."),
-    "seed": option(int, "Seed of weights, frames and left-out drawings.", 0),
-    "threads": option(int, "CPU threads."),
+    **training_options(6000),
     "settings": OTHERS,
 }
 """Settings of ``NamerTrainSettings`` by their options."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdtf.cli.common import OTHERS, STOPPED, check_given, option, say, takes
+from rdtf.cli.common import OTHERS, STOPPED, check_given, option, say, takes, training_options
 from rdtf.cli.make import Model
 from rdtf.hub import SHIPPED
 from rdtf.progress import console
@@ -106,9 +106,6 @@ def finetune(
 
     The same command resumes a run that was stopped. Exit codes are those of rdtf train.
     """
-    check_given(model=given.get("model", SHIPPED))
-    if not stickers.exists():
-        raise ValueError(f"{stickers}: no such folder or archive of stickers")
     from rdtf.finetune import SHEET, Finetuning
     from rdtf.finetune import finetune as run_finetuning
 
@@ -164,7 +161,6 @@ def card(
     seed: Annotated[int, typer.Option(help="Which captions are drawn, and the stickers for them.")] = 0,
 ) -> None:
     """Write a model card: data and licences, training, sizes, measures, pictures, and what the model cannot do."""
-    check_given(model=model)
     from rdtf.model_card import write_card
 
     say(f"Wrote {write_card(model, out, evaluation=evaluation, data=data, title=title, licence=licence, seed=seed)}")
@@ -174,10 +170,7 @@ CODEC: dict[str, Any] = {
     "downscale": option(int, "4 or 8.", 4),
     "base": option(str, "Trained codec to go on from."),
     "freeze_encoder": option(bool, "Train the decoder of --base alone; its latents stay as they are.", False),
-    "steps": option(int, "Optimiser steps.", 10_000),
-    "minutes": option(float, "End earlier, at this time, with the schedule complete."),
-    "seed": option(int, "Seed of weights and batches.", 0),
-    "threads": option(int, "CPU threads."),
+    **training_options(10_000),
     "settings": OTHERS,
 }
 """Settings of ``CodecTrainSettings`` by their options."""
@@ -202,11 +195,8 @@ def train_codec(
 COPY_DECODER: dict[str, Any] = {
     "model": Model,
     "base": option(str, "Model whose copy decoder to begin with.", "the model's own, or a new one"),
-    "steps": option(int, "Optimiser steps.", 1500),
-    "minutes": option(float, "End earlier, at this time, with the schedule complete."),
     "clips": option(int, "Clips to learn from, which the model makes first.", 2400),
-    "seed": option(int, "Seed of weights, clips and batches.", 0),
-    "threads": option(int, "CPU threads."),
+    **training_options(1500),
 }
 """Settings of ``CopyDecoderSettings`` by their options."""
 
