@@ -70,7 +70,7 @@ def test_a_picture_is_given_animated_and_made_fit_for_a_messenger(client, studio
     ("endpoint", "arguments", "message"),
     [
         ("/make", ["a cat", "nobody"], "no model"),
-        ("/make", ["a cat", "", 1, 0, None, {"num_frames": 99}], "out of range"),
+        ("/make", ["a cat", "", 1, 0, None, {"num_frames": 99}], "less than or equal to 16"),
         ("/make", ["a cat", "", 1, 0, None, {"steps": 1}], "no setting"),
         ("/export", ["made-../../x", "line"], "no sticker"),
     ],

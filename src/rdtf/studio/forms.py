@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
+
+from pydantic import Field as Limits
+from pydantic import TypeAdapter, ValidationError
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,9 @@ class Field:
         if given is None or given == "" or (self.kind is bool and not given):
             return None
         try:
-            value = self.kind(given.strip() if isinstance(given, str) else given)
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"{self.flag}: {str(given)[:50]!r} is no {self.kind.__name__}") from None
-        for limit, broken in ((self.low, value.__lt__), (self.high, value.__gt__)) if self.kind in (int, float) else ():
-            if limit is not None and broken(limit) is True:
-                raise ValueError(f"{self.flag}: {value} is out of range ({self.low} to {self.high})")
-        return value
+            return TypeAdapter(Annotated[self.kind, Limits(ge=self.low, le=self.high)]).validate_python(given)
+        except ValidationError as error:
+            raise ValueError(f"{self.flag}: {str(given)[:50]!r}: {error.errors()[0]['msg']}") from None
 
 
 def fields_of(options: Mapping[str, Any], names: Sequence[str]) -> list[Field]:
