@@ -22,7 +22,6 @@ from rdtf.loading import load_pipeline
 from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit, premultiply
-from tests.conftest import awaken
 
 SIZE = 8
 
@@ -229,12 +228,6 @@ def test_other_precisions_give_nearly_the_same_sticker(pipeline: StickerPipeline
     difference = np.abs(premultiply(made.frames).astype(int) - premultiply(wanted.stickers[0].frames))
     assert difference.mean() < 4
     assert same(moved.to(torch.float32)("a cat", num_frames=2), moved("a cat", num_frames=2))
-
-
-def test_a_copy_decoder_in_half_precision(make_pipeline: Callable[..., StickerPipeline]):
-    decoder = awaken(CopyDecoder(widths=(8, 8), references=1))
-    pipe = make_pipeline(copy_decoder=decoder).to(torch.bfloat16)
-    assert np.array_equal(pipe(frames={0: picture(0)}, num_frames=2).stickers[0].frames[0], picture(0))
 
 
 def test_a_copy_decoder_takes_the_pixels_of_larger_given_frames(make_pipeline: Callable[..., StickerPipeline]):

@@ -145,16 +145,7 @@ def generate_many(
     if ending not in ENDINGS:
         raise ValueError(f"{ending!r}: stickers are written as {', '.join(ENDINGS)}")
     check_target(out / f"0{ending}", [source, model])
-    names: set[str] = set()
-    for number, row in enumerate(read_rows(source)):
-        name = _file(row, number, "").casefold()
-        if name in names:
-            raise ValueError(f"{source}: two rows have the name {name!r}; each needs one of its own")
-        names.add(name)
-    if not names:
-        raise ValueError(f"{source} holds no captions")
-    total, base = len(names), int(settings.get("seed") or 0)
-    del names
+    total, base = _check_rows(source), int(settings.get("seed") or 0)
     here = _Generator(
         model, out, {key: value for key, value in settings.items() if key != "seed" and value is not None}
     )
@@ -278,6 +269,19 @@ def _run_ray(here: _Generator, batches: Iterator[list[Entry]], workers: int | No
         finally:
             for holder in actors:
                 ray.kill(holder)
+
+
+def _check_rows(source: Path) -> int:
+    """The number of rows, each with a name of its own."""
+    names: set[str] = set()
+    for number, row in enumerate(read_rows(source)):
+        name = _file(row, number, "").casefold()
+        if name in names:
+            raise ValueError(f"{source}: two rows have the name {name!r}; each needs one of its own")
+        names.add(name)
+    if not names:
+        raise ValueError(f"{source} holds no captions")
+    return len(names)
 
 
 def _file(row: Row, number: int, ending: str) -> str:

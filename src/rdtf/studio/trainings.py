@@ -130,10 +130,9 @@ class Trainings:
 
     def preview(self, name: str) -> Path:
         """The newest preview of a training."""
-        previews = sorted((self._known(name) / "previews").glob("step-*.webp"))
-        if not previews:
+        if (newest := self.status(name).preview) is None:
             raise ValueError(f"the training {name} has no preview yet")
-        return previews[-1]
+        return newest
 
     def page(self, name: str) -> Path:
         """A file of the pages about datasets and trainings.

@@ -6,12 +6,13 @@ captions, and for any other caption the commands ask for the nearest known one.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,13 @@ from pydantic import BaseModel, StrictInt
 
 from rdtf import hub
 from rdtf.files import write_text
-from rdtf.text.sentence import sentence_encoder
 from rdtf.words import caption_words, with_phrase
 
 KNOWN_CAPTIONS = "known_captions.json"
 """File of a saved pipeline."""
 MOST_NAMES = 10_000
 """A model of more names has no list: it was trained on free text."""
+_INSTALL = "pip install 'rdtf[words]'"
 _MOST_BYTES = 1 << 20
 _MOST_SYNONYMS = 16
 _SYNONYM = 0.7
@@ -193,3 +194,36 @@ class KnownCaptions:
     def _styled(self, name: str, style: str) -> str:
         trained = [self.styles[index] for index in self._styles_of[name]]
         return with_phrase(name, style if style in trained else next(iter(trained), ""))
+
+
+@lru_cache(maxsize=1)
+def sentence_encoder() -> Callable[[Sequence[str]], np.ndarray]:
+    """A function from n texts to vectors ``(n, 256)`` float32 of length 1 (of zeros for a text without words).
+
+    A vector is the mean of static vectors of word pieces, from the files of the package wordllama. The package's own
+    loader asks the Hugging Face Hub for files that it already has. Loading takes half a second.
+
+    Raises:
+        ModuleNotFoundError: the package is not installed.
+        ValueError: the installed version has no such files.
+    """
+    found = importlib.util.find_spec("wordllama")
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError(f"nearest captions need the package wordllama: {_INSTALL}")
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    folder = Path(found.submodule_search_locations[0])
+    tokenizers = sorted((folder / "tokenizers").glob("*_tokenizer_config.json"))
+    weights = sorted((folder / "weights").glob("*_256.safetensors"))
+    if not tokenizers or not weights:
+        raise ValueError(f"the installed wordllama holds no word vectors; {_INSTALL} --force-reinstall")
+    tokenizer = Tokenizer.from_file(str(tokenizers[0]))
+    [vectors] = load_file(weights[0]).values()
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        ids = [tokenizer.encode(text.lower(), add_special_tokens=False).ids for text in texts]
+        sums = np.stack([vectors[row].astype(np.float32).sum(0) for row in ids])
+        return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+
+    return encode
