@@ -10,9 +10,9 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 import rdtf.files as files
 from rdtf.faults import VARIABLE, FaultError
@@ -121,14 +121,14 @@ def test_what_libraries_say_about_a_full_disk(tmp_path: Path):
     with pytest.raises(DiskError, match="disk is full"), disk_errors(tmp_path), Path("/dev/full").open("w") as file:
         file.write("x")
     code = (
-        "import resource, signal, sys, torch; from pathlib import Path; from safetensors.torch import save_file\n"
+        "import resource, signal, sys, numpy; from pathlib import Path; from safetensors.numpy import save_file\n"
         "from rdtf.files import disk_errors\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "with disk_errors(Path(sys.argv[1])): save_file({'a': torch.zeros(9999)}, sys.argv[1] + '/a.safetensors')\n"
+        "with disk_errors(Path(sys.argv[1])): save_file({'a': numpy.zeros(9999)}, sys.argv[1] + '/a.safetensors')\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert "rdtf.files.DiskError" in done.stderr and "disk is full" in done.stderr, done.stderr
-    save_file({"a": torch.zeros(9999)}, tmp_path / "a.safetensors")  # which fits without the limit
+    save_file({"a": np.zeros(9999)}, tmp_path / "a.safetensors")  # which fits without the limit
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
