@@ -83,8 +83,10 @@ def test_the_model_of_the_package_comes_first(make_pipeline, tmp_path: Path, mon
     pipeline.known = KnownCaptions.of_stickers([(name, "", []) for name in ("cat", "cow", "dog", "fox")])
     pipeline.save_pretrained(tmp_path / "shipped")
     cards = _by_shipped_model(tmp_path, 2, seed=3)
-    assert "2 names" in _shipped_section(cards).text[0]
-    assert [shlex.split(card.command)[:3] for card in cards] == [["rdtf", "generate", name] for name in ("cat", "dog")]
+    assert "2 names" in _shipped_section(cards)["text"][0]
+    assert [shlex.split(card["command"])[:3] for card in cards] == [
+        ["rdtf", "generate", name] for name in ("cat", "dog")
+    ]
 
 
 def test_default_prompts_have_both_kinds():

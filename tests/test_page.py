@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdtf.page import LINES, Card, Section, bar_list, data_address, histogram, line_chart, smooth, thin, write_page
+from rdtf.page import LINES, bar_list, data_address, histogram, line_chart, render_page, smooth, thin
 
 STICKER, STRIP = data_address(b"webp"), data_address(b"png", "png")
 
@@ -42,8 +42,12 @@ class Tags(HTMLParser):
         return [[float(a[name] or "nan") for name in names] for found, a in self.found if found == tag]
 
 
-def page(tmp_path: Path, *sections: Section) -> str:
-    return write_page(tmp_path / "sub" / "index.html", "A title", ["Hello."], sections).read_text(encoding="utf-8")
+def page(tmp_path: Path, title: str, **card: str) -> str:
+    """The demo's page with one section of one card."""
+    cards = [{"title": title, "sticker": STICKER, "badge": title, "command": title, "strip": "", **card}]
+    section = {"title": title, "text": [title], "commands": [title], "cards": cards, "wide": False}
+    path = tmp_path / "sub" / "index.html"
+    return render_page(path, "demo", title=title, introduction=[title], sections=[section]).read_text(encoding="utf-8")
 
 
 def test_texts_are_escaped(tmp_path: Path):
@@ -54,8 +58,7 @@ def test_texts_are_escaped(tmp_path: Path):
         histogram(np.ones(3), unit=nasty, **labels),
         bar_list([(nasty, 1)], title=nasty, remark=nasty),
     ]
-    card = Card(nasty, STICKER, STRIP, badge=nasty, command=nasty)
-    html = page(tmp_path, Section(nasty, [nasty], commands=[nasty], cards=[card])) + "".join(charts)
+    html = page(tmp_path, nasty, strip=STRIP) + "".join(charts)
     assert "<script" not in html
     assert html.count("&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;") >= 18
     tags = Tags(html).found
@@ -64,7 +67,7 @@ def test_texts_are_escaped(tmp_path: Path):
 
 
 def test_policy_lets_in_this_style_sheet_and_embedded_pictures_only(tmp_path: Path):
-    html = page(tmp_path, Section("x", cards=[Card("y", STICKER), Card("no picture")]))
+    html = page(tmp_path, "x")
     (policy,) = (a["content"] for tag, a in Tags(html).found if a.get("http-equiv") == "Content-Security-Policy")
     style = re.search("<style>(.*?)</style>", html, re.DOTALL)
     assert policy is not None and style is not None

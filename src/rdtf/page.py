@@ -1,7 +1,6 @@
 """Result pages and their charts. A page is one HTML file that requests nothing and runs no script but its own.
 
-Pages: :func:`write_page` (sections of texts and cards) and :func:`render_page` (a template of its own).
-Charts: :func:`line_chart` (lines over an axis), :func:`histogram` (how often which value) and :func:`bar_list`
+:func:`render_page` writes a page. Its charts: :func:`line_chart` (lines over an axis), :func:`histogram` (how often which value) and :func:`bar_list`
 (counts by name). Each returns a ``<figure>`` with inline SVG, or an empty text if there is nothing to draw. All texts
 are escaped.
 """
@@ -29,40 +28,6 @@ LINES = 7
 Points = Sequence[tuple[float, float]]
 
 # ---------------------------------------------------------------------------------------------------------- pages
-
-
-@dataclass(frozen=True)
-class Card:
-    """One result on a page.
-
-    Attributes:
-        title: what was asked for; badge: a word or two beside it.
-        sticker: an animated picture as a ``data:`` address, shown on light, dark and checkered ground; empty = none.
-        strip: a picture over the card's width as a ``data:`` address (the frames side by side); empty = none.
-        command: the command line that makes the same.
-    """
-
-    title: str
-    sticker: str = ""
-    strip: str = ""
-    badge: str = ""
-    command: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: heading, paragraphs, commands, cards."""
-
-    title: str
-    text: Sequence[str] = ()
-    commands: Sequence[str] = ()
-    cards: Sequence[Card] = ()
-    wide: bool = False  # one card a row, for cards with long strips
-
-
-def write_page(path: Path, title: str, introduction: Sequence[str], sections: Sequence[Section]) -> Path:
-    """Write a page of sections; returns its path."""
-    return render_page(path, "page", title=title, introduction=introduction, sections=sections)
 
 
 def render_page(path: Path, template: str, /, **values: Any) -> Path:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import typer
@@ -24,13 +25,15 @@ from rdtf.files import atomic_file
 from rdtf.hub import SHIPPED, find_pipeline
 from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
-from rdtf.page import Card, Section, data_address, write_page
+from rdtf.page import data_address, render_page
 from rdtf.sheets import contact_sheet
 from rdtf.sticker import Sticker
 from rdtf.text.known import KnownCaptions
 from rdtf.world import is_held_out
 from rdtf.world.artwork import ACTIONS
 
+Card = dict[str, str]
+"""A sticker on the page: title, sticker (an animated picture), badge, command, strip (its frames, or empty)."""
 _MARK = ".rdtf-demo"  # a folder with this file is a demo, finished or not
 _FRAMES = 6
 _FROM_FRAMES = (
@@ -110,37 +113,38 @@ def run_demo(out: Path, *, steps: int, seed: int = 0, settings: DemoSettings | N
         _rdtf(command)
     from_text = _from_text(out, run, settings, seed)
     from_frames = _from_frames(out, run, seed)
-    return write_page(
+    return render_page(
         out / "index.html",
-        "RDTF demo: stickers by a model trained from scratch",
-        [
+        "demo",
+        title="RDTF demo: stickers by a model trained from scratch",
+        introduction=[
             f"{settings.stickers} stickers of {settings.size} px were drawn from a small part of the built-in world. A "
             f"model of size tiny then trained on them from random weights for {steps} steps, and generated what is "
             f"shown here. All of it together took {(time.monotonic() - began) / 60:.1f} minutes on this machine.",
             "Every sticker is transparent and plays on a light, a dark and a checkered ground. So short a training "
             "gives a first impression; a longer one, on more stickers, runs with the same commands.",
         ],
-        [
+        sections=[
             *([_shipped_section(shipped)] if shipped else []),
-            Section(
+            _section(
                 "From text",
                 [
                     "Each caption below was given to the model as it stands. The marked ones combine a body with a "
                     "colour or an action that never came together in training; the world keeps such combinations for "
                     "the test split."
                 ],
-                cards=from_text,
+                from_text,
             ),
-            Section(
+            _section(
                 "From given frames",
                 [
                     "The stickers here come from the test split. Outlined frames were given and come back pixel for "
                     "pixel; the model made the others. The lower row is the original, which the model did not see."
                 ],
-                cards=from_frames,
+                from_frames,
                 wide=True,
             ),
-            Section(
+            _section(
                 "The commands",
                 [
                     "The same with the command line; each sticker above has its own command too. The last one has "
@@ -170,12 +174,19 @@ def _rdtf(words: Sequence[str]) -> None:
         raise typer.Exit(code)
 
 
+def _section(title: str, text: Sequence[str], cards: Sequence[Card] = (), **more: Any) -> dict[str, Any]:
+    """A part of the page; ``wide`` shows a card a row, for cards with long strips."""
+    return {"title": title, "text": text, "cards": cards, "commands": (), "wide": False, **more}
+
+
 def _make(out: Path, name: str, title: str, words: Sequence[str], badge: str = "") -> Card:
     """Run a command that makes a sticker; returns its card."""
     file = out / "stickers" / f"{name}.webp"
     command = [*words, "-o", str(file)]
     _rdtf(command)
-    return Card(title, data_address(file.read_bytes()), badge=badge, command=shlex.join(["rdtf", *command]))
+    command_line = shlex.join(["rdtf", *command])
+    sticker = data_address(file.read_bytes())
+    return {"title": title, "sticker": sticker, "badge": badge, "command": command_line, "strip": ""}
 
 
 def _by_shipped_model(out: Path, count: int, seed: int) -> list[Card]:
@@ -192,9 +203,9 @@ def _by_shipped_model(out: Path, count: int, seed: int) -> list[Card]:
     ]
 
 
-def _shipped_section(cards: Sequence[Card]) -> Section:
+def _shipped_section(cards: Sequence[Card]) -> dict[str, Any]:
     text = f"RDTF carries a trained model. It made these, of {len(cards)} names that it knows, before the small model "
-    return Section("By the model of the package", [text + "below was trained."], cards=cards)
+    return _section("By the model of the package", [text + "below was trained."], cards)
 
 
 def _from_text(out: Path, run: str, settings: DemoSettings, seed: int) -> list[Card]:
@@ -226,7 +237,7 @@ def _from_frames(out: Path, run: str, seed: int) -> list[Card]:
         with atomic_file(strip) as picture:
             sheet = contact_sheet([made, clip[: len(made)]], frames=len(made), outlined=[positions, ()])
             sheet.save(picture, "PNG")
-        cards.append(Card(title, card.sticker, data_address(strip.read_bytes(), "png"), command=card.command))
+        cards.append({**card, "strip": data_address(strip.read_bytes(), "png")})
     return cards
 
 
