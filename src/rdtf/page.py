@@ -1,8 +1,8 @@
 """Result pages and their charts. A page is one HTML file that requests nothing and runs no script but its own.
 
-:func:`render_page` writes a page. Its charts: :func:`line_chart` (lines over an axis), :func:`histogram` (how often which value) and :func:`bar_list`
-(counts by name). Each returns a ``<figure>`` with inline SVG, or an empty text if there is nothing to draw. All texts
-are escaped.
+:func:`render_page` writes a page. Charts are :func:`line_chart` (lines over an axis), :func:`histogram` (how often
+which value) and :func:`bar_list` (counts by name). Each returns a ``<figure>`` with inline SVG, or an empty text if
+there is nothing to draw. All texts are escaped.
 """
 
 from __future__ import annotations
