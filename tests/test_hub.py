@@ -96,11 +96,11 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no weights": (lambda m: (m / "dfgn" / WEIGHTS).unlink(), "cannot be read as safetensors"),
     "cut weights": (lambda m: cut(m / "dfgn" / WEIGHTS), "cannot be read as safetensors"),
     "a pickle": (lambda m: (m / "dfgn" / WEIGHTS).rename(m / "dfgn" / "diffusion_pytorch_model.bin"), "safetensors"),
-    "a tensor less": (lambda m: reweigh(m / "dfgn" / WEIGHTS, dict.popitem), "1 tensors are missing"),
-    "a tensor more": (lambda m: reweigh(m / "dfgn" / WEIGHTS, lambda t: t.update(x=torch.ones(2))), "unknown"),
+    "a tensor less": (lambda m: reweigh(m / "dfgn" / WEIGHTS, dict.popitem), "is missing, expected"),
+    "a tensor more": (lambda m: reweigh(m / "dfgn" / WEIGHTS, lambda t: t.update(x=torch.ones(2))), "expected none"),
     "whole numbers": (
         lambda m: reweigh(m / "dfgn" / WEIGHTS, lambda t: t.update({n: v.long() for n, v in t.items()})),
-        "is of the type int64",
+        "is of the type torch.int64",
     ),
     "not finite": (
         lambda m: reweigh(m / "dfgn" / WEIGHTS, lambda t: next(iter(t.values())).fill_(torch.nan)),

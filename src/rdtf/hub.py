@@ -12,7 +12,6 @@ Importing this module does not import torch, so that a wrong name is answered at
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import re
@@ -139,8 +138,8 @@ def find_pipeline(name: Path | str, pause: float = 0.02) -> Path:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[dict[str, list[int]]]:
-    """The shapes of a safetensors file by the tensors' names.
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, as ``safetensors.safe_open`` gives it.
 
     Raises:
         ValueError: it is missing or damaged.
@@ -150,16 +149,21 @@ def _opened(path: Path) -> Iterator[dict[str, list[int]]]:
     try:
         _check_file(path)
         with safe_open(path, "pt") as file:
-            yield {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no mapping)
+            yield file
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read as safetensors ({error}); {_AGAIN}") from None
+
+
+def shapes_of(file: Any) -> dict[str, list[int]]:
+    """The shapes of the tensors in an opened file, by name."""
+    return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no mapping)
 
 
 class _TooManyError(Exception):
     pass
 
 
-def _built(make: Callable[[], M], config: Path, tensors: int) -> M:
+def built(make: Callable[[], M], config: Path, tensors: int) -> M:
     """A network whose tensors have shapes but no memory.
 
     Args:
@@ -204,55 +208,6 @@ def _built(make: Callable[[], M], config: Path, tensors: int) -> M:
         handle.remove()
 
 
-def check_module(folder: Path, kind: type[M]) -> M:
-    """Check the folder of one of our networks: arguments, class, and the shapes in its weights file.
-
-    Returns:
-        the network, whose tensors have shapes but no memory.
-
-    Raises:
-        ValueError: the folder is damaged, of another class, or asks for more than its weights file holds.
-    """
-    path = folder / CONFIG
-    config = read_config(path)
-    if config.get("_class_name") != kind.__name__:
-        raise ValueError(f"{path} is of class {config.get('_class_name')!r}, and {kind.__name__} is expected")
-    arguments = {name: value for name, value in config.items() if not name.startswith("_")}
-    known = inspect.signature(kind.__init__).parameters
-    if unknown := sorted(arguments.keys() - known.keys()):
-        raise ValueError(f"{path}: {kind.__name__} has no argument {unknown[0]!r}; a newer version of rdtf may know it")
-    with _opened(folder / WEIGHTS) as found:
-        module = _built(lambda: kind(**arguments), path, len(found))
-    wanted = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
-    if unequal := sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name)):
-        name = unequal[0]
-        raise ValueError(
-            f"{folder / WEIGHTS} does not fit {CONFIG} beside it: {len(unequal)} tensors are missing, unknown or of "
-            f"another shape, for example {name} ({found.get(name, 'missing')}, expected {wanted.get(name, 'none')})"
-        )
-    return module
-
-
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a model's weights file, by name.
-
-    Raises:
-        ValueError: it is missing or damaged, or holds other numbers than floating point ones of 16 bits and more.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{folder / WEIGHTS} cannot be read as safetensors ({error}); {_AGAIN}") from None
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point() or tensor.element_size() < 2:
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise ValueError(f"{folder / WEIGHTS}: {name} is of the type {kind}, and float16 to float64 are expected")
-    return tensors
-
-
 def check_foreign(folder: Path, make: Callable[[dict[str, Any]], Module]) -> None:
     """Check a folder of another library: its weights are safetensors, and its network is not larger than they are.
 
@@ -270,10 +225,11 @@ def check_foreign(folder: Path, make: Callable[[dict[str, Any]], Module]) -> Non
         raise ValueError(f"{folder} has no weights in safetensors; other files may hold code and are never read")
     tensors = numbers = 0
     for file in files:
-        with _opened(file) as shapes:
-            tensors += len(shapes)
-            numbers += sum(math.prod(shape) for shape in shapes.values())
-    made = sum(parameter.numel() for parameter in _built(lambda: make(config), path, tensors).parameters())
+        with opened(file) as weights:
+            shapes = shapes_of(weights)
+        tensors += len(shapes)
+        numbers += sum(math.prod(shape) for shape in shapes.values())
+    made = sum(parameter.numel() for parameter in built(lambda: make(config), path, tensors).parameters())
     if made > 2 * numbers + (1 << 20):
         raise ValueError(f"{path} describes a larger network than its weights files hold; {_AGAIN}")
 

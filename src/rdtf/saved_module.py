@@ -115,16 +115,31 @@ class SavedModule(nn.Module):
         Raises:
             ValueError: the folder is damaged, of another class, or holds numbers that are not finite.
         """
-        module = hub.check_module(Path(folder), cls)
-        tensors = hub.read_weights(Path(folder))
-        # In the memory layout of a new network. Other layouts are slower, and on some processors round otherwise.
-        laid_out = {name: _as(wanted, tensors[name]) for name, wanted in module.state_dict().items()}
+        folder = Path(folder)
+        path, weights = folder / hub.CONFIG, folder / hub.WEIGHTS
+        config = hub.read_config(path)
+        if config.get("_class_name") != cls.__name__:
+            raise ValueError(f"{path} is of class {config.get('_class_name')!r}, and {cls.__name__} is expected")
+        arguments = {name: value for name, value in config.items() if not name.startswith("_")}
+        if unknown := sorted(arguments.keys() - inspect.signature(cls.__init__).parameters.keys()):
+            raise ValueError(f"{path}: {cls.__name__} has no argument {unknown[0]!r}; a newer rdtf may know it")
+        with hub.opened(weights) as file:
+            found = hub.shapes_of(file)
+            module = hub.built(lambda: cls(**arguments), path, len(found))
+            wanted = module.state_dict()
+            for name in sorted({*wanted, *found}):
+                here, there = found.get(name, "missing"), list(wanted[name].shape) if name in wanted else "none"
+                if here != there:
+                    raise ValueError(f"{weights} does not fit {hub.CONFIG}: {name} is {here}, expected {there}")
+            # In the memory layout of a new network. Other layouts are slower, and on some processors round otherwise.
+            laid_out = {name: _as(tensor, file.get_tensor(name), weights / name) for name, tensor in wanted.items()}
         module.load_state_dict(laid_out, assign=True)
-        hub.check_finite(module, Path(folder))
+        hub.check_finite(module, folder)
         return module.eval()
 
 
-def _as(wanted: Tensor, tensor: Tensor) -> Tensor:
-    """A copy of ``tensor`` with the strides of ``wanted``."""
-    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-    return torch.empty_strided(wanted.shape, wanted.stride(), dtype=dtype).copy_(tensor)
+def _as(wanted: Tensor, tensor: Tensor, place: Path) -> Tensor:
+    """A float32 copy of ``tensor`` with the strides of ``wanted``."""
+    if not tensor.is_floating_point() or tensor.element_size() < 2:
+        raise ValueError(f"{place} is of the type {tensor.dtype}, and float16 to float64 are expected")
+    return torch.empty_strided(wanted.shape, wanted.stride(), dtype=torch.float32).copy_(tensor)
