@@ -13,7 +13,6 @@ import inspect
 import json
 import re
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
@@ -319,21 +318,18 @@ def load_codec(spec: str | Path) -> Codec:
     Raises:
         ValueError: none of these.
     """
-    return _load(spec).to(best_device())
-
-
-def _load(spec: str | Path) -> Codec:
     name = str(spec)
-    if name in SHIPPED:
-        with resources.as_file(resources.files("rdtf") / "assets" / f"codec-{name}") as folder:
-            return _load_folder(folder)
     if name in ("pixel", "pixel2"):
-        return PixelCodec(patch=2 if name == "pixel2" else 1).eval()
-    if (Path(spec) / "config.json").is_file():
-        return _load_folder(Path(spec))
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(spec).exists():
-        return _load_folder(hub.fetch(name))
-    raise ValueError(f"no codec {name!r}; choose {CHOICES}")
+        codec: Codec = PixelCodec(patch=2 if name == "pixel2" else 1).eval()
+    elif name in SHIPPED:
+        codec = _load_folder(Path(__file__).with_name("assets") / f"codec-{name}")
+    elif (Path(spec) / hub.CONFIG).is_file():
+        codec = _load_folder(Path(spec))
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(spec).exists():
+        codec = _load_folder(hub.fetch(name))
+    else:
+        raise ValueError(f"no codec {name!r}; choose {CHOICES}")
+    return codec.to(best_device())
 
 
 def _load_folder(folder: Path) -> Codec:

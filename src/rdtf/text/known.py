@@ -60,14 +60,14 @@ class KnownCaptions:
     """The names of what a model was trained on, with their synonyms and styles.
 
     Args:
-        names: for each name its styles (indices into ``styles``, most frequent first) and its synonyms.
-        styles: phrases at the end of captions, such as ``noto style``.
+        names: for each name its styles (phrases at the end of captions, such as ``noto style``; most frequent first)
+            and its synonyms.
     """
 
-    def __init__(self, names: Mapping[str, tuple[Iterable[int], Iterable[str]]], styles: Iterable[str] = ()) -> None:
-        self.styles = tuple(styles)
-        self._styles_of = {name: tuple(indices) for name, (indices, _) in names.items()}
+    def __init__(self, names: Mapping[str, tuple[Iterable[str], Iterable[str]]]) -> None:
+        self._styles_of = {name: tuple(styles) for name, (styles, _) in names.items()}
         self._synonyms = {name: tuple(words) for name, (_, words) in names.items()}
+        self.styles = tuple(sorted({style for styles in self._styles_of.values() for style in styles}))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,33 +92,25 @@ class KnownCaptions:
                 return None
         if not styles_of:
             return None
-        styles = sorted({style for found in styles_of.values() for style in found if style})
-        index = {style: number for number, style in enumerate(styles)}
-        return cls(
-            {
-                name: (
-                    [index[style] for style, _ in sorted(found.items(), key=lambda item: (-item[1], item[0])) if style],
-                    list(others[name])[:_MOST_SYNONYMS],
-                )
-                for name, found in sorted(styles_of.items())
-            },
-            styles,
-        )
+        by_count = {
+            name: [style for style, _ in sorted(found.items(), key=lambda item: (-item[1], item[0])) if style]
+            for name, found in sorted(styles_of.items())
+        }
+        return cls({name: (styles, list(others[name])[:_MOST_SYNONYMS]) for name, styles in by_count.items()})
 
     def joined(self, other: KnownCaptions) -> KnownCaptions:
         """The names of both; where both have a name, the styles and synonyms of ``other`` come first."""
-        styles = sorted({*self.styles, *other.styles})
-        index = {style: number for number, style in enumerate(styles)}
-        merged: dict[str, tuple[dict[int, None], dict[str, None]]] = defaultdict(lambda: ({}, {}))
+        merged: dict[str, tuple[dict[str, None], dict[str, None]]] = defaultdict(lambda: ({}, {}))
         for known in (other, self):
             for name in known.names:
-                merged[name][0].update(dict.fromkeys(index[known.styles[old]] for old in known._styles_of[name]))
+                merged[name][0].update(dict.fromkeys(known._styles_of[name]))
                 merged[name][1].update(dict.fromkeys(known._synonyms[name]))
-        return KnownCaptions(dict(sorted(merged.items())), styles)
+        return KnownCaptions(dict(sorted(merged.items())))
 
     def save(self, folder: Path) -> None:
         """Write :data:`KNOWN_CAPTIONS`, unless it would be larger than a model's configuration may be."""
-        names = {name: [list(self._styles_of[name]), list(self._synonyms[name])] for name in self.names}
+        index = {style: number for number, style in enumerate(self.styles)}
+        names = {name: [[index[style] for style in self._styles_of[name]], self._synonyms[name]] for name in self.names}
         text = json.dumps({"styles": self.styles, "names": names}, ensure_ascii=False) + "\n"
         if len(text.encode()) <= _MOST_BYTES:
             write_text(folder / KNOWN_CAPTIONS, text)
@@ -136,11 +128,10 @@ class KnownCaptions:
         config = hub.read_config(path)
         try:
             found = _File.model_validate(config)
-            if {index for indices, _ in found.names.values() for index in indices} - {*range(len(found.styles))}:
-                raise ValueError("it has other styles")
-        except ValueError:
+            styles = dict(enumerate(found.styles))
+            return cls({name: ([styles[i] for i in indices], words) for name, (indices, words) in found.names.items()})
+        except (ValueError, KeyError):
             raise ValueError(f"{path} is no list of captions; the model is damaged, copy it again") from None
-        return cls(found.names, found.styles)
 
     @cached_property
     def _words(self) -> frozenset[str]:
@@ -192,7 +183,7 @@ class KnownCaptions:
         return caption, ""
 
     def _styled(self, name: str, style: str) -> str:
-        trained = [self.styles[index] for index in self._styles_of[name]]
+        trained = self._styles_of[name]
         return with_phrase(name, style if style in trained else next(iter(trained), ""))
 
 
