@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -185,10 +185,15 @@ def make_noted(
     caption: str,
     settings: dict[str, Any],
     given: Sequence[Given] = (),
+    frames: Mapping[int, np.ndarray] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> list[Sticker]:
-    """Make the stickers of a call, each with its note. The arguments are those of :func:`note_of_call`."""
-    stickers = pipeline(caption, frames=load_frames(given), on_step=on_step, **settings).stickers
+    """Make the stickers of a call, each with its note.
+
+    Args:
+        frames: the given frames, see :func:`load_frames`. Other arguments are those of :func:`note_of_call`.
+    """
+    stickers = pipeline(caption, frames=frames, on_step=on_step, **settings).stickers
     note = note_of_call(pipeline, task=task, model=model, caption=caption, settings=settings, given=given)
     return described(stickers, note)
 

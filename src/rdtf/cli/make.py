@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from rdtf.cli.common import STOPPED, check_given, option, say, takes
 from rdtf.hub import SHIPPED
 from rdtf.progress import bars, printable
-
-if TYPE_CHECKING:
-    from rdtf.provenance import Given
 
 MAX_FRAMES = 16
 Model = option(str, "shipped, a run's or saved pipeline's folder, or a hub id (owner/name).", SHIPPED, "--model", "-m")
@@ -49,18 +46,23 @@ FRAMES_OPTIONS: dict[str, Any] = {
 COUNTED_FRAMES = {name: option for name, option in FRAMES_OPTIONS.items() if name != "num_frames"}
 
 
-def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any]) -> None:
-    """Run the pipeline and write the files; with more than one sticker, each name gets a number."""
-    from rdtf.io.write import check_target, save_sticker
-    from rdtf.provenance import load_frames, make_noted
+def _make(task: str, caption: str, places: Sequence[tuple[Any, ...]], given: dict[str, Any]) -> None:
+    """Run the pipeline and write the files; with more than one sticker, each name gets a number.
 
+    Args:
+        places: where the given frames come from, as arguments of :class:`rdtf.provenance.Given`.
+    """
+    from rdtf.io.write import check_target, save_sticker
+    from rdtf.provenance import Given, load_frames, make_noted
+
+    frames = [Given(*place) for place in places]
     model, out, strict = given.pop("model", SHIPPED), given.pop("out", "sticker.webp"), given.pop("strict", False)
     count = given.get("num_stickers_per_prompt", 1)
     paths = [out] if count == 1 else [_numbered(out, number) for number in range(1, count + 1)]
     for path in paths:
         check_target(path, [model, *(frame.path for frame in frames)])
     _check_length(given)
-    load_frames(frames)  # so that a wrong file is told at once
+    pixels = load_frames(frames)
     check_given(model=model)
     from rdtf.loading import load_pipeline  # it imports torch
 
@@ -81,6 +83,7 @@ def _make(task: str, caption: str, frames: Sequence[Given], given: dict[str, Any
             caption=caption,
             settings=given,
             given=frames,
+            frames=pixels,
             on_step=lambda done, total: progress.update(bar, completed=done, total=total),
         )
     for path, sticker in zip(paths, stickers, strict=True):
@@ -181,9 +184,7 @@ def animate(
     given: dict[str, Any],
 ) -> None:
     """Bring an image to life, with or without a caption."""
-    from rdtf.provenance import Given
-
-    _make("animate", caption, [Given(at, image)], given)
+    _make("animate", caption, [(at, image)], given)
 
 
 @takes(COUNTED_FRAMES)
@@ -198,10 +199,8 @@ def inbetween(
     if len(images) < 2:
         raise ValueError("in-betweening needs at least two images")
     total = len(images) * (between + 1) - (0 if given.get("loop") else between)
-    from rdtf.provenance import Given
-
-    frames = [Given(i * (between + 1), path) for i, path in enumerate(images)]
-    _make("inbetween", caption, frames, {"num_frames": total, **given})
+    places = [(i * (between + 1), path) for i, path in enumerate(images)]
+    _make("inbetween", caption, places, {"num_frames": total, **given})
 
 
 @takes(COUNTED_FRAMES)
@@ -229,10 +228,8 @@ def extend(
     total = before + len(source) + after
     times, new = source.durations.tolist(), float(source.durations.mean())
     pace = {} if "fps" in given else {"durations": [new] * before + times + [new] * after}
-    from rdtf.provenance import Given
-
-    frames = [Given(before + i, sticker, i, most) for i in range(len(source))]
-    _make("extend", caption, frames, {"num_frames": total, **pace, **given})
+    places = [(before + i, sticker, i, most) for i in range(len(source))]
+    _make("extend", caption, places, {"num_frames": total, **pace, **given})
 
 
 def explain(

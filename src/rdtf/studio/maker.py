@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rdtf import hub
 from rdtf.cli.make import MAX_FRAMES
 from rdtf.loading import load_pipeline
-from rdtf.provenance import Given, make_noted
+from rdtf.provenance import Given, load_frames, make_noted
 from rdtf.studio.library import Library
 
 if TYPE_CHECKING:
@@ -190,6 +190,8 @@ class Maker:
         if not given:
             fit = pipe.fit(caption)
             caption, note = fit.caption, fit.note
+        about: dict[str, Any] = {"given": given, "frames": load_frames(given)}
+        about |= {"task": task_of([one.position for one in given]), "model": str(self.models.path(model))}
         # On a processor a batch is no faster than its stickers one by one, which are shown as they are ready.
         each = 1 if pipe.device.type == "cpu" else count
         for begin in range(0, count, each):
@@ -199,8 +201,7 @@ class Maker:
             def on_step(done: int, total: int, before: int = before) -> None:
                 tell(before * total + done, total * (count // each))
 
-            about = {"task": task_of([one.position for one in given]), "model": str(self.models.path(model))}
-            stickers = make_noted(pipe, **about, caption=caption, settings=call, given=given, on_step=on_step)
+            stickers = make_noted(pipe, **about, caption=caption, settings=call, on_step=on_step)
             keys += map(self.library.add, stickers)
         tell(1, 1)
 
