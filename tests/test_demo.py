@@ -23,7 +23,7 @@ from rdtf.world import is_held_out
 from tests.conftest import TINY_NETWORK
 
 SETTINGS = DemoSettings(
-    stickers=220,
+    stickers=120,
     size=16,
     training=(
         *("--codec", "pixel2", "--batch-size", "4", "--threads", "1"),

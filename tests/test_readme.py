@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from rdtf.cli import app
+from rdtf.copy_decoder import CopyDecoder
 from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
 from rdtf.sticker import Sticker
@@ -81,6 +82,7 @@ def test_links_lead_somewhere():
 
 def test_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rdtf.train.copy_decoder.CopyDecoder", lambda: CopyDecoder(widths=(8, 8), references=1))
     drawn = write_world(tmp_path / "drawn", 100, 0, size=16, vocabulary="small")
     moving = next(s for s in map(read_sticker, sorted(drawn.glob("sticker-*"))) if len(s) >= 8)
     moving = Sticker(moving.frames[:3], moving.durations[:3])  # encoding for messengers takes time a frame
