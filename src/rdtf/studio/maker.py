@@ -154,8 +154,8 @@ class Maker:
             self._jobs.remove(job)
 
     def cancel(self, owner: str) -> None:
-        """End the generations of an owner, those that wait too. Stickers that are ready are kept."""
-        for job in self._jobs:
+        """End the generations of an owner, those that wait too, from any thread. Stickers that are ready are kept."""
+        for job in list(self._jobs):  # the event loop may change it meanwhile
             if job.owner == owner:
                 job.stop.set()
                 job.tell(None)
