@@ -20,6 +20,7 @@ from rdtf.files import atomic_file, folder_lock
 from rdtf.hub import SHIPPED
 from rdtf.io.write import check_target, save_sticker
 from rdtf.loading import load_pipeline
+from rdtf.pipeline import StickerPipeline
 from rdtf.provenance import Made, described, fingerprint, note_of_call, read_made
 from rdtf.ray_cluster import CALLS_AHEAD, ray_cluster
 
@@ -145,32 +146,27 @@ def generate_many(
     if ending not in ENDINGS:
         raise ValueError(f"{ending!r}: stickers are written as {', '.join(ENDINGS)}")
     check_target(out / f"0{ending}", [source, model])
-    total, base = _check_rows(source), int(settings.get("seed") or 0)
-    here = _Generator(
-        model, out, {key: value for key, value in settings.items() if key != "seed" and value is not None}
-    )
-    if strict:
-        for number, row in enumerate(read_rows(source)):
-            try:
-                here.pipeline.fit(row.caption, strict=True)
-            except ValueError as error:
-                raise ValueError(f"{source}, row {number + 1}: {error}") from None
+    base, others = int(settings.get("seed") or 0), {key: value for key, value in settings.items() if key != "seed"}
+    here = _Generator(model, out, {key: value for key, value in others.items() if value is not None})
+    total = _check_rows(source, here.pipeline, strict)
     kept = made = unknown = 0
 
     def entries() -> Iterator[Entry]:
+        nonlocal unknown
+        unknown = 0
         for number, row in enumerate(read_rows(source)):
-            asked = here.pipeline.fit(row.caption).caption
+            fit = here.pipeline.fit(row.caption)
+            unknown += bool(fit.note)
             seed = base + number if row.seed is None else row.seed
-            changed = None if asked == row.caption else asked
+            changed = None if fit.caption == row.caption else fit.caption
             yield Entry(number, _file(row, number, ending), row.caption, seed, changed)
 
     def batches() -> Iterator[list[Entry]]:
         """The stickers to make, in batches for a call of the pipeline: their seeds count up."""
-        nonlocal kept, unknown
+        nonlocal kept
         together = here.settings.get("batch_size") or here.pipeline.default_batch_size
         waiting: list[Entry] = []
         for entry in entries():
-            unknown += bool(here.pipeline.fit(entry.caption).note)
             if here.is_made(entry):
                 kept += 1
                 continue
@@ -271,10 +267,12 @@ def _run_ray(here: _Generator, batches: Iterator[list[Entry]], workers: int | No
                 ray.kill(holder)
 
 
-def _check_rows(source: Path) -> int:
-    """The number of rows, each with a name of its own."""
+def _check_rows(source: Path, pipeline: StickerPipeline, strict: bool) -> int:
+    """The number of rows, each with a name of its own, and with ``strict`` with a caption that the model knows."""
     names: set[str] = set()
     for number, row in enumerate(read_rows(source)):
+        if strict and (note := pipeline.fit(row.caption).note):
+            raise ValueError(f"{source}, row {number + 1}: {note}")
         name = _file(row, number, "").casefold()
         if name in names:
             raise ValueError(f"{source}: two rows have the name {name!r}; each needs one of its own")
