@@ -133,12 +133,6 @@ def test_a_damaged_or_hostile_model_is_refused_in_a_sentence(name: str, model: P
     assert "trust" not in str(caught.value) and not Path("ran").exists()
 
 
-def test_the_command_says_it_and_ends_with_2(model: Path, tmp_path: Path):
-    cut(model / "dfgn" / "config.json")
-    result = CliRunner().invoke(app, ["generate", "a cat", "-m", str(model), "-o", str(tmp_path / "a.webp")])
-    assert result.exit_code == 2 and "is no JSON" in result.output and not (tmp_path / "a.webp").exists()
-
-
 def test_a_sound_model_loads_and_names_its_format(model: Path, tmp_path: Path):
     index = json.loads((model / hub.INDEX).read_text())
     assert index[hub.FORMAT_KEY] == hub.FORMAT
