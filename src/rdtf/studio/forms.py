@@ -35,8 +35,9 @@ class Field:
         """
         if given is None or given == "" or (self.kind is bool and not given):
             return None
+        kind: Any = Annotated[self.kind, Limits(ge=self.low, le=self.high)]
         try:
-            return TypeAdapter(Annotated[self.kind, Limits(ge=self.low, le=self.high)]).validate_python(given)
+            return TypeAdapter(kind).validate_python(given)
         except ValidationError as error:
             raise ValueError(f"{self.flag}: {str(given)[:50]!r}: {error.errors()[0]['msg']}") from None
 
