@@ -83,20 +83,6 @@ def png(frame: np.ndarray) -> bytes:
 # Single files
 
 
-def test_gif_with_local_palettes_and_every_disposal(tmp_path: Path) -> None:
-    base = np.zeros((24, 24, 4), np.uint8)
-    base[4:20, 4:20] = 250, 10, 10, 255
-    part = base.copy()
-    part[8:12, 8:12] = 10, 250, 10, 255
-    frames = [Image.fromarray(frame) for frame in (base, part, base)]
-    for number, disposal in enumerate([[0, 0, 0], [1, 1, 1], [2, 2, 2], [1, 3, 1]]):
-        path = tmp_path / f"{number}.gif"
-        frames[0].save(path, save_all=True, append_images=frames[1:], duration=[50, 70, 90], disposal=disposal)
-        sticker = read_sticker(path)
-        assert sticker.durations.tolist() == [50, 70, 90]
-        assert np.abs(sticker.frames.astype(int) - np.stack([base, part, base])).max() < 8
-
-
 @pytest.mark.parametrize(
     ("ending", "codec", "pix_fmt", "tolerance"),
     [

@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 from fractions import Fraction
 
+import av
 import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
@@ -16,6 +18,7 @@ from rdtf.io.encode import Clip, Note, cleared, whole_ticks
 from rdtf.io.metadata import TAG, note_text, xmp_note
 
 _BLEED_PIXELS = 8
+_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INP
 
 
 def merged(clip: Clip) -> Clip:
@@ -40,13 +43,12 @@ def webm(clip: Clip, crf: int, fps: float, note: Note = None) -> bytes:
         crf: constant rate factor, 0 (best) to 63. fps: frames a second; a frame of the clip is repeated while it lasts.
         note: for the file's tags, see :mod:`rdtf.io.metadata`.
     """
-    import av
-
     height, width = clip.frames.shape[1:3]
     starts = clip.starts()
     ticks = max(1, round(starts[-1] * fps / 1000))
     shown = np.searchsorted(starts[1:-1], (np.arange(ticks) + 0.5) * starts[-1] / ticks, side="right")
-    planes = {int(i): _yuva420(clip.frames[i]) for i in np.unique(shown)}
+    bled = {index: _bled(clip.frames[index]) for index in np.unique(shown).tolist()}
+    convert = VideoReformatter()
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="webm") as container:
         if note is not None:
@@ -57,29 +59,14 @@ def webm(clip: Clip, crf: int, fps: float, note: Note = None) -> bytes:
         stream.options = {"crf": str(crf), "b": "0", "auto-alt-ref": "0", "deadline": "good", "cpu-used": "3"}
         stream.codec_context.thread_count = 1
         for tick, index in enumerate(shown):
-            frame = av.VideoFrame(width, height, "yuva420p")
-            for plane, pixels in zip(frame.planes, planes[int(index)], strict=True):
-                padded = np.zeros((plane.height, plane.line_size), np.uint8)
-                padded[:, : pixels.shape[1]] = pixels
-                plane.update(padded.tobytes())
+            pixels = av.VideoFrame.from_ndarray(bled[int(index)], format="rgba")
+            frame = convert.reformat(pixels, format="yuva420p", interpolation=_EXACT, threads=1)
             frame.pts = tick
             for packet in stream.encode(frame):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
     return buffer.getvalue()
-
-
-def _yuva420(frame: np.ndarray) -> list[np.ndarray]:
-    """Planes Y, U, V, A of BT.601 in the limited range; U and V at half the size (sides have to be even)."""
-    colour = _bled(frame)[..., :3].astype(np.float32)
-    red, green, blue = (colour[..., i] for i in range(3))
-    luma = 16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255
-    u = 128 + (-37.797 * red - 74.203 * green + 112.0 * blue) / 255
-    v = 128 + (112.0 * red - 93.786 * green - 18.214 * blue) / 255
-    height, width = luma.shape
-    halves = [c.reshape(height // 2, 2, width // 2, 2).mean((1, 3)) for c in (u, v)]
-    return [np.rint(plane).clip(0, 255).astype(np.uint8) for plane in (luma, *halves)] + [frame[..., 3]]
 
 
 def _bled(frame: np.ndarray) -> np.ndarray:

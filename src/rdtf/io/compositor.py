@@ -74,14 +74,7 @@ def compose(job: Job, file: Layers) -> Iterator[np.ndarray]:
 
 def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Straight alpha over straight alpha: ``a = a1 + a2 (1 - a1)``, ``c = (c1 a1 + c2 a2 (1 - a1)) / a``."""
-    a1, a2 = above[..., 3:].astype(np.int64), below[..., 3:].astype(np.int64)
-    if not ((a1 > 0) & (a1 < 255)).any():
-        return np.where(a1 > 0, above, below)
-    rest = a2 * (255 - a1)
-    alpha = 255 * a1 + rest  # times 255
-    mixed = above[..., :3] * (255 * a1) + below[..., :3] * rest
-    colour = (2 * mixed + alpha) // np.maximum(2 * alpha, 1)
-    return np.concatenate([colour, (2 * alpha + 255) // 510], axis=-1).astype(np.uint8)
+    return np.asarray(Image.alpha_composite(*(Image.fromarray(np.ascontiguousarray(p)) for p in (below, above))))
 
 
 # GIF: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
