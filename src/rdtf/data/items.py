@@ -11,7 +11,7 @@ from typing import Any
 from rdtf.data.captions import Caption
 from rdtf.io.archives import Member, read_member
 from rdtf.io.job import LIMITS
-from rdtf.io.multifile import TIMINGS, Piece, read_frames
+from rdtf.io.multifile import read_frames
 from rdtf.io.read import load_file, read_sticker, read_sticker_bytes
 from rdtf.io.tables import Cell, read_cell
 from rdtf.sticker import Sticker, StickerError
@@ -47,9 +47,8 @@ class Item:
     def read(self, *, size: int | None = None, max_frames: int | None = None) -> Sticker:
         """Decode the sticker. See :func:`~rdtf.io.read.read_sticker` for arguments and errors."""
         if self.parts:
-            pieces = [Piece(name, partial(_bytes, file, member)) for name, file, member in self.parts]
-            timing = pieces.pop().read() if pieces[-1].name in TIMINGS else None
-            return read_frames(pieces, timing, self.name, size=size, max_frames=max_frames)
+            files = {name: partial(_bytes, file, member) for name, file, member in self.parts}
+            return read_frames(files, self.name, size=size, max_frames=max_frames)
         if self.member is None:
             return read_sticker(self.path, size=size, max_frames=max_frames)
         data = _bytes(self.file, self.member)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,6 @@ MAX_JSON_BYTES = 16 * 2**20
 _NUMBERED = re.compile(
     r"(?P<stem>.*?)[ _\-.(]*(?P<number>\d+)\)?(?:[ _-]delay-(?P<delay>\d+(?:\.\d+)?)s)?", re.IGNORECASE
 )
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A file of a sticker: its name without folders, and a function that reads its bytes."""
-
-    name: str
-    read: Callable[[], bytes]
 
 
 def frame_order(folder: str, pictures: Sequence[str], timed: bool) -> list[str] | None:
@@ -60,19 +51,24 @@ def frame_order(folder: str, pictures: Sequence[str], timed: bool) -> list[str] 
 
 
 def read_frames(
-    frames: Sequence[Piece], timing: bytes | None, name: str, *, size: int | None, max_frames: int | None
+    files: Mapping[str, Callable[[], bytes]], name: str, *, size: int | None, max_frames: int | None
 ) -> Sticker:
     """A sticker from pictures of one size.
 
-    ``timing`` is JSON: an object of milliseconds by file name, a list of milliseconds, one of these as the field
-    ``durations`` of an object, or an object with ``fps``. Without timing a frame lasts as long as its name says
+    A file of :data:`TIMINGS` has an object of milliseconds by file name, a list of milliseconds, one of these as the
+    field ``durations`` of an object, or an object with ``fps``. Without it a frame lasts as long as its name says
     (``frame_01_delay-0.1s.png``), otherwise 100 ms.
+
+    Args:
+        files: functions that read the files, by their names without folders; frames are in order.
 
     Raises:
         StickerError: a picture or the timing is damaged or beyond the limits, or a picture is animated.
     """
     job = Job(Path(name), b"", size, max_frames)
+    frames = [file for file in files if file not in TIMINGS]
     job.check(len(frames), 1, 1)
+    timing = next((read() for file, read in files.items() if file in TIMINGS), None)
     try:
         indices, durations = job.kept(_durations(frames, timing))
     except StickerError:
@@ -81,21 +77,21 @@ def read_frames(
         raise job.refuse(f"its timing cannot be used ({type(error).__name__}: {error})") from error
     pictures: list[np.ndarray] = []
     for index in indices:
-        piece = frames[int(index)]
-        picture = read_sticker_bytes(piece.read(), f"{name}/{piece.name}")
+        file = frames[int(index)]
+        picture = read_sticker_bytes(files[file](), f"{name}/{file}")
         if len(picture) > 1:
-            raise job.refuse(f"its frame {piece.name} is an animation itself")
+            raise job.refuse(f"its frame {file} is an animation itself")
         height, width = picture.size
         job.check(len(frames), width, height)
         if pictures and size is None and pictures[0].shape != picture.frames[0].shape:
-            raise job.refuse(f"its frame {piece.name} is {width} x {height} px, unlike those before")
+            raise job.refuse(f"its frame {file} is {width} x {height} px, unlike those before")
         pictures.append(job.fitted(picture.frames[0]))
     return Sticker(np.stack(pictures), durations)
 
 
-def _durations(frames: Sequence[Piece], timing: bytes | None) -> np.ndarray:
+def _durations(frames: Sequence[str], timing: bytes | None) -> np.ndarray:
     if timing is None:
-        matches = [_NUMBERED.fullmatch(frame.name.rpartition(".")[0]) for frame in frames]
+        matches = [_NUMBERED.fullmatch(frame.rpartition(".")[0]) for frame in frames]
         return np.array([_milliseconds(1000 * float(match["delay"] or 0) if match else 0) for match in matches])
     known = json.loads(timing)
     if isinstance(known, dict) and "durations" in known:
@@ -103,7 +99,7 @@ def _durations(frames: Sequence[Piece], timing: bytes | None) -> np.ndarray:
     if isinstance(known, dict) and "fps" in known:
         return np.full(len(frames), _milliseconds(1000 / float(known["fps"])))
     if isinstance(known, dict):
-        known = [known[frame.name] for frame in frames]
+        known = [known[frame] for frame in frames]
     if len(known) != len(frames):
         raise ValueError(f"{len(known)} times for {len(frames)} frames")
     return np.array([_milliseconds(time) for time in known])
