@@ -10,6 +10,7 @@ import io
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,9 @@ def _u24(value: int) -> bytes:
 
 
 def apng(clip: Clip, palette: np.ndarray | None = None, indices: np.ndarray | None = None, note: Note = None) -> bytes:
-    """PNG, animated if there is more than one frame; times to 1 ms. https://www.w3.org/TR/png-3/.
+    """PNG, animated if there is more than one frame. https://www.w3.org/TR/png-3/.
+
+    Times are fractions of a second of two numbers up to 65,535: exact for whole milliseconds and for 1/60 s.
 
     Args:
         palette, indices: ``(k, 4)`` colours and ``(n, h, w)`` places in them, for a file with a palette; None = RGBA.
@@ -142,9 +145,8 @@ def apng(clip: Clip, palette: np.ndarray | None = None, indices: np.ndarray | No
         ValueError: a duration that the format cannot hold.
     """
     moves = len(clip.frames) > 1
-    times = whole_ticks(clip.durations, 1, 1, 65535) if moves else [0]
     out, sequence = [PNG_SIGNATURE], 0
-    for number, ms in enumerate(times):
+    for number, delay in enumerate(_fraction(float(ms)) if moves else (0, 0) for ms in clip.durations):
         left, top, right, bottom = _changed(clip.frames, number)
         pixels = (clip.frames if indices is None else indices)[number, top:bottom, left:right]
         chunks = list(png_chunks(_png(pixels, palette)))
@@ -158,12 +160,27 @@ def apng(clip: Clip, palette: np.ndarray | None = None, indices: np.ndarray | No
         if moves:
             box = (right - left, bottom - top, left, top)
             keep, replace = 0, 0  # the frame stays until the next one; all four channels are replaced
-            out.append(png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", sequence, *box, ms, 1000, keep, replace)))
+            out.append(png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", sequence, *box, *delay, keep, replace)))
             sequence += 1
         for data in (data for name, data in chunks if name == b"IDAT"):
             out.append(png_chunk(b"fdAT", struct.pack(">I", sequence) + data) if number else png_chunk(b"IDAT", data))
             sequence += bool(number)
     return b"".join([*out, png_chunk(b"IEND", b"")])
+
+
+def _fraction(ms: float) -> tuple[int, int]:
+    """The fraction of a second nearest to a time. Whole milliseconds stay thousandths.
+
+    Raises:
+        ValueError: the time is too long.
+    """
+    if ms > 65535:
+        raise ValueError("this format shows a frame for at most 65.535 s; repeat the frame")
+    if ms.is_integer():
+        return int(ms), 1000
+    seconds = Fraction(ms) / 1000
+    nearest = seconds.limit_denominator(min(65535, int(65534 / seconds)))
+    return max(1, nearest.numerator), nearest.denominator
 
 
 def _png(pixels: np.ndarray, palette: np.ndarray | None) -> bytes:

@@ -27,7 +27,8 @@ def save_sticker(sticker: Sticker, path: Path | str, *, durable: bool = True) ->
 
     ========================  ==========================================================================
     ``.webp``                 lossless, animated if there is more than one frame; durations to 1 ms
-    ``.png``, ``.apng``       PNG, animated (APNG) if there is more than one frame; durations to 1 ms
+    ``.png``, ``.apng``       PNG, animated (APNG) if there is more than one frame; durations as fractions of a
+                              second of two numbers up to 65,535: exact for whole ms and for 1/60 s
     ``.gif``                  at most 256 colours, one palette for all frames; alpha of 128 and above is
                               opaque, below is transparent; durations to 10 ms, at least 20 ms
     ``.sheet.png``            one PNG with the frames in rows of up to 8, on transparency, untimed
