@@ -27,8 +27,7 @@ import torch
 from rdtf.data.prepare import PrepareSettings, prepare
 from rdtf.faults import VARIABLE
 from rdtf.progress import bars, console
-from rdtf.research.verify_resume import run_differences
-from rdtf.train.checkpoint import checkpoints, step_of
+from rdtf.train.checkpoint import checkpoints, load_latest, step_of
 from rdtf.train.run import resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
 from rdtf.world import write_world
@@ -120,7 +119,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict:
                 lost += 1
                 reasons.append(f"run {runs} cannot be resumed: exit code {code}")
                 continue
-            found = run_differences(straight, run)
+            found = differences(straight, run)
             different += bool(found)
             reasons += [f"run {runs}: {line}" for line in found]
             leftovers += sum(path.name.endswith((".partial", ".old", ".removed")) for path in run.rglob("*"))
@@ -135,6 +134,18 @@ def measure(folder: Path, options: argparse.Namespace) -> dict:
         "places": dict(places),
         "reasons": reasons,
     }
+
+
+def differences(one: Path, other: Path) -> list[str]:
+    """Names of the tensors and parts of the state whose bits differ between the newest checkpoints of two runs."""
+    sides = []
+    for run in (one, other):
+        checkpoint, _ = load_latest(run / "checkpoints")
+        parts = {name: part for name, part in checkpoint.state.items() if name != "seconds"}
+        for group, tensors in checkpoint.tensors.items():
+            parts |= {f"{group}/{name}": tensor.numpy().tobytes() for name, tensor in tensors.items()}
+        sides.append({"step": checkpoint.step, **parts})
+    return [name for name in sides[0] | sides[1] if sides[0].get(name) != sides[1].get(name)]
 
 
 def attempt(data: Path, run: Path, draw: random.Random, length: float) -> str | None:

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from rdtf.loading import load_pipeline
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN
-from rdtf.research.verify_resume import RunState, run_differences
 from rdtf.train.run import Trainer, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
+from tests.train.runs import newest, run_differences
 from tests.train.test_run import FEW, CrashError, after, crash, settings
 
 TUNES: dict[str, dict[str, Any]] = {
@@ -24,7 +24,6 @@ TUNES: dict[str, dict[str, Any]] = {
     "customize-a-video": {"rank": 2, "absorb": 0.5},
     "simda": {},
     "i2v-adapter": {"start": 0.9},
-    "motion-modules": {},
 }
 
 
@@ -65,7 +64,7 @@ def test_a_tuned_run_is_exact_after_a_crash_and_generates(
     stickers = [pipeline("a red cat", num_frames=3, seed=1).stickers[0].frames for pipeline in pipelines]
     assert (stickers[0] == stickers[1]).all()
 
-    weights = RunState.of(whole).checkpoint.tensors["weights"]
+    weights = newest(whole).tensors["weights"]
     first, tuned = load_pipeline(base), pipelines[0].dfgn
     if tune in TUNES:
         assert isinstance(tuned, AdaptedDFGN)
@@ -87,7 +86,7 @@ def test_a_tuned_run_is_exact_after_a_crash_and_generates(
 
 def test_it_begins_with_the_averaged_weights(tiny_data: Path, base: Path, tmp_path: Path):
     trainer = Trainer(tiny_data, tmp_path, tuning(base, None))
-    averages = RunState.of(base).checkpoint.tensors["ema"]
+    averages = newest(base).tensors["ema"]
     for name, parameter in trainer.learner.named.items():
         assert torch.equal(parameter, averages[name]), name
 
