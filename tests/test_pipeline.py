@@ -19,7 +19,6 @@ from PIL import Image
 from rdtf.copy_decoder import CopyDecoder
 from rdtf.diffusion.objective import Objective
 from rdtf.loading import load_pipeline
-from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit, premultiply
 
@@ -397,31 +396,6 @@ def test_the_network_sees_what_it_was_trained_on(pipeline: StickerPipeline, monk
         assert known.tolist() == [[False, True, False]]
         t = level / 1000
         assert torch.allclose(noisy[:, :, 1], (1 - t) * known_video[:, :, 1] + t * noise, atol=1e-4)
-
-
-def test_with_a_similarity_prior_sampling_begins_at_its_level(make_pipeline, monkeypatch):
-    """I2V-Adapter's: every unknown frame begins as the noised prior of the given one, below pure noise."""
-    pipe = make_pipeline()
-    tuned = AdaptedDFGN.around(pipe.dfgn, "i2v-adapter", {"start": 0.5})
-    pipe.dfgn = tuned
-    priors, seen = [], []
-    prior, forward = tuned.adapter.init_latents, tuned.forward
-    monkeypatch.setattr(tuned.adapter, "init_latents", lambda *args: priors.append(prior(*args)) or priors[-1])
-
-    def watched(noisy, timestep, *rest):
-        seen.append((noisy, float(timestep[0])))
-        return forward(noisy, timestep, *rest)
-
-    monkeypatch.setattr(tuned, "forward", watched)
-    arguments = {"num_frames": 3, "num_inference_steps": 4, "image_guidance_scale": 1.0, "seed": 3}
-    pipe(**arguments)
-    assert [level for _, level in seen] == pytest.approx([1000, 750, 500, 250]) and not priors
-    noise = seen[0][0]
-    seen.clear()
-    pipe(frames={0: picture(0)}, **arguments)
-    assert [level for _, level in seen] == pytest.approx([500, 250]) and len(priors) == 1
-    begun = seen[0][0][0, :, 1:]
-    assert torch.allclose(begun, 0.5 * priors[0][:, None] + 0.5 * noise[0, :, 1:], atol=1e-5)
 
 
 @pytest.mark.parametrize(

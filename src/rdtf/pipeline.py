@@ -26,7 +26,7 @@ from rdtf.diffusion.schedulers import check_scheduler, path_of
 from rdtf.guided_network import GuidedNetwork
 from rdtf.hub import FORMAT, FORMAT_KEY, INDEX
 from rdtf.model import DFGN
-from rdtf.model.adapter import AdaptedDFGN, adapter_of
+from rdtf.model.adapter import AdaptedDFGN
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.pixels import fit, to_frames, to_tensor
 from rdtf.request import OUTPUT_TYPES, GivenFrame, Request, StickerOutput, requests_of
@@ -47,25 +47,42 @@ PARTS = ("dfgn", "codec", "text_encoder", "scheduler", "copy_decoder")
 OnStepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
 
 
-class PipelineConfig(BaseModel):
-    """What a saved pipeline says besides its parts.
+class Sampling(BaseModel):
+    """Defaults of a call that are saved with a model.
 
     Attributes:
-        sample_size: height and width in pixels that the network was trained at.
-        prediction: output of the network. path: the noise path of the training, see :mod:`rdtf.diffusion.objective`.
-        steps, guidance, image_guidance, eta, still_first: defaults of a call.
-        guidance_low, guidance_high: noise levels between which the text guides, in all calls.
+        steps: denoising steps.
+        guidance: guidance scale of the text. image_guidance: guidance scale of the given frames.
+        guidance_low, guidance_high: noise levels between which the text guides, in all calls (arXiv 2404.07724). A step
+            outside costs one pass of the network less.
+        eta: noise that DDIM adds in each step (0 = none).
+        still_first: for captions alone, make the first frame as a still and then the sticker that begins with it. In a
+            training, None means yes if it draws single frames.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    sample_size: int = Field(64, ge=4, le=1024)
-    prediction: Literal["sample", "epsilon", "v_prediction"] = "sample"
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     steps: int = Field(20, ge=1, le=1000)
     guidance: float = Field(2.5, ge=-MAX_GUIDANCE, le=MAX_GUIDANCE)
     image_guidance: float = Field(1.0, ge=-MAX_GUIDANCE, le=MAX_GUIDANCE)
     guidance_low: float = Field(0.0, ge=0, le=1)
     guidance_high: float = Field(1.0, ge=0, le=1)
     eta: float = Field(0.0, ge=0, le=1)
+    still_first: bool | None = None
+
+
+class PipelineConfig(Sampling):
+    """What a saved pipeline says besides its parts.
+
+    Attributes:
+        sample_size: height and width in pixels that the network was trained at.
+        prediction: output of the network. path: the noise path of the training, see :mod:`rdtf.diffusion.objective`.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    sample_size: int = Field(64, ge=4, le=1024)
+    prediction: Literal["sample", "epsilon", "v_prediction"] = "sample"
     still_first: bool = False
     path: Literal["flow", "ddpm"]
 
@@ -408,20 +425,8 @@ class StickerPipeline:
             known,
             prediction=self.config.prediction,
             steps=steps,
-            start=start or self._start(known_video, known, generators),
+            start=start,
             eta=self.config.eta,
             generators=generators,
             on_step=on_step,
         )
-
-    def _start(self, known_video: Tensor, known: Tensor, generators: list[torch.Generator]) -> Start | None:
-        """The adapter's start instead of pure noise, or None."""
-        adapter = adapter_of(self.dfgn)
-        if adapter is None or not known.any(1).all():
-            return None
-        images = known_video[torch.arange(len(known), device=known.device), :, known.int().argmax(1)]
-        priors = [adapter.init_latents(image, generator) for image, generator in zip(images, generators, strict=True)]
-        signals = [prior for prior in priors if prior is not None]
-        if not signals:
-            return None
-        return Start(torch.stack(signals)[:, :, None].expand_as(known_video), adapter.start_level)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -70,19 +69,6 @@ class Adapter(ABC):
     def stills_only(self) -> bool:
         """Whether the next step trains on single frames."""
         return False
-
-    @property
-    def start_level(self) -> float:
-        """The noise level, 0 to 1, at which sampling starts if :meth:`init_latents` gives latents."""
-        return 1.0
-
-    def init_latents(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"] | None:
-        """Initial latents of every frame, before noise is added. None: sampling starts from pure noise.
-
-        Args:
-            image: latents of the first given frame.
-        """
-        return None
 
     def save(self, file: Path) -> None:
         """Write the added parameters as safetensors."""

@@ -14,14 +14,11 @@ from torch import Tensor, nn
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, Adapter, adapter_names, add_adapter
 from tests.conftest import awaken
-from tests.research.adapters.conftest import Bench
+from tests.research.adapters.conftest import NETWORKS, Bench
 
 OPTIONS: dict[str, dict[str, Any]] = {"lora": {"rank": 2}}
 MERGEABLE = {"lora", "customize-a-video"}
-NETWORKS = ("dfgn", "dfgn paper", "still", "motion", "video")
-every_pair = pytest.mark.parametrize(
-    ("network", "name"), [pair for pair in product(NETWORKS, adapter_names()) if pair != ("still", "customize-a-video")]
-)
+every_pair = pytest.mark.parametrize(("network", "name"), list(product(NETWORKS, adapter_names())))
 
 MakeBench = Callable[[str], Bench]
 
@@ -63,13 +60,11 @@ def test_the_contract(make_bench: MakeBench, tmp_path: Path, network: str, name:
     assert not base.keys() & found.keys()
     assert all(bool(gradient.any()) for gradient in found.values())
 
-    inner = getattr(bench.network, "unet", bench.network)
-    if isinstance(inner, DFGN) or inner._supports_gradient_checkpointing:
-        inner.enable_gradient_checkpointing()
-        again = gradients(bench, tuning)
-        assert again.keys() == found.keys()
-        for key, gradient in found.items():
-            torch.testing.assert_close(again[key], gradient, rtol=1e-4, atol=1e-7, msg=key)
+    bench.network.enable_gradient_checkpointing()
+    again = gradients(bench, tuning)
+    assert again.keys() == found.keys()
+    for key, gradient in found.items():
+        torch.testing.assert_close(again[key], gradient, rtol=1e-4, atol=1e-7, msg=key)
 
     after = bench.run()
     assert not torch.allclose(after, before, atol=1e-3)
@@ -89,12 +84,9 @@ def test_the_contract(make_bench: MakeBench, tmp_path: Path, network: str, name:
             tuning.merge()
 
 
-@pytest.mark.parametrize("network", ["dfgn", "dfgn paper", "still"])
-@pytest.mark.parametrize("name", adapter_names())
+@every_pair
 def test_padding_stays_invisible(make_bench: MakeBench, network: str, name: str):
     bench = make_bench(network)
-    if (network, name) == ("still", "customize-a-video"):
-        pytest.skip("no temporal layers")
     tuned(bench, name)
     inputs = bench.inputs()
     exists = inputs["valid"][:, None, :, None, None]
@@ -129,22 +121,14 @@ def test_what_is_wrong_is_named(make_bench: MakeBench, tmp_path: Path, unchecked
     bench = make_bench("dfgn")
     with pytest.raises(ValueError, match=r"unknown adapter 'dora'; installed are .*lora"):
         add_adapter(bench.network, "dora")
-    with pytest.raises(ValueError, match="lora has no option ranks; it has rank, where"):
+    with pytest.raises(ValueError, match="lora has no option ranks; it has rank"):
         add_adapter(bench.network, "lora", ranks=3)
     with pytest.raises(ValueError, match="rank must be 1 or more"):
         add_adapter(bench.network, "lora", rank=0)
-    with pytest.raises(ValueError, match="has no temporal attention"):
-        add_adapter(make_bench("still").network, "lora", where="temporal")
-    with pytest.raises(ValueError, match="has no temporal attention, which customize-a-video tunes"):
-        add_adapter(make_bench("still").network, "customize-a-video")
     with pytest.raises(ValueError, match="absorb in 0..1"):
         add_adapter(bench.network, "customize-a-video", absorb=1)
-    with pytest.raises(ValueError, match="blur is odd"):
-        add_adapter(bench.network, "i2v-adapter", blur=4)
     with pytest.raises(ValueError, match="adapters do not fit a Linear"):
         add_adapter(nn.Linear(2, 2), "lora")
-    with pytest.raises(ValueError, match="wrap it in FrameWise"):
-        add_adapter(make_bench("still").network.unet, "lora")
     small, large = add_adapter(bench.network, "lora", rank=2), add_adapter(make_bench("dfgn").network, "lora", rank=3)
     small.save(tmp_path / "small")
     with pytest.raises(

@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
-
-from rdtf.model import DFGN
 
 
 @dataclass(frozen=True)
@@ -20,7 +17,7 @@ class Clips:
 
     Attributes:
         valid: frames that exist, the first ones of each clip.
-        first: the frame that others attend to: the first given one, or frame 0 for networks without a condition mask.
+        first: the frame that others attend to: the first given one.
             has_first: whether there is one.
         size: height and width of the latents.
     """
@@ -34,10 +31,6 @@ class Clips:
     def frames(self) -> int:
         """Number of frame slots."""
         return self.valid.shape[1]
-
-    def exists(self, dtype: torch.dtype) -> Float[Tensor, "b f"]:
-        """1 for frames that exist, 0 for padding."""
-        return self.valid.to(dtype)
 
     def map_size(self, pixels: int) -> tuple[int, int]:
         """Height and width of the map with this number of pixels: the latents' size, halved (rounded up) repeatedly.
@@ -63,7 +56,7 @@ class CurrentClips:
     def __init__(self, network: nn.Module) -> None:
         self._now: Clips | None = None
         self._signature = inspect.signature(type(network).forward)
-        self._hook = network.register_forward_pre_hook(self.read, with_kwargs=True)
+        network.register_forward_pre_hook(self.read, with_kwargs=True)
 
     @property
     def now(self) -> Clips:
@@ -74,16 +67,6 @@ class CurrentClips:
     def read(self, network: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """A forward hook of the network."""
         given = self._signature.bind(network, *args, **kwargs).arguments
-        if isinstance(network, DFGN):
-            video, valid = given["noisy"], given["valid"]
-            shown = given["known"] & valid
-        else:
-            video, valid = given["sample"], given.get("valid")
-            if valid is None:
-                valid = torch.ones(video.shape[0], video.shape[2], dtype=torch.bool, device=video.device)
-            shown = valid
+        video, valid = given["noisy"], given["valid"]
+        shown = given["known"] & valid
         self._now = Clips(valid, shown.int().argmax(1), shown.any(1), (video.shape[-2], video.shape[-1]))
-
-    def forget(self) -> None:
-        """Remove the hook from the network."""
-        self._hook.remove()

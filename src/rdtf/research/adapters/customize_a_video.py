@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rdtf.model.adapter import Adapter
 from rdtf.research.adapters.lora import add_lora, fold_lora, lora_layers
-from rdtf.research.adapters.networks import attention_projections, temporal_layers, units
+from rdtf.research.adapters.networks import attention_projections, temporal_layers
 
 
 class CustomizeAVideo(Adapter):
@@ -38,7 +38,6 @@ class CustomizeAVideo(Adapter):
 
     def inject(self) -> None:
         """Add both LoRAs, and a bypass of each temporal layer."""
-        next(units(self.network))  # raises for a network of another kind
         targets = attention_projections(self.network)
         if not any(targets.values()):
             raise ValueError(f"{type(self.network).__name__} has no temporal attention, which customize-a-video tunes")
@@ -94,12 +93,9 @@ class Bypass:
         self.forward, self.tuning = layer.forward, tuning
         layer.forward = self
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor]:
-        """The output of the layer or its first argument, in a tuple if the layer returns tuples."""
-        if not self.tuning.bypassed:
-            return self.forward(*args, **kwargs)
-        x = args[0] if args else kwargs["hidden_states"]
-        return x if kwargs.get("return_dict", True) else (x,)
+    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The output of the layer, or its first argument."""
+        return x if self.tuning.bypassed else self.forward(x, *args, **kwargs)
 
 
 def adapter_parameters(layer: Any) -> list[torch.nn.Parameter]:

@@ -3,50 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
 from rdtf.model.adapter import Adapter
-from rdtf.research.adapters.networks import attention_projections, units
-
-Where = Literal["all", "spatial", "temporal"]
+from rdtf.research.adapters.networks import attention_projections
 
 
 class LoRA(Adapter):
     """Low-rank residuals ``W = W0 + B A`` on queries, keys, values and output of attentions; B starts at zero.
 
-    Our networks compute queries, keys and values with one linear layer, so the three share A. ``where="temporal"`` on a
-    ``UNetMotionModel`` is AnimateDiff's MotionLoRA.
+    Our networks compute queries, keys and values with one linear layer, so the three share A.
 
     Args:
         rank: rank of the residuals.
-        where: ``all`` attentions (as in MotionDirector, arXiv 2310.08465), ``spatial`` (within a frame and to the text)
-            or ``temporal`` (between frames).
 
     Raises:
-        ValueError: peft is not installed, rank below 1, or the network has no such attention.
+        ValueError: peft is not installed, or rank below 1.
     """
 
     name = "lora"
 
-    def __init__(self, network: nn.Module, rank: int = 16, where: Where = "all") -> None:
-        if rank < 1 or where not in ("all", "spatial", "temporal"):
-            raise ValueError(f"lora: rank must be 1 or more and where all, spatial or temporal, not {rank} and {where}")
-        self.rank, self.where = rank, where
+    def __init__(self, network: nn.Module, rank: int = 16) -> None:
+        if rank < 1:
+            raise ValueError(f"lora: rank must be 1 or more, not {rank}")
+        self.rank = rank
         super().__init__(network)
 
     def inject(self) -> None:
-        """Add LoRA layers to the chosen projections."""
-        next(units(self.network))  # raises for a network of another kind
-        names = [
-            name
-            for name, temporal in attention_projections(self.network).items()
-            if self.where == "all" or temporal == (self.where == "temporal")
-        ]
-        if not names:
-            raise ValueError(f"{type(self.network).__name__} has no {self.where} attention for LoRA")
-        add_lora(self.network, names, self.rank)
+        """Add LoRA layers to all attentions, as in MotionDirector (arXiv 2310.08465)."""
+        add_lora(self.network, list(attention_projections(self.network)), self.rank)
 
     def merge(self) -> nn.Module:
         """Replace the weights by ``W0 + B A``."""

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rdtf.model.adapter import Adapter
-from rdtf.model.layers import attend, zero_init
+from rdtf.model.layers import SelfAttention, attend, zero_init
 from rdtf.research.adapters.clip_context import CurrentClips
-from rdtf.research.adapters.networks import Block, blocks, heads_of, keys_values, output, queries, units
+from rdtf.research.adapters.networks import heads_of, keys_values, levels, query_weight, transformers, width_of
 
 SHIFTS = ((4, 3, 2, 1), (3, 2, 1, 0), (2, 1, 0, 0), (1, 2, 3, 4))
 """Number of frames that a pixel of the map looks back, by its row and column modulo 4 (as in the release)."""
@@ -39,24 +39,21 @@ class SimDA(Adapter):
     def inject(self) -> None:
         """Add the adapters, and replace self-attention by shifted attention."""
         clips = CurrentClips(self.network)
-        for unit in units(self.network):
-            if unit.transformer is not None:
-                adapter = TemporalAdapter(unit.width, clips)
-                unit.residual.add_module("temporal_adapter", adapter)
-                unit.residual.register_forward_hook(adapter.after)
-        for block in blocks(self.network):
-            self._adapt(block)
+        for level in levels(self.network):
+            if level.spatial is not None:
+                adapter = TemporalAdapter(width_of(level), clips)
+                level.residual.add_module("temporal_adapter", adapter)
+                level.residual.register_forward_hook(adapter.after)
+        for block, width in transformers(self.network):
+            behind, beside = Bottleneck(width), Bottleneck(width)
+            block.self_attention.add_module("adapter", behind)
+            block.self_attention.register_forward_hook(behind.after)
+            block.feed_forward.add_module("adapter", beside)
+            block.norm3.register_forward_hook(beside.remember)
+            block.feed_forward.register_forward_hook(beside.beside)
             if self.latent_shift:
-                block.attention.forward = LatentShift(block.attention, clips)
-
-    @staticmethod
-    def _adapt(block: Block) -> None:
-        behind, beside = Bottleneck(block.width), Bottleneck(block.width)
-        block.attention.add_module("adapter", behind)
-        block.attention.register_forward_hook(behind.after)
-        block.feed_forward.add_module("adapter", beside)
-        block.norm.register_forward_hook(beside.remember)
-        block.feed_forward.register_forward_hook(beside.beside)
+                attention = block.self_attention
+                attention.forward = LatentShift(attention, clips)  # type: ignore[method-assign]
 
 
 class Bottleneck(nn.Module):
@@ -104,7 +101,7 @@ class TemporalAdapter(nn.Module):
         """``n = b * f``. Padded frames, and frames beyond the ends of a clip, count as zeros."""
         clips = self.clips.now
         video = self.down(rearrange(x, "(b f) c h w -> b c f h w", f=clips.frames))
-        video = self.mix(video * clips.exists(video.dtype)[:, None, :, None, None])
+        video = self.mix(video * clips.valid.to(video.dtype)[:, None, :, None, None])
         return x + rearrange(self.up(video), "b c f h w -> (b f) c h w")
 
     def after(self, _layer: nn.Module, _args: Any, out: Tensor) -> Tensor:
@@ -119,21 +116,21 @@ class LatentShift:
     of both along time by :data:`SHIFTS`. Later frames are never used.
     """
 
-    def __init__(self, attention: Any, clips: CurrentClips) -> None:
+    def __init__(self, attention: SelfAttention, clips: CurrentClips) -> None:
         self.attention, self.clips = attention, clips
 
     def __call__(self, x: Float[Tensor, "n l c"], *_args: Any, **_others: Any) -> Float[Tensor, "n l c"]:
         """Shape kept."""
         frames = self.clips.now.frames
         offsets = tile_offsets(*self.clips.now.map_size(x.shape[1]), device=x.device)
-        q = heads_of(queries(self.attention, x), self.attention.heads)
+        q = heads_of(F.linear(x, query_weight(self.attention)), self.attention.heads)
         seen = []
         for tokens in keys_values(self.attention, x):
             shifted = shift(rearrange(tokens, "(b f) l c -> b f l c", f=frames), offsets)
             both = torch.cat([torch.cat([shifted[:, :1], shifted[:, :-1]], 1), shifted], 2)
             seen.append(heads_of(rearrange(both, "b f l c -> (b f) l c"), self.attention.heads))
         out = attend(q, seen[0], seen[1])
-        return output(self.attention, rearrange(out, "n h l d -> n l (h d)"))
+        return self.attention.out(rearrange(out, "n h l d -> n l (h d)"))
 
 
 def tile_offsets(height: int, width: int, device: torch.device | None = None) -> Int[Tensor, " l"]:
