@@ -8,20 +8,20 @@ import os
 import re
 import shutil
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-import rdtf.research.compare.run as comparison
-import rdtf.research.compare.run_variant
+import rdtf.research.compare.run as module
+import rdtf.research.compare.runs as runs
 from rdtf.evaluate.judge import Judge, JudgeConfig
 from rdtf.flops import flop_counter
-from rdtf.research.compare.paths import BASE, Paths
-from rdtf.research.compare.results import write_results
-from rdtf.research.compare.run_variant import count, settings_of, work
-from rdtf.research.compare.suites import SUITES, Claim, Suite, TableSpec, Variant, World
+from rdtf.research.compare import Comparison, ComparisonStopped, compare
+from rdtf.research.compare.runs import BASE, count, read, work
+from rdtf.research.compare.suites import SUITES, Claim, Suite, TableSpec, Variant, World, suite_named
 from rdtf.train.run import TrainReport
 from rdtf.train.settings import TrainSettings
 from rdtf.world import FULL, STILL
@@ -76,23 +76,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "judge"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "_run_all", _one_after_the_other)  # a process for each would cost more than its run
-        patch.setattr(rdtf.research.compare.run_variant, "COUNTED_STEPS", 2)
-        comparison.compare(TINY, folder / "out", judge=str(folder / "judge"))
+        patch.setattr(module, "_run_all", _one_after_the_other)  # a process for each would cost more than its run
+        patch.setattr(runs, "COUNTED_STEPS", 2)
+        compare(of(folder / "out"))
     return folder / "out"
 
 
-def again(out: Path, suite: Suite | str = TINY, **options) -> Path:
-    return comparison.compare(suite, out, judge=str(out.parent / "judge"), **options)
+def of(out: Path, suite: Suite = TINY) -> Comparison:
+    return Comparison(suite, out, judge=str(out.parent / "judge"))
 
 
-def paths_of(out: Path) -> Paths:
-    return Paths(out, out / "target", out / "judged", str(out.parent / "judge"))
-
-
-def _one_after_the_other(suite: Suite, paths: Paths, todo: list, reference: float, at_once: int) -> None:
-    for job in todo:
-        assert work(suite, paths, job.variant, job.seed, reference)
+def _one_after_the_other(comparison: Comparison, jobs: int) -> None:
+    for run in [(BASE, 0), *((variant, seed) for seed in TINY.seeds for variant in TINY.variants)]:
+        assert work(comparison, *run)
 
 
 def test_a_comparison_leaves_tables_results_and_a_page(finished: Path):
@@ -125,139 +121,120 @@ def test_every_run_has_the_compute_of_the_reference(finished: Path):
 
 
 def test_a_tuned_method_takes_the_better_of_the_rates(finished: Path):
-    losses = json.loads(paths_of(finished).rates("lora").read_text())
+    losses = read(of(finished).rates("lora"))
     assert losses.keys() == {"1e-09", "3"} and losses["3"] != losses["1e-09"]
-    chosen = json.loads((paths_of(finished).run("lora", 0) / "config.json").read_text())["settings"]["lr"]
+    chosen = read(of(finished).run("lora", 0) / "config.json")["settings"]["lr"]
     assert chosen == float(min(losses, key=losses.__getitem__))
 
 
-def test_what_is_done_is_not_done_again(finished: Path, monkeypatch: pytest.MonkeyPatch):
-    paths = paths_of(finished)
-    result = paths.run("none", 0) / "result.json"
-    before, kept = result.read_text(), (paths.run("rdtf", 0) / "result.json").stat().st_mtime_ns
+def test_what_is_done_is_not_done_again(finished: Path):
+    comparison = of(finished)
+    result = comparison.run("none", 0) / "result.json"
+    before = result.read_text()
     result.unlink()
-    done = []
-    monkeypatch.setattr(comparison, "_run_all", lambda suite, paths, todo, *rest: done.extend(todo))
-    with pytest.raises(FileNotFoundError):
-        again(finished)
-    assert [job for job in done if not comparison._is_done(job, paths)] == [comparison._Job("none", 0)]
-    assert work(TINY, paths, "none", 0, reference=1e9)  # measured anew; trained it was
-    now, was = json.loads(result.read_text()), json.loads(before)
-    for measures in (now, was):
-        measures.pop("cost.forward_ms")
-    assert now == was
-    assert (paths.run("rdtf", 0) / "result.json").stat().st_mtime_ns == kept
+    assert work(comparison, "none", 0)  # measured anew; trained it was
+    assert json.loads(result.read_text()) == json.loads(before)
+    written = result.stat().st_mtime_ns
+    assert work(comparison, "none", 0) and result.stat().st_mtime_ns == written
 
 
 def test_stopped_it_shows_the_seeds_that_are_whole(finished: Path, monkeypatch: pytest.MonkeyPatch):
     def stop(*_: object) -> None:
-        raise comparison.ComparisonStopped("stopped")
+        raise ComparisonStopped("stopped")
 
-    monkeypatch.setattr(comparison, "_run_all", stop)
+    monkeypatch.setattr(module, "_run_all", stop)
     two = replace(TINY, seeds=(0, 1))  # more seeds of what is there: no other comparison
-    with pytest.raises(comparison.ComparisonStopped, match="index.html shows the finished seeds: 0$"):
-        again(finished, two)
+    with pytest.raises(ComparisonStopped, match="index.html shows the finished seeds: 0$"):
+        compare(of(finished, two))
     assert json.loads((finished / "results.json").read_text())["results"]["rdtf"].keys() == {"0"}
-    result = paths_of(finished).run("lora", 0) / "result.json"
+    result = of(finished).run("lora", 0) / "result.json"
     figures = result.read_text()
     result.unlink()
-    with pytest.raises(comparison.ComparisonStopped, match="stopped$"):
-        again(finished, two)
+    with pytest.raises(ComparisonStopped, match="stopped$"):
+        compare(of(finished, two))
     result.write_text(figures)
 
 
 def test_runs_are_processes_that_go_on(finished: Path):
     """One run, really in a process of its own, after its training was stopped before the end."""
-    paths = paths_of(finished)
-    folder = paths.run("lora", 0)
+    folder = of(finished).run("lora", 0)
     (folder / "trained.json").unlink()
     (folder / "result.json").unlink()
-    assert again(finished, jobs=1) == finished / "index.html"
+    assert compare(of(finished), 1) == finished / "index.html"
     assert (folder / "result.json").is_file() and (folder / "output.txt").is_file()
 
 
-def test_a_signal_ends_the_runs_too(finished: Path, monkeypatch: pytest.MonkeyPatch):
-    result = paths_of(finished).run("none", 0) / "result.json"
+def test_a_signal_ends_the_runs_too(finished: Path):
+    result = of(finished).run("none", 0) / "result.json"
     kept = result.read_text()
     result.unlink()
-    # Asked for while a run is under way.
-    monkeypatch.setattr(comparison, "_state", lambda job, paths: str(os.kill(os.getpid(), signal.SIGTERM)))
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))  # while the run's process imports torch
+    timer.start()
     try:
-        with pytest.raises(comparison.ComparisonStopped, match="the same command goes on"):
-            again(finished, jobs=1)
+        with pytest.raises(ComparisonStopped, match="the same command goes on"):
+            compare(of(finished), 1)
         assert not multiprocessing.active_children()
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     finally:
+        timer.join()
         result.write_text(kept)
 
 
-def test_a_run_that_fails_ends_the_comparison_with_its_output(finished: Path):
-    paths = paths_of(finished)
-    result = paths.run("none", 0) / "result.json"
+def test_a_run_that_fails_ends_the_comparison_with_its_error(finished: Path):
+    comparison = of(finished)
+    result = comparison.run("none", 0) / "result.json"
     kept = result.read_text()
     result.unlink()
-    samples = paths.run("none", 0) / "pipeline" / "model_index.json"
+    samples = comparison.run("none", 0) / "pipeline" / "model_index.json"
     index = samples.read_text()
     samples.unlink()
     try:
-        with pytest.raises(
-            RuntimeError, match=r"none, seed 0 ended with code 1.*output\.txt(.|\n)*holds no trained model"
-        ):
-            again(finished, jobs=1)
+        with pytest.raises(RuntimeError, match=r"none, seed 0 failed \(.*holds no trained model(.|\n)*output\.txt"):
+            compare(comparison, 1)
     finally:
         samples.write_text(index)
         result.write_text(kept)
 
 
 def test_another_comparison_is_refused(finished: Path, tmp_path: Path):
-    with pytest.raises(ValueError, match="a comparison with other settings; choose another folder"):
-        again(finished, replace(TINY, steps=4))
+    with pytest.raises(ValueError, match=r"another comparison \(suite.steps 3 -> 4\); choose another folder"):
+        compare(of(finished, replace(TINY, steps=4)))
     changed = {**TINY.variants, "none": Variant("none", {"curriculum": "linear"})}
-    with pytest.raises(ValueError, match="with other variant none; choose another folder"):
-        again(finished, replace(TINY, variants=changed))
-    with pytest.raises(ValueError, match="other suite, settings"):
-        again(finished, "small")
-    with pytest.raises(ValueError, match="unknown suite 'huge'; choose one of small, medium, curriculum, recipes"):
-        comparison.compare("huge", tmp_path / "new")
+    with pytest.raises(ValueError, match=r"another comparison \(variants.none.title"):
+        compare(of(finished, replace(TINY, variants=changed)))
+    with pytest.raises(ValueError, match="suite.name tiny -> small"):
+        compare(of(finished, SUITES["small"]))
+    with pytest.raises(ValueError, match="unknown suite 'huge'; choose one of small, medium"):
+        suite_named("huge")
     (tmp_path / "mine.txt").touch()
     with pytest.raises(ValueError, match="is not empty and holds no comparison"):
-        comparison.compare(TINY, tmp_path, judge=str(finished.parent / "judge"))
+        compare(Comparison(TINY, tmp_path, judge=str(finished.parent / "judge")))
 
 
 def test_settings_of_runs(tmp_path: Path):
-    paths = Paths(tmp_path, tmp_path / "target", tmp_path / "judged")
-    assert settings_of(TINY, paths, "none", 1).curriculum == "none"
-    tuned, base = settings_of(TINY, paths, "lora", 1), settings_of(TINY, paths, BASE, 0)
+    comparison = Comparison(TINY, tmp_path)
+    assert comparison.settings("none", 1).curriculum == "none"
+    tuned, base = comparison.settings("lora", 1), comparison.settings(BASE, 0)
     assert tuned.tune == "lora" and tuned.seed == 1 and tuned.steps == TINY.steps
-    assert tuned.start_from == str(paths.run(BASE, 0)) and base.model["widths"] == (32,)
-    assert settings_of(TINY, paths, "rdtf", 0).tune is None
+    assert tuned.start_from == str(comparison.run(BASE, 0)) and base.model["widths"] == (32,)
+    assert comparison.settings("rdtf", 0).tune is None
 
 
 def test_settings_that_no_training_can_have_end_it_before_anything_is_drawn(tmp_path: Path):
     for name, value, told in (("learning_rate", 1e-3, "learning_rate"), ("size", "huge", "unknown size 'huge'")):
         with pytest.raises(ValueError, match=told):
-            comparison.compare(TINY.part(settings={name: value}), tmp_path / "new")
+            compare(Comparison(TINY.part(settings={name: value}), tmp_path / "new"))
     assert not (tmp_path / "new").exists()
 
 
-def test_what_is_set_otherwise_for_all_is_told(finished: Path, monkeypatch: pytest.MonkeyPatch):
-    usual = {**TINY.training, "batch_size": 8, "threads": 2}
-    monkeypatch.setitem(SUITES, "tiny", replace(TINY, training=usual))
-    write_results(TINY, paths_of(finished))
-    assert (
-        "- Set otherwise than in the suite, for all: batch_size=4, threads=1." in (finished / "tables.md").read_text()
-    )
-
-
 def test_counted_operations_scale_with_the_batch(finished: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rdtf.research.compare.run_variant, "COUNTED_STEPS", 2)
-    data, paths = finished / "target", paths_of(finished)
+    monkeypatch.setattr(runs, "COUNTED_STEPS", 2)
     one, two = (
-        count(data, settings_of(replace(TINY, training={**TINY.training, "batch_size": n}), paths, "rdtf", 0))
+        count(finished / "target", of(finished, TINY.part(settings={"batch_size": n})).settings("rdtf", 0))
         for n in (4, 8)
     )
-    assert 1.3 < two.flop / one.flop < 3.2  # the lengths of clips differ
-    assert one.parameters == two.parameters
+    assert 1.3 < two["flop"] / one["flop"] < 3.2  # the lengths of clips differ
+    assert one["parameters"] == two["parameters"]
 
 
 def test_attention_on_a_processor_is_counted():
@@ -270,17 +247,17 @@ def test_attention_on_a_processor_is_counted():
 
 def test_all_seeds_have_as_many_steps(finished: Path, monkeypatch: pytest.MonkeyPatch):
     """A variant's operations are counted with the first seed and not again."""
-    paths = paths_of(finished)
     steps = []
 
     def stopped(data: Path, run: Path, settings: TrainSettings) -> TrainReport:
         steps.append(settings.steps)
         return TrainReport(run, 0, 0.0, False)
 
-    monkeypatch.setattr(rdtf.research.compare.run_variant, "train", stopped)
-    monkeypatch.setattr(rdtf.research.compare.run_variant, "count", lambda *_: pytest.fail("counted again"))
+    monkeypatch.setattr(runs, "train", stopped)
+    monkeypatch.setattr(runs, "count", lambda *_: pytest.fail("counted again"))
+    comparison = of(finished, replace(TINY, seeds=(0, 1)))
     try:
-        assert not work(replace(TINY, seeds=(0, 1)), paths, "none", 1, reference=1.0)
-        assert steps == [json.loads((paths.run("none", 0) / "cost.json").read_text())["steps"]]
+        assert not work(comparison, "none", 1)
+        assert steps == [read(comparison.run("none", 0) / "cost.json")["steps"]]
     finally:
-        shutil.rmtree(paths.run("none", 1))
+        shutil.rmtree(comparison.run("none", 1))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rdtf.model.adapter import adapter_names
+from rdtf.research.compare.results import make_table, outcome
 from rdtf.research.compare.suites import LOWER_IS_BETTER, MEASURES, SUITES, TITLES_IN, Claim, TableSpec
-from rdtf.research.compare.tables import make_table, outcome
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def test_a_part_of_a_suite_has_its_rows_and_orderings():
 
 
 def test_settings_of_a_part_are_those_of_all_its_trainings():
-    part = SUITES["recipes"].part(["adamw"], pixels=48, settings={"size": "small", "model": {}})
-    assert part.pixels == 48 and part.training == {**SUITES["recipes"].training, "size": "small", "model": {}}
+    part = SUITES["small"].part(["lora"], pixels=48, settings={"size": "small", "model": {}})
+    assert part.pixels == 48 and part.training == {**SUITES["small"].training, "size": "small", "model": {}}
     with pytest.raises(ValueError, match="steps, tune cannot be set for all runs of a comparison; seeds, compute and"):
         SUITES["small"].part(settings={"tune": "lora", "steps": 3, "lr": 1e-3})
 

@@ -1,6 +1,6 @@
 """Comparison of training methods at equal compute: suites, runs, tables and a page."""
 
 from rdtf.research.compare.run import ComparisonStopped, compare
-from rdtf.research.compare.suites import SUITES
+from rdtf.research.compare.runs import Comparison
 
-__all__ = ["SUITES", "ComparisonStopped", "compare"]
+__all__ = ["Comparison", "ComparisonStopped", "compare"]

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-import torch
 
 from rdtf.evaluate.evaluate import held_out_clips
-from rdtf.evaluate.filling import FRAMES, pipeline_fill
-from rdtf.evaluate.frames import check_given, frame_scores
+from rdtf.evaluate.filling import FRAMES, pipeline_fill, score_frames
+from rdtf.evaluate.frames import WHITE, check_given, motion_energy, psnr
 from rdtf.evaluate.generation import make_clips
-from rdtf.evaluate.interpolation_baselines import simple_fills
-from rdtf.evaluate.judge import Judge, agreement, fd_sticker, load_judge
-from rdtf.evaluate.motion import motion_energy
-from rdtf.evaluate.sets import unbiased_mmd
+from rdtf.evaluate.judge import Judge, agreement, load_judge
+from rdtf.evaluate.sets import frechet_distance, frechet_floor, unbiased_mmd
 from rdtf.files import atomic_file
 from rdtf.loading import load_pipeline
 from rdtf.masks import PATTERNS
-from rdtf.pipeline import StickerPipeline
-from rdtf.research.compare.paths import Paths
+from rdtf.pixels import composite
 from rdtf.research.compare.suites import Suite
 from rdtf.train.heldout import HELD_OUT_LOG
 
@@ -37,24 +32,25 @@ _GIVEN = {  # name of the measure: its patterns
 }
 
 
-def measure(run: Path, paths: Paths, suite: Suite, seed: int, model: Path | None = None) -> dict[str, float]:
+def measure(
+    model: Path, run: Path, data: Path, splits: Sequence[str | None], suite: Suite, seed: int, judge_spec: str
+) -> dict[str, float]:
     """Measures by name. Measures that the data do not allow (too few clips, no attributes) are missing.
 
     The samples of the page go into the run's ``samples.npz``.
 
     Args:
-        run: folder of a finished training. model: another model to measure.
-        paths: its dataset gives the clips: all clips of a dataset drawn for measuring, otherwise the test split, and
-            the val split if no learning rate was chosen on it.
+        model: folder of the model. run: folder of the run, with its logs.
+        data, splits: a prepared dataset and the splits that give the clips.
     """
-    pipe = load_pipeline(model or run)
-    held_out = held_out_clips(paths.judged, _splits(paths, suite))
-    if not held_out:
-        raise ValueError(f"{paths.judged}: no held-out sticker has {FRAMES} frames; prepare more stickers")
+    pipe = load_pipeline(model)
+    held_out = held_out_clips(data, splits)
+    if len(held_out) < 2:
+        raise ValueError(f"{data}: {len(held_out)} held-out stickers have {FRAMES} frames, 2 are needed; prepare more")
     held_out = [held_out[i] for i in np.random.default_rng(0).permutation(len(held_out))]
     clips, loops = [clip.frames for clip in held_out], [clip.loop for clip in held_out]
     captions, attributes = [clip.caption for clip in held_out], [clip.attributes for clip in held_out]
-    judge = load_judge(paths.judge)
+    judge = load_judge(judge_spec)
     count = min(suite.clips, len(clips))
     measures: dict[str, float] = {"clips": count}
 
@@ -70,39 +66,32 @@ def measure(run: Path, paths: Paths, suite: Suite, seed: int, model: Path | None
             captions=np.array(words[:SHOWN]),
             real=np.stack(real[:SHOWN]),
             it2v=np.stack(animated[:SHOWN]),
-            t2v=np.stack(written[:SHOWN]),
         )
     for name, made in (("it2v", animated), ("t2v", written)):
         measures |= {f"{name}.{key}": value for key, value in _judged(judge, clips, made, attributes).items()}
-    measures["it2v.psnr"] = _frames(real, animated, np.arange(FRAMES) == 0)["psnr"]
+    for truth, clip in zip(real, animated, strict=True):
+        check_given(clip, truth, np.arange(FRAMES) == 0)
+    pairs = [(composite(a[1:], WHITE), composite(b[1:], WHITE)) for a, b in zip(animated, real, strict=True)]
+    measures["it2v.psnr"] = fmean(psnr(*pair) for pair in pairs)
     measures["it2v.motion"] = _energy(animated) / _energy(real)
     if "it2v.floor" in measures:
         measures["floor"] = measures.pop("it2v.floor")
         measures.pop("t2v.floor", None)
     measures["text_clips"] = len(written)
 
-    few = clips[: max(1, suite.clips // 8)]
+    few = clips[: max(2, suite.clips // 8)]
     measures["given_clips"] = len(few)
     fill = pipeline_fill(pipe, steps=steps, seed=first)
     for task, patterns in _GIVEN.items():
-        scores, faded = [], []
-        for pattern in patterns:
-            known = PATTERNS[pattern].known(FRAMES)
-            scores.append(_frames(few, [sample for (sample,) in fill(few, loops[: len(few)], known, 0)], known))
-            crossfades = [simple_fills(c, known, loop)["crossfade"] for c, loop in zip(few, loops, strict=False)]
-            faded.append(_frames(few, crossfades, known)["psnr"])
-        measures |= {f"{task}.{key}": float(np.mean([score[key] for score in scores])) for key in scores[0]}
-        measures[f"{task}.crossfade"] = float(np.mean(faded))
-    measures |= _logged(run)
-    measures["cost.forward_ms"] = _forward_ms(pipe)
-    return measures
-
-
-def _splits(paths: Paths, suite: Suite) -> tuple[str | None, ...]:
-    """Splits for measuring. Their stickers are not used for training or for choosing learning rates."""
-    if paths.judged != paths.target:
-        return (None,)
-    return ("test",) if suite.rates else ("val", "test")
+        marks = {pattern: PATTERNS[pattern].marks(FRAMES) for pattern in patterns}
+        results = score_frames(fill, few, loops[: len(few)], patterns=marks).values()
+        for name, method, score in (
+            ("psnr", "model", "psnr_white"),
+            ("ssim", "model", "ssim_white"),
+            ("crossfade", "crossfade", "psnr_white"),
+        ):
+            measures[f"{task}.{name}"] = fmean(result.methods[method][score].value for result in results)
+    return measures | _logged(run)
 
 
 def _logged(run: Path) -> dict[str, float]:
@@ -121,11 +110,10 @@ def _judged(
     found: dict[str, float] = {}
     if len(made) >= FEWEST:
         features = judge.features(real), judge.features(made)
+        found["mmd"] = 1000 * unbiased_mmd(*features).value
         if len(made) >= judge.fewest_clips:
-            distance = fd_sticker(judge, *features)
-            found |= {"fd": distance.frechet, "floor": distance.floor, "mmd": 1000 * distance.mmd.value}
-        else:
-            found["mmd"] = 1000 * unbiased_mmd(*features).value
+            found["fd"] = frechet_distance(*features)
+            found["floor"] = frechet_floor(features[0], min(len(made), len(real) // 2), seed=0)
     asked = attributes[: len(made)]
     if all("body" in each for each in asked):  # drawn stickers know what they show
         shares = agreement(judge, made, asked)
@@ -133,32 +121,5 @@ def _judged(
     return found
 
 
-def _frames(real: Sequence[np.ndarray], made: Sequence[np.ndarray], known: np.ndarray) -> dict[str, float]:
-    """Measures of the unknown frames over white: means over clips. Raises if a given frame changed."""
-    scores = []
-    for truth, clip in zip(real, made, strict=True):
-        check_given(clip, truth, known)
-        scores.append(frame_scores(clip, truth, known))
-    return {key: float(np.mean([score[f"{key}_white"] for score in scores])) for key in ("psnr", "ssim")}
-
-
 def _energy(clips: Sequence[np.ndarray]) -> float:
     return float(np.mean([motion_energy(clip) for clip in clips]))
-
-
-@torch.no_grad()
-def _forward_ms(pipe: StickerPipeline, repeats: int = 15) -> float:
-    """Median time of a pass of the network for one clip."""
-    side = pipe.config.sample_size // pipe.codec.downscale
-    clip = torch.zeros(1, pipe.codec.latent_channels, FRAMES, side, side, device=pipe.device)
-    known = torch.arange(FRAMES, device=pipe.device)[None] == 0
-    text = pipe.dfgn.text_context(*pipe.text_encoder(pipe.text_encoder.prepare(["a red cat"])))
-    level, loop = torch.tensor([500.0], device=pipe.device), torch.zeros(1, dtype=torch.bool, device=pipe.device)
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        pipe.dfgn(clip, level, clip, known, torch.ones_like(known), loop, text)
-        if pipe.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    return 1000 * float(np.median(times))

@@ -156,15 +156,7 @@ _OF_A_RUN = ("seed", "steps", "max_minutes", "tune", "start_from")
 
 GENERATION = ("it2v.fd", "it2v.mmd", "it2v.body", "it2v.action", "it2v.psnr", "it2v.motion")
 GIVEN = ("interpolation.psnr", "interpolation.ssim", "forward.psnr", "forward.ssim", "backward.psnr", "backward.ssim")
-COST = (
-    "cost.parameters",
-    "cost.trained",
-    "cost.steps",
-    "cost.teraflop",
-    "cost.with_base",
-    "cost.seconds",
-    "cost.forward_ms",
-)
+COST = ("cost.parameters", "cost.trained", "cost.steps", "cost.teraflop", "cost.with_base", "cost.seconds")
 MEASURES = {
     "heldout.loss": "held-out loss",
     **{f"difficulty.{i}": f"difficulty {i}, % of steps" for i in range(5)},
@@ -190,12 +182,11 @@ MEASURES = {
     "cost.teraflop": "TFLOP",
     "cost.with_base": "TFLOP with the base's",
     "cost.seconds": "training s",
-    "cost.forward_ms": "one pass ms",
 }
 """Titles of the measures."""
 LOWER_IS_BETTER = {"heldout.loss", "it2v.fd", "it2v.mmd", "t2v.mmd"}
 NEAREST_ONE_IS_BEST = {"it2v.motion"}
-_NEAREST = ("it2v.fd", "it2v.mmd")
+NEAREST = ("it2v.fd", "it2v.mmd")
 
 _ONE_TASK = {
     "task_weights": {
@@ -217,7 +208,6 @@ _METHODS = {
     "customize-a-video": Variant("Customize-A-Video", tune="customize-a-video"),
     "i2v-adapter": Variant("I2V-Adapter", tune="i2v-adapter"),
     "simda": Variant("SimDA", tune="simda"),
-    "motion-modules": Variant("motion modules", tune="motion-modules"),
     "full": Variant("full fine-tuning", tune="full"),
     "rdtf": Variant("RDTF, from scratch"),
 }
@@ -241,7 +231,7 @@ _PAPER_TABLES = (
         tuple(
             Claim("rdtf", name, measure, "the paper's" if name in _PAPER_METHODS else "beyond the paper")
             for name in _TUNED
-            for measure in (_NEAREST, ("it2v.action",), ("t2v.mmd",), ("t2v.body",))
+            for measure in (NEAREST, ("it2v.action",), ("t2v.mmd",), ("t2v.body",))
         ),
     ),
     TableSpec(
@@ -259,7 +249,7 @@ _PAPER_TABLES = (
         ("conv3d", "sti", "masks", "rdtf"),
         GENERATION,
         tuple(
-            Claim(better, worse, _NEAREST) for better, worse in (("sti", "conv3d"), ("masks", "sti"), ("rdtf", "masks"))
+            Claim(better, worse, NEAREST) for better, worse in (("sti", "conv3d"), ("masks", "sti"), ("rdtf", "masks"))
         ),
     ),
     TableSpec(
@@ -267,97 +257,15 @@ _PAPER_TABLES = (
         ("masks", "linear", "adaptive", "rdtf"),
         (*GENERATION[:2], "t2v.mmd", "t2v.action", "interpolation.psnr", "forward.psnr"),
         (
-            Claim("linear", "masks", _NEAREST),
-            Claim("adaptive", "linear", _NEAREST),
-            Claim("rdtf", "adaptive", _NEAREST, "ours"),
+            Claim("linear", "masks", NEAREST),
+            Claim("adaptive", "linear", NEAREST),
+            Claim("rdtf", "adaptive", NEAREST, "ours"),
         ),
     ),
     TableSpec("Size and time", tuple({**_METHODS, **_ABLATION}), COST),
 )
 TITLES_IN = {"Curricula": {"masks": "none", "rdtf": "adaptive-normalised"}, "Modules": {"rdtf": "+ curriculum"}}
 """Titles of variants in tables where the usual title does not name the difference."""
-
-# The recipe, and variants that change one thing.
-_RECIPES = {
-    "fast": Variant("the recipe `fast`"),
-    "predict-clip": Variant(
-        "the clip predicted, weights up to those at t = 0.6", {"objective": {"prediction": "sample", "min_t": 0.6}}
-    ),
-    "predict-clip-even": Variant(
-        "the clip predicted, all noise levels weigh alike", {"objective": {"prediction": "sample", "min_t": 1.0}}
-    ),
-    "weights-0.3": Variant("weights up to those at t = 0.3", {"objective": {"min_t": 0.3}}),
-    "weights-0.6": Variant("weights up to those at t = 0.6", {"objective": {"min_t": 0.6}}),
-    "ddpm-v": Variant(
-        "DDPM, v, min-SNR 5",
-        {"objective": {"path": "ddpm", "prediction": "v_prediction", "min_snr": 5.0}, "residual_to_known": False},
-    ),
-    "ddpm-v-plain": Variant(
-        "DDPM, v, no weighting",
-        {"objective": {"path": "ddpm", "prediction": "v_prediction"}, "residual_to_known": False},
-    ),
-    "ddpm-epsilon": Variant(
-        "DDPM, epsilon", {"objective": {"path": "ddpm", "prediction": "epsilon"}, "residual_to_known": False}
-    ),
-    "no-residual": Variant("no residual to given frames", {"residual_to_known": False}),
-    "logit-mean-0": Variant("logit-normal mean 0", {"objective": {"logit_mean": 0.0}}),
-    "uniform-t": Variant("uniform noise levels", {"objective": {"uniform_fraction": 1.0}}),
-    "adamw": Variant("AdamW alone", {"muon": False}),
-    "muon-3": Variant("three iterations of Muon", {"muon_iterations": 3}),
-    "muon-4": Variant("four iterations of Muon", {"muon_iterations": 4}),
-    "batch-8": Variant("batch 8", {"batch_size": 8}),
-    "batch-32": Variant("batch 32", {"batch_size": 32}),
-    "lr-half": Variant("half the learning rates", {"lr": 1e-3, "muon_lr": 0.01}),
-    "lr-double": Variant("twice the learning rates", {"lr": 4e-3, "muon_lr": 0.04}),
-    "constant-lr": Variant("no decay at the end", {"decay": False}),
-    "ema-099": Variant("averages of 0.99", {"ema_decay": 0.99}),
-    "ema-09999": Variant("averages of 0.9999", {"ema_decay": 0.9999}),
-    "text-often": Variant("text to video three times as often", {"task_weights": {"text_to_video": 3.0}}),
-    "stills-as-any": Variant("stills drawn like other stickers", {"still_fraction": 0.0}),
-    "stills-half": Variant("half of each step stills", {"still_fraction": 0.5}),
-    "even-spacing": Variant("evenly spaced frames alone", {"cluster_fraction": 0.0}),
-    "curriculum-none": Variant("no curriculum", {"curriculum": "none"}),
-}
-_RECIPE_TABLE = TableSpec(
-    "One thing changed",
-    tuple(_RECIPES),
-    (
-        "it2v.fd",
-        "it2v.mmd",
-        "it2v.psnr",
-        "t2v.mmd",
-        "t2v.body",
-        "t2v.action",
-        "interpolation.psnr",
-        "forward.psnr",
-        "cost.steps",
-    ),
-    tuple(Claim("fast", name, _NEAREST, "ours") for name in _RECIPES if name != "fast"),
-)
-
-_CONTROLLERS = {
-    "adaptive-normalised": Variant("ours (the default)"),
-    "constant": Variant("ours, always the hardest", {"curriculum": "adaptive-constant"}),
-    "reversed": Variant("ours, struggling = harder", {"curriculum": "adaptive-reversed"}),
-    "adaptive": Variant("the paper's", {"curriculum": "adaptive"}),
-    "linear": Variant("the schedule alone", {"curriculum": "linear"}),
-    "none": Variant("none", {"curriculum": "none"}),
-}
-_DIFFICULTIES = tuple(f"difficulty.{i}" for i in range(5))
-_CURRICULUM_TABLES = (
-    TableSpec(
-        "Held-out loss and what is made",
-        tuple(_CONTROLLERS),
-        ("heldout.loss", "it2v.fd", "it2v.mmd", "t2v.mmd", "it2v.action", "interpolation.psnr", "forward.psnr"),
-        tuple(
-            Claim("adaptive-normalised", name, (measure,), "ours")
-            for name in _CONTROLLERS
-            if name != "adaptive-normalised"
-            for measure in ("heldout.loss", "it2v.mmd", "t2v.mmd", "interpolation.psnr")
-        ),
-    ),
-    TableSpec("Steps at each difficulty", ("adaptive-normalised", "reversed", "adaptive"), _DIFFICULTIES),
-)
 
 _PAPER: dict[str, Any] = {
     "variants": {**_METHODS, **_ABLATION, **_CURRICULA},
@@ -366,7 +274,7 @@ _PAPER: dict[str, Any] = {
     "tables": _PAPER_TABLES,
     "rates": (3e-4, 1e-3, 3e-3),
 }
-_LITTLE: dict[str, Any] = {
+LITTLE: dict[str, Any] = {
     "pixels": 32,
     "target": World(2000, seed=0),
     "judged": World(1200, seed=1),
@@ -392,7 +300,7 @@ _LITTLE: dict[str, Any] = {
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("small", **_LITTLE, **_PAPER, steps=200),
+        Suite("small", **LITTLE, **_PAPER, steps=200),
         Suite(
             "medium",
             pixels=64,
@@ -406,27 +314,9 @@ SUITES = {
             steps=20_000,
             **_PAPER,
         ),
-        Suite(
-            "curriculum",
-            **_LITTLE,
-            variants=_CONTROLLERS,
-            reference="adaptive-normalised",
-            seeds=(0, 1, 2),
-            tables=_CURRICULUM_TABLES,
-            steps=300,
-        ),
-        Suite(
-            "recipes",
-            **_LITTLE,
-            variants=_RECIPES,
-            reference="fast",
-            seeds=(0, 1),
-            tables=(_RECIPE_TABLE,),
-            steps=200,
-        ),
     )
 }
-"""The suites by name: ``small`` for two processor cores, ``medium`` for a GPU, ``recipes`` for the recipe's choices."""
+"""The suites by name: ``small`` for two processor cores, ``medium`` for a GPU."""
 
 
 def suite_named(name: str) -> Suite:
