@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rdtf.evaluate.interpolation_baselines import simple_fills
+from rdtf.evaluate.filling import simple_fills
 
 
 def fading(count: int) -> np.ndarray:

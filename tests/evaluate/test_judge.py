@@ -12,13 +12,10 @@ from rdtf.evaluate.judge import (
     JudgeConfig,
     Verdicts,
     agreement,
-    fd_sticker,
     load_judge,
     share,
-    text_agreement,
 )
 from rdtf.evaluate.measuring_network import CONFIG, WEIGHTS
-from rdtf.evaluate.sets import frechet_distance, unbiased_mmd
 from rdtf.world import draw_sticker
 from tests.conftest import awaken
 
@@ -50,7 +47,6 @@ def test_shapes(small: Judge, clips: list[np.ndarray]):
     assert all(chances.sum(1) == pytest.approx(np.ones(16)) for chances in verdicts.attributes.values())
     assert verdicts.damages["blur"].shape == (16,)
     assert np.array_equal(small.features(clips), verdicts.features)
-    assert np.array_equal(small.attributes(clips)["body"], verdicts.attributes["body"])
 
 
 def test_a_clip_is_judged_alone_as_in_company(small: Judge, clips: list[np.ndarray]):
@@ -174,55 +170,3 @@ def test_wilson_interval_of_known_counts():
     assert (found.low, found.high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))  # Newcombe's
     assert share(np.ones(10, bool)).high == pytest.approx(1.0)
     assert share(np.ones(10, bool)).low == pytest.approx(0.7225, abs=1e-4)
-
-
-class Fixed(Judge):
-    """Says "cat", "red", "jump" of everything."""
-
-    def examine(self, clips):
-        said = {"body": ("cat", "dog"), "colour": ("red", "blue"), "action": ("jump", "spin")}
-        return Verdicts(np.zeros((len(clips), 4)), {key: np.array([[1.0, 0.0]] * len(clips)) for key in said}, {})
-
-
-def test_text_agreement_parts_seen_from_held_out_combinations():
-    names = {"body": ("cat", "dog"), "colour": ("red", "blue"), "action": ("jump", "spin")}
-    judge = Fixed(JudgeConfig(**{**CONFIG_SMALL.model_dump(), "names": names}))
-    clips = [np.zeros((2, 1, 1, 4), np.uint8)] * 3
-    asked = [
-        {"body": "cat", "colour": "red", "action": "jump"},  # red cats are held out
-        {"body": "cat", "colour": "blue", "action": "jump"},
-        {"body": "dog", "colour": "red", "action": "spin"},
-    ]
-    found = text_agreement(judge, clips, clips, asked)
-    assert {name: {key: e.value for key, e in group["made"].items()} for name, group in found.items()} == {
-        "seen": {"body": 0.5, "colour": 0.5, "action": 0.5, "all": 0.0},
-        "held_out": {"body": 1.0, "colour": 1.0, "action": 1.0, "all": 1.0},
-    }
-    assert found["seen"]["real"] == found["seen"]["made"]
-    assert set(text_agreement(judge, clips[:1], clips[:1], asked[:1])) == {"held_out"}
-    with pytest.raises(ValueError, match="no body, colour, action among a sticker's attributes"):
-        text_agreement(judge, clips[:1], clips[:1], [{"artist": "somebody"}])
-    with pytest.raises(ValueError, match="3 made and 2 real clips"):
-        text_agreement(judge, clips, clips[:2], asked)
-
-
-# -------------------------------------------------------------------------------------------------- distance
-
-
-def test_fd_sticker_is_the_distance_of_features_and_says_how_it_was_got(small: Judge):
-    rng = np.random.default_rng(0)
-    real, made = rng.standard_normal((120, 4)), rng.standard_normal((60, 4)) + 1
-    found = fd_sticker(small, real, made)
-    assert found.frechet == frechet_distance(real, made)
-    assert found.mmd == unbiased_mmd(real, made)
-    assert (found.judge, found.features, found.real, found.made, found.floor_clips) == (small.digest, 4, 120, 60, 60)
-    assert 0 < found.floor < 0.3 * found.frechet
-    assert found.frechet_inf.low < 4 < found.frechet_inf.high  # a shift by 1 in each of 4 dimensions
-
-
-def test_fd_sticker_of_too_few_clips_or_another_judge(small: Judge):
-    features = np.random.default_rng(0).standard_normal((60, 4))
-    with pytest.raises(ValueError, match="39 made clips are too few for FD-sticker: with 4 features it needs 40"):
-        fd_sticker(small, features, features[:39])
-    with pytest.raises(ValueError, match=r"real: features must be \(n, 4\)"):
-        fd_sticker(small, features[:, :3], features)

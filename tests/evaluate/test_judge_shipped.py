@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.train_judge import HELD_OUT_SEED, attribute_names, damaged, drawn_clips
 from rdtf.evaluate.judge import agreement, load_judge
 from rdtf.evaluate.sets import frechet_distance, unbiased_mmd
-from rdtf.research.train_judge import HELD_OUT_SEED, attribute_names, damaged, drawn_clips
 
 SHIPPED = Path(__file__).parents[2] / "src" / "rdtf" / "assets" / "judge"
 

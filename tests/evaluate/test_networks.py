@@ -7,73 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdtf.evaluate.clip_similarity import ClipScorer
 from rdtf.evaluate.fvd import I3d, to_sixteen
-from rdtf.evaluate.lpips import WIDTHS, Lpips, load_lpips
 from rdtf.pixels import composite
-
-CONVOLUTIONS = {0: (3, 64, 11), 3: (64, 192, 5), 6: (192, 384, 3), 8: (384, 256, 3), 10: (256, 256, 3)}
-
-
-def alexnet_state() -> dict[str, Tensor]:
-    """By the names and shapes of torchvision's AlexNet."""
-    generator = torch.Generator().manual_seed(3)
-    state = {"classifier.1.weight": torch.zeros(2, 2)}
-    for place, (inside, outside, kernel) in CONVOLUTIONS.items():
-        shape = (outside, inside, kernel, kernel)
-        state[f"features.{place}.weight"] = torch.randn(shape, generator=generator) / (inside * kernel**2) ** 0.5
-        state[f"features.{place}.bias"] = torch.randn(outside, generator=generator) * 0.1
-    return state
-
-
-def heads_state() -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(4)
-    return {
-        f"lin{i}.model.1.weight": torch.rand((1, width, 1, 1), generator=generator) for i, width in enumerate(WIDTHS)
-    }
 
 
 def clips(count: int, frames: int = 8, size: int = 16) -> list[np.ndarray]:
     return list(np.random.default_rng(0).integers(0, 256, (count, frames, size, size, 4), np.uint8))
-
-
-def test_lpips_is_its_definition(tmp_path: Path) -> None:
-    weights, heads = alexnet_state(), heads_state()
-    torch.save(weights, tmp_path / "alexnet-owt-0.pth")
-    torch.save(heads, tmp_path / "alex.pth")
-    a, b = (clip[:2] for clip in clips(2, size=40))
-    found = load_lpips(tmp_path).of_frames(a, b)
-
-    shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
-    layers = []
-    for frames in (a, b):
-        x = (composite(frames, (255, 255, 255)) / 127.5 - 1 - shift) / scale
-        h = torch.from_numpy(x).permute(0, 3, 1, 2).float()
-        maps = []
-        for place, stride, padding, pool in ((0, 4, 2, 0), (3, 1, 2, 1), (6, 1, 1, 1), (8, 1, 1, 0), (10, 1, 1, 0)):
-            h = F.max_pool2d(h, 3, 2) if pool else h
-            h = F.conv2d(h, weights[f"features.{place}.weight"], weights[f"features.{place}.bias"], stride, padding)
-            h = h.clamp_min(0)
-            maps.append(h / (h.square().sum(1, keepdim=True).sqrt() + 1e-10))
-        layers.append(maps)
-    expected = sum(
-        (heads[f"lin{i}.model.1.weight"][0, :, 0, 0] @ (x - y).square().mean((2, 3)).T).numpy()
-        for i, (x, y) in enumerate(zip(*layers, strict=True))
-    )
-    assert found == pytest.approx(expected, rel=1e-4) and found.min() > 0
-    assert load_lpips(tmp_path).of_frames(a, a).tolist() == [0, 0]
-
-
-def test_lpips_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"alex\.pth"):
-        load_lpips(tmp_path)
-    with pytest.raises(ValueError, match="not the weights"):
-        Lpips(alexnet_state(), {})
-    with pytest.raises(ValueError, match="35 px"):
-        Lpips(alexnet_state(), heads_state()).of_frames(*clips(2, size=16))
 
 
 class LikeI3d(nn.Module):
@@ -159,13 +101,11 @@ def test_clip_similarity_is_the_models_own(clip_folder: Path) -> None:
     assert scorer.clipsim(captions[0], clip) != pytest.approx(scorer.clipsim(captions[1], clip), abs=1e-5)
 
 
-def test_pictures_are_alike_to_themselves(clip_folder: Path) -> None:
+def test_vectors_are_of_length_one(clip_folder: Path) -> None:
     scorer = ClipScorer(clip_folder)
     [clip] = clips(1, frames=3, size=32)
     vectors = scorer.frames(clip)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1, 1])
-    assert scorer.image_similarity(clip[0], clip[[0, 0]]) == pytest.approx(1)
-    assert scorer.image_similarity(clip[0], clip) == pytest.approx((vectors @ vectors[0]).mean(), abs=1e-6)
     assert scorer.text(["a red cat " * 20]).shape == (1, 8)  # longer than the model reads
 
 

@@ -7,7 +7,12 @@ import pytest
 import scipy.linalg
 
 from rdtf.evaluate.estimates import Estimate, mean_estimate
-from rdtf.evaluate.sets import frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
+from rdtf.evaluate.sets import (
+    frechet_distance,
+    frechet_floor,
+    set_distances,
+    unbiased_mmd,
+)
 
 
 def whitened(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
@@ -55,28 +60,13 @@ def test_a_feature_that_never_varies_is_no_trouble() -> None:
 
 
 @pytest.mark.parametrize(("d", "n", "known"), [(16, 128, 1.3), (16, 512, 0.33)])
-def test_the_plain_distance_of_equal_distributions_is_far_from_0_and_the_extrapolated_is_not(
+def test_the_plain_distance_of_equal_distributions_is_far_from_0_and_the_mmd_is_not(
     d: int, n: int, known: float
 ) -> None:
     a, b = gaussians(n, d)
     assert frechet_distance(a, b) == pytest.approx(known, rel=0.15)
-    extrapolated = frechet_extrapolated(a, b, seed=0)
-    assert abs(extrapolated.value) < 0.1 * known + 0.1
-    assert extrapolated.low <= 0 <= extrapolated.high and extrapolated.n == n
-
-
-def test_the_extrapolated_distance_holds_a_true_one_in_its_interval() -> None:
-    found = [frechet_extrapolated(*gaussians(80, 3, 0.5, seed), seed=seed) for seed in range(10)]
-    assert sum(e.low <= 3 * 0.25 <= e.high for e in found) >= 8
-    assert np.mean([e.value for e in found]) == pytest.approx(0.75, abs=0.2)
-    assert np.mean([e.high - e.low for e in found]) < 1.5
-
-
-def test_the_extrapolated_distance_is_a_function_of_its_seed_and_takes_sets_of_unlike_sizes() -> None:
-    a, b = gaussians(60, 4)
-    assert frechet_extrapolated(a, b[:50], seed=3) == frechet_extrapolated(a, b[:50], seed=3)
-    assert frechet_extrapolated(a, b[:50], seed=3) != frechet_extrapolated(a, b[:50], seed=4)
-    assert frechet_extrapolated(a, b[:25]).n == 25  # the least that is taken
+    mmd = unbiased_mmd(a, b)
+    assert mmd.low <= 0 <= mmd.high and mmd.n == n
 
 
 def test_the_floor_is_what_two_real_sets_of_this_size_show() -> None:
@@ -120,10 +110,20 @@ def test_too_few_samples_are_told_with_the_number_needed() -> None:
     a, b = gaussians(10, 10)
     with pytest.raises(ValueError, match="at least 11 in each"):
         frechet_distance(a, b)
-    with pytest.raises(ValueError, match="at least 55 in each"):
-        frechet_extrapolated(a, b)
     with pytest.raises(ValueError, match="at least 2 in each"):
         unbiased_mmd(a[:1], b)
+
+
+def test_a_number_of_clips_gets_the_distances_that_it_allows() -> None:
+    real, made = gaussians(120, 4, shift=1.0)
+    found = set_distances("FD", real, made[:60], least=40)
+    assert list(found) == ["FD (unbiased MMD)", "FD", "FD floor, 60 against 60 real"]
+    assert found["FD"] == frechet_distance(real, made[:60]) and found["FD (unbiased MMD)"] == unbiased_mmd(
+        real, made[:60]
+    )
+    assert 0 < found["FD floor, 60 against 60 real"] < 0.3 * found["FD"]
+    assert list(set_distances("FD", real, made[:39], least=40)) == ["FD (unbiased MMD)"]
+    assert list(set_distances("FD", real[:8], made[:8], least=2)) == ["FD (unbiased MMD)", "FD"]
 
 
 def test_features_that_fit_not_are_refused() -> None:

@@ -72,13 +72,6 @@ class ClipScorer:
         """Mean over frames of the cosine between caption and frame, -1 to 1, higher is nearer."""
         return float((self.frames(clip) @ self.text([caption])[0]).mean())
 
-    def image_similarity(self, image: np.ndarray, clip: np.ndarray) -> float:
-        """Mean over frames of the cosine between a picture ``(h, w, 4)`` and each frame, -1 to 1 (as I2V-Adapter's).
-
-        It is high for a clip that only repeats the picture, too.
-        """
-        return float((self.frames(clip) @ self.frames(image[None])[0]).mean())
-
 
 def _unit(output: Any) -> np.ndarray:
     # Newer versions of transformers return an object that holds the projected vector, older ones the vector.

@@ -26,11 +26,8 @@ from rdtf.evaluate.estimates import Estimate
 from rdtf.evaluate.filling import FRAMES, MARKS, TaskResult, pipeline_fill, score_frames
 from rdtf.evaluate.fvd import FEATURES, PROTOCOL, I3d
 from rdtf.evaluate.generation import make_clips, score_generation
-from rdtf.evaluate.interpolation_baselines import has_flow
 from rdtf.evaluate.judge import load_judge
-from rdtf.evaluate.lpips import load_lpips
 from rdtf.evaluate.namer import Namer, sticker_name
-from rdtf.evaluate.video_quality import load_quality
 from rdtf.files import write_text
 from rdtf.loading import load_pipeline
 from rdtf.progress import bars
@@ -128,11 +125,9 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     clip: Path | None = None,
-    lpips: Path | None = None,
     fvd: Path | None = None,
     judge: str | Path | None = None,
     namer: Path | None = None,
-    quality: Path | None = None,
     out: Path | None = None,
 ) -> Evaluation:
     """Measure a model on stickers that were kept out of training.
@@ -143,10 +138,9 @@ def evaluate(
     Args:
         samples: number of samples of each clip with filled frames. Seeds count up from ``seed`` over clips and samples.
         limit: most clips.
-        clip, lpips, fvd: local weights, see :class:`ClipScorer`, :func:`load_lpips` and :class:`I3d`.
+        clip, fvd: local weights, see :class:`ClipScorer` and :class:`I3d`.
         judge: for FD-sticker and text agreement, see :func:`rdtf.evaluate.judge.load_judge`.
         namer: folder of a network that names stickers, see :mod:`rdtf.evaluate.namer`.
-        quality: folder of DOVER and FAST-VQA, see :func:`~rdtf.evaluate.video_quality.load_quality`.
         out: JSON file to write.
 
     Raises:
@@ -161,26 +155,30 @@ def evaluate(
     if clips[0].shape[1] != pipe.config.sample_size:
         raise ValueError(f"{data} is {clips[0].shape[1]} px, the model {pipe.config.sample_size} px; prepare it anew")
     quick = quick_clips(data, splits)[:limit]
-    few_quick = f"{len(quick)} stickers show 0.8 s in steps of 0.1 s or finer; {MIN_CLIPS} are needed"
-    if len(quick) < MIN_CLIPS:
-        quick = []
     named = [i for i, caption in enumerate(captions) if caption]
     if fvd is not None and len(named) <= FEATURES:
         raise ValueError(
             f"FVD needs more than {FEATURES} held-out clips with captions, {data} has {len(named)}; leave it out"
         )
-    scorers, extractors = _networks(clip, fvd, judge, quality)
-    known_names: frozenset[str] = frozenset()
+    # The networks for score_generation, and their names with hashes.
+    scorers: dict[str, Any] = {}
+    extractors: dict[str, str] = {}
+    if clip is not None:
+        scorers["clip"] = ClipScorer(clip, str(best_device()))
+        extractors["clip"] = f"{clip.resolve().name} {_hash(sorted(clip.glob('*.safetensors')))}"
+    if fvd is not None:
+        scorers["i3d"] = I3d(fvd, str(best_device()))
+        extractors["fvd"] = f"{PROTOCOL} {scorers['i3d'].sha256}"
+    if judge is not None:
+        scorers["judge"] = load_judge(judge)
+        extractors["judge"] = f"{judge} {scorers['judge'].digest}"
     if namer is not None:
         scorers["namer"] = Namer.load(Path(namer))
         extractors["namer"] = f"{namer} {scorers['namer'].digest}"
-        known_names = frozenset(scorers["namer"].config.names)
-    perceptual = load_lpips(lpips) if lpips else None
-    if lpips is not None:
-        extractors["lpips"] = f"0.1 on AlexNet {_hash(sorted(lpips.glob('*.pth')))}"
-    left_out = {} if has_flow() else {"flow": "optical flow needs OpenCV: pip install 'rdtf[metrics]'"}
-    if not quick:
-        left_out[QUICK_TASK] = few_quick
+    left_out: dict[str, str] = {}
+    if len(quick) < MIN_CLIPS:
+        left_out[QUICK_TASK] = f"{len(quick)} stickers show 0.8 s in steps of 0.1 s or finer; {MIN_CLIPS} are needed"
+        quick = []
     generation: dict[str, dict[str, Any]] = {}
     if judge is not None and len(named) < (needed := scorers["judge"].fewest_clips):
         left_out["FD-sticker"] = f"{len(named)} held-out clips have captions; {needed} are needed by this judge"
@@ -194,42 +192,35 @@ def evaluate(
             progress.advance(task, count)
 
         fill = pipeline_fill(pipe, steps=steps, samples=samples, seed=seed)
-        frames = score_frames(fill, clips, loops, lpips=perceptual, seed=seed, advance=advance)
+        frames = score_frames(fill, clips, loops, seed=seed, advance=advance)
         if quick:
             marks = {QUICK_TASK: MARKS["in-between"]}
-            frames |= score_frames(fill, quick, patterns=marks, lpips=perceptual, seed=seed, advance=advance)
+            frames |= score_frames(fill, quick, patterns=marks, seed=seed, advance=advance)
         if "generation" not in left_out:
             real, words = [clips[i] for i in named], [captions[i] for i in named]
             looping = [loops[i] for i in named]
             training = _training_vectors(data) if len(real) >= 20 else None
             if training is None:
                 left_out["memorisation"] = f"{len(real)} held-out clips; 20 are needed"
+            asked = [attributes[i] for i in named]
+            names = _names(scorers.get("namer"), words, asked)
+            if namer is not None and "" in names:
+                left_out["naming"] = f"{names.count('')} of {len(names)} clips have names that the namer lacks"
+            drawn = all("body" in each for each in asked)
+            if judge is not None and not drawn:
+                left_out["text agreement"] = "not all of these stickers say what they show, as drawn ones do"
             for name, images in (("text", None), ("image and text", [clip[0] for clip in real])):
                 made = make_clips(pipe, words, images, looping, steps=steps, seed=seed, advance=advance)
-                asked = [attributes[i] for i in named]
-                names = [""] * len(named)
-                if namer is not None:
-                    name_by = scorers["namer"].config.name_by
-                    names = [
-                        sticker_name(caption, attributes, name_by)
-                        for caption, attributes in zip(words, asked, strict=True)
-                    ]
-                    names = [name if name in known_names else "" for name in names]
-                    if "" in names:
-                        left_out["naming"] = f"{names.count('')} of {len(names)} clips have names that the namer lacks"
                 generation[name] = score_generation(
                     made,
                     real,
                     captions=words,
-                    images=images,
                     training=training,
                     names=names,
-                    attributes=asked if all("body" in each for each in asked) else None,
+                    attributes=asked if drawn else None,
                     seed=seed,
                     **scorers,
                 )
-                if judge is not None and not all("body" in each for each in asked):
-                    left_out["text agreement"] = "not all of these stickers say what they show, as drawn ones do"
     result = Evaluation(
         str(model), str(data), read_manifest(data).fingerprint, tuple(splits), steps or pipe.config.steps, samples,
         seed, frames, generation, left_out, extractors, _versions(), [clip.id for clip in held_out],
@@ -240,25 +231,13 @@ def evaluate(
     return result
 
 
-def _networks(
-    clip: Path | None, fvd: Path | None, judge: str | Path | None, quality: Path | None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The networks for :func:`score_generation`, and their names with hashes."""
-    scorers: dict[str, Any] = {}
-    extractors = {}
-    if clip is not None:
-        scorers["clip"] = ClipScorer(clip, str(best_device()))
-        extractors["clip"] = f"{clip.resolve().name} {_hash(sorted(clip.glob('*.safetensors')))}"
-    if fvd is not None:
-        scorers["i3d"] = I3d(fvd, str(best_device()))
-        extractors["fvd"] = f"{PROTOCOL} {scorers['i3d'].sha256}"
-    if judge is not None:
-        scorers["judge"] = load_judge(judge)
-        extractors["judge"] = f"{judge} {scorers['judge'].digest}"
-    if quality is not None:
-        scorers["quality"] = load_quality(quality)
-        extractors |= {network.name: network.sha256 for network in scorers["quality"]}
-    return scorers, extractors
+def _names(namer: Namer | None, captions: Sequence[str], attributes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The name of each sticker that the namer knows; otherwise ``""``."""
+    if namer is None:
+        return [""] * len(captions)
+    pairs = zip(captions, attributes, strict=True)
+    names, known = [sticker_name(caption, each, namer.config.name_by) for caption, each in pairs], {*namer.config.names}
+    return [name if name in known else "" for name in names]
 
 
 def held_out_clips(data: Path, splits: Sequence[str | None]) -> list[HeldOutClip]:

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from rdtf.evaluate.estimates import Estimate, mean_estimate, mean_ratio
-from rdtf.evaluate.frames import WHITE, check_given, frame_scores, half_transparent, psnr
-from rdtf.evaluate.interpolation_baselines import distance_to_known, flow_fill, has_flow, simple_fills
-from rdtf.evaluate.lpips import Lpips
+from rdtf.evaluate.frames import check_given, frame_scores, half_transparent
 from rdtf.masks import PATTERNS
 from rdtf.pipeline import StickerPipeline
-from rdtf.pixels import composite, premultiply, unpremultiply
+from rdtf.pixels import premultiply, unpremultiply
 
 FRAMES = 8
 MARKS = {name: pattern.marks(FRAMES) for name, pattern in PATTERNS.items()}
@@ -35,11 +33,9 @@ class TaskResult:
         pattern: the mask as text, 1 = given.
         clips: number of clips.
         methods: the measures of :mod:`rdtf.evaluate.frames` by method: ``model`` (single samples), ``best of samples``
-            (by PSNR over white), ``mean of samples`` (which PSNR favours), ``crossfade``, ``nearest`` and, with OpenCV,
-            ``flow``. A measure is missing if fewer than 2 clips define it.
+            (by PSNR over white), ``crossfade`` and ``nearest``. A measure is missing if fewer than 2 clips define it.
         ratios: by method, filled frames relative to true frames: number of half-transparent pixels
             (``half_transparent``) and mean difference of neighbouring frames (``motion``). Ratios of means over clips.
-        by_gap: PSNR over white by the distance to the nearest known frame.
         over_crossfade: PSNR over white of the model minus that of the crossfade, paired by clip.
         by_clip: PSNR over white of the model for each clip.
     """
@@ -47,10 +43,85 @@ class TaskResult:
     pattern: str
     clips: int
     methods: dict[str, dict[str, Estimate]]
-    by_gap: dict[str, dict[int, Estimate]]
     over_crossfade: Estimate
     ratios: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     by_clip: list[float] = field(default_factory=list)
+
+
+def simple_fills(clip: np.ndarray, known: np.ndarray, loop: bool = False) -> dict[str, np.ndarray]:
+    """Filled clips by name: ``crossfade`` of the known frames by distance, and ``nearest`` known frame.
+
+    Args:
+        clip: ``(n, h, w, 4)`` uint8, straight alpha; unknown frames are not used.
+        known: ``(n,)`` bool, at least one True.
+        loop: whether time is circular.
+
+    Raises:
+        ValueError: no frame is known.
+    """
+    blend = _blend(known, loop)
+    nearest = np.eye(len(known))[blend.argmax(1)]
+    flat = premultiply(clip).reshape(len(clip), -1).astype(np.float64)
+    return {
+        name: unpremultiply(np.rint(weights @ flat).astype(np.uint8).reshape(clip.shape))
+        for name, weights in (("crossfade", blend), ("nearest", nearest))
+    }
+
+
+def _blend(known: np.ndarray, loop: bool) -> np.ndarray:
+    """``(n, n)``: the weights of the known frames in each frame's cross-fade."""
+    n = len(known)
+    places = np.flatnonzero(known)
+    if not len(places):
+        raise ValueError("nothing can be filled in where no frame is known")
+    weights = np.zeros((n, n))
+    for frame in range(n):
+        ahead = places - frame
+        after, before = (ahead % n, -ahead % n) if loop else (ahead, -ahead)
+        sides = [min(zip(way[way >= 0], places[way >= 0], strict=True)) for way in (before, after) if (way >= 0).any()]
+        if len(sides) == 1 or known[frame]:
+            weights[frame, sides[0][1]] = 1.0
+        else:
+            (back, previous), (forth, following) = sides
+            weights[frame, previous] += forth / (back + forth)
+            weights[frame, following] += back / (back + forth)
+    return weights
+
+
+def generate(
+    pipe: StickerPipeline,
+    captions: Sequence[str],
+    given: Sequence[Mapping[int, np.ndarray]] | None,
+    loops: Sequence[bool],
+    *,
+    frames: int = FRAMES,
+    samples: int = 1,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda count: None,
+    **options: Any,
+) -> list[list[np.ndarray]]:
+    """Generate samples for captions and given frames, some stickers at once. Seeds count up over all samples.
+
+    Args:
+        given: the given frames of each clip by their positions. options: further arguments of the pipeline.
+    """
+    made: list[list[np.ndarray]] = []
+    together = max(1, TOGETHER // samples)
+    for start in range(0, len(captions), together):
+        words = list(captions[start : start + together])
+        drawn = pipe(
+            words,
+            frames=None if given is None else list(given[start : start + together]),
+            num_frames=frames,
+            num_stickers_per_prompt=samples,
+            loop=list(loops[start : start + len(words)]),
+            batch_size=TOGETHER,
+            seed=seed + start * samples,
+            **options,
+        ).stickers
+        made += [[sticker.frames for sticker in drawn[i : i + samples]] for i in range(0, len(drawn), samples)]
+        advance(len(words))
+    return made
 
 
 def pipeline_fill(pipe: StickerPipeline, *, steps: int | None = None, samples: int = 1, seed: int = 0) -> Fill:
@@ -59,22 +130,17 @@ def pipeline_fill(pipe: StickerPipeline, *, steps: int | None = None, samples: i
     def fill(
         clips: Sequence[np.ndarray], loops: Sequence[bool], known: np.ndarray, first: int
     ) -> list[list[np.ndarray]]:
-        filled: list[list[np.ndarray]] = []
-        together = max(1, TOGETHER // samples)
-        for start in range(0, len(clips), together):
-            given = [{int(i): clip[i] for i in np.flatnonzero(known)} for clip in clips[start : start + together]]
-            drawn = pipe(
-                [""] * len(given),
-                frames=given,
-                num_frames=len(known),
-                num_inference_steps=steps,
-                num_stickers_per_prompt=samples,
-                loop=loops[start : start + together],
-                batch_size=TOGETHER,
-                seed=seed + (first + start) * samples,
-            ).stickers
-            filled += [[s.frames for s in drawn[i : i + samples]] for i in range(0, len(drawn), samples)]
-        return filled
+        given = [{int(i): clip[i] for i in np.flatnonzero(known)} for clip in clips]
+        return generate(
+            pipe,
+            [""] * len(clips),
+            given,
+            loops,
+            frames=len(known),
+            samples=samples,
+            seed=seed + first * samples,
+            num_inference_steps=steps,
+        )
 
     return fill
 
@@ -85,11 +151,10 @@ def score_frames(
     loops: Sequence[bool] | None = None,
     *,
     patterns: Mapping[str, str] = MARKS,
-    lpips: Lpips | None = None,
     seed: int = 0,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, TaskResult]:
-    """Score the unknown frames of a fill function, and of crossfade, nearest frame and optical flow.
+    """Score the unknown frames of a fill function, and of crossfade and nearest frame.
 
     Args:
         fill: gets whole clips and must use only their known frames.
@@ -105,7 +170,6 @@ def score_frames(
     for name, pattern in patterns.items():
         known = np.array([mark == "1" for mark in pattern])
         rows: dict[str, list[dict[str, float]]] = {}
-        gaps: dict[str, list[dict[int, float]]] = {}
         looks: dict[str, list[dict[str, float]]] = {}
         real: list[dict[str, float]] = []
         for start in range(0, len(clips), TOGETHER):
@@ -118,17 +182,13 @@ def score_frames(
                         check_given(sample, clip, known)
                     except ValueError as error:
                         raise ValueError(f"{name}, clip {number}: {error}") from error
-                mean = np.mean([premultiply(sample).astype(np.float64) for sample in samples], axis=0)
                 methods = {
                     "model": samples,
-                    "mean of samples": [unpremultiply(np.rint(mean).astype(np.uint8))],
                     **{fill_name: [filled] for fill_name, filled in simple_fills(clip, known, loop).items()},
-                    **({"flow": [flow_fill(clip, known, loop)]} if has_flow() else {}),
                 }
                 for method, made in methods.items():
-                    scored = [_frame_scores(one, clip, known, lpips) for one in made]
+                    scored = [frame_scores(one, clip, known) for one in made]
                     rows.setdefault(method, []).append(_mean_scores(scored))
-                    gaps.setdefault(method, []).append(_mean_scores([_by_gap(one, clip, known, loop) for one in made]))
                     looks.setdefault(method, []).append(_mean_scores([_amounts(one, known) for one in made]))
                     if method == "model":
                         best = max(scored, key=lambda scores: scores["psnr_white"])
@@ -140,19 +200,11 @@ def score_frames(
             pattern,
             len(clips),
             {method: _estimates(scores, seed) for method, scores in rows.items()},
-            {method: _estimates(scores, seed) for method, scores in gaps.items()},
             mean_estimate(over, seed),
             {method: _ratios(amounts, real, seed) for method, amounts in looks.items()},
             [scores["psnr_white"] for scores in rows["model"]],
         )
     return results
-
-
-def _frame_scores(made: np.ndarray, truth: np.ndarray, known: np.ndarray, lpips: Lpips | None) -> dict[str, float]:
-    scores = frame_scores(made, truth, known)
-    if lpips is not None:
-        scores["lpips"] = float(lpips.of_frames(made[~known], truth[~known]).mean())
-    return scores
 
 
 def _amounts(clip: np.ndarray, known: np.ndarray) -> dict[str, float]:
@@ -174,22 +226,14 @@ def _ratios(ours: Sequence[dict[str, float]], real: Sequence[dict[str, float]], 
     return found
 
 
-def _by_gap(made: np.ndarray, truth: np.ndarray, known: np.ndarray, loop: bool) -> dict[int, float]:
-    away = distance_to_known(known, loop)
-    return {
-        int(gap): psnr(composite(made[away == gap], WHITE), composite(truth[away == gap], WHITE))
-        for gap in np.unique(away[away > 0])
-    }
-
-
-def _mean_scores(scores: Sequence[dict[Any, float]]) -> dict[Any, float]:
+def _mean_scores(scores: Sequence[dict[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([s[key] for s in scores])) for key in scores[0]}
 
 
-def _estimates(scores: Sequence[dict[Any, float]], seed: int) -> dict[Any, Estimate]:
+def _estimates(scores: Sequence[dict[str, float]], seed: int) -> dict[str, Estimate]:
     found = {}
     for key in dict.fromkeys(key for s in scores for key in s):
         values = np.array([s[key] for s in scores if key in s])
-        if np.isfinite(values).sum() >= 2:  # a clip without soft edges has no fringe
+        if np.isfinite(values).sum() >= 2:  # a clip that moves everywhere has no flicker
             found[key] = mean_estimate(values[np.isfinite(values)], seed)
     return found

@@ -1,7 +1,7 @@
-"""Measures of generated frames against true frames: colour, structure, edges, motion and cleanliness.
+"""Measures of generated frames against true frames: colour, structure, alpha, motion and cleanliness.
 
 Clips are ``(n, h, w, 4)`` uint8, straight alpha. Errors of white parts are invisible over white, and errors of black
-parts over black. Premultiplied RGBA shows both, and ignores colour under full transparency.
+parts over black.
 """
 
 from __future__ import annotations
@@ -22,23 +22,10 @@ OPAQUE = 250
 """Alpha of 0..255 from which a pixel counts as opaque."""
 HALF = (26, 229)
 """Range of alpha of half-transparent pixels, 10 to 90 %."""
+FROZEN = 0.001
+"""Clips with less motion energy (a quarter of a grey level in each step) stand still."""
 STILL = 2
 """Largest change of premultiplied RGBA (0..255) of a pixel that stands still."""
-
-HIGHER_IS_BETTER = {
-    "psnr_white": True,
-    "psnr_black": True,
-    "psnr_rgba": True,
-    "ssim_white": True,
-    "ssim_black": True,
-    "alpha_error": False,
-    "fringe": False,
-    "temporal_error": False,
-    "cleanliness": False,
-    "flicker": False,
-    "lpips": False,
-}
-"""All measures of frames, and whether higher is better."""
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -76,43 +63,6 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def alpha_error(made: np.ndarray, truth: np.ndarray) -> float:
     """Mean absolute difference of alpha, 0 to 1; lower is better."""
     return float(np.abs(made[..., 3].astype(np.float64) - truth[..., 3]).mean() / 255)
-
-
-def fringe(made: np.ndarray, truth: np.ndarray) -> float:
-    """Wrong colour at soft edges (dark or light fringes), 0 to 1; lower is better. NaN without a soft edge.
-
-    With straight colours ``C'`` of the generated and ``C`` of the true clip in 0..1::
-
-        sum(alpha' mean_c |C' - C|) / sum(alpha')
-
-    The sums are over pixels with ``alpha' > 0`` and ``alpha > 0`` of which at least one is partly transparent. A wrong
-    alpha with the right colour does not count here (see :func:`alpha_error`). Pixels are weighted by their alpha.
-    """
-    alpha, true_alpha = made[..., 3], truth[..., 3]
-    band = (alpha > 0) & (true_alpha > 0) & ((alpha < 255) | (true_alpha < 255))
-    if not band.any():
-        return float("nan")
-    weight = alpha[band].astype(np.float64)
-    off = np.abs(made[..., :3][band].astype(np.float64) - truth[..., :3][band]).mean(-1) / 255
-    return float((weight * off).sum() / weight.sum())
-
-
-def temporal_error(made: np.ndarray, truth: np.ndarray, steps: np.ndarray | None = None) -> float:
-    """Mean absolute error of the differences between neighbouring frames, in premultiplied RGBA of 0..1; 0 to 2.
-
-    ``mean |(P'[i+1] - P'[i]) - (P[i+1] - P[i])|``. Constant errors do not count; jitter counts twice. Lower is better.
-
-    Args:
-        steps: ``(n - 1,)`` bool, the differences that count; by default all.
-
-    Raises:
-        ValueError: no difference counts.
-    """
-    error = np.diff(premultiply(made).astype(np.float64) - premultiply(truth), axis=0)
-    chosen = error if steps is None else error[steps]
-    if not len(chosen):
-        raise ValueError("a temporal error needs at least two neighbouring frames")
-    return float(np.abs(chosen).mean() / 255)
 
 
 def colour_distance(frames: np.ndarray, given: np.ndarray) -> float:
@@ -169,7 +119,7 @@ def check_given(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:
 
 
 def frame_scores(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> dict[str, float]:
-    """All measures of this module over the unknown frames of a clip, see :data:`HIGHER_IS_BETTER`.
+    """All measures of this module over the unknown frames of a clip, by name.
 
     Temporal differences count where at least one of the two frames is unknown.
 
@@ -184,11 +134,35 @@ def frame_scores(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> dict
         a, b = composite(ours, ground), composite(theirs, ground)
         scores[f"psnr_{name}"] = psnr(a, b)
         scores[f"ssim_{name}"] = float(ssim(a, b).mean())
-    scores["psnr_rgba"] = psnr(premultiply(ours), premultiply(theirs))
     scores["alpha_error"] = alpha_error(ours, theirs)
-    scores["fringe"] = fringe(ours, theirs)
-    steps = unknown[1:] | unknown[:-1]
-    scores["temporal_error"] = temporal_error(made, truth, steps)
     scores["cleanliness"] = cleanliness(ours, theirs, truth[known])
-    scores["flicker"] = flicker(made, truth, steps)
+    scores["flicker"] = flicker(made, truth, unknown[1:] | unknown[:-1])
     return scores
+
+
+# Motion and loop seam of a clip. No true clip is needed.
+
+
+def _steps(clip: np.ndarray) -> np.ndarray:
+    if len(clip) < 2:
+        raise ValueError("a still has no motion to measure; at least 2 frames are needed")
+    return np.diff(premultiply(clip).astype(np.float64) / 255, axis=0)
+
+
+def motion_energy(clip: np.ndarray) -> float:
+    """Mean absolute difference between neighbouring frames, 0 to 1. It should be near that of real clips."""
+    return float(np.abs(_steps(clip)).mean())
+
+
+def is_frozen(clip: np.ndarray) -> bool:
+    """Whether the clip stands still: motion energy below 0.001."""
+    return motion_energy(clip) < FROZEN
+
+
+def loop_seam(clip: np.ndarray) -> float:
+    """The difference of last and first frame, relative to the mean difference of neighbouring frames.
+
+    It is about 1 for a loop, more for a jump, and 0 if the last frame equals the first. NaN if all frames are equal.
+    """
+    usual = np.abs(_steps(clip)).mean()
+    return float(np.abs(_steps(clip[[-1, 0]])).mean() / usual) if usual > 0 else float("nan")

@@ -1,9 +1,9 @@
 """The judge: a small network that looks at sticker clips, for metrics that need no download.
 
 It maps a clip to a small feature vector, and FD-sticker compares sets of clips in these features. It also predicts
-attributes of the built-in world: body, colour, action, expression, what is worn and held. ``rdtf train-judge`` trains
-it on that world, on clips of 1 to 16 frames, undamaged and damaged. It does not know everyday videos. Its values are
-comparable only under the same judge, which :attr:`Judge.digest` names.
+attributes of the built-in world: body, colour, action, expression, what is worn and held. It was trained on that world
+by ``benchmarks/train_judge.py``, on clips of 1 to 16 frames, undamaged and damaged. It does not know everyday videos.
+Its values are comparable only under the same judge, which :attr:`Judge.digest` names.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rdtf.evaluate.estimates import Estimate
 from rdtf.evaluate.measuring_network import CONFIG, MeasuringNetwork
-from rdtf.evaluate.sets import Estimate, frechet_distance, frechet_extrapolated, frechet_floor, unbiased_mmd
 from rdtf.pixels import fit, premultiply
-from rdtf.world import is_held_out
 
 FORMAT = "rdtf-judge/1"
 MAX_FEATURES = 64
@@ -206,10 +205,6 @@ class Judge(MeasuringNetwork):
         """The features ``(n, d)`` float64 of clips. See :meth:`examine`."""
         return self.examine(clips).features
 
-    def attributes(self, clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """The probabilities ``(n, names)`` of each attribute, in the order of ``config.names``. See :meth:`examine`."""
-        return self.examine(clips).attributes
-
     @property
     def fewest_clips(self) -> int:
         """Least number of clips in a set for FD-sticker."""
@@ -230,87 +225,17 @@ def load_judge(spec: str | Path = "builtin") -> Judge:
     """The judge of that name or folder, frozen, in float32, on the GPU if there is one.
 
     Args:
-        spec: ``"builtin"``, or a folder that ``rdtf train-judge`` wrote.
+        spec: ``"builtin"``, or a folder that ``benchmarks/train_judge.py`` wrote.
 
     Raises:
         ValueError: there is no such judge, or its files are damaged.
     """
     if str(spec) == "builtin":
         with resources.as_file(resources.files("rdtf") / "assets" / "judge") as folder:
-            if not (folder / CONFIG).is_file():
-                raise ValueError("no judge is built in here; give a folder that rdtf train-judge wrote")
             return Judge.load(folder)
     if not (Path(spec) / CONFIG).is_file():
-        raise ValueError(f"no judge {str(spec)!r}; choose 'builtin' or a folder that rdtf train-judge wrote")
+        raise ValueError(f"no judge {str(spec)!r}; choose 'builtin' or a judge's folder")
     return Judge.load(Path(spec))
-
-
-# ------------------------------------------------------------------------------------------------------- distance
-
-
-@dataclass(frozen=True)
-class StickerDistance:
-    """FD-sticker and its conditions: the distance of generated from real clips in a judge's features. 0 is best.
-
-    Attributes:
-        judge: digest of the judge.
-        features: dimensions ``d``.
-        real, made: clips in each set.
-        frechet: Fréchet distance of these sets. It is biased upwards, by more for fewer clips.
-        floor: the same between two sets of real clips, as a mean over draws.
-        floor_clips: clips in each of the two: as many as in the smaller set, at most half of the real clips.
-        frechet_inf: extrapolated to infinitely many clips.
-        mmd: unbiased squared maximum mean discrepancy, kernel of degree 3.
-    """
-
-    judge: str
-    features: int
-    real: int
-    made: int
-    frechet: float
-    floor: float
-    floor_clips: int
-    frechet_inf: Estimate
-    mmd: Estimate
-
-
-def fd_sticker(judge: Judge, real: np.ndarray, made: np.ndarray, seed: int = 0) -> StickerDistance:
-    """FD-sticker of generated to real clips. It is no FVD; compare it only under the same judge.
-
-    Clips of both sets need the same sizes and lengths, because the judge sees the length.
-
-    Args:
-        judge: whose features these are.
-        real, made: ``(n, d)`` from :meth:`Judge.features`, one row a clip.
-        seed: of the random draws for floor, extrapolation and intervals.
-
-    Raises:
-        ValueError: fewer than ``10 d`` clips in a set, or features of another width than the judge's.
-    """
-    width = judge.config.features
-    for name, features in (("real", real), ("made", made)):
-        if features.ndim != 2 or features.shape[1] != width:
-            raise ValueError(f"{name}: features must be (n, {width}) for this judge, got {features.shape}")
-        if len(features) < judge.fewest_clips:
-            raise ValueError(
-                f"{len(features)} {name} clips are too few for FD-sticker: with {width} features it needs "
-                f"{judge.fewest_clips}; give more"
-            )
-    count = min(len(made), len(real) // 2)
-    return StickerDistance(
-        judge=judge.digest,
-        features=width,
-        real=len(real),
-        made=len(made),
-        frechet=frechet_distance(real, made),
-        floor=frechet_floor(real, count, seed),
-        floor_clips=count,
-        frechet_inf=frechet_extrapolated(real, made, seed),
-        mmd=unbiased_mmd(real, made, seed=seed),
-    )
-
-
-# ---------------------------------------------------------------------------------------------------- agreement
 
 
 def share(right: np.ndarray) -> Estimate:
@@ -349,7 +274,7 @@ def agreement(
                 raise ValueError(f"the judge knows no {key} {asked[key]!r}; it knows {', '.join(names[key])}")
     if not all(any(key in asked for key in names) for asked in attributes):
         raise ValueError(f"a clip without any of the attributes {', '.join(names)}; the judge cannot be asked about it")
-    seen = {key: chances.argmax(1) for key, chances in judge.attributes(clips).items()}
+    seen = {key: chances.argmax(1) for key, chances in judge.examine(clips).attributes.items()}
     right: dict[str, list[bool]] = {key: [] for key in (*names, "all")}
     for i, asked in enumerate(attributes):
         marks = {key: names[key][seen[key][i]] == asked[key] for key in names if key in asked}
@@ -357,42 +282,3 @@ def agreement(
             right[key].append(mark)
         right["all"].append(all(marks.values()))
     return {key: share(np.array(marks)) for key, marks in right.items() if marks}
-
-
-def text_agreement(
-    judge: Judge, made: Sequence[np.ndarray], real: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
-) -> dict[str, dict[str, dict[str, Estimate]]]:
-    """Agreement of generated clips with what was asked for, and the agreement of real clips, its upper limit.
-
-    Args:
-        judge: the judge.
-        made: clips generated for captions that say ``attributes``.
-        real: the stickers with these attributes, as clips of the same lengths.
-        attributes: of prepared stickers of the built-in world they stand in ``record.attributes``. Other stickers
-            have none, and text agreement cannot be had of them.
-
-    Returns:
-        For ``seen`` and ``held_out`` (combinations that ``world.is_held_out`` keeps from training), those that occur,
-        the result of :func:`agreement` for ``made`` and for ``real``.
-
-    Raises:
-        ValueError: as :func:`agreement`, or other numbers of clips.
-    """
-    if not len(made) == len(real) == len(attributes):
-        raise ValueError(f"{len(made)} made and {len(real)} real clips, but attributes of {len(attributes)}")
-    for asked in attributes:
-        if missing := [key for key in ("body", "colour", "action") if key not in asked]:
-            raise ValueError(
-                f"no {', '.join(missing)} among a sticker's attributes: text agreement can be had of stickers of the "
-                "built-in world only"
-            )
-    novel = np.array([is_held_out(asked) for asked in attributes])
-    found = {}
-    for name, places in (("seen", np.flatnonzero(~novel)), ("held_out", np.flatnonzero(novel))):
-        if len(places):
-            wanted = [attributes[i] for i in places.tolist()]
-            found[name] = {
-                kind: agreement(judge, [clips[i] for i in places.tolist()], wanted)
-                for kind, clips in (("made", made), ("real", real))
-            }
-    return found

@@ -23,7 +23,7 @@ class MeasuringNetwork(nn.Module):
     """A network whose folder holds its configuration as JSON and its weights as safetensors.
 
     Attributes:
-        config_class: class of the configuration. kind: what errors call the network; ``rdtf train-KIND`` trains one.
+        config_class: class of the configuration. kind: what errors call the network.
         config: its sizes and names.
     """
 
@@ -55,7 +55,7 @@ class MeasuringNetwork(nn.Module):
             ValueError: the folder holds none, or its files are damaged.
         """
         if not (folder / CONFIG).is_file():
-            raise ValueError(f"no {cls.kind} in {folder}; give a folder that rdtf train-{cls.kind} wrote")
+            raise ValueError(f"no {cls.kind} in {folder}; give the folder of one")
         try:
             network = cls(cls.config_class.model_validate_json((folder / CONFIG).read_text(encoding="utf-8")))
             weights = load_file(folder / WEIGHTS)

@@ -3,7 +3,7 @@
 It measures two things that PSNR cannot see. A sticker that was made from a caption should be named as that caption.
 An animation of a picture should still show on its last frame what the picture shows. A namer knows the names of one
 dataset; several drawings of each (other styles) and strong augmentation let it name drawings that it never saw.
-``rdtf train-namer`` trains one and reports how many left-out drawings it names (:mod:`rdtf.research.train_namer`).
+``benchmarks/train_namer.py`` trains one and reports how many left-out drawings it names.
 """
 
 from __future__ import annotations

@@ -6,19 +6,30 @@ single clip. Values are comparable only for one network, one preprocessing and o
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rdtf.evaluate.estimates import DRAWS, Estimate, interval, resamples
 from rdtf.rng import numpy_rng
 
-__all__ = ["Estimate", "frechet_distance", "frechet_extrapolated", "frechet_floor", "unbiased_mmd"]
 
-PARTS = (1, 2, 4)
-"""Numbers of parts that the sets are cut into, for the extrapolation to infinitely many samples."""
-SHUFFLES = 2
-GROUPS = 10
-NORMAL = 1.96
-"""Standard errors on each side of the mean that hold 95 % of a normal distribution."""
+def set_distances(name: str, real: np.ndarray, made: np.ndarray, least: int, seed: int = 0) -> dict[str, Any]:
+    """The distances of generated from real clips that their number allows, by name. 0 is best.
+
+    Args:
+        name: name of the Fréchet distance. real, made: features ``(n, d)`` and ``(m, d)``, one row for each clip.
+        least: clips in each set for a Fréchet distance. With fewer there is only the unbiased MMD.
+    """
+    scores: dict[str, Any] = {f"{name} (unbiased MMD)": unbiased_mmd(real, made, seed=seed)}
+    count, width = min(len(real), len(made)), real.shape[1]
+    if count < max(least, width + 1):
+        return scores
+    scores[name] = frechet_distance(real, made)
+    half = min(len(made), len(real) // 2)
+    if half > width:
+        scores[f"{name} floor, {half} against {half} real"] = frechet_floor(real, half, seed)
+    return scores
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -29,7 +40,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     come from symmetric eigendecompositions, so the result has no complex part.
 
     The estimate is biased upwards by about ``k / N``, where k grows with the dimension and depends on the model
-    (arXiv 1911.07023). State N, and see :func:`frechet_extrapolated` and :func:`frechet_floor`.
+    (arXiv 1911.07023). State N, and see :func:`frechet_floor` and :func:`unbiased_mmd`.
 
     Args:
         a, b: features ``(n, d)`` and ``(m, d)``.
@@ -65,55 +76,6 @@ def frechet_floor(real: np.ndarray, n: int, seed: int) -> float:
     rng = numpy_rng(seed, 0, "frechet floor")
     orders = [rng.permutation(len(real)) for _ in range(4)]
     return float(np.mean([frechet_distance(real[order[:n]], real[order[n : 2 * n]]) for order in orders]))
-
-
-def frechet_extrapolated(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Estimate:
-    """Fréchet distance extrapolated to infinitely many samples, after Chong and Forsyth (arXiv 1911.07023).
-
-    Both sets are cut at random into k = 1, 2 and 4 disjoint parts (two random cuts). A straight line in k is fitted to
-    the mean distance of the parts. The result is its value at k = 0, which can be below 0 by chance.
-
-    The interval is a delete-a-group jackknife over 10 groups of clips, with the normal approximation. A bootstrap is
-    wrong here: it puts copies of a clip into a set, and copies change the covariance.
-
-    Args:
-        a, b: features ``(n, d)`` and ``(m, d)``.
-
-    Raises:
-        ValueError: as :func:`frechet_distance`, or fewer than ``5 (d + 1)`` samples. Each part needs more than ``d``,
-            also while a group is left out.
-    """
-    a, b = _checked(a, b, 5 * (a.shape[-1] + 1))
-    rng = numpy_rng(seed, 0, "frechet extrapolation")
-    # Labels are dealt out group by group, so leaving a group out takes as many samples from each part.
-    groups = [np.arange(len(x)) * GROUPS // len(x) for x in (a, b)]
-    sets = [x[rng.permutation(len(x))] for x in (a, b)]
-    labels = [[_deal(group, rng) for group in groups] for _ in range(SHUFFLES)]
-
-    def at_infinity(kept: list[np.ndarray]) -> float:
-        means = []
-        for parts in PARTS:
-            distances = [
-                frechet_distance(*(x[k & (label % parts == i)] for x, k, label in zip(sets, kept, dealt, strict=True)))
-                for dealt in (labels if parts > 1 else labels[:1])
-                for i in range(parts)
-            ]
-            means.append(np.mean(distances))
-        return float(np.polyfit(PARTS, means, 1)[1])
-
-    value = at_infinity([np.ones(len(x), bool) for x in sets])
-    without = np.array([at_infinity([group != g for group in groups]) for g in range(GROUPS)])
-    error = float(np.sqrt((GROUPS - 1) / GROUPS * np.square(without - without.mean()).sum()))
-    reach = NORMAL * error
-    return Estimate(value, value - reach, value + reach, min(map(len, sets)))
-
-
-def _deal(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Labels 0 1 2 3 0 1 ... for the samples in a random order within each group. ``label % parts`` is their part."""
-    order = np.lexsort([rng.random(len(groups)), groups])
-    labels = np.empty(len(groups), int)
-    labels[order] = np.arange(len(groups)) % max(PARTS)
-    return labels
 
 
 def unbiased_mmd(a: np.ndarray, b: np.ndarray, degree: int = 3, seed: int = 0) -> Estimate:
