@@ -67,7 +67,6 @@ def main() -> None:
             "paper",
             batch_size=options.clips,
             gradient_accumulation_steps=options.clips,
-            ema_on_disk=True,
             threads=options.threads,
         )
         peaks, began = Peaks(), time.perf_counter()

@@ -6,22 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from pydantic import ValidationError
 
-import rdtf.research.train_judge as training
-from rdtf.evaluate.judge import Judge, JudgeConfig, load_judge
-from rdtf.research.train_judge import (
+import benchmarks.train_judge as training
+from benchmarks.train_judge import (
     HELD_OUT_SEED,
     LEARNED_DAMAGES,
     JudgeReport,
     JudgeTrainSettings,
     attribute_names,
-    damaged,
     draw_lesson,
     drawn_clips,
     train_judge,
 )
+from rdtf.evaluate.judge import JudgeConfig, load_judge
 from rdtf.world import RESERVED_SEED, STILL, draw_sticker
 
 QUICK = {"steps": 3, "batch": 4, "stickers": 12, "held_out": 8, "threads": 1}
@@ -43,42 +40,16 @@ def test_training_learns_writes_and_reports(tmp_path: Path):
     assert first.digest == again.digest != other.digest
     report = train_judge(tmp_path / "out", JudgeTrainSettings(**{**QUICK, "steps": 30}))
     assert report.final_loss < first.final_loss
-    assert (report.steps, report.clips_seen, report.stopped_early) == (30, 120, False)
-    assert set(report.accuracy) == set(report.accuracy_blurred) == {*attribute_names(), "all"}
+    assert (report.steps, report.stopped_early) == (30, False)
+    assert set(report.accuracy) == {*attribute_names(), "all"}
     assert set(report.damage_error) == set(LEARNED_DAMAGES)
     assert JudgeReport.model_validate_json((tmp_path / "out/report.json").read_text()) == report
 
     judge = load_judge(tmp_path / "out")
     assert judge.digest == report.digest != first.digest
-    assert Image.open(tmp_path / "out/wrong.png").height > 64
     # Features are normalised over whole stickers: these are of another world, and 8 only.
     features = judge.features(drawn_clips(8, training.STATISTICS_SEED)[0])
     assert features.mean(0) == pytest.approx(np.zeros(32), abs=0.05)
-
-
-def test_ctrl_c_saves_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    draw = training.draw_lesson
-
-    def interrupted(settings: JudgeTrainSettings, config: JudgeConfig, stickers: list, step: int) -> training.Lesson:
-        if step == 2:
-            raise KeyboardInterrupt
-        return draw(settings, config, stickers, step)
-
-    monkeypatch.setattr(training, "draw_lesson", interrupted)
-    report = train_judge(tmp_path / "out", JudgeTrainSettings(**QUICK))
-    assert report.stopped_early
-    assert report.steps == 2
-    assert load_judge(tmp_path / "out").digest == report.digest
-
-
-def test_a_loss_that_is_not_finite_stops_without_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def broken(judge: Judge, lesson: training.Lesson) -> torch.Tensor:
-        return judge(lesson.frames, lesson.lengths)[0].sum() * float("nan")
-
-    monkeypatch.setattr(training, "lesson_loss", broken)
-    with pytest.raises(ValueError, match="learning_rate"):
-        train_judge(tmp_path / "out", JudgeTrainSettings(**QUICK))
-    assert not (tmp_path / "out").exists()
 
 
 def test_lessons_say_what_is_true():
@@ -116,16 +87,3 @@ def test_worlds_of_the_judge_are_its_own(tmp_path: Path, monkeypatch: pytest.Mon
     train_judge(tmp_path, JudgeTrainSettings(**{**QUICK, "steps": 1}, seed=2**62 - 1))
     assert set(seeds) == {HELD_OUT_SEED - 1, HELD_OUT_SEED, training.STATISTICS_SEED}
     assert HELD_OUT_SEED - 2**62 == RESERVED_SEED
-
-
-def test_damage_differs_by_clip_and_is_the_same_again():
-    clips, _ = drawn_clips(2, HELD_OUT_SEED, size=16)
-    first, second = damaged([clips[0], clips[0]], "noise", 0.5)
-    assert not np.array_equal(first, second)
-    assert np.array_equal(damaged(clips[:1], "noise", 0.5)[0], first)
-
-
-def test_settings_reject_nonsense():
-    for wrong in ({"batch": 1}, {"minutes": 0}, {"features": 65}, {"seed": 2**62}, {"stepz": 3}):
-        with pytest.raises(ValidationError):
-            JudgeTrainSettings(**wrong)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-import rdtf.research.train_namer as training
+import benchmarks.train_namer as training
+from benchmarks.train_namer import NamerReport, NamerTrainSettings, augmented, split_drawings, train_namer
 from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
 from rdtf.evaluate.namer import Namer, NamerConfig, naming, sticker_name
 from rdtf.io.write import save_sticker
-from rdtf.research.train_namer import NamerReport, NamerTrainSettings, augmented, split_drawings, train_namer
 from rdtf.rng import torch_rng
 from rdtf.sticker import Sticker
 
@@ -47,7 +47,6 @@ def test_it_names_drawings_that_it_never_saw(dataset: Path, tmp_path: Path, monk
     report = train_namer(dataset, tmp_path / "out", quick())
     assert (report.names, report.drawings, report.left_out) == (4, 12, 4)
     assert report.named == 1.0
-    assert report.damaged["blur"][0] == report.named and len(report.damaged) == 4
     assert NamerReport.model_validate_json((tmp_path / "out/report.json").read_text()) == report
 
     namer = Namer.load(tmp_path / "out")

@@ -1,34 +1,119 @@
-"""Training of the judge on stickers of the built-in world that are reserved for it."""
+"""Training of the judge on stickers of the built-in world that are reserved for it, and damages that it must notice.
+
+    python benchmarks/train_judge.py judges/mine --threads 1
+
+Damages are functions of a clip, a level (0 is no damage, 1 is the worst) and a random stream. They take and return
+straight RGBA ``(f, h, w, 4)`` uint8. They work on premultiplied values, so empty pixels spread no colour.
+"""
 
 from __future__ import annotations
 
-import shlex
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
 from rdtf.device import best_device
 from rdtf.evaluate.judge import MAX_FRAMES, Judge, JudgeConfig, agreement, load_judge, to_frames
-from rdtf.files import atomic_file, check_new_folder, write_text
-from rdtf.pixels import fit
-from rdtf.research.corruptions import DAMAGES
+from rdtf.files import write_text
+from rdtf.pixels import fit, premultiply, unpremultiply
+from rdtf.progress import console
 from rdtf.rng import numpy_rng
-from rdtf.sheets import contact_sheet
 from rdtf.sticker import Sticker
-from rdtf.train.hardware import keep_freed_memory, with_threads
-from rdtf.train.small_loop import train_shortly
+from rdtf.train.small_loop import ShortReport, ShortSettings, ShortTraining
 from rdtf.world import FULL, RESERVED_SEED, STILL, draw_sticker
+
+BLUR = 0.06  # deviation in sides of the frame, at level 1
+NOISE = 0.3  # deviation in ranges of a channel, at level 1
+WARP = 0.08  # deviation of the displacement in sides of the frame, at level 1
+
+
+def blur(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian blur of every frame, up to a deviation of 6 % of its side."""
+    sigma = level * BLUR * clip.shape[1]
+    return _back(ndimage.gaussian_filter(_floats(clip), (0, sigma, sigma, 0), mode="constant"))
+
+
+def noise(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    """White noise on colour and alpha, independent in each frame, up to a deviation of 0.3 of the range."""
+    floats = _floats(clip)
+    return _back(floats + 255 * NOISE * level * rng.standard_normal(floats.shape, np.float32))
+
+
+def shuffle(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    """Permute a random fraction of the frames without fixed points. One frame alone does not move."""
+    moved = rng.permutation(len(clip))[: round(level * len(clip))]
+    out = clip.copy()
+    out[moved] = clip[np.roll(moved, 1)]
+    return out
+
+
+def freeze(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    """Replace a random fraction of the frames by the frame before. At level 1 nothing moves."""
+    held = np.zeros(len(clip), bool)
+    held[1 + rng.permutation(len(clip) - 1)[: round(level * (len(clip) - 1))]] = True
+    return clip[np.maximum.accumulate(np.where(held, 0, np.arange(len(clip))))]
+
+
+def warp(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    """Wobbling shapes: each frame is bent by its own smooth field, up to a deviation of 8 % of the side."""
+    if level == 0:
+        return clip.copy()
+    _, height, width, _ = clip.shape
+    out = _floats(clip)
+    grid = np.mgrid[:height, :width].astype(np.float32)
+    for frame in out:
+        coarse = rng.standard_normal((2, 5, 5)).astype(np.float32)
+        shift = ndimage.zoom(coarse, (1, height / 5, width / 5), order=3, mode="nearest", grid_mode=True)
+        places = grid + level * WARP * height * shift / 0.7  # interpolation lowers the deviation to 0.7
+        for channel in range(4):
+            frame[..., channel] = ndimage.map_coordinates(frame[..., channel], places, order=1, mode="constant")
+    return _back(out)
+
+
+def mosaic(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    """Square blocks of one colour, up to an eighth of the side."""
+    side = round(1 + level * (clip.shape[1] / 8 - 1))
+    rows, columns = (np.minimum(np.arange(n) // side * side + side // 2, n - 1) for n in clip.shape[1:3])
+    return clip[:, rows][:, :, columns]
+
+
+def veil(clip: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    """Alpha errors: empty pixels become a grey veil, and solid pixels become transparent, both by up to a quarter."""
+    floats = _floats(clip)
+    grey = np.array([128, 128, 128, 255], np.float32)
+    return _back(floats + 0.5 * level * (0.5 * grey - floats))
+
+
+DAMAGES: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray]] = {
+    "blur": blur,
+    "noise": noise,
+    "shuffle": shuffle,
+    "freeze": freeze,
+    "warp": warp,
+    "mosaic": mosaic,
+    "veil": veil,
+}
+"""All damages by name."""
+
+
+def _floats(clip: np.ndarray) -> np.ndarray:
+    return premultiply(clip).astype(np.float32)
+
+
+def _back(floats: np.ndarray) -> np.ndarray:
+    floats = np.clip(np.rint(floats), 0, 255)
+    floats[..., :3] = np.minimum(floats[..., :3], floats[..., 3:])
+    return unpremultiply(floats.astype(np.uint8))
+
 
 LEARNED_DAMAGES = ("blur", "noise", "shuffle", "freeze")
 """Damages whose level the judge learns to predict. The other damages of ``DAMAGES`` test it."""
@@ -42,61 +127,39 @@ SIZES = (48, 32)  # sizes of drawn stickers
 USUAL_FRAMES = 8  # length of half of the clips
 READABLE = 0.5  # above this level of shuffle and freeze, the action cannot be recognised
 EMA_DECAY = 0.99
-SLIGHT = 0.15
-SHEET_ROWS = 12
 
 
-class JudgeTrainSettings(BaseModel):
+class JudgeTrainSettings(ShortSettings):
     """Settings of ``train_judge``.
 
     Attributes:
-        steps: optimiser steps.
-        minutes: stop earlier, at this wall-clock time. The learning rate then follows the clock, so two runs differ.
         batch: clips per step.
         stickers: number of stickers drawn before the training. Each is shown often, with random changes.
         features: size of the feature vector.
-        learning_rate: peak rate of AdamW.
         seed: seed of weights, damages and the drawn world (world seeds start at ``world.RESERVED_SEED``).
         held_out: number of stickers for the report, from a world that no training sees.
-        threads: CPU threads; None stands for torch's default.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     steps: int = Field(1200, ge=1)
-    minutes: float | None = Field(None, gt=0)
     batch: int = Field(32, ge=2)
     stickers: int = Field(4000, ge=1)
     features: int = Field(32, ge=2, le=64)
     learning_rate: float = Field(3e-3, gt=0)
     seed: int = Field(0, ge=0, lt=2**62)
     held_out: int = Field(500, ge=2)
-    threads: int | None = Field(None, ge=1)
 
 
-class JudgeReport(BaseModel):
+class JudgeReport(ShortReport[JudgeTrainSettings]):
     """Settings and quality of a training: ``report.json`` beside the weights.
 
     Attributes:
         digest: digest of the saved judge, see ``Judge.digest``.
-        seconds: wall-clock time up to the report. ``processor_seconds``: processor time of all threads.
         accuracy: fraction of held-out stickers with a right attribute, from 8 frames each.
-        accuracy_blurred: the same with a slight blur (level 0.15).
         damage_error: mean absolute error of the level, for uniform levels in [0, 1].
     """
 
-    command: str
-    settings: JudgeTrainSettings
-    parameters: int
     digest: str
-    steps: int
-    clips_seen: int
-    seconds: float
-    processor_seconds: float
-    stopped_early: bool
-    final_loss: float
     accuracy: dict[str, float]
-    accuracy_blurred: dict[str, float]
     damage_error: dict[str, float]
 
 
@@ -207,22 +270,17 @@ def lesson_loss(judge: Judge, lesson: Lesson) -> Tensor:
 def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
     """Train a judge on the built-in world and measure it on stickers of another world.
 
-    Writes into ``out``: ``config.json``, ``model.safetensors`` (float16), ``report.json``, ``right.png`` and
-    ``wrong.png`` with stickers that it recognised and did not. Ctrl-C ends the training early; the judge is then
-    measured and saved as it is.
+    Writes into ``out``: ``config.json``, ``model.safetensors`` (float16) and ``report.json``. Ctrl-C ends the training
+    early; the judge is then measured and saved as it is.
 
     Raises:
         ValueError: ``out`` is not empty, or a loss is not finite.
     """
-    check_new_folder(out)
-    started = time.monotonic()
-    keep_freed_memory()
-    settings = with_threads(settings)
-    torch.manual_seed(settings.seed)
+    training = ShortTraining.begin("judge", out, settings)
+    settings = training.settings
     config = JudgeConfig(features=settings.features, names=attribute_names(), damages=LEARNED_DAMAGES)
     device = best_device()
     judge = Judge(config).to(device)
-    average = deepcopy(judge)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=settings.learning_rate, weight_decay=0.02)
     stickers = [
         draw_sticker(RESERVED_SEED + settings.seed, i, size=SIZES[i % len(SIZES)]) for i in range(settings.stickers)
@@ -231,17 +289,7 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
     def loss_of(step: int) -> Tensor:
         return lesson_loss(judge, draw_lesson(settings, config, stickers, step).to(device))
 
-    trained = train_shortly(
-        "judge",
-        judge,
-        average,
-        [optimizer],
-        loss_of,
-        steps=settings.steps,
-        minutes=settings.minutes,
-        ema_decay=EMA_DECAY,
-    )
-
+    average, facts = training.train(judge, [optimizer], loss_of, EMA_DECAY)
     average.eval()
     features = average.features(drawn_clips(settings.held_out, STATISTICS_SEED)[0])
     average.mean.copy_(torch.from_numpy(features.mean(0)))
@@ -250,26 +298,14 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
     saved = load_judge(out)
 
     clips, attributes = drawn_clips(settings.held_out, HELD_OUT_SEED)
-    blurred = damaged(clips, "blur", SLIGHT)
+    accuracy = agreement(saved, clips, attributes)
     report = JudgeReport(
-        command=shlex.join(["rdtf", *sys.argv[1:]]),
-        settings=settings,
-        parameters=sum(parameter.numel() for parameter in saved.parameters()),
+        **facts,
         digest=saved.digest,
-        steps=trained.steps,
-        clips_seen=trained.steps * settings.batch,
-        seconds=round(time.monotonic() - started, 1),
-        processor_seconds=round(time.process_time(), 1),
-        stopped_early=trained.stopped_early,
-        final_loss=trained.loss,
-        accuracy={key: round(found.value, 4) for key, found in agreement(saved, clips, attributes).items()},
-        accuracy_blurred={key: round(found.value, 4) for key, found in agreement(saved, blurred, attributes).items()},
+        accuracy={key: round(found.value, 4) for key, found in accuracy.items()},
         damage_error=_damage_errors(saved, clips),
     )
     write_text(out / "report.json", report.model_dump_json(indent=2) + "\n")
-    for name, sheet in sheets(saved, clips, attributes).items():
-        with atomic_file(out / f"{name}.png") as file:
-            sheet.save(file, "PNG")
     return report
 
 
@@ -303,20 +339,14 @@ def _damage_errors(judge: Judge, clips: Sequence[np.ndarray]) -> dict[str, float
     return errors
 
 
-def sheets(
-    judge: Judge, clips: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
-) -> dict[str, Image.Image]:
-    """Contact sheets ``right`` and ``wrong`` of stickers whose body, colour and action are all right, or not."""
-    names = judge.config.names
-    seen = {key: chances.argmax(1) for key, chances in judge.attributes(clips).items()}
-    rows: dict[str, list[tuple[np.ndarray, str]]] = {"right": [], "wrong": []}
-    for i, asked in enumerate(attributes):
-        predicted = {key: names[key][seen[key][i]] for key in ("body", "colour", "action")}
-        missed = [f"{value}, is {asked[key]}" for key, value in predicted.items() if value != asked[key]]
-        label = "; ".join(missed) if missed else " ".join(predicted.values())
-        rows["wrong" if missed else "right"].append((clips[i], label))
-    return {
-        name: contact_sheet([clip for clip, _ in kept], labels=[label for _, label in kept], frames=USUAL_FRAMES)
-        for name, found in rows.items()
-        if (kept := found[:SHEET_ROWS])
-    }
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="the new judge's folder")
+    for name, field in JudgeTrainSettings.model_fields.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=f"default: {field.default}")
+    given = vars(parser.parse_args())
+    console.print(train_judge(given.pop("out"), JudgeTrainSettings.model_validate(given)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,19 +1,19 @@
-"""Training of the namer on the frames of a prepared dataset, and its test on drawings that it never saw."""
+"""Training of the namer on the frames of a prepared dataset, and its test on drawings that it never saw.
+
+python benchmarks/train_namer.py data/mine namers/mine --name-by emoji
+"""
 
 from __future__ import annotations
 
+import argparse
 import math
-import shlex
-import sys
-import time
 from collections import defaultdict
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,73 +21,52 @@ from rdtf.data.dataset import StickerDataset
 from rdtf.device import best_device
 from rdtf.evaluate.judge import to_frames
 from rdtf.evaluate.namer import CAPTION, TOP, Namer, NamerConfig, sticker_name
-from rdtf.files import atomic_file, check_new_folder, write_text
-from rdtf.research.corruptions import DAMAGES
+from rdtf.files import atomic_file, write_text
+from rdtf.progress import console
 from rdtf.rng import numpy_rng, torch_rng
 from rdtf.sheets import contact_sheet
-from rdtf.train.hardware import keep_freed_memory, with_threads
-from rdtf.train.small_loop import train_shortly
+from rdtf.train.small_loop import ShortReport, ShortSettings, ShortTraining
 
 EMA_DECAY = 0.998
 FEWEST_DRAWINGS = 3
 """Least number of drawings of a name, of which one may be left out for the test."""
 SHOWN_COVERAGE = 0.02  # emptier frames are not used
-DAMAGE_LEVELS = (0.0, 0.25, 0.5, 1.0)
 SHEET_ROWS = 12
 
 
-class NamerTrainSettings(BaseModel):
+class NamerTrainSettings(ShortSettings):
     """Settings of ``train_namer``.
 
     Attributes:
         name_by: ``caption``, or the metadata field that names a sticker (``emoji``).
-        steps: optimiser steps.
-        minutes: stop earlier, at this wall-clock time. The learning rate then follows the clock, so two runs differ.
         batch: frames per step.
         size: size of the network's input in pixels.
         left_out: probability that one drawing of a name with 3 or more is left out for the test.
-        learning_rate: peak rate of AdamW.
-        seed: seed of weights, draws, augmentation and left-out drawings.
-        threads: CPU threads; None stands for torch's default.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name_by: str = CAPTION
     steps: int = Field(6000, ge=1)
-    minutes: float | None = Field(None, gt=0)
     batch: int = Field(64, ge=2)
     size: int = Field(64, ge=16, le=256, multiple_of=16)
     left_out: float = Field(0.15, ge=0, le=1)
     learning_rate: float = Field(3e-3, gt=0)
-    seed: int = 0
-    threads: int | None = Field(None, ge=1)
 
 
-class NamerReport(BaseModel):
+class NamerReport(ShortReport[NamerTrainSettings]):
     """Settings and quality of a training: ``report.json`` beside the weights.
 
     Attributes:
         drawings: stickers of the training. left_out: other stickers, whose names occur in the training.
         named, named_top_5: fractions of the left-out drawings, one frame of each.
-        damaged: ``named_top_5`` under each kind of damage at the levels of :data:`DAMAGE_LEVELS`.
     """
 
-    command: str
     data: str
-    settings: NamerTrainSettings
-    parameters: int
     digest: str
     names: int
     drawings: int
     left_out: int
-    steps: int
-    seconds: float
-    stopped_early: bool
-    final_loss: float
     named: float | None
     named_top_5: float | None
-    damaged: dict[str, list[float]]
 
 
 def split_drawings(names: list[str], left_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -143,11 +122,8 @@ def train_namer(data: Path, out: Path, settings: NamerTrainSettings) -> NamerRep
     Raises:
         ValueError: ``out`` is not empty, there are fewer than two names, or a loss is not finite.
     """
-    check_new_folder(out)
-    started = time.monotonic()
-    keep_freed_memory()
-    settings = with_threads(settings)
-    torch.manual_seed(settings.seed)
+    training = ShortTraining.begin("namer", out, settings)
+    settings = training.settings
     dataset = StickerDataset(data)
     records = [dataset.record(i) for i in range(len(dataset))]
     drawn = [sticker_name(record.caption, record.attributes, settings.name_by) for record in records]
@@ -161,7 +137,6 @@ def train_namer(data: Path, out: Path, settings: NamerTrainSettings) -> NamerRep
     label = np.array([number.get(name, -1) for name in drawn])
     device = best_device()
     namer = Namer(NamerConfig(size=settings.size, name_by=settings.name_by, names=names)).to(device)
-    average = deepcopy(namer)
     optimizer = torch.optim.AdamW(namer.parameters(), lr=settings.learning_rate, weight_decay=0.05)
     order: dict[int, np.ndarray] = {}
 
@@ -180,37 +155,21 @@ def train_namer(data: Path, out: Path, settings: NamerTrainSettings) -> NamerRep
         target = torch.from_numpy(label[chosen]).to(device)
         return F.cross_entropy(namer(frames), target, label_smoothing=0.1)
 
-    trained = train_shortly(
-        "namer",
-        namer,
-        average,
-        [optimizer],
-        loss_of,
-        steps=settings.steps,
-        minutes=settings.minutes,
-        ema_decay=EMA_DECAY,
-    )
+    average, facts = training.train(namer, [optimizer], loss_of, EMA_DECAY)
     average.save(out)
     saved = Namer.load(out)
     frames = [draw_frame(dataset, int(i), numpy_rng(settings.seed, int(i), "namer/proof")) for i in proof]
     right = label[proof]
     ranks = _ranks(saved, frames, right)
     report = NamerReport(
-        command=shlex.join(["rdtf", *sys.argv[1:]]),
+        **facts,
         data=dataset.fingerprint,
-        settings=settings,
-        parameters=sum(parameter.numel() for parameter in saved.parameters()),
         digest=saved.digest,
         names=len(names),
         drawings=len(shown),
         left_out=len(proof),
-        steps=trained.steps,
-        seconds=round(time.monotonic() - started, 1),
-        stopped_early=trained.stopped_early,
-        final_loss=trained.loss,
         named=round(float((ranks == 0).mean()), 4) if len(proof) else None,
         named_top_5=round(float((ranks < TOP).mean()), 4) if len(proof) else None,
-        damaged=_damaged(saved, frames, right) if len(proof) else {},
     )
     write_text(out / "report.json", report.model_dump_json(indent=2) + "\n")
     if missed := [i for i in range(len(proof)) if ranks[i] >= TOP][: 4 * SHEET_ROWS]:
@@ -227,17 +186,21 @@ def _ranks(namer: Namer, frames: list[np.ndarray], right: np.ndarray) -> np.ndar
     return np.asarray((chances > chances[np.arange(len(right)), right][:, None]).sum(1))
 
 
-def _damaged(namer: Namer, frames: list[np.ndarray], right: np.ndarray) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for kind in ("blur", "noise", "warp", "mosaic"):
-        found[kind] = []
-        for level in DAMAGE_LEVELS:
-            hurt = [DAMAGES[kind](f, level, numpy_rng(0, i, f"namer/{kind}")) for i, f in enumerate(frames)]
-            found[kind].append(round(float((_ranks(namer, hurt, right) < TOP).mean()), 4))
-    return found
-
-
 def _sheet(namer: Namer, frames: list[np.ndarray], right: list[str]) -> Image.Image:
     seen = [namer.config.names[int(namer.chances(frame)[0].argmax())] for frame in frames]
     labels = [f"{name}, seen as {other}" for name, other in zip(right, seen, strict=True)]
     return contact_sheet(frames[:SHEET_ROWS], labels=labels[:SHEET_ROWS], frames=1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="prepared dataset; all its splits are used")
+    parser.add_argument("out", type=Path, help="the new namer's folder")
+    for name, field in NamerTrainSettings.model_fields.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, help=f"default: {field.default}")
+    given = vars(parser.parse_args())
+    console.print(train_namer(given.pop("data"), given.pop("out"), NamerTrainSettings.model_validate(given)))
+
+
+if __name__ == "__main__":
+    main()
