@@ -15,12 +15,12 @@ from rdtf.diffusion.objective import Objective
 from rdtf.files import atomic_file, write_text
 from rdtf.hub import SHIPPED
 from rdtf.loading import load_pipeline
-from rdtf.pipeline import StickerPipeline
+from rdtf.pipeline import Sampling, StickerPipeline
 from rdtf.progress import console
 from rdtf.sheets import contact_sheet
 from rdtf.train.plan import make_plan
 from rdtf.train.run import TrainReport, resume, train
-from rdtf.train.settings import Sampling, TrainSettings, recipe_settings
+from rdtf.train.settings import TrainSettings, recipe_settings
 
 SHEET = "before-after.png"
 REQUEST = "finetune.json"

@@ -53,3 +53,9 @@ def bars() -> Progress:
         console=console,
         disable=not console.is_terminal,
     )
+
+
+def duration(seconds: float) -> str:
+    """``2 h 05 min`` or ``5 min 09 s``."""
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60:02} min" if hours else f"{rest // 60} min {rest % 60:02} s"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from rdtf.research.verify_resume import run_differences
 from rdtf.train.checkpoint import load_latest
-from rdtf.train.heldout import HeldOut, cut_evaluations
+from rdtf.train.heldout import HeldOut
 from rdtf.train.run import resume, train
 from rdtf.train.step import Learner
+from tests.train.runs import run_differences
 from tests.train.test_run import after, assert_same_run, crash, settings
 
 
@@ -79,17 +79,7 @@ def test_killed_or_stopped_and_resumed_the_figures_are_the_same(
     assert evaluations(run) == evaluations(watched)
     shorter = (run / "eval.jsonl").read_text().splitlines(keepends=True)[:-1]
     (run / "eval.jsonl").write_text("".join(shorter))
-    assert "held_out" in run_differences(watched, run)[0]
-
-
-def test_what_comes_after_the_checkpoint_is_cut_off(tmp_path: Path):
-    path = tmp_path / "eval.jsonl"
-    assert cut_evaluations(path, 5) == -1
-    path.write_text('{"step": 2}\n{"step": 4}\n{"step": 6}\n{"st')
-    assert cut_evaluations(path, 5) == 4
-    assert path.read_text() == '{"step": 2}\n{"step": 4}\n'
-    path.write_text('{"step": 2}\nnothing\n{"step": 4}\n')
-    assert cut_evaluations(path, 5) == 2
+    assert run_differences(watched, run) == ["held_out"]
 
 
 def test_no_held_out_stickers_are_told(tiny_data: Path, tmp_path: Path, capsys):

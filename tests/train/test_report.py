@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
-from rdtf.sheets import GAP, preview_grid
+from rdtf.sheets import preview_grid
 from rdtf.sticker import Sticker
 from rdtf.train.report import write_report
 from rdtf.train.settings import recipe_settings
@@ -58,10 +57,6 @@ def test_the_page_tells_what_the_run_says(tmp_path: Path):
     assert "a &lt;b&gt;cat" in page and "<b>" not in page and "&lt;data&gt;" in page
     assert "http" not in page.replace("http-equiv", "")
     assert "no checkpoint yet" in page
-    # Beside it the previews in motion: a row a caption, a column a step, GAP pixels between.
-    strip = read_sticker(tmp_path / "page-previews.webp").frames
-    assert strip.shape == (2, 2 * 16 + GAP, 2 * 16 + GAP, 4)
-    assert [int(strip[0, y, x, 3]) for y, x in ((0, 0), (0, 20), (20, 0), (20, 20))] == [70, 80, 130, 140]
 
 
 def test_what_is_broken_is_said_and_the_rest_is_shown(tmp_path: Path):
@@ -102,7 +97,5 @@ def test_earlier_previews_of_fewer_captions_are_shown(tmp_path: Path):
     run = make_run(tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "previews": [*config["previews"], "c", "d", "e"]}))
-    write_report([run], tmp_path / "page.html")
-    strip = read_sticker(tmp_path / "page-previews.webp").frames
-    assert strip.shape[1:3] == (5 * 16 + 4 * GAP, 2 * 16 + GAP)
-    assert strip[0, 0, 0, 3] == 70 and not strip[:, 2 * (16 + GAP) :].any()
+    page = write_report([run], tmp_path / "page.html").read_text()
+    assert page.count("data:image/webp;base64,") == 10 and "<th>e</th>" in page

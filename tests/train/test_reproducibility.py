@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rdtf.data.dataset import read_manifest
-from rdtf.train.reproducibility import changed_data, conditions, cut_log, data_facts, differences, exactness_doubt
+from rdtf.train.reproducibility import changed_data, conditions, cut_lines, data_facts, differences, exactness_doubt
 from rdtf.train.settings import recipe_settings
 
 
@@ -83,26 +83,30 @@ LINES = [json.dumps({"step": step}) + "\n" for step in range(1, 6)]
 
 
 @pytest.mark.parametrize(
-    ("text", "kept", "told"),
+    ("text", "kept"),
     [
-        ("".join(LINES), 3, ""),
-        ("".join(LINES[:3]) + LINES[3][:5], 3, ""),
-        ("".join(LINES[:3]) + "\0\0\0", 3, ""),
-        ("".join(LINES[:2]) + LINES[2][:-1], 2, "ends at step 2"),
-        (LINES[0] + LINES[0] + LINES[1], 1, "ends at step 1"),
-        (LINES[0] + LINES[2], 1, "ends at step 1"),
-        ("[1]\n", 0, "ends at step 0"),
-        ("", 0, "ends at step 0"),
+        ("".join(LINES), 3),
+        ("".join(LINES[:3]) + LINES[3][:5], 3),
+        ("".join(LINES[:3]) + "\0\0\0", 3),
+        ("".join(LINES[:2]) + LINES[2][:-1], 2),
+        (LINES[0] + LINES[0] + LINES[1], 1),
+        (LINES[0] + LINES[2], 1),
+        ("[1]\n", 0),
+        ("", 0),
     ],
 )
-def test_the_log_is_cut_back(tmp_path: Path, text: str, kept: int, told: str):
+def test_the_log_is_cut_back(tmp_path: Path, text: str, kept: int):
     log = tmp_path / "log.jsonl"
+    assert cut_lines(log, 3) == 0
     log.write_text(text)
-    assert told in cut_log(log, 3)
-    assert bool(cut_log(log, 3)) == bool(told)
+    assert cut_lines(log, 3) == cut_lines(log, 3) == kept
     assert log.read_text() == "".join(LINES[:kept])
 
 
-def test_a_missing_log_is_told(tmp_path: Path):
-    assert cut_log(tmp_path / "log.jsonl", 0) == ""
-    assert "lost" in cut_log(tmp_path / "log.jsonl", 2)
+def test_a_log_of_some_steps_is_cut_back(tmp_path: Path):
+    log = tmp_path / "eval.jsonl"
+    log.write_text(LINES[1] + LINES[3] + LINES[4] + '{"st')
+    assert cut_lines(log, 4, gaps=True) == 4
+    assert log.read_text() == LINES[1] + LINES[3]
+    log.write_text(LINES[1] + "nothing\n" + LINES[3])
+    assert cut_lines(log, 4, gaps=True) == 2

@@ -225,18 +225,6 @@ def test_what_the_start_has_chosen_stays(tiny_data: Path, tmp_path: Path, monkey
     assert (config["settings"]["precision"], config["precision_reason"]) == ("fp32", "narrow: 16")
 
 
-def test_averages_on_disk_train_and_resume_alike(straight: Path, tiny_data: Path, tmp_path: Path, monkeypatch):
-    with monkeypatch.context() as patch:
-        after(patch, 3, crash)
-        with pytest.raises(CrashError):
-            train(tiny_data, tmp_path / "disk", settings(ema_on_disk=True))
-    resume(tiny_data, tmp_path / "disk")
-    assert log(tmp_path / "disk") == log(straight)
-    one, other = newest(tmp_path / "disk"), newest(straight)
-    for name, tensor in one.tensors["ema"].items():  # averaged one by one instead of all at once
-        torch.testing.assert_close(tensor, other.tensors["ema"][name], rtol=1e-6, atol=1e-7)
-
-
 def test_bf16_trains(tiny_data: Path, tmp_path: Path):
     train(tiny_data, tmp_path / "run", settings(precision="bf16", steps=2))
     assert np.isfinite([line["loss"] for line in log(tmp_path / "run")]).all()

@@ -181,7 +181,6 @@ def test_settings_survive_json():
         ({"objective": {"path": "ddpm"}, "model": {}, "sampling": {"step": 3}}, "sampling.step"),
         ({"objective": {"path": "ddpm", "prediction": "epsilon"}}, "residual_to_known"),
         ({"caption_dropout": 1.5}, "caption_dropout"),
-        ({"ema_on_disk": True, "fsdp": True}, "ema_on_disk"),
         ({"sampling": {"eta": 0.5}}, "eta"),  # the flow path's sampler adds no noise
     ],
 )

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import math
-import shlex
-import sys
-import time
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from rdtf.codec import Codec, StickerAutoencoder, load_codec
 from rdtf.data.dataset import StickerDataset
 from rdtf.device import best_device
-from rdtf.files import atomic_file, check_new_folder, write_text
+from rdtf.files import atomic_file, write_text
 from rdtf.pixels import to_frames, to_tensor
 from rdtf.rng import numpy_rng, torch_rng
 from rdtf.sheets import contact_sheet
-from rdtf.train.hardware import choose_precision, keep_freed_memory, with_threads
+from rdtf.train.hardware import choose_precision
 from rdtf.train.optim import make_optimizers
-from rdtf.train.small_loop import train_shortly
+from rdtf.train.small_loop import ShortReport, ShortSettings, ShortTraining
 
 FRAMES_PER_VISIT = 2  # reading a sticker costs more than cutting a frame out of it
 L2_WEIGHT = 4.0  # after 120 steps 0.8 dB better than a weight of 1 with an L1 term on finite differences
@@ -35,7 +31,7 @@ EMA_DECAY = 0.998
 SHEET_COLUMNS = 12
 
 
-class CodecTrainSettings(BaseModel):
+class CodecTrainSettings(ShortSettings):
     """What ``train_codec`` does.
 
     Attributes:
@@ -44,11 +40,8 @@ class CodecTrainSettings(BaseModel):
         freeze_encoder: train only the decoder of ``base``. The latents do not change, so a generator that was trained
             with ``base`` works with the new codec.
         decoder_blocks: residual blocks of each decoder level, from fine to coarse, at least as many as in ``base``.
-        steps: optimiser steps.
-        minutes: stop earlier, at this wall-clock time. The learning rate then follows the clock, so two runs differ.
         batch: frames per step.
         crop: side of the square that is cut out of larger frames. Smaller crops make faster steps.
-        learning_rate: peak rate of AdamW.
         muon: train the hidden convolutions with Muon (``optim.Muon``).
         muon_rate: peak rate of Muon.
         latent_noise: standard deviation of noise that is added to the latents, relative to the latents' own deviation.
@@ -57,30 +50,22 @@ class CodecTrainSettings(BaseModel):
         scale_equivariance: weight of a second loss. Latents averaged over 2x2 or 4x4 cells should decode to the frame
             averaged over the same cells, so that latents hold coarse and fine structure as pixels do
             (arXiv 2502.14831, 2502.09509).
-        seed: of weights, draws and augmentation.
         precision: ``auto`` follows the rule of :func:`~rdtf.train.hardware.choose_precision`.
-        threads: CPU threads; None stands for torch's default.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     downscale: Literal[4, 8] = 4
     base: str | None = None
     freeze_encoder: bool = False
     decoder_blocks: tuple[int, ...] | None = None
     steps: int = Field(10_000, ge=1)
-    minutes: float | None = Field(None, gt=0)
     batch: int = Field(16, ge=1)
     crop: int = Field(64, ge=16)
-    learning_rate: float = Field(2e-3, gt=0)
     muon: bool = True
     muon_rate: float = Field(0.02, gt=0)
     latent_noise: float = Field(0.05, ge=0)
     max_latent_noise: float | None = Field(None, gt=0)
     scale_equivariance: float = Field(0.25, ge=0)
-    seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    threads: int | None = Field(None, ge=1)
 
 
 class Fidelity(BaseModel):
@@ -101,19 +86,12 @@ class Fidelity(BaseModel):
     alpha_error: float
 
 
-class CodecReport(BaseModel):
+class CodecReport(ShortReport[CodecTrainSettings]):
     """Settings, data and quality of a training: ``report.json`` beside the weights."""
 
-    command: str
     data: dict[str, str]
-    settings: CodecTrainSettings
-    parameters: int
     fingerprint: str
-    steps: int
     frames_seen: int
-    seconds: float
-    stopped_early: bool
-    final_loss: float
     held_out: dict[str, Fidelity]
 
 
@@ -170,11 +148,9 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
     Raises:
         ValueError: ``out`` is not empty, there are no training frames, or a loss is not finite.
     """
-    started = time.monotonic()
-    keep_freed_memory()
-    settings = with_threads(settings)
-    model = _untrained(settings)
-    settings = settings.model_copy(update={"downscale": model.downscale})
+    training = ShortTraining.begin("codec", out, settings)
+    model = _untrained(training.settings)
+    settings = training.settings.model_copy(update={"downscale": model.downscale})
     datasets = [StickerDataset(folder, "train") for folder in data]
     for folder, dataset in zip(data, datasets, strict=True):
         if not len(dataset):
@@ -183,13 +159,12 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
             raise ValueError(f"crop and the size of {folder} must be multiples of downscale {settings.downscale}")
     if len({min(settings.crop, dataset.size) for dataset in datasets}) != 1:
         raise ValueError("give one or more prepared folders, of one frame size or not smaller than crop")
-    check_new_folder(out)
     device = best_device()
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.precision == "auto":
         precision, _ = choose_precision(device, max(model.config.widths))
         settings = settings.model_copy(update={"precision": precision})
-    average = deepcopy(model)
+    training.settings = settings
     optimizers = make_optimizers(
         [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad],
         muon=settings.muon,
@@ -214,33 +189,17 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
             momentum = STATISTICS_MOMENTUM if settings.base else max(STATISTICS_MOMENTUM, 1 / (1 + step))
             return codec_loss(model, frames, noise, background, settings.scale_equivariance, pooled, momentum)
 
-    trained = train_shortly(
-        "codec",
-        model,
-        average,
-        optimizers,
-        loss_of,
-        steps=settings.steps,
-        minutes=settings.minutes,
-        ema_decay=EMA_DECAY,
-    )
-
+    average, facts = training.train(model, optimizers, loss_of, EMA_DECAY)
     if not settings.freeze_encoder:
         store_statistics(average, (draw_batch(datasets, settings, -1 - i) for i in range(32)))
     average.half().save_pretrained(out)
     saved = cast(StickerAutoencoder, StickerAutoencoder.from_pretrained(out)).to(device)
     held_out = {str(folder): kept for folder in data if len(kept := _held_out(folder))}
     report = CodecReport(
-        command=shlex.join(["rdtf", *sys.argv[1:]]),
+        **facts,
         data={str(folder): dataset.fingerprint for folder, dataset in zip(data, datasets, strict=True)},
-        settings=settings,
-        parameters=sum(parameter.numel() for parameter in saved.parameters()),
         fingerprint=saved.fingerprint,
-        steps=trained.steps,
-        frames_seen=trained.steps * settings.batch,
-        seconds=round(time.monotonic() - started, 1),
-        stopped_early=trained.stopped_early,
-        final_loss=trained.loss,
+        frames_seen=facts["steps"] * settings.batch,
         held_out={name: fidelity(saved, kept) for name, kept in held_out.items()},
     )
     write_text(out / "report.json", report.model_dump_json(indent=2) + "\n")
@@ -258,7 +217,6 @@ def _untrained(settings: CodecTrainSettings) -> StickerAutoencoder:
     Raises:
         ValueError: ``base`` is not one of ours, or settings contradict each other.
     """
-    torch.manual_seed(settings.seed)
     if settings.base is None:
         if settings.freeze_encoder:
             raise ValueError("freeze_encoder trains the decoder of a trained codec; give base too")

@@ -8,7 +8,6 @@ import platform
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import psutil
 import torch
@@ -77,26 +76,15 @@ def busy_cores_hint(device: torch.device) -> str | None:
     )
 
 
-@runtime_checkable
-class _WithThreads(Protocol):
-    @property
-    def threads(self) -> int | None: ...
-
-    def model_copy(self, *, update: dict[str, Any]) -> Any: ...
-
-
-S = TypeVar("S", bound=_WithThreads)
-
-
-def with_threads(settings: S) -> S:
-    """Set torch's number of threads to ``settings.threads``; None stands for torch's default.
+def set_threads(threads: int | None) -> int:
+    """Set torch's number of threads; None stands for torch's default.
 
     Returns:
-        the settings with the number of threads. It is saved, because it changes the last bits of sums.
+        the number of threads. Settings keep it, because it changes the last bits of sums.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    return settings.model_copy(update={"threads": torch.get_num_threads()})
+    if threads:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
 
 
 def keep_freed_memory() -> None:

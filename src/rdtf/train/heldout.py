@@ -6,9 +6,7 @@ those of training steps. So the losses of a run differ only by its weights, and 
 
 from __future__ import annotations
 
-import json
 import math
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +53,7 @@ class HeldOut:
         self._source = ClipSource(latents, learner.net.text, Curriculum("none"), fixed)
 
     @torch.no_grad()
-    def evaluate(self, net: Network, rounds: int | None = None) -> dict[str, Any]:
+    def evaluate(self, net: Network) -> dict[str, Any]:
         """Losses of a network. Each is a mean over clips, weighted by their number of frames as in training.
 
         Returns:
@@ -64,7 +62,7 @@ class HeldOut:
         """
         learner, settings = self.learner, self.learner.settings
         table: list[tuple[float, float, str, int, float]] = []
-        for number in range(self.rounds if rounds is None else rounds):
+        for number in range(self.rounds):
             step = -1 - number  # training steps are not negative, so the random streams differ
             for batch in self._source.batches(step, 0.0, Share(parts=settings.gradient_accumulation_steps)):
                 t, eps = learner.noise(batch, step)
@@ -75,39 +73,15 @@ class HeldOut:
                 table += zip(
                     *columns[:2], [task.value for task in batch.tasks], unknown.tolist(), columns[2], strict=True
                 )
-        sums_by: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+        sums: dict[str, dict[Any, list[float]]] = {"loss": {}, "by_task": {}, "by_unknown": {}, "by_noise": {}}
         for loss, frames, task, missing, level in table:
             fifth = min(int(level * _NOISE_BINS), _NOISE_BINS - 1) / _NOISE_BINS
-            for key in (("", ""), ("by_task", task), ("by_unknown", f"{missing:02d}"), ("by_noise", str(fifth))):
-                sums_by[key][0] += loss * frames
-                sums_by[key][1] += frames
-        means = {key: round(total / frames, 6) for key, (total, frames) in sorted(sums_by.items())}
-        groups = {
-            group: {
-                name.lstrip("0") if group == "by_unknown" else name: m for (g, name), m in means.items() if g == group
-            }
-            for group in ("by_task", "by_unknown", "by_noise")
+            for group, name in zip(sums.values(), ("", task, missing, fifth), strict=True):
+                total = group.setdefault(name, [0.0, 0.0])
+                total[0] += loss * frames
+                total[1] += frames
+        means = {
+            name: {str(key): round(total / frames, 6) for key, (total, frames) in sorted(group.items())}
+            for name, group in sums.items()
         }
-        return {"loss": means[("", "")], **groups, "clips": len(table)}
-
-
-def cut_evaluations(path: Path, step: int) -> int:
-    """Remove evaluations after ``step`` and incomplete lines.
-
-    Returns:
-        the step of the last evaluation left; -1 if none is left.
-    """
-    last, size = -1, 0
-    if path.exists():
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    at = int(json.loads(line)["step"]) if line.endswith(b"\n") else step + 1
-                except (ValueError, TypeError, KeyError):
-                    break
-                if not last < at <= step:
-                    break
-                last, size = at, size + len(line)
-        with path.open("r+b") as file:
-            file.truncate(size)
-    return last
+        return {**means, "loss": means["loss"][""], "clips": len(table)}

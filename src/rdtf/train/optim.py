@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -151,20 +149,15 @@ class Averages:
 
     Args:
         decay: limit of the decay.
-        file: keep the averages in this memory-mapped file instead of in memory.
 
     Attributes:
         tensors: the averages, in the order of the parameters.
         steps: number of steps taken.
-
-    Raises:
-        OSError: the file does not fit on the disk.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], decay: float, file: Path | None = None) -> None:
+    def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
         self.decay, self.steps = decay, 0
-        self.tensors = _copies(parameters, file)
-        self._one_by_one = file is not None  # one call for all tensors would need the memory of all
+        self.tensors = [parameter.detach().clone() for parameter in parameters]
 
     @torch.no_grad()
     def step(self, parameters: Iterable[Tensor]) -> None:
@@ -176,27 +169,9 @@ class Averages:
             if not parameter.requires_grad:
                 average.copy_(parameter)
         trained = [(average, parameter) for average, parameter in pairs if parameter.requires_grad]
-        at_once = 1 if self._one_by_one else max(1, len(trained))
-        for first in range(0, len(trained), at_once):
-            averages, live = map(list, zip(*trained[first : first + at_once], strict=True))
+        if trained:
+            averages, live = map(list, zip(*trained, strict=True))
             torch._foreach_sub_(averages, torch._foreach_sub(averages, live), alpha=1 - decay)
-
-
-def _copies(parameters: Iterable[Tensor], file: Path | None) -> list[Tensor]:
-    """Copies of parameters in memory, or in a file with their own strides."""
-    if file is None:
-        return [parameter.detach().clone() for parameter in parameters]
-    originals = [parameter.detach() for parameter in parameters]
-    total = sum(original.numel() for original in originals)
-    with file.open("wb") as stream:
-        if hasattr(os, "posix_fallocate"):  # otherwise a full disk would kill the process later, without a message
-            os.posix_fallocate(stream.fileno(), 0, 4 * total)
-    flat, copies, at = torch.from_file(str(file), shared=True, size=total), [], 0
-    for original in originals:
-        copies.append(flat[at : at + original.numel()].as_strided(original.shape, original.stride()))
-        copies[-1].copy_(original)
-        at += original.numel()
-    return copies
 
 
 def lr_factor(step: int, progress: float, *, warmup_steps: int, decay: bool) -> float:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from dataclasses import asdict, dataclass, fields
-from datetime import datetime, timedelta
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.table import Table
@@ -17,8 +15,7 @@ from rdtf.batch import ClipBatch
 from rdtf.codec import load_codec
 from rdtf.device import best_device
 from rdtf.model import DFGN
-from rdtf.presets import SIZES
-from rdtf.progress import console
+from rdtf.progress import duration
 from rdtf.train.hardware import free_memory, peak_memory, reset_peak_memory
 from rdtf.train.run import Trainer
 from rdtf.train.settings import TrainSettings
@@ -56,13 +53,8 @@ class Plan:
     largest: tuple[int, int]
     room: int
 
-    def facts(self) -> dict[str, Any]:
-        """Values for JSON."""
-        return asdict(self)
-
     def table(self) -> Table:
         """A table for the terminal."""
-        end = datetime.now() + timedelta(seconds=self.training)
         clips, frames = self.largest
         table = Table("what", "", title=f"Plan for {self.parameters / 1e6:.1f} M parameters on {self.device}")
         for name, value in (
@@ -70,7 +62,7 @@ class Plan:
             ("of it for weights, gradients, moments, averages", _size(self.held)),
             ("largest pass", f"{clips} clips of {frames} frames; {self.room} would fit"),
             ("a step", f"{self.step:.2f} s"),
-            (f"{self.steps} steps", f"{_time(self.training)}; if they start now, until {end:%Y-%m-%d %H:%M}"),
+            (f"{self.steps} steps", duration(self.training)),
             ("checkpoints", f"{_size(2 * self.disk)} of disk for the last two"),
         ):
             table.add_row(name, value)
@@ -119,8 +111,7 @@ def make_plan(data: Path, settings: TrainSettings, folder: Path = Path()) -> Pla
 
 def _held(parameters: int, settings: TrainSettings) -> int:
     """Bytes of weights, gradients, moments (two of AdamW, one of Muon) and averages."""
-    copies = 1 + 1 + (1 if settings.muon else 2) + (0 if settings.ema_on_disk else 1)
-    return 4 * parameters * copies
+    return 4 * parameters * (1 + 1 + (1 if settings.muon else 2) + 1)
 
 
 def _refuse_large_network(settings: TrainSettings) -> None:
@@ -130,27 +121,14 @@ def _refuse_large_network(settings: TrainSettings) -> None:
     device = best_device()
     free = free_memory(device)
     channels = load_codec(settings.codec).latent_channels
-
-    def need(changed: TrainSettings) -> int:
-        with torch.device("meta"):
-            network = DFGN(**{**changed.network(), "latent_channels": channels})
-        return _held(sum(parameter.numel() for parameter in network.parameters()), changed)
-
-    needed = need(settings)
-    if needed <= _USABLE * free:
-        return
-    mends = []
-    on_disk = settings.model_copy(update={"ema_on_disk": True})
-    if device.type == "cpu" and not settings.ema_on_disk and need(on_disk) <= _USABLE * free:
-        mends.append("--set ema_on_disk=true keeps the averaged weights on disk")
-    names = list(SIZES)[: list(SIZES).index(settings.size)]
-    fitting = [name for name in names if need(settings.model_copy(update={"size": name})) <= _USABLE * free]
-    if fitting:
-        mends.append(f"--size {fitting[-1]} fits")
-    raise ValueError(
-        f"size {settings.size} needs at least {_size(needed)} for weights, gradients, moments and averages, and "
-        f"{_size(free)} are free on {device}; {', or '.join(mends) or 'it takes a machine with more memory'}"
-    )
+    with torch.device("meta"):
+        network = DFGN(**{**settings.network(), "latent_channels": channels})
+    needed = _held(sum(parameter.numel() for parameter in network.parameters()), settings)
+    if needed > _USABLE * free:
+        raise ValueError(
+            f"size {settings.size} needs at least {_size(needed)} for weights, gradients, moments and averages, and "
+            f"{_size(free)} are free on {device}; take a smaller --size"
+        )
 
 
 def _largest_pass(learner: Learner) -> tuple[int, ClipBatch]:
@@ -173,26 +151,18 @@ def _room(learner: Learner, largest: ClipBatch, free: int) -> int:
     for _ in range(2):  # gradients exist in the second pass, as in gradient accumulation
         learner.backward(one.to(learner.device), frames)
     base = peak_memory(learner.device)
-    # An upper bound of what a second clip adds.
-    slope = max(0, base - _held(sum(parameter.numel() for parameter in learner.named.values()), learner.settings))
-    if clips > 1 and base + slope < _USABLE * free:
-        learner.backward(_first(largest, 2).to(learner.device), frames)
-        slope = peak_memory(learner.device) - base
+    learner.backward(_first(largest, 2).to(learner.device), frames)
     learner.update()
     # The peak may not grow at all. Then the pass fits into memory that is kept anyway.
-    slope = max(slope, base // 1000)
+    slope = max(peak_memory(learner.device) - base, base // 1000)
     room = int((_USABLE * free - base) / slope) + 1 if base <= _USABLE * free else 0
     if room >= clips:
         return room
-    if room >= 1:
+    if room:
         parts = learner.settings.gradient_accumulation_steps * math.ceil(clips / room)
         mend = f"--set gradient_accumulation_steps={parts} does the same step in smaller passes"
     else:
-        mends = [] if learner.settings.gradient_checkpointing else ["--set gradient_checkpointing=true"]
-        mends += [f"--frames {frames // 2}"] if frames > 1 else []
-        smaller = list(SIZES)[: list(SIZES).index(learner.settings.size)]
-        mends += [f"--size {smaller[-1]}"] if smaller else []
-        mend = f"even one clip is too much: try {', or '.join(mends) or 'a machine with more memory'}"
+        mend = "even one clip is too much: try --set gradient_checkpointing=true, fewer --frames or a smaller --size"
     raise ValueError(
         f"a pass of {clips} clips of {frames} frames needs about {_size(base + slope * (clips - 1))} of memory, and "
         f"{_size(free)} can be had; {mend}"
@@ -222,15 +192,3 @@ def _first(batch: ClipBatch, count: int) -> ClipBatch:
 
 def _size(number: float) -> str:
     return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
-
-
-def _time(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60:02} min" if hours else f"{rest // 60} min {rest % 60:02} s"
-
-
-def announce(plan: Plan) -> None:
-    """Print the table, and what to do with memory that is left."""
-    console.print(plan.table())
-    if plan.room >= 2 * plan.largest[0]:
-        console.print("Half of the memory is left: --batch-size or --size may be larger.", highlight=False)

@@ -13,16 +13,17 @@ import numpy as np
 from markupsafe import Markup
 
 from rdtf.io.read import read_sticker
-from rdtf.io.write import save_sticker, webp_bytes
+from rdtf.io.write import webp_bytes
 from rdtf.masks import Task
 from rdtf.page import LINES, data_address, line_chart, render_page, smooth, thin
-from rdtf.sheets import evenly, grid_cells, preview_grid
+from rdtf.progress import duration
+from rdtf.sheets import evenly, grid_cells
 from rdtf.sticker import Sticker
-from rdtf.train.checkpoint import checkpoints, step_of
+from rdtf.train.checkpoint import checkpoints
 from rdtf.train.heldout import HELD_OUT_LOG
-from rdtf.train.reproducibility import differences, flat
+from rdtf.train.reproducibility import flat
 from rdtf.train.run import PREVIEW_COLUMNS
-from rdtf.train.settings import RECIPES, TrainSettings, recipe_settings
+from rdtf.train.settings import RECIPES, recipe_settings
 
 _POINTS = 300  # of a line in a chart
 _PREVIEWS = 8  # side by side
@@ -131,8 +132,7 @@ class _Run:
 def write_report(runs: Sequence[Path], out: Path) -> Path:
     """Write the page of one run, or of several runs side by side. Returns its path.
 
-    The page lists whatever a run lacks. The previews of a single run also go into an animated picture beside the page,
-    ``NAME-previews.webp``: a row for each caption, a column for each step.
+    The page lists whatever a run lacks.
 
     Raises:
         ValueError: no runs or too many, or a folder that holds nothing of a run.
@@ -141,10 +141,6 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         raise ValueError(f"a report shows 1 to {LINES} runs, not {len(runs)}")
     read = [_Run(folder) for folder in runs]
     names = [run.folder.name or str(run.folder) for run in read]
-    if len(read) == 1 and read[0].preview_steps:
-        stickers = [sticker for row in read[0].previews for sticker in row]
-        strip = preview_grid(stickers, columns=len(read[0].preview_steps))
-        save_sticker(strip, out.with_name(f"{out.stem}-previews.webp"))
     title = f"Run {names[0]}" if len(read) == 1 else "Runs " + ", ".join(names)
     pages = [{"name": name, **_page(run)} for name, run in zip(names, read, strict=True)]
     return render_page(out, "report", title=title, comparison=_comparison(read, names), runs=pages)
@@ -153,7 +149,6 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
 def _page(run: _Run) -> dict[str, Any]:
     """The sections of ``report.html`` for one run."""
     saved = checkpoints(run.folder / "checkpoints")
-    changed, settings_text = _deviations(run.settings)
     captions = [str(caption) or "(no caption)" for caption in run.config["previews"]] if run.previews else []
     strips = [[data_address(webp_bytes(sticker)) for sticker in row] for row in run.previews]
     data = {"folder": str(run.config.get("data") or "")} | run.dataset
@@ -163,10 +158,8 @@ def _page(run: _Run) -> dict[str, Any]:
         "groups": _groups(run),
         "preview_steps": run.preview_steps,
         "strips": list(zip(captions, strips, strict=True)),
-        "checkpoints": [(f"step {step_of(path)}", _size(path)) for path in saved],
         "settings": list(_texts(run.settings).items()),
-        "settings_text": settings_text,
-        "changed": changed,
+        "changed": _deviations(run.settings),
         "data": [(name, value) for name, value in data.items() if value not in ("", "null") and "files." not in name],
     }
 
@@ -250,7 +243,7 @@ def _facts(run: _Run) -> list[tuple[str, str]]:
     if loss := _values(run.log.line("loss")):
         facts.append(("loss, last twentieth", f"{np.mean(loss[-max(1, len(loss) // 20) :]):.4f}"))
     if seconds := _values(run.log.line("seconds")):
-        facts.append(("time in steps", _time(seconds[-1])))
+        facts.append(("time in steps", duration(seconds[-1])))
     if pace := _values(run.log.pace()):
         facts.append(("a step (median)", f"{np.median(pace):.2f} s"))
         if stickers := _values(run.log.line("stickers")):
@@ -262,19 +255,14 @@ def _facts(run: _Run) -> list[tuple[str, str]]:
     return facts + [(name, str(run.settings[name])) for name in _SHOWN if name in run.settings]
 
 
-def _deviations(settings: Mapping[str, Any]) -> tuple[list[tuple[str, str, str]], str]:
-    """Settings that differ from the recipe (name, value here, value in the recipe), and a sentence about them."""
+def _deviations(settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Settings that differ from the recipe: name, value here, value in the recipe."""
     recipe = str(settings.get("recipe"))
     if recipe not in RECIPES:
-        return [], "They follow no recipe of this version."
-    try:
-        here = TrainSettings.model_validate(dict(settings)).model_dump(mode="json")
-    except ValueError:
-        return [], "They are not settings of this version, so they are not compared with the recipe."
-    found = differences(recipe_settings(recipe).model_dump(mode="json"), here)
-    rows = [(name, *reversed(text.split(" -> ", 1))) for name, text in found.items()]
-    text = f"These settings deviate from the recipe {recipe}:" if rows else f"They are those of the recipe {recipe}."
-    return [(name, here, there) for name, here, there in rows], text
+        return []
+    usual = _texts(recipe_settings(recipe).model_dump(mode="json"))
+    here = _texts(settings)
+    return [(name, here[name], usual[name]) for name in usual if here.get(name, usual[name]) != usual[name]]
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
@@ -288,12 +276,3 @@ def _values(points: Points) -> list[float]:
 
 def _evenly(items: list[Any], count: int) -> list[Any]:
     return [items[index] for index in evenly(len(items), count)]
-
-
-def _size(folder: Path) -> str:
-    return f"{sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 2**20:.1f} MiB"
-
-
-def _time(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60:02} min" if hours else f"{rest // 60} min {rest % 60:02} s"

@@ -26,7 +26,7 @@ LASTING = (
     "tune_options",
 )
 """Settings that change the tensors of a checkpoint or their meaning. They cannot change within a run."""
-HARMLESS = ("checkpoint_every", "preview_every", "previews", "eval_every", "eval_clips", "trackers", "threads")
+HARMLESS = ("checkpoint_every", "preview_every", "previews", "eval_every", "eval_clips", "threads")
 """Settings that change no bit of the result. (``threads`` does change bits; :func:`conditions` compares it.)"""
 
 
@@ -64,12 +64,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def flat(values: Mapping[str, Any], joint: str = ".") -> dict[str, Any]:
-    """Nested values by their joined names. Empty dictionaries stay values."""
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values by their names, joined by dots. Empty dictionaries stay values."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            found |= {f"{name}{joint}{inner}": leaf for inner, leaf in flat(value, joint).items()}
+            found |= {f"{name}.{inner}": leaf for inner, leaf in flat(value).items()}
         else:
             found[name] = value
     return found
@@ -135,23 +135,26 @@ def last_step(path: Path) -> int:
     return step
 
 
-def cut_log(path: Path, step: int) -> str:
-    """Remove the lines after ``step`` from a log, because these steps are done again.
+def cut_lines(path: Path, step: int, gaps: bool = False) -> int:
+    """Remove the lines after ``step`` from a log, because these steps are done again, and what follows a damaged line.
+
+    Args:
+        gaps: steps may be missing, as in a log of every tenth step.
 
     Returns:
-        a sentence about missing steps; empty if each step is there once.
+        the step of the last line left; 0 if there is none.
     """
-    kept, size = 0, 0
+    last, size = 0, 0
     if path.exists():
         with path.open("rb") as file:
             for line in file:
                 try:
-                    at = json.loads(line)["step"] if line.endswith(b"\n") else step + 1
+                    at = int(json.loads(line)["step"]) if line.endswith(b"\n") else step + 1
                 except (ValueError, TypeError, KeyError):
                     break
-                if at > step or at != kept + 1:
+                if not last < at <= step or not (gaps or at == last + 1):
                     break
-                kept, size = at, size + len(line)
+                last, size = at, size + len(line)
         with path.open("r+b") as file:
             file.truncate(size)
-    return "" if kept == step else f"{path} ends at step {kept}; the lines up to step {step} are lost"
+    return last

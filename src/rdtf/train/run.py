@@ -34,12 +34,18 @@ from rdtf.train.checkpoint import (
 )
 from rdtf.train.devices import is_first, watched
 from rdtf.train.hardware import busy_cores_hint
-from rdtf.train.heldout import HELD_OUT_LOG, HeldOut, cut_evaluations
+from rdtf.train.heldout import HELD_OUT_LOG, HeldOut
 from rdtf.train.network import Network
-from rdtf.train.reproducibility import changed_data, conditions, cut_log, data_facts, exactness_doubt, last_step
+from rdtf.train.reproducibility import (
+    changed_data,
+    conditions,
+    cut_lines,
+    data_facts,
+    exactness_doubt,
+    last_step,
+)
 from rdtf.train.settings import TrainSettings, changed_settings
 from rdtf.train.step import Learner, NotFiniteError
-from rdtf.train.trackers import Trackers, check_trackers
 
 PREVIEW_COLUMNS = 4
 """Stickers in a row of a preview."""
@@ -146,7 +152,6 @@ class Trainer:
     """One run: its folder and its loop. The learner does the optimiser steps."""
 
     def __init__(self, data: Path, run: Path, settings: TrainSettings) -> None:
-        check_trackers(settings.trackers)
         self.data, self.run = data, run
         self.learner = Learner(data, run, settings)
         self.devices, self.settings = self.learner.devices, self.learner.settings
@@ -158,8 +163,6 @@ class Trainer:
         self.seconds = 0.0
         self.evaluated = -1  # step of the last held-out evaluation
         self.saved = -1  # step of the last checkpoint of this process
-        self.logged = 0  # last step in the log when the run was resumed
-        self.trackers: Trackers | None = None
 
     @property
     def step(self) -> int:
@@ -197,7 +200,6 @@ class Trainer:
         with (
             bars() as progress,
             (self.run / "log.jsonl" if self.devices.first else Path(os.devnull)).open("a", encoding="utf-8") as log,
-            self._tracked() as self.trackers,
             stop_signals() as stop,
         ):
             task = progress.add_task("Training", total=settings.steps, completed=self.step, note="")
@@ -214,8 +216,6 @@ class Trainer:
                     log.write(json.dumps(line) + "\n")
                     log.flush()
                 reach("log.append")
-                if self.trackers:
-                    self.trackers.log(line, "training")
                 done = max(self.step / settings.steps, self.seconds / limit)
                 progress.update(task, completed=round(done * settings.steps), note=f"loss {line['loss']:.3f}")
                 if not console.is_terminal and time.monotonic() - reported > _STATUS_SECONDS:
@@ -236,17 +236,6 @@ class Trainer:
             if settings.previews and finished:
                 self._preview(preview / f"step-{self.step:08d}.webp", stop)
         return TrainReport(self.run, self.step, self.seconds, finished)
-
-    @contextmanager
-    def _tracked(self) -> Iterator[Trackers | None]:
-        if not (self.settings.trackers and self.devices.first):
-            yield None
-            return
-        trackers = Trackers(self.settings.trackers, self.run, self.settings.model_dump(), self.step, self.logged)
-        try:
-            yield trackers
-        finally:
-            trackers.close()
 
     def _guarded_step(self, progress: float) -> dict[str, Any]:
         """One optimiser step. Failures become errors that name the last good checkpoint and the mend."""
@@ -289,8 +278,6 @@ class Trainer:
                 pipeline = self.learner.pipeline(net)
                 stickers = pipeline(captions, seed=0, num_frames=frames, on_step=watch).stickers
                 save_sticker(preview_grid(stickers, columns=PREVIEW_COLUMNS), path)
-                if self.trackers:
-                    self.trackers.show(path, self.step)
 
     def evaluate(self) -> None:
         """Log the held-out loss of the averaged weights, at most once for each step, in the first process.
@@ -307,8 +294,6 @@ class Trainer:
                     log.write(json.dumps(line) + "\n")
                     log.flush()
                     os.fsync(log.fileno())
-                if self.trackers:
-                    self.trackers.log(line, "held_out")
         self.evaluated = self.step
 
     def save(self) -> None:
@@ -376,10 +361,9 @@ class Trainer:
         if self.devices.first:
             if start is not None:
                 self._put_newer_aside()
-            self.logged = last_step(self.run / "log.jsonl")
-            if gap := cut_log(self.run / "log.jsonl", self.step):
-                _note(gap)
-            self.evaluated = cut_evaluations(self.run / HELD_OUT_LOG, self.step)
+            if (kept := cut_lines(log := self.run / "log.jsonl", self.step)) < self.step:
+                _note(f"{log} ends at step {kept}; the lines up to step {self.step} are lost")
+            self.evaluated = cut_lines(self.run / HELD_OUT_LOG, self.step, gaps=True)
         self.evaluated = int(self.devices.from_first(self.evaluated))
 
     def _find(self, start: str | None) -> Checkpoint | None:

@@ -12,34 +12,11 @@ from rdtf.data.keyframes import Extraction
 from rdtf.diffusion.objective import Objective
 from rdtf.model.adapter import adapter_class, adapter_names
 from rdtf.model.time_axis import MAX_FRAMES
+from rdtf.pipeline import Sampling
 from rdtf.presets import size_config
 
 BROUGHT = ("size", "model", "codec", "text")
 """Settings that ``start_from`` decides."""
-
-
-class Sampling(BaseModel):
-    """Sampling defaults that are saved with a trained model.
-
-    Attributes:
-        steps: denoising steps.
-        guidance: guidance scale of the text. image_guidance: guidance scale of the given frames.
-        guidance_low, guidance_high: noise levels between which the text guides (arXiv 2404.07724). A step outside costs
-            one pass of the network less.
-        eta: noise that DDIM adds in each step (0 = none).
-        still_first: for captions alone, make the first frame as a still and then the sticker that begins with it. None
-            means yes if training draws single frames (``still_fraction`` > 0, and the data have moving stickers).
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    steps: int = Field(20, ge=1, le=1000)
-    guidance: float = 2.5
-    image_guidance: float = 1.0
-    guidance_low: float = Field(0.0, ge=0, le=1)
-    guidance_high: float = Field(1.0, ge=0, le=1)
-    eta: float = Field(0.0, ge=0, le=1)
-    still_first: bool | None = None
 
 
 class TrainSettings(BaseModel):
@@ -73,8 +50,6 @@ class TrainSettings(BaseModel):
         muon: Muon for hidden matrices (``muon_lr``) and AdamW (``lr``) for the rest; otherwise AdamW alone.
         muon_iterations: Newton-Schulz iterations in each step of Muon. More iterations are closer to orthogonal.
         decay: cosine decay in the second half.
-        ema_on_disk: keep the averaged weights in a file of the run, which saves memory of the size of the weights. For
-            processors only. It pays if a step takes longer than reading and writing the file.
         precision: ``auto`` follows the rule of :func:`~rdtf.train.hardware.choose_precision`.
         gradient_checkpointing: recompute the activations of each level in the backward pass to save memory.
         gradient_accumulation_steps: split the batch into this many passes. The step is the same and needs less memory.
@@ -85,8 +60,6 @@ class TrainSettings(BaseModel):
         threads: CPU threads. None takes torch's default, and the run keeps the number.
         eval_clips: held-out clips (rounded up to whole batches) of the evaluations every ``eval_every`` steps and at
             the end; 0 = no evaluations.
-        trackers: ``tensorboard`` (files in the run's folder) or ``trackio`` get the logged numbers too. Each needs the
-            extra of its name.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -130,7 +103,6 @@ class TrainSettings(BaseModel):
     decay: bool = True
     max_grad_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.9995, ge=0, lt=1)
-    ema_on_disk: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     gradient_checkpointing: bool = False
     gradient_accumulation_steps: int = Field(1, ge=1)
@@ -144,7 +116,15 @@ class TrainSettings(BaseModel):
     previews: int = Field(8, ge=0)
     eval_every: int = Field(500, ge=1)
     eval_clips: int = Field(32, ge=0)
-    trackers: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, values: Any) -> Any:
+        """Runs of earlier versions say what is gone: ``ema_on_disk=false``, ``trackers=[]``."""
+        gone = ("ema_on_disk", "trackers")
+        if isinstance(values, dict):
+            return {name: value for name, value in values.items() if value or name not in gone}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> TrainSettings:
@@ -172,8 +152,6 @@ class TrainSettings(BaseModel):
             raise ValueError(
                 "short_clips=false takes whole clips alone; set still_fraction=0 and cluster_fraction=0 with it"
             )
-        if self.ema_on_disk and self.fsdp:
-            raise ValueError("ema_on_disk is for one process with little memory; leave it out with fsdp=true")
         return self
 
     @property

@@ -29,7 +29,7 @@ from rdtf.rng import torch_rng
 from rdtf.train.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors, part_like, whole
 from rdtf.train.cuda_graphs import RecordedPasses
 from rdtf.train.devices import Devices
-from rdtf.train.hardware import choose_precision, keep_freed_memory, with_threads
+from rdtf.train.hardware import choose_precision, keep_freed_memory, set_threads
 from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.network import Network, build_network, load_start
 from rdtf.train.optim import Averages, lr_factor, make_optimizers
@@ -56,7 +56,7 @@ class Learner:
 
     Args:
         data: prepared dataset.
-        run: folder for large files: averages on disk, and latents if the data is read-only.
+        run: folder for latents if the data is read-only.
 
     Attributes:
         settings: the given settings, with precision and number of threads decided.
@@ -75,7 +75,7 @@ class Learner:
     def __init__(self, data: Path, run: Path, settings: TrainSettings) -> None:
         run.mkdir(parents=True, exist_ok=True)
         keep_freed_memory()
-        settings = with_threads(settings)
+        settings = settings.model_copy(update={"threads": set_threads(settings.threads)})
         self.devices = Devices(stages=settings.has_stages)
         self.device = self.devices.device
         if settings.batch_size < self.devices.count:
@@ -128,9 +128,7 @@ class Learner:
             weight_decay=settings.weight_decay,
             bf16=self.bf16,
         )
-        if settings.ema_on_disk and self.device.type != "cpu":
-            raise ValueError("ema_on_disk is for training on the processor; leave it out on a GPU")
-        self.ema = Averages(self.named.values(), settings.ema_decay, run / "ema.bin" if settings.ema_on_disk else None)
+        self.ema = Averages(self.named.values(), settings.ema_decay)
 
     def _records(self, settings: TrainSettings) -> bool:
         """Whether passes run as CUDA graphs. All passes must have one shape."""
