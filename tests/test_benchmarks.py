@@ -33,6 +33,9 @@ LONG = {
     "peers",
     "plan_accuracy",
     "prepare_scale",
+    "recipes",
+    "train_judge",
+    "train_namer",
     "train_step",
 }
 """About a minute and more even at their smallest."""

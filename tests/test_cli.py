@@ -17,7 +17,7 @@ from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
 from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit
-from rdtf.research.compare.suites import Suite
+from rdtf.research.compare import Comparison
 from rdtf.sticker import Sticker
 from rdtf.train.settings import recipe_settings
 
@@ -294,9 +294,9 @@ def test_every_kind_of_output(model: Path, tmp_path: Path, name: str, files: set
 def test_what_of_a_suite_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     seen = []
 
-    def compare(suite: Suite, out: Path, *_: object, **__: object) -> Path:
-        seen.append(suite)
-        return out / "index.html"
+    def compare(comparison: Comparison, jobs: int | None) -> Path:
+        seen.append(comparison.suite)
+        return comparison.out / "index.html"
 
     monkeypatch.setattr("rdtf.research.compare.compare", compare)
     result = made("compare", "--variant", "lora", "--steps", 1000, "--seeds", 2, "-o", tmp_path / "out")

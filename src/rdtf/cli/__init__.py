@@ -40,9 +40,6 @@ _COMMANDS: list[Callable[..., None]] = [
     studio.studio,
     research.evaluate,
     research.compare,
-    research.train_judge,
-    research.train_namer,
-    research.verify_resume,
 ]
 for _command in _COMMANDS:
     app.command()(plain_errors(_command))

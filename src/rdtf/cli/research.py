@@ -1,4 +1,4 @@
-"""Commands that measure: evaluate, compare, train-judge, train-namer, verify-resume."""
+"""Commands that measure: evaluate, compare."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdtf.cli.common import OTHERS, STOPPED, check_given, option, say, takes, training_options
+from rdtf.cli.common import OTHERS, STOPPED, check_given, option, say, takes
 from rdtf.cli.make import Model
 from rdtf.hub import SHIPPED
 from rdtf.progress import console
@@ -20,11 +20,9 @@ EVALUATE: dict[str, Any] = {
     "limit": option(int, "Largest number of clips.", "all", min=1),
     "seed": option(int, "Same seed, same pixels.", 0),
     "clip": option(Path, "Folder of a CLIP or Chinese-CLIP model."),
-    "lpips": option(Path, "Folder with alexnet*.pth and alex.pth."),
     "fvd": option(Path, "I3D TorchScript file of StyleGAN-V."),
-    "judge": option(str, "For FD-sticker and text agreement: builtin, or a folder of rdtf train-judge."),
-    "namer": option(Path, "Folder of rdtf train-namer: can made stickers be named?"),
-    "quality": option(Path, "Folder with ONNX files of DOVER or FAST-VQA."),
+    "judge": option(str, "For FD-sticker and text agreement: builtin, or a judge's folder."),
+    "namer": option(Path, "Folder of a namer: can made stickers be named?"),
 }
 """Arguments of ``rdtf.evaluate.evaluate.evaluate`` by their options."""
 
@@ -52,7 +50,7 @@ def evaluate(
 @takes({"settings": OTHERS})
 def compare(
     data: Annotated[Path | None, typer.Argument(help="Prepared dataset; default: drawn by the built-in world.")] = None,
-    suite: Annotated[str, typer.Option(help="small, medium or recipes.")] = "small",
+    suite: Annotated[str, typer.Option(help="small or medium.")] = "small",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything; the same one goes on.")] = Path(
         "comparison"
     ),
@@ -63,17 +61,16 @@ def compare(
     seeds: Annotated[int | None, typer.Option(min=1, help="How many; each is a run of every variant.")] = None,
     pixels: Annotated[int | None, typer.Option(min=8, help="Of drawn stickers; a dataset has its own.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; default: one a core, or one a GPU.")] = None,
-    judge: Annotated[str, typer.Option(help="builtin, or a folder of rdtf train-judge.")] = "builtin",
+    judge: Annotated[str, typer.Option(help="builtin, or a judge's folder.")] = "builtin",
     *,
     given: dict[str, Any],
 ) -> None:
     """Train every variant of a suite at equal compute, measure them, and write the tables and a page.
 
-    The suites: small, the paper's comparisons for two processor cores; medium, the same for a GPU; recipes, what the
-    recipe's choices are worth. ``--set`` is for all of a suite's trainings. Stopped? The same command goes on. Exit
-    code 75: stopped by Ctrl-C or SIGTERM.
+    The suites: small, the paper's comparisons for two processor cores; medium, the same for a GPU. ``--set`` is for
+    all of a suite's trainings. Stopped? The same command goes on. Exit code 75: stopped by Ctrl-C or SIGTERM.
     """
-    from rdtf.research.compare import ComparisonStopped
+    from rdtf.research.compare import Comparison, ComparisonStopped
     from rdtf.research.compare import compare as run
     from rdtf.research.compare.suites import suite_named
 
@@ -81,68 +78,8 @@ def compare(
         raise ValueError(f"--pixels is for drawn stickers; those of {data} have the size they were prepared in")
     chosen = suite_named(suite).part(variants, steps=steps, seeds=seeds, pixels=pixels, settings=given)
     try:
-        page = run(chosen, out, data, jobs=jobs, judge=judge)
+        page = run(Comparison(chosen, out, data, judge), jobs)
     except ComparisonStopped as stopped:
         say(str(stopped))
         raise typer.Exit(STOPPED) from None
     say(f"Wrote {page.with_name('tables.md')} and {page}")
-
-
-JUDGE: dict[str, Any] = {
-    "features": option(int, "Numbers in a feature.", 32),
-    **training_options(1200),
-}
-"""Settings of ``JudgeTrainSettings`` by their options."""
-
-
-@takes(JUDGE)
-def train_judge(out: Annotated[Path, typer.Argument(help="The new judge's folder.")], *, given: dict[str, Any]) -> None:
-    """Train a judge of sticker clips, for FD-sticker and text agreement, on the built-in world."""
-    from rdtf.research.train_judge import JudgeTrainSettings
-    from rdtf.research.train_judge import train_judge as run
-
-    console.print(run(out, JudgeTrainSettings.model_validate(given)))
-
-
-NAMER: dict[str, Any] = {
-    "name_by": option(str, "What names a sticker: caption, or a metadata field.", "caption"),
-    **training_options(6000),
-    "settings": OTHERS,
-}
-"""Settings of ``NamerTrainSettings`` by their options."""
-
-
-@takes(NAMER)
-def train_namer(
-    data: Annotated[Path, typer.Argument(help="Prepared dataset; all its splits are used.")],
-    out: Annotated[Path, typer.Argument(help="The new namer's folder.")],
-    *,
-    given: dict[str, Any],
-) -> None:
-    """Train a network that names stickers, to measure whether made ones can be named."""
-    from rdtf.research.train_namer import NamerTrainSettings
-    from rdtf.research.train_namer import train_namer as run
-
-    console.print(run(data, out, NamerTrainSettings.model_validate(given)))
-
-
-def verify_resume(
-    source: Annotated[Path, typer.Argument(help="A run's folder, or a prepared dataset's.")],
-    steps: Annotated[int, typer.Option(min=4, help="Steps to compare.")] = 6,
-) -> None:
-    """Show that a run killed with kill -9 and resumed is the unbroken one, bit by bit; exit code 1 if it is not."""
-    from rich.table import Table
-
-    from rdtf.research.verify_resume import verify_resume as run
-
-    result = run(source, steps=steps)
-    table = Table("part", "unbroken (SHA-256)", "killed and resumed", "")
-    table.title = f"{result.steps} steps from step {result.first} on, killed at {' and '.join(result.kills)}"
-    for name, digest in result.unbroken.items():
-        other = result.killed.get(name, "")
-        table.add_row(name, digest[:16], other[:16], "equal" if digest == other else "[red]different[/red]")
-    console.print(table)
-    for line in result.differences:
-        say(line)
-    if result.differences:
-        raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -132,13 +133,13 @@ def plan(
     """
     check_given(data)
     from rdtf.files import write_text
-    from rdtf.train.plan import announce, make_plan
+    from rdtf.train.plan import make_plan
     from rdtf.train.settings import recipe_settings
 
     result = make_plan(data, recipe_settings(recipe, **given))
     if out is not None:
-        write_text(out, json.dumps(result.facts(), indent=1))
-    announce(result)
+        write_text(out, json.dumps(asdict(result), indent=1))
+    console.print(result.table())
 
 
 def report(
