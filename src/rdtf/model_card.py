@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rdtf import __version__
-from rdtf.data.card import counted, hub_licence, plain_text, sources_and_licences, table
+from rdtf.data.card import counted, hub_licence, render_card, sources_and_licences, table
 from rdtf.data.dataset import StickerDataset, is_dataset
 from rdtf.files import atomic_file, write_text
 from rdtf.hub import find_pipeline
@@ -76,15 +75,12 @@ def write_card(
         prepared = {key: value for key, value in manifest.settings.items() if key != "licenses" and value != []}
         known = {
             "total": total,
-            "sources": "\n".join(sources_and_licences(manifest.sources, licences)),
+            "sources": sources_and_licences(manifest.sources, licences),
             "prepared": counted(prepared),
         }
     behind = {task: -facts["over_crossfade"]["value"] for task, facts in report.get("frames", {}).items()}
-    environment = Environment(
-        loader=PackageLoader("rdtf"), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters |= {"plain": plain_text, "quote": shlex.quote}
-    text = environment.get_template("model_card.md").render(
+    text = render_card(
+        "model_card.md",
         front=_front(licence, settings),
         title=title or name,
         name=name,
@@ -166,7 +162,7 @@ def _sizes(pipe: StickerPipeline, folder: Path) -> str:
             numbers = sum(p.numel() for p in part.parameters()) if isinstance(part, torch.nn.Module) else 0
             rows.append((f"{name} ({type(part).__name__})", numbers, _bytes(folder / name)))
     rows.append(("all", sum(row[1] for row in rows), _bytes(folder)))
-    return "\n".join(table(("part", "parameters", "bytes"), rows))
+    return table(("part", "parameters", "bytes"), rows)
 
 
 def _bytes(folder: Path) -> int:
@@ -184,8 +180,8 @@ def _measures(report: Mapping[str, Any]) -> dict[str, str]:
     )
     rows = ((name, *(_shown(result.get(name, "")) for result in made.values())) for name in names)
     return {
-        "filled_in": "\n".join(table(("task", "given", "clips", *methods), filled_in)),
-        "made": "\n".join(table(("measure", *made), rows)) if made else "(not measured)",
+        "filled_in": table(("task", "given", "clips", *methods), filled_in),
+        "made": table(("measure", *made), rows) if made else "(not measured)",
     }
 
 

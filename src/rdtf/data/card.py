@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rdtf.data.dataset import Rejection, StickerDataset
+from rdtf.data.dataset import StickerDataset
 
 HUB_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 """The Hub's names of our splits."""
@@ -55,77 +58,42 @@ def make_card(title: str, dataset: StickerDataset) -> str:
         tags=["stickers", "animated", "rgba", "imagefolder"],
         configs=[{"config_name": "default", "data_files": splits}],
     )
-    settings = {name: value for name, value in manifest.settings.items() if name != "licenses" and value != []}
-    return f"""---
-{front.to_yaml(line_break=chr(10))}
----
-
-# {plain_text(title)}
-
-{len(dataset):,} stickers of {dataset.size} x {dataset.size} px with transparency and captions: {moving:,} animated
-ones of up to {frames.max(initial=1)} frames and {len(dataset) - moving:,} stills.
-
-```python
-from datasets import load_dataset
-
-stickers = load_dataset("path/to/this/dataset", split="train")  # "image" is a Pillow image with n_frames
-```
-
-Each sticker is a PNG, an animated one (APNG) if it has several frames: every frame in RGBA without loss, each with its
-time. Beside the files of a folder lies a `metadata.jsonl`:
-
-| field | what |
-|---|---|
-| file_name | the file, in the same folder |
-| captions | all captions, the best one first; an empty text where nothing is known |
-| durations | milliseconds that each frame is shown |
-| split | train, validation or test |
-| source | the file that it was made from, below the name of its source |
-| license | the licence that its source names, or an empty text |
-| attributes | everything else that is known, as JSON |
-
-## Splits
-
-{_lines(table(("split", "stickers"), ((HUB_SPLITS[split], count) for split, count in manifest.counts.items())))}
-{manifest.groups:,} groups of near-duplicates are left in; no group is in more than one split unless its metadata asks
-for that.
-
-## Sources and licences
-
-{_lines(sources_and_licences(manifest.sources, given))}
-## What was left out
-
-{_left_out(manifest.rejected)}
-## How it was prepared
-
-With [RDTF](https://arxiv.org/abs/2503.17735) {version("rdtf")} (`rdtf prepare`): decoded, scaled into the square with
-the aspect kept, equal stickers taken once, near-duplicates found, splits drawn by content.
-Settings: {counted(settings)}.
-Fingerprint of the prepared dataset: `{manifest.fingerprint}`.
-"""
-
-
-def _left_out(rejected: Sequence[Rejection]) -> str:
-    if not rejected:
-        return "Nothing.\n"
-    reasons = Counter(re.sub(r"(duplicate of) .*", r"\1 another sticker", entry.reason) for entry in rejected)
+    reasons = Counter(re.sub(r"(duplicate of) .*", r"\1 another sticker", one.reason) for one in manifest.rejected)
     rest = sum(count for _, count in reasons.most_common()[SHOWN:])
-    shown = [*reasons.most_common(SHOWN), *([("other reasons", rest)] if rest else [])]
-    said = f"{len(rejected):,} files, or lines of metadata. Each is in `left_out.jsonl` with its reason."
-    return _lines([said, "", *table(("reason", "files"), shown)])
+    settings = {name: value for name, value in manifest.settings.items() if name != "licenses" and value != []}
+    return render_card(
+        "dataset_card.md",
+        front=front.to_yaml(line_break="\n"),
+        title=title,
+        total=len(dataset),
+        size=dataset.size,
+        moving=moving,
+        longest=int(frames.max(initial=1)),
+        splits=table(("split", "stickers"), ((HUB_SPLITS[name], count) for name, count in manifest.counts.items())),
+        groups=manifest.groups,
+        sources=sources_and_licences(manifest.sources, given),
+        rejected=len(manifest.rejected),
+        reasons=table(("reason", "files"), reasons.most_common(SHOWN) + [("other reasons", rest)] * (rest > 0)),
+        version=version("rdtf"),
+        settings=counted(settings),
+        fingerprint=manifest.fingerprint,
+    )
 
 
-def _lines(lines: Iterable[str]) -> str:
-    return "\n".join(lines)
+def render_card(template: str, **values: Any) -> str:
+    """The text of a card's template in ``templates``. Its filter ``plain`` is :func:`plain_text`."""
+    environment = Environment(
+        loader=PackageLoader("rdtf"), undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {"plain": plain_text, "quote": shlex.quote}
+    return environment.get_template(template).render(**values)
 
 
-def sources_and_licences(sources: Mapping[str, int], licences: Mapping[str, int]) -> list[str]:
+def sources_and_licences(sources: Mapping[str, int], licences: Mapping[str, int]) -> str:
     """Tables of stickers by their source, and by their licence; ``""`` stands for stickers without one."""
-    by_count = Counter({name: count for name, count in licences.items() if count})
-    return [
-        *table(("source", "stickers"), sources.items()),
-        *table(("licence", "stickers"), ((name or "not known", n) for name, n in by_count.most_common())),
-    ]
+    by_count = Counter({name: count for name, count in licences.items() if count}).most_common()
+    of_licences = table(("licence", "stickers"), ((name or "not known", count) for name, count in by_count))
+    return table(("source", "stickers"), sources.items()) + "\n" + of_licences
 
 
 def counted(values: Mapping[str, object]) -> str:
@@ -133,10 +101,10 @@ def counted(values: Mapping[str, object]) -> str:
     return ", ".join(f"{plain_text(name)} {plain_text(value)}" for name, value in values.items())
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a table, and an empty one."""
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table of Markdown, with a line break at its end."""
     first, *lines = (f"| {' | '.join(map(plain_text, cells))} |" for cells in (head, *rows))
-    return [first, "|---" * len(head) + "|", *lines, ""]
+    return "\n".join([first, "|---" * len(head) + "|", *lines, ""])
 
 
 def plain_text(value: object) -> str:
