@@ -38,7 +38,7 @@ CLUSTER_FRACTION = 0.5  # of the clips, extracted by feature clusters
 SIDE, PICTURE_FRAMES = 80, 12  # pixels and frames of a picture
 GREETING, EXAMPLES, GROUPS, MEMBERS = 24, 6, 12, 4
 KINDS = 40  # of reasons
-WORDS, SOURCES = 40, 20
+WORDS, SOURCES = 15, 15
 LENGTH = 160  # characters of a name or a caption
 
 GAP = 6  # pixels between the frames of a clip
