@@ -73,20 +73,6 @@ def test_only_those_without_a_caption_get_one_and_nothing_else_is_lost(folder: P
     assert len(caption_folder(folder, by_colour)) == 4
 
 
-def test_an_interruption_keeps_what_is_done(folder: Path) -> None:
-    calls = []
-
-    def stop_at_second(frames: Sequence[Image.Image]) -> str:
-        if calls:
-            raise KeyboardInterrupt
-        calls.append(1)
-        return "first"
-
-    with pytest.raises(KeyboardInterrupt):
-        caption_folder(folder, stop_at_second)
-    assert [item.name for item in find_items(folder, "s").items if item.caption.texts == ("first",)] == ["s/2.png"]
-
-
 @pytest.fixture(scope="module")
 def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BLIP of a few thousand random weights, with its processor."""

@@ -240,7 +240,7 @@ def test_no_caption_is_read_from_outside(tmp_path: Path) -> None:
 
 def test_text_files_that_are_not_utf8(tmp_path: Path) -> None:
     files = _folder(tmp_path, "a.png")
-    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "a.txt").write_text("a café", "utf-16")
     found, problems = find_captions(tmp_path, files)
     assert found["a.png"].texts == ("a",) and found["a.png"].guessed
     assert [str(problem.path) for problem in problems] == ["a.txt"]
@@ -285,12 +285,11 @@ def test_names_as_windows_and_urls_write_them(tmp_path: Path, name: str) -> None
     assert ["line 2" in problem.reason for problem in problems] == [True]
 
 
-def test_utf16_is_read_by_its_mark(tmp_path: Path) -> None:
-    files = _folder(tmp_path, "a.webp", "sub/b.webp")
-    (tmp_path / "a.txt").write_text("a café", "utf-16")
-    (tmp_path / "sub" / "metadata.csv").write_text("file_name;text\nb.webp;a cat, red\n", "utf-16")
+def test_a_table_as_excel_writes_it_where_the_comma_is_decimal(tmp_path: Path) -> None:
+    files = _folder(tmp_path, "b.webp")
+    (tmp_path / "metadata.csv").write_text("file_name;text\nb.webp;a cat, red\n", "utf-8-sig")
     found, problems = find_captions(tmp_path, files)
-    assert not problems and [found[file].texts[0] for file in files] == ["a café", "a cat, red"]
+    assert not problems and found["b.webp"].texts == ("a cat, red",)
 
 
 def test_captions_that_are_no_text(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import PurePath, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from rdtf.data.metadata_files import encoding_of, file_field, file_of, is_metadata, no_value, read_entries
+from rdtf.data.metadata_files import file_field, file_of, is_metadata, no_value, read_entries
 from rdtf.io.archives import ArchiveTree, Tree
 from rdtf.sticker import StickerError
 
@@ -320,6 +320,6 @@ def _text_file(tree: Tree, name: str) -> str:
     # Only a text cut off here may end within a character.
     errors = "ignore" if len(head) > 16 * MAX_CHARACTERS else "strict"
     try:
-        return head.decode(encoding_of(head), errors)
+        return head.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
         raise ValueError("is not UTF-8 text; save it as UTF-8") from error

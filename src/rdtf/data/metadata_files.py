@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import functools
 import io
@@ -28,11 +27,6 @@ _FILE_FIELDS = ("file_name", "filename", "file", "path", "image")
 def is_metadata(name: str) -> bool:
     """Whether a file of this name is a metadata file, see :func:`~rdtf.data.captions.find_captions`."""
     return posixpath.basename(name).lower() in _METADATA_NAMES
-
-
-def encoding_of(head: bytes) -> str:
-    """UTF-16 by its byte order mark, else UTF-8."""
-    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
 def file_field(entry: Mapping[str, Any]) -> str | None:
@@ -92,7 +86,7 @@ def _json_document(stream: io.BufferedIOBase) -> _Reader:
     head = stream.read(MAX_DOCUMENT_BYTES + 1)
     if len(head) > MAX_DOCUMENT_BYTES:
         raise ValueError(f"longer than {MAX_DOCUMENT_BYTES:,} bytes; write JSON lines (metadata.jsonl)")
-    content = json.loads(head.decode(encoding_of(head)), parse_constant=no_value)
+    content = json.loads(head.decode("utf-8-sig"), parse_constant=no_value)
     if isinstance(content, dict):
         objects = {name: known if isinstance(known, dict) else {"caption": known} for name, known in content.items()}
         content = [{"file_name": name, **known} for name, known in objects.items()]
@@ -102,9 +96,7 @@ def _json_document(stream: io.BufferedIOBase) -> _Reader:
 
 def _table_lines(stream: io.BufferedIOBase, delimiter: str) -> _Reader:
     lines: Any = stream  # TextIOWrapper only reads bytes from it
-    encoding = encoding_of(stream.read(2))
-    stream.seek(0)
-    text = io.TextIOWrapper(lines, encoding, newline="")
+    text = io.TextIOWrapper(lines, "utf-8-sig", newline="")
     head = text.readline()
     text.seek(0)
     if delimiter == "," and ";" in head and "," not in head:  # Excel in countries with decimal commas
