@@ -14,6 +14,7 @@ from rdtf.codec import Codec
 from rdtf.loading import load_pipeline
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, Adapter, adapter_of, without_adapter
+from rdtf.model.grow import grown
 from rdtf.pipeline import StickerPipeline
 from rdtf.text import TextEncoder, load_text_encoder
 from rdtf.train.settings import TrainSettings
@@ -80,6 +81,9 @@ def load_start(settings: TrainSettings, run: Path) -> StickerPipeline | None:
             f"{settings.start_from} predicts {found[0]} on the {path} path, this training another; add "
             f"--set objective.path={path} --set objective.prediction={found[0]}"
         )
+    if settings.grow:
+        torch.manual_seed(settings.seed)
+        start.dfgn = grown(cast(DFGN, start.dfgn))
     return start
 
 

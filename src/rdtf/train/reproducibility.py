@@ -22,6 +22,7 @@ LASTING = (
     "residual_to_known",
     "muon",
     "start_from",
+    "grow",
     "tune",
     "tune_options",
 )

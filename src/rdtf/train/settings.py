@@ -27,6 +27,8 @@ class TrainSettings(BaseModel):
         codec, text: specs for ``load_codec`` and ``load_text_encoder``.
         start_from: ``shipped``, or the folder of a run or saved pipeline. Training starts from its network, codec and
             text encoder. The data may have another size in pixels; a step at half of the size costs a quarter.
+        grow: put one more level around that network (:func:`rdtf.model.grow.grown`). For data of twice the size: shapes
+            that it learned at the smaller size are kept.
         tune: name of an adapter (:mod:`rdtf.model.adapter`), with ``tune_options``. Only the adapter's layers are
             trained. By default, and with ``full``, all weights of network and text encoder are trained.
         steps: optimiser steps. max_minutes: stop earlier, at this wall-clock time; schedules then follow the clock.
@@ -73,6 +75,7 @@ class TrainSettings(BaseModel):
     sampling: Sampling = Sampling()
 
     start_from: str | None = None
+    grow: bool = False
     tune: str | None = None
     tune_options: dict[str, Any] = Field(default_factory=dict)
 
@@ -133,6 +136,10 @@ class TrainSettings(BaseModel):
             raise ValueError(f"unknown tune {self.tune!r}; choose one of full, {', '.join(adapter_names())}")
         if self.tune is not None and self.start_from is None:
             raise ValueError(f"tune={self.tune} tunes a trained model; name it with start_from (--from)")
+        if self.grow and (self.start_from is None or self.by_adapter):
+            raise ValueError(
+                "grow puts a level around all of a trained model; name it with start_from (--from), no tune"
+            )
         if self.tune_options and not self.by_adapter:
             raise ValueError("tune_options are for a method named by tune; full fine-tuning has none")
         defaults = {name: TrainSettings.model_fields[name].get_default(call_default_factory=True) for name in BROUGHT}
