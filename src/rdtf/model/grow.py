@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from rdtf.model.dfgn import DFGN
@@ -22,7 +24,7 @@ def grown(network: DFGN) -> DFGN:
         "attention": (False, *config["attention"]),
         "sti_pool": (config["sti_pool"][0], *config["sti_pool"]),
     }
-    new = DFGN(**config)
+    new: Any = DFGN(**config)
     missing, unexpected = new.load_state_dict({_renamed(k): v for k, v in network.state_dict().items()}, strict=False)
     last = len(new.up) - 1
     fresh = ("down.0.", f"up.{last}.", f"up.{last - 1}.resize.")
