@@ -68,6 +68,15 @@ def test_hidden_folders_are_counted_and_parts_of_systems_are_no_stickers(tmp_pat
     assert not found.problems and found.passed_over == 2 * len(hidden)
 
 
+def test_a_link_to_itself_hides_no_other_file(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.png").touch()
+        (tmp_path / f"round {number}.png").symlink_to(f"round {number}.png")
+    found = find_items(tmp_path, "set")
+    assert len(found.items) == 20
+    assert {problem.reason for problem in found.problems} == {"not a regular file"} and len(found.problems) == 20
+
+
 def test_names_and_reasons_cannot_steer_a_terminal(tmp_path: Path) -> None:
     save_sticker(blob(), tmp_path / "\x1b[31mred\u202e.png")
     (tmp_path / "bell\x07.xyz").touch()

@@ -127,11 +127,11 @@ class FolderTree:
                 self.hidden += sum(len(files) for _, _, files in os.walk(entry.path))
             else:
                 folders.append(f"{name}/")
-        elif entry.is_symlink() and entry.is_dir():
+        elif entry.is_symlink() and Path(entry.path).is_dir():  # entry.is_dir() raises for a link to itself
             self._refuse(name, "a link to a folder is not followed")
         elif entry.name.startswith("."):
             self.hidden += 1
-        elif not entry.is_file():  # for example a link to itself
+        elif not entry.is_file(follow_symlinks=False) and not Path(entry.path).is_file():
             self._refuse(name, "not a regular file")
         elif entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside):
             self._refuse(name, "a link out of the folder is not followed")
