@@ -23,7 +23,7 @@ from tests.conftest import SMALLEST_NETWORK
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PICTURES = (".png", ".apng", ".webp", ".gif", ".jpg", ".json", ".tgs", ".webm", ".mp4")
-LONG = ("demo", "train-codec")  # minutes each; tested elsewhere
+LONG = ("demo", "finetune", "train-codec")  # tested elsewhere
 TRAINING = [
     *("--size", "tiny", "--steps", "2", "--batch-size", "4", "--threads", "1", "--codec", "pixel2"),
     *("--set", f"model={json.dumps(SMALLEST_NETWORK)}", "--set", "num_augmented=0", "--set", "previews=0"),
@@ -33,7 +33,6 @@ SMALLER = {
     "prepare": ["--size", "16", "--workers", "1"],
     "plan": TRAINING,
     "train": TRAINING,
-    "finetune": ["--steps", "1", "--threads", "1"],
     "train-copy-decoder": ["--steps", "1", "--clips", "4", "--threads", "1"],
     "generate": ["--steps", "1"],
     "animate": ["--steps", "1"],
