@@ -33,7 +33,8 @@ class TaskResult:
         pattern: the mask as text, 1 = given.
         clips: number of clips.
         methods: the measures of :mod:`rdtf.evaluate.frames` by method: ``model`` (single samples), ``best of samples``
-            (by PSNR over white), ``crossfade`` and ``nearest``. A measure is missing if fewer than 2 clips define it.
+            (by PSNR over white), ``mean of samples`` (which PSNR favours), ``crossfade`` and ``nearest``. A measure is
+            missing if fewer than 2 clips define it.
         ratios: by method, filled frames relative to true frames: number of half-transparent pixels
             (``half_transparent``) and mean difference of neighbouring frames (``motion``). Ratios of means over clips.
         over_crossfade: PSNR over white of the model minus that of the crossfade, paired by clip.
@@ -182,8 +183,10 @@ def score_frames(
                         check_given(sample, clip, known)
                     except ValueError as error:
                         raise ValueError(f"{name}, clip {number}: {error}") from error
+                mean = np.mean([premultiply(sample) for sample in samples], axis=0)
                 methods = {
                     "model": samples,
+                    "mean of samples": [unpremultiply(np.rint(mean).astype(np.uint8))],
                     **{fill_name: [filled] for fill_name, filled in simple_fills(clip, known, loop).items()},
                 }
                 for method, made in methods.items():
