@@ -32,9 +32,7 @@ def shipped() -> StickerPipeline:
 
 
 def made(shipped: StickerPipeline) -> dict[str, np.ndarray]:
-    return {
-        name: shipped(**call, num_inference_steps=4, seed=7).stickers[0].frames for name, call in CALLS.items()
-    }
+    return {name: shipped(**call, num_inference_steps=4, seed=7).stickers[0].frames for name, call in CALLS.items()}
 
 
 def test_its_files_are_few_and_in_half_precision():
