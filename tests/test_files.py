@@ -194,7 +194,7 @@ def test_no_other_code_writes_files_that_people_keep():
         "files.py": 2,  # the probe of `check_writable`, and who holds a lock
         "train/checkpoint.py": 3,  # within a folder that `publish` renames
         "data/prepare.py": 1,
-        "data/publish.py": 1,  # within a folder that is renamed as a whole
+        "data/publish.py": 3,  # within a folder that is renamed as a whole
         "train/hardware.py": 1,  # /proc
     }
     found: dict[str, int] = {}

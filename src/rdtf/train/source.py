@@ -25,6 +25,8 @@ from rdtf.train.settings import TrainSettings
 
 _SHOWABLE_COVERAGE = 0.02
 """A frame with a smaller opaque share is not used as the only given image."""
+_FULL_COVERAGE = 0.5
+"""A typical frame has at least this part of the opaque share of the sticker's fullest frame."""
 _TEXT_BYTES = 256 << 20
 """Largest cache of text features."""
 _ENTRY_BYTES = 512
@@ -205,9 +207,14 @@ class ClipSource:
         )
 
     def _typical_frame(self, sticker: int) -> int:
-        """The medoid of the sticker's frames: the frame with the smallest mean distance to the others."""
-        looks = self.latents.looks(sticker)
-        return int(np.linalg.norm(looks[:, None] - looks, axis=-1).mean(1).argmin())
+        """The medoid of the sticker's frames: the frame with the smallest mean distance to the others.
+
+        Frames that show less than half as much as the fullest one do not count: a car may be out of view for most of
+        the time.
+        """
+        looks, coverage = self.latents.looks(sticker), np.asarray(self.latents.record(sticker).coverage)
+        distances = np.linalg.norm(looks[:, None] - looks, axis=-1).mean(1)
+        return int(np.where(coverage >= _FULL_COVERAGE * coverage.max(), distances, np.inf).argmin())
 
     def _draw(self, position: int, sticker: int, plan: ClipPlan, progress: float, rng: np.random.Generator) -> _Sample:
         settings, record = self.settings, self.latents.record(sticker)
