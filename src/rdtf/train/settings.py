@@ -36,8 +36,8 @@ class TrainSettings(BaseModel):
             moving sticker; the others are clips of moving stickers. A single frame costs a fraction of a clip, so
             captions are learned sooner from single frames. With 0, every sticker is drawn equally often.
         still_frame: frame that these single frames show. ``any``: every frame, mirrored and altered like clips.
-            ``typical``: the medoid of the frames that show the thing, unaltered. A caption then has one picture, which is
-            learned sooner and varies less.
+            ``typical``: the medoid of the frames that show the thing, unaltered. A caption then has one picture; it
+            is learned sooner and varies less.
         frames: most frames of a clip.
         short_clips: also train on stills and on stickers with fewer than ``frames`` frames; the loss mask allows it.
             False is the paper's ablation without masks: every clip has ``frames`` frames.
