@@ -14,7 +14,7 @@ from rdtf.evaluate import evaluate as module
 from rdtf.evaluate.copying import clip_vectors
 from rdtf.evaluate.estimates import Estimate
 from rdtf.evaluate.evaluate import evaluate, held_out_clips, quick_clips
-from rdtf.evaluate.filling import PATTERNS, pipeline_fill, score_frames, simple_fills
+from rdtf.evaluate.filling import HAS_OPENCV, PATTERNS, pipeline_fill, score_frames, simple_fills
 from rdtf.evaluate.generation import score_generation
 from rdtf.evaluate.judge import Judge, JudgeConfig, agreement
 from rdtf.evaluate.namer import Namer, NamerConfig, naming
@@ -214,9 +214,12 @@ def test_the_model_and_the_fills_are_told_which_clips_loop(
     quick = 2 * quick_clips(split_data, splits)
     monkeypatch.setattr(module, "quick_clips", lambda *asked: quick)
     pipe.loops.clear()
+    assert ("flow" in single.methods) == HAS_OPENCV == ("flow" not in result.left_out)
+    monkeypatch.setattr("rdtf.evaluate.filling.HAS_OPENCV", False)
     result = evaluate(Path("model"), split_data, splits=splits, samples=1)
     assert pipe.loops == loops * len(PATTERNS) + [False] * 6 + loops * 2  # parts of a sticker, which do not loop
     assert result.frames["in-between, 0.1 s"].clips == 6
+    assert "flow" not in result.frames["from one image"].methods and "rdtf[metrics]" in result.left_out["flow"]
 
     # In a loop the crossfade of the last frames leads on to the first, which is the third of three unknown ones.
     frames = [clip.frames for clip in clips]

@@ -193,6 +193,8 @@ def evaluate(
 
         fill = pipeline_fill(pipe, steps=steps, samples=samples, seed=seed)
         frames = score_frames(fill, clips, loops, seed=seed, advance=advance)
+        if "flow" not in next(iter(frames.values())).methods:
+            left_out["flow"] = "optical flow needs OpenCV: pip install 'rdtf[metrics]'"
         if quick:
             marks = {QUICK_TASK: MARKS["in-between"]}
             frames |= score_frames(fill, quick, patterns=marks, seed=seed, advance=advance)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,8 @@ from rdtf.pixels import premultiply, unpremultiply
 FRAMES = 8
 MARKS = {name: pattern.marks(FRAMES) for name, pattern in PATTERNS.items()}
 """The measured patterns of :mod:`rdtf.masks` for clips of :data:`FRAMES`; 1 = given."""
+HAS_OPENCV = find_spec("cv2") is not None
+"""Whether OpenCV is installed, which :func:`flow_fill` needs."""
 TOGETHER = 16
 """Stickers in a batch."""
 
@@ -33,8 +38,8 @@ class TaskResult:
         pattern: the mask as text, 1 = given.
         clips: number of clips.
         methods: the measures of :mod:`rdtf.evaluate.frames` by method: ``model`` (single samples), ``best of samples``
-            (by PSNR over white), ``mean of samples`` (which PSNR favours), ``crossfade`` and ``nearest``. A measure is
-            missing if fewer than 2 clips define it.
+            (by PSNR over white), ``mean of samples`` (which PSNR favours), ``crossfade``, ``nearest`` and, with OpenCV,
+            ``flow``. A measure is missing if fewer than 2 clips define it.
         ratios: by method, filled frames relative to true frames: number of half-transparent pixels
             (``half_transparent``) and mean difference of neighbouring frames (``motion``). Ratios of means over clips.
         over_crossfade: PSNR over white of the model minus that of the crossfade, paired by clip.
@@ -67,6 +72,43 @@ def simple_fills(clip: np.ndarray, known: np.ndarray, loop: bool = False) -> dic
         name: unpremultiply(np.rint(weights @ flat).astype(np.uint8).reshape(clip.shape))
         for name, weights in (("crossfade", blend), ("nearest", nearest))
     }
+
+
+def flow_fill(clip: np.ndarray, known: np.ndarray, loop: bool = False) -> np.ndarray:
+    """Interpolation by optical flow: both known neighbours are warped to the frame's time and blended.
+
+    OpenCV's dense inverse search (DIS, arXiv 1603.03590) finds the flows ``F_ab`` and ``F_ba`` between the known
+    neighbours ``a`` and ``b``, in half premultiplied luminance and half alpha. At the time ``t`` in 0..1 between them::
+
+        (1 - t) a[x - t F_ab(x)] + t b[x - (1 - t) F_ba(x)]
+
+    in premultiplied RGBA, transparent outside. A frame with a known one on one side only repeats the nearest.
+
+    Args:
+        clip: ``(n, h, w, 4)`` uint8, straight alpha, at least 16 px. known, loop: see :func:`simple_fills`.
+
+    Raises:
+        ModuleNotFoundError: OpenCV is not installed.
+    """
+    cv2 = import_module("cv2")
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    filled = simple_fills(clip, known, loop)["nearest"]
+    n, positions = len(clip), np.flatnonzero(known).tolist()
+    rows, columns = np.indices(clip.shape[1:3], np.float32)
+    pixels = np.stack([columns, rows], -1)
+
+    def warped(frame: np.ndarray, flow: np.ndarray) -> np.ndarray:
+        return cv2.remap(frame.astype(np.float32), pixels + flow, None, cv2.INTER_LINEAR)
+
+    for first, last in pairwise([*positions, positions[0] + n] if loop else positions):
+        a, b = premultiply(clip[[first, last % n]])
+        grey = [np.rint(frame @ [0.1495, 0.2935, 0.057, 0.5]).astype(np.uint8) for frame in (a, b)]
+        forth, back = search.calc(*grey, None), search.calc(*grey[::-1], None)
+        for frame in range(first + 1, last):
+            t = (frame - first) / (last - first)
+            mixed = np.rint((1 - t) * warped(a, -t * forth) + t * warped(b, (t - 1) * back)).astype(np.uint8)
+            filled[frame % n] = unpremultiply(np.minimum(mixed, mixed[..., 3:]))
+    return filled
 
 
 def _blend(known: np.ndarray, loop: bool) -> np.ndarray:
@@ -155,7 +197,7 @@ def score_frames(
     seed: int = 0,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, TaskResult]:
-    """Score the unknown frames of a fill function, and of crossfade and nearest frame.
+    """Score the unknown frames of a fill function, and of crossfade, nearest frame and optical flow.
 
     Args:
         fill: gets whole clips and must use only their known frames.
@@ -188,6 +230,7 @@ def score_frames(
                     "model": samples,
                     "mean of samples": [unpremultiply(np.rint(mean).astype(np.uint8))],
                     **{fill_name: [filled] for fill_name, filled in simple_fills(clip, known, loop).items()},
+                    **({"flow": [flow_fill(clip, known, loop)]} if HAS_OPENCV else {}),
                 }
                 for method, made in methods.items():
                     scored = [frame_scores(one, clip, known) for one in made]
