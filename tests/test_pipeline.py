@@ -19,6 +19,7 @@ from PIL import Image
 from rdtf.copy_decoder import CopyDecoder
 from rdtf.diffusion.objective import Objective
 from rdtf.loading import load_pipeline
+from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit, premultiply
 
@@ -396,6 +397,36 @@ def test_the_network_sees_what_it_was_trained_on(pipeline: StickerPipeline, monk
         assert known.tolist() == [[False, True, False]]
         t = level / 1000
         assert torch.allclose(noisy[:, :, 1], (1 - t) * known_video[:, :, 1] + t * noise, atol=1e-4)
+
+
+@pytest.mark.parametrize(("path", "start"), [("flow", 0.5), ("ddpm", 1.0)])
+def test_with_a_similarity_prior_sampling_begins_at_its_level(make_pipeline, monkeypatch, path: str, start: float):
+    """I2V-Adapter's: every unknown frame begins as the noised prior of the given one."""
+    pipe = make_pipeline(objective=Objective(path=path, prediction="sample"))
+    pipe.dfgn = tuned = AdaptedDFGN.around(pipe.dfgn, "i2v-adapter", {"start": start})
+    priors, seen = [], []
+    prior, forward = tuned.adapter.init_latents, tuned.forward
+    monkeypatch.setattr(tuned.adapter, "init_latents", lambda *args: priors.append(prior(*args)) or priors[-1])
+
+    def watched(noisy, timestep, *rest):
+        seen.append((noisy, int(timestep[0])))
+        return forward(noisy, timestep, *rest)
+
+    monkeypatch.setattr(tuned, "forward", watched)
+    arguments = {"num_frames": 3, "num_inference_steps": 4, "image_guidance_scale": 1.0, "seed": 3}
+    pipe(**arguments)
+    noise, levels = seen[0][0], [level for _, level in seen]
+    assert len(levels) == 4 and not priors
+    seen.clear()
+    pipe(frames={0: picture(0)}, **arguments)
+    assert [level for _, level in seen] == [level for level in levels if level <= 1000 * start] and len(priors) == 1
+    if path == "flow":
+        signal, sigma = 0.5, 0.5
+    else:
+        kept = float(pipe.scheduler.alphas_cumprod[levels[0]])
+        signal, sigma = kept**0.5, (1 - kept) ** 0.5
+    begun = seen[0][0][0, :, 1:]
+    assert torch.allclose(begun, signal * priors[0][:, None] + sigma * noise[0, :, 1:], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from rdtf.diffusion.schedulers import check_scheduler, path_of
 from rdtf.guided_network import GuidedNetwork
 from rdtf.hub import FORMAT, FORMAT_KEY, INDEX
 from rdtf.model import DFGN
-from rdtf.model.adapter import AdaptedDFGN
+from rdtf.model.adapter import AdaptedDFGN, adapter_of
 from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.pixels import fit, to_frames, to_tensor
 from rdtf.request import OUTPUT_TYPES, GivenFrame, Request, StickerOutput, requests_of
@@ -425,8 +425,17 @@ class StickerPipeline:
             known,
             prediction=self.config.prediction,
             steps=steps,
-            start=start,
+            start=start or self._start(known_video, known, generators),
             eta=self.config.eta,
             generators=generators,
             on_step=on_step,
         )
+
+    def _start(self, known_video: Tensor, known: Tensor, generators: list[torch.Generator]) -> Start | None:
+        """The adapter's start instead of pure noise. None without one, or where a clip has no given frame."""
+        adapter = adapter_of(self.dfgn)
+        if adapter is None or adapter.start is None or not known.any(1).all():
+            return None
+        images = known_video[torch.arange(len(known), device=known.device), :, known.int().argmax(1)]
+        latents = torch.stack([adapter.init_latents(*pair) for pair in zip(images, generators, strict=True)])
+        return Start(latents[:, :, None].expand_as(known_video), adapter.start)

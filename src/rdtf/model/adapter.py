@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -38,11 +39,13 @@ class Adapter(ABC):
     Attributes:
         name: the name of its entry point.
         has_stages: whether :meth:`on_step` changes which parameters require gradients.
+        start: noise level in (0, 1] at which sampling starts from noised :meth:`init_latents`; None = from pure noise.
         network: the adapted network.
     """
 
     name: ClassVar[str]
     has_stages: ClassVar[bool] = False
+    start: float | None = None
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
@@ -69,6 +72,10 @@ class Adapter(ABC):
     def stills_only(self) -> bool:
         """Whether the next step trains on single frames."""
         return False
+
+    def init_latents(self, image: Float[Tensor, "c h w"], generator: torch.Generator) -> Float[Tensor, "c h w"]:
+        """Clean latents from which every frame starts, of ``image``, the latents of the first given frame."""
+        return image
 
     def save(self, file: Path) -> None:
         """Write the added parameters as safetensors."""

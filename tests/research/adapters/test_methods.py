@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -13,7 +14,7 @@ from rdtf.model.adapter import add_adapter
 from rdtf.model.layers import SelfAttention
 from rdtf.research.adapters.clip_context import Clips, CurrentClips
 from rdtf.research.adapters.customize_a_video import CustomizeAVideo
-from rdtf.research.adapters.i2v_adapter import FirstFrameAttention
+from rdtf.research.adapters.i2v_adapter import FirstFrameAttention, blurred
 from rdtf.research.adapters.networks import temporal_layers
 from rdtf.research.adapters.simda import LatentShift, shift, tile_offsets
 from tests.conftest import awaken
@@ -98,6 +99,25 @@ def test_a_clip_without_a_given_frame_is_left_as_it_was(make_bench: MakeBench):
     awaken_parameters(add_adapter(bench.network, "i2v-adapter"))
     assert torch.equal(bench.run(known=none), before)
     assert not torch.allclose(bench.run(), before, atol=1e-3)
+
+
+def test_the_similarity_prior_mixes_the_picture_with_its_blur(make_bench: MakeBench):
+    image, generator = torch.randn(4, 12, 16), torch.Generator().manual_seed(0)
+    mixed = add_adapter(make_bench("dfgn").network, "i2v-adapter", keep=0.25).init_latents(image, generator)
+    kept = mixed == image
+    assert torch.equal(mixed[~kept], blurred(image)[~kept])
+    assert 0.2 < float(kept.float().mean()) < 0.3
+    with pytest.raises(ValueError, match="start above 0"):
+        add_adapter(make_bench("dfgn").network, "i2v-adapter", start=0.0)
+
+
+def test_the_blur_is_a_gaussian_with_mirrored_borders():
+    weight = torch.exp(-0.5 * (torch.tensor([-1.0, 0.0, 1.0]) / 18) ** 2)
+    weight /= weight.sum()
+    mirrored = torch.tensor([5.0, 1.0, 5.0, 1.0])  # a map of 2 pixels takes 3 of the kernel
+    expected = torch.stack([(mirrored[i : i + 3] * weight).sum() for i in range(2)])
+    torch.testing.assert_close(blurred(torch.tensor([1.0, 5.0]).expand(1, 2, 2)), expected.expand(1, 2, 2))
+    assert blurred(torch.ones(1, 1, 1)).tolist() == [[[1.0]]]
 
 
 # Customize-A-Video
