@@ -16,7 +16,7 @@ from rdtf.export.check import problems_of
 from rdtf.export.encode import merged
 from rdtf.export.fit import on_clock
 from rdtf.export.pack import PackSticker, emoji_of, write_packs
-from rdtf.export.search import Export, export_sticker
+from rdtf.export.search import _LADDERS, Export, export_sticker
 from rdtf.export.target import Target, load_target, target_names
 from rdtf.io.encode import Clip, apng, binary_alpha, cleared, gif
 from rdtf.io.metadata import NOTE, note_of
@@ -214,6 +214,34 @@ def test_palettes_hold_what_matters():
     few[0, 0, 0] = (1, 2, 3, 255)
     indices, palette = Colours(few).reduced(16)
     np.testing.assert_array_equal(palette[indices], few)
+
+
+def ramp(*levels: float) -> np.ndarray:
+    """Two equal frames of 48 x 48, opaque: grey from the first to the last level, left to right."""
+    grey = np.rint(np.interp(np.linspace(0, 1, 48), np.linspace(0, 1, len(levels)), levels)).astype(np.uint8)
+    picture = np.broadcast_to(grey[:, None], (2, 48, 48, 3))
+    return np.concatenate([picture, np.full((2, 48, 48, 1), 255, np.uint8)], -1)
+
+
+def test_dithering_keeps_what_is_seen_from_afar_and_stands_still():
+    frames, errors = ramp(0, 255), []  # its three colours are 82 and 92 apart
+    for dither in (False, True):
+        indices, palette = Colours(frames).reduced(3, dither)
+        np.testing.assert_array_equal(indices[0], indices[1])
+        wrong = palette[indices].astype(float) - frames
+        assert np.abs(wrong).max() < 92
+        errors.append(np.abs(wrong.reshape(2, 12, 4, 12, 4, 4).mean((2, 4))).mean())
+    assert errors[1] < 0.6 * errors[0]
+
+
+@pytest.mark.parametrize("kind", ["gif", "apng"])
+def test_a_palette_is_dithered_where_that_fits_and_looks_better(kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(_LADDERS, kind, (8,))
+    fades, flat = (Sticker(ramp(*levels), np.full(2, 100.0)) for levels in ((0, 255), (40, 40)))
+    dithered = export_sticker(fades, small(kind, max_bytes=None))
+    assert dithered.settings["dither"] and "dither" not in export_sticker(flat, small(kind)).settings
+    tight = export_sticker(fades, small(kind, max_bytes=len(dithered.data)))  # 97 % of it are filled
+    assert "dither" not in tight.settings and tight.psnr > dithered.psnr
 
 
 @pytest.mark.parametrize("kind", ["webp", "apng", "gif", "webm"])

@@ -1,14 +1,15 @@
-"""The best file below a byte limit: rate, scale and quality are searched, the speed is not."""
+"""The best file below a byte limit: rate, scale, quality and dithering are searched, the speed is not."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from einops import reduce
 
 from rdtf.export import encode
 from rdtf.export.check import problems_of
@@ -33,6 +34,7 @@ _LADDERS: dict[str, tuple[int | None, ...]] = {
 _KNOBS = {"webm": "crf", "webp": "quality", "apng": "colours", "gif": "colours"}
 _SMALLER = (1.0, 0.75, 0.5)  # scales tried where the canvas may be smaller
 _NOTE_PART = 0.1  # of the limit that a note may take
+_DITHER_DB = 0.5  # that dithering has to gain, seen from afar
 _MOMENTS = 12  # at which quality is measured
 
 
@@ -88,18 +90,20 @@ def export_sticker(sticker: Sticker, target: Target, *, max_bytes: int | None = 
     for clip in (clip for scale in scales for clip in rates(_scaled(master, scale, prepare), target)):
         if best is not None and _score(clip, master) <= best.psnr:
             continue  # a file cannot be better than its frames are
-        found = _best_quality(clip, target, aim, master, note)
+        colours = Colours(clip.frames) if target.format in ("apng", "gif") else None
+        found = _best_quality(clip, colours, target, aim, master, note)
         if found is not None and (best is None or found.psnr > best.psnr):
-            best = found
+            best, source = found, (clip, colours)
         if best is not None and best.psnr >= GOOD_DB:
             break
     if best is None:
         raise ValueError(f"no quality of it stays below the {limit:,} bytes of a {target.title}; shorten the sticker")
+    best = _dithered(best, *source, target, aim, master, note)
     if best.frames < len(timed.frames):
         changes.append(f"{best.frames} of {len(timed.frames)} frames")
     if wrong := problems_of(best.data, target):
         raise AssertionError(f"the file made for {target.title} is not accepted: {wrong[0]}")
-    return Export(best.data, best.frames, best.duration_ms, best.psnr, best.settings, changes)
+    return replace(best, changes=changes)
 
 
 def _scaled(clip: Clip, scale: float, prepare: Callable[[np.ndarray], np.ndarray]) -> Clip:
@@ -109,10 +113,11 @@ def _scaled(clip: Clip, scale: float, prepare: Callable[[np.ndarray], np.ndarray
     return Clip(prepare(resize(clip.frames, height, width)), clip.durations, clip.plays)
 
 
-def _best_quality(clip: Clip, target: Target, aim: int | None, master: Clip, note: Note) -> Export | None:
+def _best_quality(
+    clip: Clip, colours: Colours | None, target: Target, aim: int | None, master: Clip, note: Note
+) -> Export | None:
     """The first rung of the ladder whose file has at most ``aim`` bytes; None if even the last one has more."""
     ladder = _LADDERS[target.format]
-    colours = Colours(clip.frames) if target.format in ("apng", "gif") else None
     rate = file_rate(clip.durations, target.max_fps or FASTEST)
     made: dict[int, bytes] = {}
 
@@ -124,8 +129,7 @@ def _best_quality(clip: Clip, target: Target, aim: int | None, master: Clip, not
     rung = 0 if fits(0) else bisect_left(range(len(ladder)), True, lo=1, key=fits)  # sizes fall from rung to rung
     if rung == len(ladder):
         return None
-    seen = read_sticker_bytes(made[rung], Path("sticker"))
-    shown = Clip(seen.frames, seen.durations if len(seen) > 1 else clip.durations.sum(keepdims=True))
+    shown = _shown(made[rung], clip)
     height, width = clip.frames.shape[1:3]
     settings = {
         "fps": round(1000 / float(np.median(clip.durations)), 2),
@@ -133,10 +137,42 @@ def _best_quality(clip: Clip, target: Target, aim: int | None, master: Clip, not
         "height": height,
         _KNOBS[target.format]: "all" if ladder[rung] is None else ladder[rung],
     } | ({"file_fps": round(rate, 3)} if target.format == "webm" else {})
-    return Export(made[rung], len(seen), float(shown.durations.sum()), _score(shown, master), settings)
+    return Export(made[rung], len(shown.frames), float(shown.durations.sum()), _score(shown, master), settings)
 
 
-def _encoded(clip: Clip, target: Target, knob: int | None, colours: Colours | None, rate: float, note: Note) -> bytes:
+def _dithered(
+    best: Export, clip: Clip, colours: Colours | None, target: Target, aim: int | None, master: Clip, note: Note
+) -> Export:
+    """The file with its palette dithered where that fits and looks better from afar, otherwise as it was."""
+    knob = best.settings.get("colours")
+    if not isinstance(knob, int):
+        return best
+    data = _encoded(clip, target, knob, colours, 0.0, note, dither=True)
+    if aim is not None and len(data) > aim:
+        return best
+    shown = _shown(data, clip)
+    gain = _score(shown, master, 2) - _score(_shown(best.data, clip), master, 2)
+    if not gain > _DITHER_DB:  # nor where both are exact
+        return best
+    psnr = _score(shown, master)
+    return replace(best, data=data, frames=len(shown.frames), psnr=psnr, settings={**best.settings, "dither": True})
+
+
+def _shown(data: bytes, clip: Clip) -> Clip:
+    """What a viewer sees of the file of a clip."""
+    seen = read_sticker_bytes(data, Path("sticker"))
+    return Clip(seen.frames, seen.durations if len(seen) > 1 else clip.durations.sum(keepdims=True))
+
+
+def _encoded(
+    clip: Clip,
+    target: Target,
+    knob: int | None,
+    colours: Colours | None,
+    rate: float,
+    note: Note,
+    dither: bool = False,
+) -> bytes:
     """A clip as a file of a target."""
     if target.format == "webm":
         assert knob is not None
@@ -146,15 +182,19 @@ def _encoded(clip: Clip, target: Target, knob: int | None, colours: Colours | No
     if knob is None:
         return apng(clip, note=note)
     assert colours is not None
-    indices, palette = colours.reduced(knob)
+    indices, palette = colours.reduced(knob, dither)
     shown = Clip(palette[indices], clip.durations, clip.plays)
     if target.format == "gif":
         return gif(shown, palette, indices, note)
     return apng(shown, note=note) if target.truecolour else apng(shown, palette, indices, note)
 
 
-def _score(shown: Clip, master: Clip) -> float:
-    """PSNR in dB over white and black at moments of the master, at its size."""
+def _score(shown: Clip, master: Clip, afar: int = 1) -> float:
+    """PSNR in dB over white and black at moments of the master, at its size.
+
+    Args:
+        afar: squares of so many pixels a side are averaged first, as an eye does from farther away.
+    """
     ends = master.starts()[1:]
     middles = master.starts()[:-1] + master.durations / 2
     some = np.unique(np.linspace(0, len(middles) - 1, min(_MOMENTS, len(middles))).round().astype(int))
@@ -163,9 +203,12 @@ def _score(shown: Clip, master: Clip) -> float:
     height, width = master.frames.shape[1:3]
     if frames.shape[1:3] != (height, width):
         frames = resize(frames, height, width)
-    errors = [
-        np.square(composite(frames, colour).astype(np.float32) - composite(master.frames[some], colour)).mean()
-        for colour in ((255, 255, 255), (0, 0, 0))
-    ]
+    errors = []
+    for colour in ((255, 255, 255), (0, 0, 0)):
+        error = composite(frames, colour).astype(np.float32) - composite(master.frames[some], colour)
+        if afar > 1 and min(height, width) >= afar:
+            error = error[:, : height // afar * afar, : width // afar * afar]
+            error = reduce(error, "n (h a) (w b) c -> n h w c", "mean", a=afar, b=afar)
+        errors.append(np.square(error).mean())
     mean = float(np.mean(errors))
     return float("inf") if mean == 0 else 10 * float(np.log10(255.0**2 / mean))
