@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rdtf.files import raise_shortage
 from rdtf.io.zip_names import zip_names
@@ -63,6 +63,7 @@ class Member:
     zipped: bool
 
 
+@runtime_checkable  # so that checks at runtime (``make types``) can name it
 class Tree(Protocol):
     """Files below a folder or in an archive.
 
