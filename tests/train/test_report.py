@@ -99,3 +99,33 @@ def test_earlier_previews_of_fewer_captions_are_shown(tmp_path: Path):
     (run / "config.json").write_text(json.dumps({**config, "previews": [*config["previews"], "c", "d", "e"]}))
     page = write_report([run], tmp_path / "page.html").read_text()
     assert page.count("data:image/webp;base64,") == 10 and "<th>e</th>" in page
+
+
+def test_a_single_evaluation_is_a_point(tmp_path: Path):
+    run = make_run(tmp_path / "run")
+    first, _second = (run / "eval.jsonl").read_text().splitlines()
+    (run / "eval.jsonl").write_text(first + "\n")
+    page = write_report([run], tmp_path / "page.html").read_text()
+    chart = page[page.index('aria-label="Held-out loss"') :]
+    assert re.search(r'<circle class="line-0" cx="[\d.]+" cy="[\d.]+"', chart[: chart.index("</svg>")])
+    loss = page[page.index('aria-label="Training loss"') :]
+    assert "<circle" not in loss[: loss.index("</svg>")]
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_run_that_began_with_a_model_shows_what_that_brought(tmp_path: Path, saved: bool):
+    """Its settings hold defaults for what the model decides."""
+    run = make_run(tmp_path / "run")
+    base = tmp_path / "base"
+    config = json.loads((run / "config.json").read_text())
+    config["settings"] = recipe_settings("tune", start_from=str(base)).model_dump(mode="json")
+    (run / "config.json").write_text(json.dumps(config))
+    if saved:
+        for part, facts in (("dfgn", {"widths": [96, 192, 288]}), ("codec", {"widths": [48, 96, 128]})):
+            (base / part).mkdir(parents=True)
+            (base / part / "config.json").write_text(json.dumps({"_class_name": "StickerAutoencoder", **facts}))
+    page = write_report([run], tmp_path / "page.html").read_text()
+    size, codec = ("small", "f8") if saved else ("unknown", "unknown")
+    assert f"<dt>size</dt><dd>{size}</dd>" in page and f"<dt>codec</dt><dd>{codec}</dd>" in page
+    assert f"<td>size</td><td>{size}</td>" in page and f"<dt>start_from</dt><dd>{base}</dd>" in page
+    assert "tiny" not in page and "builtin" not in page

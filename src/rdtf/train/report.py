@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from rdtf.hub import SHIPPED, SHIPPED_FOLDER
 from rdtf.io.read import read_sticker
 from rdtf.io.write import webp_bytes
 from rdtf.masks import Task
 from rdtf.page import LINES, data_address, line_chart, render_page, smooth, thin
+from rdtf.presets import SIZES
 from rdtf.progress import duration
 from rdtf.sheets import evenly, grid_cells
 from rdtf.sticker import Sticker
@@ -23,11 +25,11 @@ from rdtf.train.checkpoint import checkpoints
 from rdtf.train.heldout import HELD_OUT_LOG
 from rdtf.train.reproducibility import flat
 from rdtf.train.run import PREVIEW_COLUMNS
-from rdtf.train.settings import RECIPES, recipe_settings
+from rdtf.train.settings import BROUGHT, RECIPES, recipe_settings
 
 _POINTS = 300  # of a line in a chart
 _PREVIEWS = 8  # side by side
-_SHOWN = ("recipe", "size", "codec", "precision")  # settings at the top of the page
+_SHOWN = ("recipe", "start_from", "size", "codec", "precision")  # settings at the top of the page
 
 Points = list[tuple[float, float]]
 
@@ -107,6 +109,9 @@ class _Run:
         nothing = "no held-out losses (no evaluation yet, or no val split)"
         self.held_out = _Log.read(folder / HELD_OUT_LOG, nothing, self.missing)
         self.settings = value if isinstance(value := self.config.get("settings"), dict) else {}
+        if self.settings.get("start_from"):
+            own = {name: value for name, value in self.settings.items() if name not in BROUGHT}
+            self.settings = own | _brought(folder, str(own["start_from"]))
         self.dataset = _texts(value) if isinstance(value := self.config.get("dataset"), dict) else {}
         self._read_previews()
 
@@ -127,6 +132,23 @@ class _Run:
             except ValueError as error:
                 self.missing.append(f"a preview cannot be read: {error}")
         self.previews = [list(row) for row in zip(*columns, strict=True)]
+
+
+def _brought(run: Path, start: str) -> dict[str, str]:
+    """Size and codec of the model that a run began with, from the run's saved pipeline or else from that model."""
+    begun = SHIPPED_FOLDER if start == SHIPPED else Path(start)
+    for pipeline in (run / "pipeline", begun / "pipeline", begun):
+        try:
+            network, codec = (
+                json.loads((pipeline / part / "config.json").read_text(encoding="utf-8")) for part in ("dfgn", "codec")
+            )
+            widths, kind = network["widths"], codec["_class_name"]
+            names = [name for name, size in SIZES.items() if list(size["widths"]) == widths]
+            size = names[0] if names else f"widths {', '.join(map(str, widths))}"
+            return {"size": size, "codec": f"f{2 ** len(codec['widths'])}" if "Sticker" in kind else kind}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return {"size": "unknown", "codec": "unknown"}
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
@@ -252,7 +274,7 @@ def _facts(run: _Run) -> list[tuple[str, str]]:
         step, best = min(held, key=lambda point: point[1])
         facts.append(("held-out loss", f"{held[-1][1]:.4f}"))
         facts.append(("best held-out loss", f"{best:.4f} at step {step:,.0f}"))
-    return facts + [(name, str(run.settings[name])) for name in _SHOWN if name in run.settings]
+    return facts + [(name, str(run.settings[name])) for name in _SHOWN if run.settings.get(name)]
 
 
 def _deviations(settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -262,7 +284,8 @@ def _deviations(settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         return []
     usual = _texts(recipe_settings(recipe).model_dump(mode="json"))
     here = _texts(settings)
-    return [(name, here[name], usual[name]) for name in usual if here.get(name, usual[name]) != usual[name]]
+    own = [name for name in usual if not (settings.get("start_from") and name in BROUGHT)]
+    return [(name, here[name], usual[name]) for name in own if here.get(name, usual[name]) != usual[name]]
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
