@@ -34,48 +34,46 @@ _SHOWN = ("recipe", "start_from", "size", "codec", "precision")  # settings at t
 Points = list[tuple[float, float]]
 
 
-@dataclass
-class _Log:
-    """A file of JSON lines, one for each step. Names of nested values are joined by dots."""
+class _Log(dict[int, dict[str, Any]]):
+    """A file of JSON lines by their steps, in order. Names of nested values are joined by dots.
 
-    lines: dict[int, dict[str, Any]]
+    Args:
+        if_empty: what it means that the file has no lines.
+        missing: gets a sentence about everything that cannot be read.
+    """
 
-    @classmethod
-    def read(cls, path: Path, if_empty: str, missing: list[str]) -> _Log:
-        """Read each step once. Lines that cannot be read are counted in ``missing``."""
+    def __init__(self, path: Path, if_empty: str, missing: list[str]) -> None:
         texts = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         lines, damaged, not_finite = {}, 0, 0
         for text in texts:
             try:
                 line = flat(json.loads(text))
-                lines[int(line["step"])] = line
+                kept = {name: v for name, v in line.items() if not isinstance(v, float) or math.isfinite(v)}
+                lines[int(line["step"])] = kept
+                not_finite += len(line) - len(kept)
             except (ValueError, TypeError, KeyError, AttributeError):
                 damaged += 1
-                continue
-            for name in [name for name, value in line.items() if isinstance(value, float) and not math.isfinite(value)]:
-                not_finite += 1
-                del line[name]
+        super().__init__(sorted(lines.items()))
         if damaged:
             missing.append(f"{path.name}: {damaged} damaged lines are left out")
         if not_finite:
             missing.append(f"{path.name}: {not_finite} values that are not finite are left out")
         if not lines:
             missing.append(f"{path.name}: {if_empty}")
-        return cls({step: lines[step] for step in sorted(lines)})
 
     def line(self, name: str) -> Points:
         """The logged values of a number, by step."""
-        found = [(step, line.get(name)) for step, line in self.lines.items()]
+        found = [(step, line.get(name)) for step, line in self.items()]
         return [(float(step), float(y)) for step, y in found if isinstance(y, int | float)]
 
-    def lines_of(self, group: str) -> dict[str, Points]:
+    def lines(self, group: str) -> dict[str, Points]:
         """All numbers of a group by name, sorted by length and then by letters."""
-        names = {name for line in self.lines.values() for name in line if name.startswith(f"{group}.")}
+        names = {name for line in self.values() for name in line if name.startswith(f"{group}.")}
         ordered = sorted(names, key=lambda name: (len(name), name))
         return {name.removeprefix(f"{group}."): self.line(name) for name in ordered}
 
     def by_task(self, group: str) -> dict[str, Points]:
-        lines = self.lines_of(group)
+        lines = self.lines(group)
         return {task.value.replace("_", " "): lines[task.value] for task in Task if task.value in lines}
 
     def pace(self) -> Points:
@@ -105,33 +103,38 @@ class _Run:
             self.config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             self.missing.append("config.json is missing or damaged: settings and data are unknown")
-        self.log = _Log.read(folder / "log.jsonl", "no step is done yet, or the log is lost", self.missing)
+        self.log = _Log(folder / "log.jsonl", "no step is done yet, or the log is lost", self.missing)
         nothing = "no held-out losses (no evaluation yet, or no val split)"
-        self.held_out = _Log.read(folder / HELD_OUT_LOG, nothing, self.missing)
-        self.settings = value if isinstance(value := self.config.get("settings"), dict) else {}
-        if self.settings.get("start_from"):
+        self.held_out = _Log(folder / HELD_OUT_LOG, nothing, self.missing)
+        self.settings, dataset = (
+            value if isinstance(value := self.config.get(name), dict) else {} for name in ("settings", "dataset")
+        )
+        if start := self.settings.get("start_from"):
             own = {name: value for name, value in self.settings.items() if name not in BROUGHT}
-            self.settings = own | _brought(folder, str(own["start_from"]))
-        self.dataset = _texts(value) if isinstance(value := self.config.get("dataset"), dict) else {}
+            self.settings = own | _brought(folder, str(start))
+        self.dataset = _texts(dataset)
         self._read_previews()
+        if not checkpoints(folder / "checkpoints"):
+            self.missing.append("no checkpoint yet")
 
     def _read_previews(self) -> None:
         captions, size = self.config.get("previews"), self.dataset.get("settings.size", "")
         files = sorted((self.folder / "previews").glob("step-*.webp"))
         if not files:
             self.missing.append("no previews yet")
-            return
-        if not (isinstance(captions, list) and captions and size.isdecimal()):
+        elif not (isinstance(captions, list) and captions and size.isdecimal()):
             self.missing.append("previews are not shown: the run does not say which captions they belong to")
-            return
-        columns = []
-        for path in _evenly(files, _PREVIEWS):
-            try:
-                columns.append(grid_cells(read_sticker(path), int(size), PREVIEW_COLUMNS, len(captions)))
-                self.preview_steps.append(int(path.stem.removeprefix("step-")))
-            except ValueError as error:
-                self.missing.append(f"a preview cannot be read: {error}")
-        self.previews = [list(row) for row in zip(*columns, strict=True)]
+        else:
+            columns = []
+            for index in evenly(len(files), _PREVIEWS):
+                try:
+                    grid = read_sticker(files[index])
+                except ValueError as error:
+                    self.missing.append(f"a preview cannot be read: {error}")
+                else:
+                    columns.append(grid_cells(grid, int(size), PREVIEW_COLUMNS, len(captions)))
+                    self.preview_steps.append(int(files[index].stem.removeprefix("step-")))
+            self.previews = [list(row) for row in zip(*columns, strict=True)]
 
 
 def _brought(run: Path, start: str) -> dict[str, str]:
@@ -142,11 +145,14 @@ def _brought(run: Path, start: str) -> dict[str, str]:
             network, codec = (
                 json.loads((pipeline / part / "config.json").read_text(encoding="utf-8")) for part in ("dfgn", "codec")
             )
-            widths, kind = network["widths"], codec["_class_name"]
+            widths = network.get("network", network)["widths"]  # an adapted network holds its base's arguments
             names = [name for name, size in SIZES.items() if list(size["widths"]) == widths]
-            size = names[0] if names else f"widths {', '.join(map(str, widths))}"
-            return {"size": size, "codec": f"f{2 ** len(codec['widths'])}" if "Sticker" in kind else kind}
-        except (OSError, ValueError, KeyError, TypeError):
+            own = codec["_class_name"] == "StickerAutoencoder"
+            return {
+                "size": names[0] if names else f"widths {', '.join(map(str, widths))}",
+                "codec": f"f{2 ** len(codec['widths'])}" if own else codec["_class_name"],
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return {"size": "unknown", "codec": "unknown"}
 
@@ -165,19 +171,19 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
     names = [run.folder.name or str(run.folder) for run in read]
     title = f"Run {names[0]}" if len(read) == 1 else "Runs " + ", ".join(names)
     pages = [{"name": name, **_page(run)} for name, run in zip(names, read, strict=True)]
-    return render_page(out, "report", title=title, comparison=_comparison(read, names), runs=pages)
+    comparison = _comparison(read, names) if len(read) > 1 else []
+    return render_page(out, "report", title=title, comparison=comparison, runs=pages)
 
 
 def _page(run: _Run) -> dict[str, Any]:
-    """The sections of ``report.html`` for one run."""
-    saved = checkpoints(run.folder / "checkpoints")
+    """The values of ``report.html`` for one run."""
     captions = [str(caption) or "(no caption)" for caption in run.config["previews"]] if run.previews else []
     strips = [[data_address(webp_bytes(sticker)) for sticker in row] for row in run.previews]
     data = {"folder": str(run.config.get("data") or "")} | run.dataset
     return {
-        "missing": run.missing if saved else [*run.missing, "no checkpoint yet"],
+        "missing": run.missing,
         "facts": _facts(run),
-        "groups": _groups(run),
+        "charts": {group: [chart for chart in charts if chart] for group, charts in _charts(run).items()},
         "preview_steps": run.preview_steps,
         "strips": list(zip(captions, strips, strict=True)),
         "settings": list(_texts(run.settings).items()),
@@ -192,59 +198,40 @@ def _smoothed(title: str, y_label: str, lines: Mapping[str, Points], *, log: boo
     return line_chart(means, title=title, y_label=y_label, log_y=log, raw=behind)
 
 
-def _groups(run: _Run) -> list[tuple[str, str, list[Markup]]]:
-    """Heading, explanation and charts."""
+def _charts(run: _Run) -> dict[str, list[Markup]]:
+    """The charts of each group of ``report.html``."""
     log, held = run.log, run.held_out
-    unknown = {f"{name} unknown": line for name, line in _evenly(list(held.lines_of("by_unknown").items()), LINES)}
-    noise = {f"{float(t):.1f} to {float(t) + 0.2:.1f}": line for t, line in held.lines_of("by_noise").items()}
+    unknown = list(held.lines("by_unknown").items())
     held_out = {
         "Held-out loss": {"all clips": held.line("loss")},
         "Held-out loss by task": held.by_task("by_task"),
-        "Held-out loss by number of unknown frames": unknown,
-        "Held-out loss by noise level": noise,
+        "Held-out loss by number of unknown frames": {
+            f"{unknown[i][0]} unknown": unknown[i][1] for i in evenly(len(unknown), LINES)
+        },
+        "Held-out loss by noise level": {
+            f"{float(t):.1f} to {float(t) + 0.2:.1f}": line for t, line in held.lines("by_noise").items()
+        },
     }
-    groups = [
-        (
-            "Loss",
-            "The thick line is a moving mean over a twentieth of the run, the thin line shows the raw values. Single "
-            "steps say little: they differ by their tasks and noise levels.",
-            [
-                _smoothed("Training loss", "loss", {"loss": log.line("loss")}, log=True, raw=True),
-                _smoothed("Training loss by task (smoothed)", "loss", log.by_task("loss_by_task"), log=True),
-            ],
-        ),
-        (
-            "Held-out loss",
-            "Measured with the averaged weights on stickers that training never sees. The clips, tasks, masks, noise "
-            "levels and noise are the same each time.",
-            [line_chart(lines, title=title, y_label="loss", log_y=True) for title, lines in held_out.items()],
-        ),
-        (
-            "Curriculum",
-            "How often each task is drawn, and the controller's difficulty: 0 is easy, 4 is hard.",
-            [
-                _smoothed("Proportion of each task (smoothed)", "proportion", log.by_task("weights")),
-                _smoothed("Difficulty", "difficulty", {"difficulty": log.line("difficulty")}, raw=True),
-            ],
-        ),
-        (
-            "Optimiser and pace",
-            "The learning rate as a fraction of its full value. The gradient norm is taken before clipping.",
-            [
-                line_chart(
-                    {"learning rate": thin(log.line("lr_factor"), _POINTS)}, title="Learning rate", y_label="fraction"
-                ),
-                _smoothed("Gradient norm", "norm", {"norm": log.line("grad_norm")}, log=True, raw=True),
-                _smoothed("Seconds per step", "seconds", {"seconds": log.pace()}, raw=True),
-            ],
-        ),
-    ]
-    return [(title, text, [chart for chart in charts if chart]) for title, text, charts in groups]
+    rate = {"learning rate": thin(log.line("lr_factor"), _POINTS)}
+    return {
+        "loss": [
+            _smoothed("Training loss", "loss", {"loss": log.line("loss")}, log=True, raw=True),
+            _smoothed("Training loss by task (smoothed)", "loss", log.by_task("loss_by_task"), log=True),
+        ],
+        "held_out": [line_chart(lines, title=title, y_label="loss", log_y=True) for title, lines in held_out.items()],
+        "curriculum": [
+            _smoothed("Proportion of each task (smoothed)", "proportion", log.by_task("weights")),
+            _smoothed("Difficulty", "difficulty", {"difficulty": log.line("difficulty")}, raw=True),
+        ],
+        "pace": [
+            line_chart(rate, title="Learning rate", y_label="fraction"),
+            _smoothed("Gradient norm", "norm", {"norm": log.line("grad_norm")}, log=True, raw=True),
+            _smoothed("Seconds per step", "seconds", {"seconds": log.pace()}, raw=True),
+        ],
+    }
 
 
 def _comparison(runs: Sequence[_Run], names: Sequence[str]) -> list[Markup]:
-    if len(runs) == 1:
-        return []
     unique = [name if names.count(name) == 1 else str(run.folder) for name, run in zip(names, runs, strict=True)]
     pairs = list(zip(unique, runs, strict=True))
     held_out = {name: run.held_out.line("loss") for name, run in pairs}
@@ -258,18 +245,22 @@ def _comparison(runs: Sequence[_Run], names: Sequence[str]) -> list[Markup]:
 
 def _facts(run: _Run) -> list[tuple[str, str]]:
     """Names and values for the top of the page."""
+    loss, seconds, pace, stickers = (
+        [y for _, y in points]
+        for points in (run.log.line("loss"), run.log.line("seconds"), run.log.pace(), run.log.line("stickers"))
+    )
     facts = []
-    if steps := list(run.log.lines):
+    if run.log:
         of = f" of {run.settings['steps']:,}" if isinstance(run.settings.get("steps"), int) else ""
-        facts.append(("steps done", f"{steps[-1]:,}{of}"))
-    if loss := _values(run.log.line("loss")):
+        facts.append(("steps done", f"{max(run.log):,}{of}"))
+    if loss:
         facts.append(("loss, last twentieth", f"{np.mean(loss[-max(1, len(loss) // 20) :]):.4f}"))
-    if seconds := _values(run.log.line("seconds")):
+    if seconds:
         facts.append(("time in steps", duration(seconds[-1])))
-    if pace := _values(run.log.pace()):
+    if pace:
         facts.append(("a step (median)", f"{np.median(pace):.2f} s"))
-        if stickers := _values(run.log.line("stickers")):
-            facts.append(("stickers per second", f"{np.mean(stickers) / np.mean(pace):.1f}"))
+    if pace and stickers:
+        facts.append(("stickers per second", f"{np.mean(stickers) / np.mean(pace):.1f}"))
     if held := run.held_out.line("loss"):
         step, best = min(held, key=lambda point: point[1])
         facts.append(("held-out loss", f"{held[-1][1]:.4f}"))
@@ -282,8 +273,7 @@ def _deviations(settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     recipe = str(settings.get("recipe"))
     if recipe not in RECIPES:
         return []
-    usual = _texts(recipe_settings(recipe).model_dump(mode="json"))
-    here = _texts(settings)
+    usual, here = _texts(recipe_settings(recipe).model_dump(mode="json")), _texts(settings)
     own = [name for name in usual if not (settings.get("start_from") and name in BROUGHT)]
     return [(name, here[name], usual[name]) for name in own if here.get(name, usual[name]) != usual[name]]
 
@@ -291,11 +281,3 @@ def _deviations(settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Nested values as texts, with their names joined by dots."""
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in flat(values).items()}
-
-
-def _values(points: Points) -> list[float]:
-    return [y for _, y in points]
-
-
-def _evenly(items: list[Any], count: int) -> list[Any]:
-    return [items[index] for index in evenly(len(items), count)]
