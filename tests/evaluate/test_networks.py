@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rdtf.evaluate.clip_similarity import ClipScorer
-from rdtf.evaluate.fvd import I3d, to_sixteen
+from rdtf.evaluate.external import ClipScorer, I3d, to_sixteen
 from rdtf.pixels import composite
 
 

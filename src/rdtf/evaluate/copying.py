@@ -11,7 +11,7 @@ from rdtf.evaluate.estimates import Estimate, mean_estimate
 from rdtf.pixels import premultiply
 
 SIDE, FRAMES = 16, 4
-CHUNK = 512
+CHUNK = 512  # references that are compared at once: memory is n x 512 floats, not n x m
 CLOSE = 0.05
 """Fraction of the held-out clips that counts as unusually close to a training clip."""
 
@@ -33,10 +33,7 @@ def clip_vectors(clips: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def nearest_distances(queries: np.ndarray, references: np.ndarray) -> np.ndarray:
-    """RMS differences ``(n,)`` of ``(n, d)`` queries to the nearest of ``(m, d)`` references.
-
-    References are compared in chunks. Memory is ``n x 512`` floats, not ``n x m``.
-    """
+    """RMS differences ``(n,)`` of ``(n, d)`` queries to the nearest of ``(m, d)`` references."""
     best = np.full(len(queries), np.inf)
     for start in range(0, len(references), CHUNK):
         # |q - r|^2 = |q|^2 - 2 q.r + |r|^2. Float64, because the terms cancel for near copies.
@@ -52,10 +49,8 @@ def memorisation(
     """Compare the distances of generated and of held-out clips to their nearest training clip.
 
     A small distance alone proves nothing: a plain shape is close to many clips. Held-out clips cannot be copies, so
-    their distances are the scale. Vectors of pixels do not find a copy that is mirrored, moved or recoloured.
-
-    Args:
-        made, held_out, training: vectors ``(n, d)``, from :func:`clip_vectors` or of any features.
+    their distances are the scale. Vectors of pixels do not find a copy that is mirrored, moved or recoloured. All
+    arguments are vectors ``(n, d)``, from :func:`clip_vectors` or of any features.
 
     Returns:
         mean distance of generated clips, mean distance of held-out clips, and the fraction of generated clips that are

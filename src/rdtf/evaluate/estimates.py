@@ -9,9 +9,7 @@ import numpy as np
 
 from rdtf.rng import numpy_rng
 
-LEVEL = 0.95
-"""Confidence level of the intervals."""
-DRAWS = 1000
+DRAWS = 1000  # resamples of a bootstrap
 
 
 @dataclass(frozen=True)
@@ -19,8 +17,6 @@ class Estimate:
     """A value and its 95 % interval.
 
     Attributes:
-        value: the estimate.
-        low, high: ends of the interval.
         n: number of independent samples (clips); with two sets, the number in the smaller one.
     """
 
@@ -36,32 +32,37 @@ class Estimate:
 
 def interval(draws: np.ndarray) -> tuple[float, float]:
     """The middle 95 % of bootstrap draws ``(k,)``."""
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(draws, [(1 - 0.95) / 2, (1 + 0.95) / 2])
     return float(low), float(high)
 
 
-def resamples(n: int, seed: int, purpose: str, draws: int = DRAWS) -> np.ndarray:
-    """Counts of the ``n`` samples in each bootstrap resample: ``(draws, n)`` float64, rows that sum to ``n``."""
-    return numpy_rng(seed, n, f"bootstrap {purpose}").multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
+def resamples(n: int, seed: int, purpose: str) -> np.ndarray:
+    """Counts of the ``n`` samples in each bootstrap resample: ``(DRAWS, n)`` float64, rows that sum to ``n``."""
+    return numpy_rng(seed, n, f"bootstrap {purpose}").multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(np.float64)
 
 
 def mean_estimate(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estimate:
-    """Mean over clips with a bootstrap interval over clips (percentile method, 1,000 resamples).
+    """Mean over clips with a bootstrap interval over clips (percentile method).
 
-    Args:
-        values: ``(n,)``, one for each clip. Average the frames or samples of a clip first, because the interval treats
-            the values as independent.
+    ``values`` ``(n,)`` has one value for each clip: the interval treats the values as independent.
 
     Raises:
         ValueError: fewer than 2 values, or a value that is not finite.
     """
     array = np.asarray(values, np.float64)
-    if array.ndim != 1 or len(array) < 2:
+    if len(array) < 2:
         raise ValueError(f"an interval needs the values of at least 2 clips, got {array.size}")
     if not np.isfinite(array).all():
         raise ValueError("a mean of values that are not all finite says nothing")
     low, high = interval(resamples(len(array), seed, "mean") @ array / len(array))
     return Estimate(float(array.mean()), low, high, len(array))
+
+
+def finite_mean(values: Sequence[float], seed: int) -> Estimate | None:
+    """:func:`mean_estimate` of the finite values; None if fewer than 2 are finite."""
+    array = np.asarray(values, np.float64)
+    array = array[np.isfinite(array)]
+    return mean_estimate(array, seed) if len(array) >= 2 else None
 
 
 def mean_ratio(above: np.ndarray, below: np.ndarray, seed: int) -> Estimate:

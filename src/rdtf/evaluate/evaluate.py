@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from rdtf.data.dataset import StickerDataset, read_manifest
+from rdtf.data.dataset import StickerDataset, StickerRecord, read_manifest
 from rdtf.device import best_device
-from rdtf.evaluate.clip_similarity import ClipScorer
 from rdtf.evaluate.copying import clip_vectors
 from rdtf.evaluate.estimates import Estimate
+from rdtf.evaluate.external import FEATURES, PROTOCOL, ClipScorer, I3d
 from rdtf.evaluate.filling import FRAMES, MARKS, TaskResult, pipeline_fill, score_frames
-from rdtf.evaluate.fvd import FEATURES, PROTOCOL, I3d
 from rdtf.evaluate.generation import make_clips, score_generation
 from rdtf.evaluate.judge import load_judge
 from rdtf.evaluate.namer import Namer, sticker_name
@@ -42,13 +41,10 @@ MAX_TRAINING = 20_000
 
 @dataclass(frozen=True)
 class HeldOutClip:
-    """A clip of a sticker that training never saw.
+    """A clip ``(8, h, w, 4)`` uint8 of a sticker that training never saw, and facts of the sticker.
 
     Attributes:
-        frames: ``(8, h, w, 4)`` uint8.
-        caption, attributes: of the sticker.
         loop: whether the last frame leads on to the first. The clip spans the whole sticker.
-        id: of the sticker in its dataset.
     """
 
     frames: np.ndarray
@@ -90,29 +86,23 @@ class Evaluation:
         methods = list(next(iter(self.frames.values())).methods)
         frames = Table("task", "given frames", "clips", *methods, "model less crossfade")
         frames.title = f"PSNR (dB, over white) of unknown frames; {', '.join(self.splits)}; {self.samples} samples"
-        for name, task in self.frames.items():
-            figures = [f"{task.methods[method]['psnr_white'].value:.2f}" for method in methods]
-            frames.add_row(name, task.pattern, str(task.clips), *figures, f"{task.over_crossfade:.2f}")
         looks = Table("task", "method", "cleanliness", "half-transparent", "motion", "flicker")
         looks.title = "How unknown frames look; ratios to the real clips"
         for name, task in self.frames.items():
+            figures = [f"{task.methods[method]['psnr_white'].value:.2f}" for method in methods]
+            frames.add_row(name, task.pattern, str(task.clips), *figures, f"{task.over_crossfade:.2f}")
             for method in ("model", "crossfade"):
                 scores, ratios = task.methods[method], task.ratios[method]
                 found = [scores.get("cleanliness"), ratios.get("half_transparent"), ratios.get("motion")]
                 found.append(scores.get("flicker"))
                 looks.add_row(name, method, *("-" if value is None else f"{value.value:.2f}" for value in found))
-        tables = [frames, looks]
-        if self.generation:
-            made = Table("measure", *self.generation, title="Generation, 95 % intervals over clips")
-            names = list(dict.fromkeys(name for result in self.generation.values() for name in result))
-            for name in names:
-                made.add_row(name, *(_shown(result.get(name, "")) for result in self.generation.values()))
-            tables.append(made)
-        return tables
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, Estimate | float) else str(value)
+        if not self.generation:
+            return [frames, looks]
+        made = Table("measure", *self.generation, title="Generation, 95 % intervals over clips")
+        for name in dict.fromkeys(name for result in self.generation.values() for name in result):
+            values = [result.get(name, "") for result in self.generation.values()]
+            made.add_row(name, *(f"{v:.3f}" if isinstance(v, Estimate | float) else str(v) for v in values))
+        return [frames, looks, made]
 
 
 def evaluate(
@@ -149,13 +139,12 @@ def evaluate(
     pipe = load_pipeline(model)
     held_out = held_out_clips(data, splits)[:limit]
     clips, loops = [clip.frames for clip in held_out], [clip.loop for clip in held_out]
-    captions, attributes = [clip.caption for clip in held_out], [clip.attributes for clip in held_out]
     if len(clips) < MIN_CLIPS:
         raise ValueError(f"{data}: {len(clips)} stickers of 8 or more frames in {', '.join(splits)}; need {MIN_CLIPS}")
     if clips[0].shape[1] != pipe.config.sample_size:
         raise ValueError(f"{data} is {clips[0].shape[1]} px, the model {pipe.config.sample_size} px; prepare it anew")
     quick = quick_clips(data, splits)[:limit]
-    named = [i for i, caption in enumerate(captions) if caption]
+    named = [clip for clip in held_out if clip.caption]
     if fvd is not None and len(named) <= FEATURES:
         raise ValueError(
             f"FVD needs more than {FEATURES} held-out clips with captions, {data} has {len(named)}; leave it out"
@@ -163,30 +152,33 @@ def evaluate(
     # The networks for score_generation, and their names with hashes.
     scorers: dict[str, Any] = {}
     extractors: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     if clip is not None:
         scorers["clip"] = ClipScorer(clip, str(best_device()))
-        extractors["clip"] = f"{clip.resolve().name} {_hash(sorted(clip.glob('*.safetensors')))}"
+        weights = hashlib.sha256()
+        for file in sorted(clip.glob("*.safetensors")):
+            weights.update(file.read_bytes())
+        extractors["clip"] = f"{clip.resolve().name} {weights.hexdigest()}"
     if fvd is not None:
         scorers["i3d"] = I3d(fvd, str(best_device()))
         extractors["fvd"] = f"{PROTOCOL} {scorers['i3d'].sha256}"
     if judge is not None:
         scorers["judge"] = load_judge(judge)
         extractors["judge"] = f"{judge} {scorers['judge'].digest}"
+        if len(named) < (needed := scorers["judge"].fewest_clips):
+            left_out["FD-sticker"] = f"{len(named)} held-out clips have captions; {needed} are needed by this judge"
     if namer is not None:
         scorers["namer"] = Namer.load(Path(namer))
         extractors["namer"] = f"{namer} {scorers['namer'].digest}"
-    left_out: dict[str, str] = {}
     if len(quick) < MIN_CLIPS:
         left_out[QUICK_TASK] = f"{len(quick)} stickers show 0.8 s in steps of 0.1 s or finer; {MIN_CLIPS} are needed"
         quick = []
-    generation: dict[str, dict[str, Any]] = {}
-    if judge is not None and len(named) < (needed := scorers["judge"].fewest_clips):
-        left_out["FD-sticker"] = f"{len(named)} held-out clips have captions; {needed} are needed by this judge"
     if len(named) < MIN_CLIPS:
         left_out["generation"] = f"{len(named)} held-out stickers have captions and 8 frames; {MIN_CLIPS} are needed"
+        named = []
+    generation: dict[str, dict[str, Any]] = {}
     with bars() as progress:
-        total = len(MARKS) * len(clips) + len(quick) + 2 * len(named) * ("generation" not in left_out)
-        task = progress.add_task("Evaluating", total=total, note="")
+        task = progress.add_task("Evaluating", total=len(MARKS) * len(clips) + len(quick) + 2 * len(named), note="")
 
         def advance(count: int) -> None:
             progress.advance(task, count)
@@ -198,21 +190,20 @@ def evaluate(
         if quick:
             marks = {QUICK_TASK: MARKS["in-between"]}
             frames |= score_frames(fill, quick, patterns=marks, seed=seed, advance=advance)
-        if "generation" not in left_out:
-            real, words = [clips[i] for i in named], [captions[i] for i in named]
-            looping = [loops[i] for i in named]
+        if named:
+            real, words = [clip.frames for clip in named], [clip.caption for clip in named]
+            looping, asked = [clip.loop for clip in named], [clip.attributes for clip in named]
             training = _training_vectors(data) if len(real) >= 20 else None
             if training is None:
                 left_out["memorisation"] = f"{len(real)} held-out clips; 20 are needed"
-            asked = [attributes[i] for i in named]
-            names = _names(scorers.get("namer"), words, asked)
+            names = _names(scorers.get("namer"), named)
             if namer is not None and "" in names:
                 left_out["naming"] = f"{names.count('')} of {len(names)} clips have names that the namer lacks"
             drawn = all("body" in each for each in asked)
             if judge is not None and not drawn:
                 left_out["text agreement"] = "not all of these stickers say what they show, as drawn ones do"
             for name, images in (("text", None), ("image and text", [clip[0] for clip in real])):
-                made = make_clips(pipe, words, images, looping, steps=steps, seed=seed, advance=advance)
+                made = make_clips(pipe, words, images, looping, seed=seed, advance=advance, num_inference_steps=steps)
                 generation[name] = score_generation(
                     made,
                     real,
@@ -223,23 +214,45 @@ def evaluate(
                     seed=seed,
                     **scorers,
                 )
+    packages = ("rdtf", "torch", "numpy", "diffusers", "scipy")
     result = Evaluation(
-        str(model), str(data), read_manifest(data).fingerprint, tuple(splits), steps or pipe.config.steps, samples,
-        seed, frames, generation, left_out, extractors, _versions(), [clip.id for clip in held_out],
-    )  # fmt: skip
+        model=str(model),
+        data=str(data),
+        fingerprint=read_manifest(data).fingerprint,
+        splits=tuple(splits),
+        steps=steps or pipe.config.steps,
+        samples=samples,
+        seed=seed,
+        frames=frames,
+        generation=generation,
+        left_out=left_out,
+        extractors=extractors,
+        versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
+        stickers=[clip.id for clip in held_out],
+    )
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, json.dumps(asdict(result), indent=1))
     return result
 
 
-def _names(namer: Namer | None, captions: Sequence[str], attributes: Sequence[Mapping[str, Any]]) -> list[str]:
+def _names(namer: Namer | None, clips: Sequence[HeldOutClip]) -> list[str]:
     """The name of each sticker that the namer knows; otherwise ``""``."""
     if namer is None:
-        return [""] * len(captions)
-    pairs = zip(captions, attributes, strict=True)
-    names, known = [sticker_name(caption, each, namer.config.name_by) for caption, each in pairs], {*namer.config.names}
+        return [""] * len(clips)
+    names = [sticker_name(clip.caption, clip.attributes, namer.config.name_by) for clip in clips]
+    known = {*namer.config.names}
     return [name if name in known else "" for name in names]
+
+
+def _stickers(data: Path, splits: Sequence[str | None]) -> Iterator[tuple[StickerRecord, StickerDataset, int]]:
+    """The stickers of 8 and more frames: the record, its dataset and its number there."""
+    for split in splits:
+        dataset = StickerDataset(data, split)
+        for i in range(len(dataset)):
+            record = dataset.record(i)
+            if record.num_frames >= FRAMES:
+                yield record, dataset, i
 
 
 def held_out_clips(data: Path, splits: Sequence[str | None]) -> list[HeldOutClip]:
@@ -249,27 +262,21 @@ def held_out_clips(data: Path, splits: Sequence[str | None]) -> list[HeldOutClip
         splits: splits of the dataset in order; None stands for all stickers.
     """
     clips = []
-    for split in splits:
-        dataset = StickerDataset(data, split)
-        for i in range(len(dataset)):
-            record = dataset.record(i)
-            if (count := record.num_frames) >= FRAMES:
-                frames = dataset.frames(i)[np.arange(FRAMES) * count // FRAMES]
-                clips.append(HeldOutClip(frames, record.caption, record.attributes, record.loops, record.id))
+    for record, dataset, i in _stickers(data, splits):
+        frames = dataset.frames(i)[np.arange(FRAMES) * record.num_frames // FRAMES]
+        clips.append(HeldOutClip(frames, record.caption, record.attributes, record.loops, record.id))
     return clips
 
 
 def quick_clips(data: Path, splits: Sequence[str | None]) -> list[np.ndarray]:
     """Clips of 8 frames that are 0.1 s apart, from the start of each sticker with 0.8 s in steps of at most 0.1 s."""
     clips = []
-    for split in splits:
-        dataset = StickerDataset(data, split)
-        for i in range(len(dataset)):
-            durations = np.asarray(dataset.record(i).durations)
-            if len(durations) >= FRAMES and durations.max() <= QUICK and durations.sum() >= FRAMES * QUICK:
-                starts = np.cumsum(durations) - durations
-                shown = np.searchsorted(starts, np.arange(FRAMES) * QUICK + 1e-3, side="right") - 1
-                clips.append(dataset.frames(i)[shown])
+    for record, dataset, i in _stickers(data, splits):
+        durations = np.asarray(record.durations)
+        if durations.max() <= QUICK and durations.sum() >= FRAMES * QUICK:
+            starts = np.cumsum(durations) - durations
+            shown = np.searchsorted(starts, np.arange(FRAMES) * QUICK + 1e-3, side="right") - 1
+            clips.append(dataset.frames(i)[shown])
     return clips
 
 
@@ -277,15 +284,3 @@ def _training_vectors(data: Path) -> np.ndarray:
     training = StickerDataset(data, "train")
     count = min(len(training), MAX_TRAINING)
     return clip_vectors(training.frames(i * len(training) // count) for i in range(count))
-
-
-def _hash(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    packages = ("rdtf", "torch", "numpy", "diffusers", "scipy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rdtf.evaluate.estimates import Estimate, mean_estimate, mean_ratio
+from rdtf.evaluate.estimates import Estimate, finite_mean, mean_estimate, mean_ratio
 from rdtf.evaluate.frames import check_given, frame_scores, half_transparent
 from rdtf.masks import PATTERNS
 from rdtf.pipeline import StickerPipeline
@@ -61,13 +61,15 @@ def simple_fills(clip: np.ndarray, known: np.ndarray, loop: bool = False) -> dic
         clip: ``(n, h, w, 4)`` uint8, straight alpha; unknown frames are not used.
         known: ``(n,)`` bool, at least one True.
         loop: whether time is circular.
-
-    Raises:
-        ValueError: no frame is known.
     """
-    blend = _blend(known, loop)
-    nearest = np.eye(len(known))[blend.argmax(1)]
-    flat = premultiply(clip).reshape(len(clip), -1).astype(np.float64)
+    n, positions = len(known), np.flatnonzero(known)
+    # Row i has the weights of all frames in the cross-fade at frame i.
+    period = n if loop else None
+    blend = np.zeros((n, n))
+    for position, weights in zip(positions, np.eye(len(positions)), strict=True):
+        blend[:, position] = np.interp(np.arange(n), positions, weights, period=period)
+    nearest = np.eye(n)[blend.argmax(1)]
+    flat = premultiply(clip).reshape(n, -1).astype(np.float64)
     return {
         name: unpremultiply(np.rint(weights @ flat).astype(np.uint8).reshape(clip.shape))
         for name, weights in (("crossfade", blend), ("nearest", nearest))
@@ -109,26 +111,6 @@ def flow_fill(clip: np.ndarray, known: np.ndarray, loop: bool = False) -> np.nda
             mixed = np.rint((1 - t) * warped(a, -t * forth) + t * warped(b, (t - 1) * back)).astype(np.uint8)
             filled[frame % n] = unpremultiply(np.minimum(mixed, mixed[..., 3:]))
     return filled
-
-
-def _blend(known: np.ndarray, loop: bool) -> np.ndarray:
-    """``(n, n)``: the weights of the known frames in each frame's cross-fade."""
-    n = len(known)
-    places = np.flatnonzero(known)
-    if not len(places):
-        raise ValueError("nothing can be filled in where no frame is known")
-    weights = np.zeros((n, n))
-    for frame in range(n):
-        ahead = places - frame
-        after, before = (ahead % n, -ahead % n) if loop else (ahead, -ahead)
-        sides = [min(zip(way[way >= 0], places[way >= 0], strict=True)) for way in (before, after) if (way >= 0).any()]
-        if len(sides) == 1 or known[frame]:
-            weights[frame, sides[0][1]] = 1.0
-        else:
-            (back, previous), (forth, following) = sides
-            weights[frame, previous] += forth / (back + forth)
-            weights[frame, following] += back / (back + forth)
-    return weights
 
 
 def generate(
@@ -277,9 +259,5 @@ def _mean_scores(scores: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def _estimates(scores: Sequence[dict[str, float]], seed: int) -> dict[str, Estimate]:
-    found = {}
-    for key in dict.fromkeys(key for s in scores for key in s):
-        values = np.array([s[key] for s in scores if key in s])
-        if np.isfinite(values).sum() >= 2:  # a clip that moves everywhere has no flicker
-            found[key] = mean_estimate(values[np.isfinite(values)], seed)
-    return found
+    found = {key: finite_mean([s[key] for s in scores], seed) for key in scores[0]}
+    return {key: estimate for key, estimate in found.items() if estimate is not None}

@@ -13,19 +13,12 @@ from scipy.spatial import cKDTree
 from rdtf.pixels import composite, premultiply
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-BEST = 99.0
-"""PSNR in dB of equal frames."""
-SIGMA, RADIUS = 1.5, 5
-"""Standard deviation of SSIM's Gaussian window, which is 11 px wide (Wang et al. 2004)."""
-
-OPAQUE = 250
-"""Alpha of 0..255 from which a pixel counts as opaque."""
-HALF = (26, 229)
-"""Range of alpha of half-transparent pixels, 10 to 90 %."""
-FROZEN = 0.001
-"""Clips with less motion energy (a quarter of a grey level in each step) stand still."""
-STILL = 2
-"""Largest change of premultiplied RGBA (0..255) of a pixel that stands still."""
+BEST = 99.0  # PSNR in dB of equal frames
+SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window, which is 11 px wide
+OPAQUE = 250  # alpha from which a pixel counts as opaque
+HALF = (26, 229)  # alpha of half-transparent pixels, 10 to 90 %
+FROZEN = 0.001  # clips with less motion energy (a quarter of a grey level in each step) stand still
+STILL = 2  # largest change of premultiplied RGBA of a pixel that stands still
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -38,8 +31,8 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Structural similarity (Wang et al. 2004) of uint8 pictures ``(n, h, w, c)``: ``(n,)``, 1 for equal pictures.
 
     ``(2 m_a m_b + C1)(2 s_ab + C2) / ((m_a^2 + m_b^2 + C1)(s_a^2 + s_b^2 + C2))`` with means and population
-    (co)variances under a Gaussian window (sigma 1.5, 11 px), C1 = (0.01 x 255)^2, C2 = (0.03 x 255)^2; the mean over
-    channels and over the pixels whose window lies inside the picture.
+    (co)variances under the window, C1 = (0.01 x 255)^2, C2 = (0.03 x 255)^2; the mean over channels and over the pixels
+    whose window lies inside the picture.
 
     Raises:
         ValueError: pictures below 11 px or of unlike shapes.
@@ -48,8 +41,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         raise ValueError(f"SSIM needs pictures (n, h, w, c) of one shape, 11 px or more; got {a.shape} and {b.shape}")
 
     def smooth(x: np.ndarray) -> np.ndarray:
-        smoothed = gaussian_filter(x, SIGMA, axes=(1, 2), radius=RADIUS)
-        return smoothed[:, RADIUS:-RADIUS, RADIUS:-RADIUS]
+        return gaussian_filter(x, SIGMA, axes=(1, 2), radius=RADIUS)[:, RADIUS:-RADIUS, RADIUS:-RADIUS]
 
     x, y = a.astype(np.float64), b.astype(np.float64)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -66,10 +58,9 @@ def alpha_error(made: np.ndarray, truth: np.ndarray) -> float:
 
 
 def colour_distance(frames: np.ndarray, given: np.ndarray) -> float:
-    """Mean distance of opaque pixels to the nearest opaque colour of the given frames; 0 to 442.
+    """Mean distance of opaque pixels to the nearest opaque colour of the given frames, in RGB; 0 to 442.
 
-    Distances are Euclidean in RGB of 0 to 255. Patches, smears and ghosts have colours that the given frames lack. NaN
-    if ``frames`` or ``given`` has no opaque pixel.
+    Patches, smears and ghosts have colours that the given frames lack. NaN if either has no opaque pixel.
     """
     colours, known = (clip[clip[..., 3] >= OPAQUE][:, :3] for clip in (frames, given))
     if not len(colours) or not len(known):
@@ -92,10 +83,8 @@ def half_transparent(frames: np.ndarray) -> float:
 def flicker(made: np.ndarray, truth: np.ndarray, steps: np.ndarray | None = None) -> float:
     """Mean change between neighbouring generated frames at visible pixels where the true clip stands still.
 
-    In premultiplied RGBA, 0 to 255; lower is better. NaN if no pixel stands still.
-
-    Args:
-        steps: ``(n - 1,)`` bool, the differences that count; by default all.
+    In premultiplied RGBA, 0 to 255; lower is better. NaN if no pixel stands still. ``steps`` ``(n - 1,)`` bool are the
+    differences that count; by default all.
     """
     ours, theirs = (premultiply(clip).astype(np.float64) for clip in (made, truth))
     still = (np.ptp(theirs, axis=0) <= STILL).all(-1) & (truth[..., 3] > 0).any(0)
@@ -119,13 +108,9 @@ def check_given(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> None:
 
 
 def frame_scores(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> dict[str, float]:
-    """All measures of this module over the unknown frames of a clip, by name.
+    """All measures above over the unknown frames of a clip of 2 or more frames, by name.
 
-    Temporal differences count where at least one of the two frames is unknown.
-
-    Args:
-        made, truth: ``(n, h, w, 4)`` uint8, ``n`` at least 2.
-        known: ``(n,)`` bool, at least one False.
+    Temporal differences count where at least one of the two frames is unknown. ``known`` ``(n,)`` has a False.
     """
     unknown = ~known
     ours, theirs = made[unknown], truth[unknown]
@@ -143,15 +128,11 @@ def frame_scores(made: np.ndarray, truth: np.ndarray, known: np.ndarray) -> dict
 # Motion and loop seam of a clip. No true clip is needed.
 
 
-def _steps(clip: np.ndarray) -> np.ndarray:
-    if len(clip) < 2:
-        raise ValueError("a still has no motion to measure; at least 2 frames are needed")
-    return np.diff(premultiply(clip).astype(np.float64) / 255, axis=0)
-
-
 def motion_energy(clip: np.ndarray) -> float:
     """Mean absolute difference between neighbouring frames, 0 to 1. It should be near that of real clips."""
-    return float(np.abs(_steps(clip)).mean())
+    if len(clip) < 2:
+        raise ValueError("a still has no motion to measure; at least 2 frames are needed")
+    return float(np.abs(np.diff(premultiply(clip).astype(np.float64) / 255, axis=0)).mean())
 
 
 def is_frozen(clip: np.ndarray) -> bool:
@@ -164,5 +145,5 @@ def loop_seam(clip: np.ndarray) -> float:
 
     It is about 1 for a loop, more for a jump, and 0 if the last frame equals the first. NaN if all frames are equal.
     """
-    usual = np.abs(_steps(clip)).mean()
-    return float(np.abs(_steps(clip[[-1, 0]])).mean() / usual) if usual > 0 else float("nan")
+    usual = motion_energy(clip)
+    return motion_energy(clip[[-1, 0]]) / usual if usual > 0 else float("nan")

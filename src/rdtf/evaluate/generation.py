@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from rdtf.evaluate.clip_similarity import ClipScorer
 from rdtf.evaluate.copying import clip_vectors, memorisation
-from rdtf.evaluate.estimates import mean_estimate, mean_ratio
+from rdtf.evaluate.estimates import finite_mean, mean_ratio
+from rdtf.evaluate.external import FEATURES, ClipScorer, I3d
 from rdtf.evaluate.filling import generate
 from rdtf.evaluate.frames import is_frozen, loop_seam, motion_energy
-from rdtf.evaluate.fvd import FEATURES, I3d
 from rdtf.evaluate.judge import Judge, agreement
 from rdtf.evaluate.namer import Namer, naming
 from rdtf.evaluate.sets import set_distances
@@ -23,32 +22,21 @@ from rdtf.world import is_held_out
 def make_clips(
     pipe: StickerPipeline,
     captions: Sequence[str],
-    images: Sequence[np.ndarray] | None = None,
-    loops: Sequence[bool] | None = None,
+    images: Sequence[np.ndarray] | None,
+    loops: Sequence[bool],
     *,
-    steps: int | None = None,
     seed: int = 0,
-    still_first: bool | None = None,
     advance: Callable[[int], None] = lambda count: None,
+    **options: Any,
 ) -> list[np.ndarray]:
     """Generate one clip for each caption. Seeds count up.
 
     Args:
-        images: first frames, one for each caption.
-        loops: whether each clip should loop; by default none.
-        still_first: see :class:`rdtf.pipeline.StickerPipeline`; by default the model's.
+        images: first frames, one for each caption. loops: whether each clip should loop.
+        options: further arguments of the pipeline.
     """
-    made = generate(
-        pipe,
-        captions,
-        None if images is None else [{0: image} for image in images],
-        [False] * len(captions) if loops is None else loops,
-        seed=seed,
-        advance=advance,
-        num_inference_steps=steps,
-        still_first=still_first,
-    )
-    return [clip for (clip,) in made]
+    given = None if images is None else [{0: image} for image in images]
+    return [clip for (clip,) in generate(pipe, captions, given, loops, seed=seed, advance=advance, **options)]
 
 
 def score_generation(
@@ -84,36 +72,35 @@ def score_generation(
     if len(made) != len(real):
         raise ValueError(f"{len(made)} made clips for {len(real)} real ones; there must be one for each")
     scores: dict[str, Any] = {"clips": len(made)}
+    both = (("", made), ("real ", real))
 
     def mean_of(name: str, values: Callable[[Sequence[np.ndarray]], Sequence[float]]) -> None:
-        for prefix, clips in (("", made), ("real ", real)):
-            found = np.array(values(clips), np.float64)
-            if np.isfinite(found).sum() >= 2:
-                scores[prefix + name] = mean_estimate(found[np.isfinite(found)], seed)
+        for prefix, clips in both:
+            if (estimate := finite_mean(values(clips), seed)) is not None:
+                scores[prefix + name] = estimate
 
     mean_of("motion energy", lambda clips: [motion_energy(c) for c in clips])
-    energies = [np.array([motion_energy(c) for c in clips]) for clips in (made, real)]
-    if energies[1].any():
-        scores["motion energy, made / real"] = mean_ratio(energies[0], energies[1], seed)
+    ours, theirs = (np.array([motion_energy(c) for c in clips]) for clips in (made, real))
+    if theirs.any():
+        scores["motion energy, made / real"] = mean_ratio(ours, theirs, seed)
     mean_of("frozen clips", lambda clips: [is_frozen(c) for c in clips])
     mean_of("loop seam", lambda clips: [loop_seam(c) for c in clips])
     if training is not None:
-        ours, theirs, close = memorisation(clip_vectors(made), clip_vectors(real), training, seed)
-        scores |= {"distance to training": ours, "real distance to training": theirs}
+        away, usual, close = memorisation(clip_vectors(made), clip_vectors(real), training, seed)
+        scores |= {"distance to training": away, "real distance to training": usual}
         scores |= {"uncommonly close to training": close, "training clips": len(training)}
     if clip is not None and captions is not None:
         mean_of("CLIP similarity", lambda clips: [clip.clipsim(*pair) for pair in zip(captions, clips, strict=True)])
     if judge is not None:
-        features = judge.features(real), judge.features(made)
-        scores |= set_distances("FD-sticker", *features, judge.fewest_clips, seed)
+        scores |= set_distances("FD-sticker", judge.features(real), judge.features(made), judge.fewest_clips, seed)
     if judge is not None and attributes is not None:
         novel = np.array([is_held_out(asked) for asked in attributes])
         for kind, where in (("seen", np.flatnonzero(~novel).tolist()), ("held-out", np.flatnonzero(novel).tolist())):
-            for prefix, clips in (("", made), ("real ", real)) if where else ():
+            for prefix, clips in both if where else ():
                 shares = agreement(judge, [clips[i] for i in where], [attributes[i] for i in where])
                 scores |= {f"{prefix}{name} as asked, {kind} combinations": share for name, share in shares.items()}
     if namer is not None and names is not None and sum(map(bool, names)) >= 2:
-        for prefix, clips in (("", made), ("real ", real)):
+        for prefix, clips in both:
             named_clips = [(clip, name) for clip, name in zip(clips, names, strict=True) if name]
             rates = naming(namer, [clip for clip, _ in named_clips], [name for _, name in named_clips], seed)
             scores |= {f"{prefix}{measure}": value for measure, value in rates.items()}

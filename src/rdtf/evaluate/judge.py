@@ -19,16 +19,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rdtf.evaluate.estimates import Estimate
-from rdtf.evaluate.measuring_network import CONFIG, MeasuringNetwork
+from rdtf.evaluate.measuring_network import CONFIG, MeasuringNetwork, convolution
 from rdtf.pixels import fit, premultiply
 
 FORMAT = "rdtf-judge/1"
-MAX_FEATURES = 64
-"""Largest number of features: the Fréchet distance of ``d`` features needs ``10 d`` clips in each set."""
+MAX_FEATURES = 64  # the Fréchet distance of d features needs 10 d clips in each set
 MAX_FRAMES = 16
 DEPTH = 2  # residual layers at each of the two coarse levels
 _SAMPLES_PER_FEATURE = 10  # in each set, for a usable estimate of the covariance
@@ -39,10 +39,8 @@ class JudgeConfig(BaseModel):
     """Sizes and names of a judge.
 
     Attributes:
-        size: height and width in pixels that clips are scaled to.
-        features: numbers in a feature.
-        widths: channels of the three levels.
-        hidden: width of the layers before and after the feature.
+        size: height and width in pixels that clips are scaled to. widths: channels of the three levels.
+        features: numbers in a feature. hidden: width of the layers before and after it.
         names: for each attribute its values, in the order of the outputs.
         damages: kinds of damage whose severity it predicts.
     """
@@ -73,15 +71,6 @@ class Verdicts:
     damages: dict[str, np.ndarray]
 
 
-class _Layer(nn.Sequential):
-    """A 3x3 convolution with batch normalisation."""
-
-    def __init__(self, width_in: int, width_out: int, stride: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(width_in, width_out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width_out), nn.ReLU()
-        )
-
-
 class _OverTime(nn.Module):
     """Residual layer with a temporal shift (TSM, arXiv 1811.08383).
 
@@ -91,15 +80,14 @@ class _OverTime(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.layer = _Layer(width, width)
+        self.layer = convolution(width, width)
 
     def forward(self, x: Tensor, later: Tensor) -> Tensor:
         """``n c h w`` to the same shape. ``later`` ``(n 1 1 1)`` is 0 at first frames of clips and 1 elsewhere."""
         quarter = x.shape[1] // 4
         late = _before(x[:, :quarter]) * later
         early = torch.cat([(x[:, quarter : 2 * quarter] * later)[1:], torch.zeros_like(x[:1, :quarter])])
-        out: Tensor = x + self.layer(torch.cat([late, early, x[:, 2 * quarter :]], dim=1))
-        return out
+        return x + self.layer(torch.cat([late, early, x[:, 2 * quarter :]], dim=1))
 
 
 def _before(x: Tensor) -> Tensor:
@@ -108,11 +96,7 @@ def _before(x: Tensor) -> Tensor:
 
 
 class Judge(MeasuringNetwork):
-    """The network. Its input is each frame together with its difference to the frame before.
-
-    Args:
-        config: see :class:`JudgeConfig`.
-    """
+    """The network. Its input is each frame together with its difference to the frame before."""
 
     config_class, kind = JudgeConfig, "judge"
     config: JudgeConfig
@@ -123,10 +107,10 @@ class Judge(MeasuringNetwork):
         super().__init__()
         self.config = config
         low, middle, high = config.widths
-        self.low = _Layer(32, low)
-        self.to_middle = _Layer(low, middle, stride=2)
+        self.low = convolution(32, low)
+        self.to_middle = convolution(low, middle, stride=2)
         self.middle = nn.ModuleList(_OverTime(middle) for _ in range(DEPTH))
-        self.to_high = _Layer(middle, high, stride=2)
+        self.to_high = convolution(middle, high, stride=2)
         self.high = nn.ModuleList(_OverTime(high) for _ in range(DEPTH))
         pooled = 6 * sum(config.widths) + high * (config.size // 8) ** 2
         self.pooled = nn.Sequential(nn.BatchNorm1d(pooled), nn.Linear(pooled, config.hidden), nn.ReLU())
@@ -212,11 +196,7 @@ class Judge(MeasuringNetwork):
 
 
 def to_frames(clips: Sequence[np.ndarray], size: int) -> Float[Tensor, "n 4 s s"]:
-    """All frames of clips as input of a judge: scaled to ``size`` pixels, premultiplied, in [0, 1].
-
-    Premultiplied colour is the sticker over black, and alpha stands beside it: what shows over any background is a
-    sum of the two.
-    """
+    """All frames of clips as input of a network: scaled to ``size`` pixels, premultiplied, in [0, 1]."""
     frames = np.concatenate([premultiply(fit(clip, size)) for clip in clips])
     return torch.from_numpy(frames.astype(np.float32) / 255).movedim(-1, -3).contiguous()
 
@@ -240,27 +220,22 @@ def load_judge(spec: str | Path = "builtin") -> Judge:
 
 def share(right: np.ndarray) -> Estimate:
     """The fraction of ``(n,)`` marks that are true, with Wilson's 95 % interval. ``n`` is at least 1."""
-    n, z = len(right), 1.959964
-    value = float(np.mean(right))
-    middle, reach = value + z * z / (2 * n), z * np.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return Estimate(value, float((middle - reach) / scale), float((middle + reach) / scale), n)
+    found = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, "wilson")
+    return Estimate(float(right.mean()), float(found.low), float(found.high), len(right))
 
 
 def agreement(
     judge: Judge, clips: Sequence[np.ndarray], attributes: Sequence[Mapping[str, Any]]
 ) -> dict[str, Estimate]:
-    """How often the judge sees in a clip what was asked for: for each attribute, and for all attributes at once.
+    """How often the judge sees in a clip what was asked for.
 
     Args:
-        judge: the judge.
         clips: see :meth:`Judge.examine`.
-        attributes: what each clip should show, as in the metadata of the built-in world. What it says that the judge
-            has no name for (``frames``, ``held_out``, ...) is passed over; what it does not say is not asked.
+        attributes: what each clip should show, as in the metadata of the built-in world. Other facts than the judge's
+            attributes are ignored.
 
     Returns:
-        By attribute, those never asked left out; ``all`` counts clips in which every attribute that was asked is
-        right.
+        the fraction by attribute; ``all`` counts clips in which every attribute that was asked is right.
 
     Raises:
         ValueError: another number of attributes than clips, a name that the judge does not know, or nothing asked.

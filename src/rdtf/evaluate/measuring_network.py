@@ -19,6 +19,12 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Self = TypeVar("Self", bound="MeasuringNetwork")
 
 
+def convolution(width_in: int, width_out: int, stride: int = 1) -> nn.Sequential:
+    """A 3x3 convolution with batch normalisation and ReLU."""
+    conv = nn.Conv2d(width_in, width_out, 3, stride, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(width_out), nn.ReLU())
+
+
 class MeasuringNetwork(nn.Module):
     """A network whose folder holds its configuration as JSON and its weights as safetensors.
 

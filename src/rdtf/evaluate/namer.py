@@ -32,11 +32,10 @@ _FRAMES_AT_ONCE = 64
 
 
 class NamerConfig(BaseModel):
-    """What a namer is made of.
+    """Sizes and names of a namer.
 
     Attributes:
-        size: frames are scaled to this many pixels.
-        widths: channels at 1/2, 1/4, 1/8, ... of the size.
+        size: frames are scaled to this many pixels. widths: channels at 1/2, 1/4, 1/8, ... of the size.
         embedding: width of the layer before the names.
         name_by: ``caption``, or the metadata field that names a sticker.
         names: all names, in the order of the outputs.
@@ -76,11 +75,7 @@ class _Block(nn.Module):
 
 
 class Namer(MeasuringNetwork):
-    """A small residual network over single frames. The names are directions in the space of its embedding.
-
-    Args:
-        config: see :class:`NamerConfig`.
-    """
+    """A small residual network over single frames. The names are directions in the space of its embedding."""
 
     config_class, kind = NamerConfig, "namer"
     config: NamerConfig
@@ -104,8 +99,7 @@ class Namer(MeasuringNetwork):
         """Logits of the names; frames are premultiplied RGBA in [0, 1]."""
         x = self.layers(frames.contiguous(memory_format=torch.channels_last))
         embedding = self.embed(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1))
-        logits: Tensor = self.scale * F.normalize(embedding, dim=1) @ F.normalize(self.names, dim=1).t()
-        return logits
+        return self.scale * F.normalize(embedding, dim=1) @ F.normalize(self.names, dim=1).t()
 
     @torch.no_grad()
     def chances(self, frames: np.ndarray) -> np.ndarray:
@@ -122,11 +116,10 @@ def naming(namer: Namer, clips: Sequence[np.ndarray], names: Sequence[str], seed
 
     Args:
         clips: ``(f, h, w, 4)`` uint8 each. names: the right name of each, one of the namer's own.
-        seed: of the intervals.
 
     Returns:
         ``named``: the likeliest name over all frames is the right one. ``named in top 5``: the right name is among the
-        five likeliest. ``last frame named in top 5``: the same of the last frame alone.
+        five likeliest. ``last frame named in top 5``: the same for the last frame alone.
 
     Raises:
         ValueError: a name that the namer does not know.
@@ -134,12 +127,10 @@ def naming(namer: Namer, clips: Sequence[np.ndarray], names: Sequence[str], seed
     number = {name: i for i, name in enumerate(namer.config.names)}
     if unknown := [name for name in names if name not in number]:
         raise ValueError(f"this namer does not know {unknown[0]!r}; it was trained on other stickers")
-    right, among, last = [], [], []
+    ranks = []
     for clip, name in zip(clips, names, strict=True):
         chances = namer.chances(clip)
-        rank, last_rank = (int((each > each[number[name]]).sum()) for each in (chances.mean(0), chances[-1]))
-        right.append(float(rank == 0))
-        among.append(float(rank < TOP))
-        last.append(float(last_rank < TOP))
-    found = {"named": right, f"named in top {TOP}": among, f"last frame named in top {TOP}": last}
+        ranks.append([(each > each[number[name]]).sum() for each in (chances.mean(0), chances[-1])])
+    rank, last_rank = np.array(ranks).T
+    found = {"named": rank == 0, f"named in top {TOP}": rank < TOP, f"last frame named in top {TOP}": last_rank < TOP}
     return {key: mean_estimate(values, seed) for key, values in found.items()}

@@ -22,18 +22,17 @@ def set_distances(name: str, real: np.ndarray, made: np.ndarray, least: int, see
         least: clips in each set for a Fréchet distance. With fewer there is only the unbiased MMD.
     """
     scores: dict[str, Any] = {f"{name} (unbiased MMD)": unbiased_mmd(real, made, seed=seed)}
-    count, width = min(len(real), len(made)), real.shape[1]
-    if count < max(least, width + 1):
-        return scores
-    scores[name] = frechet_distance(real, made)
-    half = min(len(made), len(real) // 2)
-    if half > width:
-        scores[f"{name} floor, {half} against {half} real"] = frechet_floor(real, half, seed)
+    width = real.shape[1]
+    if min(len(real), len(made)) >= max(least, width + 1):
+        scores[name] = frechet_distance(real, made)
+        half = min(len(made), len(real) // 2)
+        if half > width:
+            scores[f"{name} floor, {half} against {half} real"] = frechet_floor(real, half, seed)
     return scores
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Fréchet (2-Wasserstein) distance of Gaussians fitted to two sets. It is at least 0, and lower is better.
+    """Fréchet (2-Wasserstein) distance of Gaussians fitted to features ``(n, d)`` and ``(m, d)``; 0 or more.
 
     ``|mean_a - mean_b|^2 + tr(C_a) + tr(C_b) - 2 tr((C_a C_b)^(1/2))`` in float64, with covariances divided by
     ``N - 1``. The trace of the root equals the sum of the singular values of ``C_a^(1/2) C_b^(1/2)``. The two factors
@@ -42,25 +41,19 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     The estimate is biased upwards by about ``k / N``, where k grows with the dimension and depends on the model
     (arXiv 1911.07023). State N, and see :func:`frechet_floor` and :func:`unbiased_mmd`.
 
-    Args:
-        a, b: features ``(n, d)`` and ``(m, d)``.
-
     Raises:
         ValueError: shapes that do not fit, values that are not finite, or at most ``d`` samples, for which the
             covariance is singular.
     """
     a, b = _checked(a, b, a.shape[-1] + 1)
-    roots = [_root(np.atleast_2d(np.cov(x, rowvar=False))) for x in (a, b)]
+    roots = []  # R with R.T @ R = covariance
+    for x in (a, b):
+        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(x, rowvar=False)))
+        roots.append(np.sqrt(values.clip(0))[:, None] * vectors.T)  # rounding may make eigenvalues negative
     shift = a.mean(0) - b.mean(0)
     spread = sum(float(np.square(root).sum()) for root in roots)
     shared = float(np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum())
     return max(0.0, float(shift @ shift) + spread - 2 * shared)
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """``R`` with ``R.T @ R = covariance``. Eigenvalues that rounding made negative count as 0."""
-    values, vectors = np.linalg.eigh(covariance)
-    return np.sqrt(values.clip(0))[:, None] * vectors.T
 
 
 def frechet_floor(real: np.ndarray, n: int, seed: int) -> float:
@@ -79,42 +72,31 @@ def frechet_floor(real: np.ndarray, n: int, seed: int) -> float:
 
 
 def unbiased_mmd(a: np.ndarray, b: np.ndarray, degree: int = 3, seed: int = 0) -> Estimate:
-    """Squared MMD with the kernel ``(x.y / d + 1)^degree``. Degree 3 is the kernel of KID (arXiv 1801.01401).
+    """Squared MMD of features ``(n, d)`` and ``(m, d)`` with the kernel ``(x.y / d + 1)^degree``.
 
-    This is the unbiased estimate over all samples: pairs of a sample with itself are left out. Its mean is the true
-    value for any number of samples. It is below 0 by chance if the sets are alike. Lower is better.
-
-    The interval is a bootstrap over the samples of both sets: 1,000 resamples, without pairs of copies of one sample.
-    It is too wide if the sets are alike.
-
-    Args:
-        a, b: features ``(n, d)`` and ``(m, d)``.
+    Degree 3 is the kernel of KID (arXiv 1801.01401). Pairs of a sample with itself are left out, so the mean of the
+    estimate is the true value for any number of samples. It is below 0 by chance if the sets are alike. Lower is
+    better. The interval is a bootstrap over the samples of both sets, without pairs of copies of one sample. It is too
+    wide if the sets are alike.
 
     Raises:
         ValueError: shapes that do not fit, values that are not finite, or fewer than 2 samples.
     """
     a, b = _checked(a, b, 2)
-    d = a.shape[1]
 
     def kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return (x @ y.T / d + 1) ** degree
+        return (x @ y.T / a.shape[1] + 1) ** degree
 
-    within = [kernel(a, a), kernel(b, b)]
-    across = kernel(a, b)
-    for matrix in within:
-        np.fill_diagonal(matrix, 0.0)
-    counts = [
-        np.concatenate([np.ones((1, len(x))), resamples(len(x), seed, f"mmd {name}")])
-        for x, name in ((a, "a"), (b, "b"))
-    ]
-    total = np.zeros(1 + DRAWS)
-    for weights, matrix in zip(counts, within, strict=True):
+    total, counts = np.zeros(1 + DRAWS), []
+    for x, name in ((a, "a"), (b, "b")):
+        weights = np.concatenate([np.ones((1, len(x))), resamples(len(x), seed, f"mmd {name}")])
+        counts.append(weights)
+        within = kernel(x, x)
+        np.fill_diagonal(within, 0.0)
         pairs = np.square(weights.sum(1)) - np.square(weights).sum(1)
-        with np.errstate(
-            invalid="ignore"
-        ):  # a resample of few samples may repeat one sample only, and then has no pairs
-            total += np.einsum("kn,kn->k", weights @ matrix, weights) / pairs
-    total -= 2 * np.einsum("kn,kn->k", counts[0] @ across, counts[1]) / (len(a) * len(b))
+        with np.errstate(invalid="ignore"):  # a resample that repeats a single sample has no pairs
+            total += np.einsum("kn,kn->k", weights @ within, weights) / pairs
+    total -= 2 * np.einsum("kn,kn->k", counts[0] @ kernel(a, b), counts[1]) / (len(a) * len(b))
     low, high = interval(total[1:][np.isfinite(total[1:])])
     return Estimate(float(total[0]), low, high, min(len(a), len(b)))
 

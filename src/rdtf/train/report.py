@@ -106,13 +106,12 @@ class _Run:
         self.log = _Log(folder / "log.jsonl", "no step is done yet, or the log is lost", self.missing)
         nothing = "no held-out losses (no evaluation yet, or no val split)"
         self.held_out = _Log(folder / HELD_OUT_LOG, nothing, self.missing)
-        self.settings, dataset = (
-            value if isinstance(value := self.config.get(name), dict) else {} for name in ("settings", "dataset")
-        )
+        settings, dataset = self.config.get("settings"), self.config.get("dataset")
+        self.settings: dict[str, Any] = settings if isinstance(settings, dict) else {}
         if start := self.settings.get("start_from"):
             own = {name: value for name, value in self.settings.items() if name not in BROUGHT}
             self.settings = own | _brought(folder, str(start))
-        self.dataset = _texts(dataset)
+        self.dataset = _texts(dataset if isinstance(dataset, dict) else {})
         self._read_previews()
         if not checkpoints(folder / "checkpoints"):
             self.missing.append("no checkpoint yet")

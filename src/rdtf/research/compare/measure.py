@@ -56,10 +56,9 @@ def measure(
 
     steps, first = suite.sampling_steps, 1000 * seed
     real, words = clips[:count], captions[:count]
-    animated = make_clips(pipe, words, [clip[0] for clip in real], loops, steps=steps, seed=first)
-    written = make_clips(
-        pipe, words[: max(SHOWN, suite.clips // 2)], None, loops, steps=steps, seed=first, still_first=False
-    )
+    animated = make_clips(pipe, words, [clip[0] for clip in real], loops, num_inference_steps=steps, seed=first)
+    half = words[: max(SHOWN, suite.clips // 2)]
+    written = make_clips(pipe, half, None, loops, num_inference_steps=steps, seed=first, still_first=False)
     with atomic_file(run / "samples.npz") as file:
         np.savez_compressed(
             file,
