@@ -5,13 +5,13 @@ Every part is a command of ``rdtf``, run in this process; the page names them.
 
 from __future__ import annotations
 
+import io
 import shlex
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import typer
@@ -19,7 +19,6 @@ import typer
 from rdtf.cli.common import say
 from rdtf.data.dataset import StickerDataset
 from rdtf.device import usable_cores
-from rdtf.files import atomic_file
 from rdtf.hub import SHIPPED, find_pipeline
 from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
@@ -30,8 +29,6 @@ from rdtf.text.known import KnownCaptions
 from rdtf.world import is_held_out
 from rdtf.world.artwork import ACTIONS
 
-Card = dict[str, str]
-"""A sticker on the page: title, sticker (an animated picture), badge, command, strip (its frames, or empty)."""
 _MARK = ".rdtf-demo"  # a folder with this file is a demo, finished or not
 _FRAMES = 6
 _FROM_FRAMES = (
@@ -66,19 +63,10 @@ class DemoSettings:
         *("--set", 'model={"widths": [32, 64, 96], "head_dim": 32, "sti_heads": 2, "text_width": 128}'),
     )
     prompts: tuple[tuple[str, str, str], ...] = (
-        ("cat", "green", "jump"),
-        ("ghost", "red", "peek"),
-        ("star", "yellow", "grow"),
-        ("robot", "blue", "jump"),
-        ("cat", "blue", "peek"),
-        ("ghost", "green", "dance"),
-        ("star", "red", "dance"),
-        ("robot", "yellow", "grow"),
-        ("ghost", "yellow", "jump"),
-        ("cat", "red", "jump"),
-        ("ghost", "blue", "grow"),
-        ("ghost", "blue", "peek"),
-    )
+        ("cat", "green", "jump"), ("ghost", "red", "peek"), ("star", "yellow", "grow"), ("robot", "blue", "jump"),
+        ("cat", "blue", "peek"), ("ghost", "green", "dance"), ("star", "red", "dance"), ("robot", "yellow", "grow"),
+        ("ghost", "yellow", "jump"), ("cat", "red", "jump"), ("ghost", "blue", "grow"), ("ghost", "blue", "peek"),
+    )  # fmt: skip
     shipped: int = 6
 
 
@@ -98,59 +86,26 @@ def run_demo(out: Path, *, steps: int, seed: int = 0, settings: DemoSettings | N
     _clear(out)
     shipped = _by_shipped_model(out, settings.shipped, seed)
     world, data, run = str(out / "world"), str(out / "data"), str(out / "run")
-    small = ("--size", str(settings.size))
+    count, size, cores = str(settings.stickers), ("--size", str(settings.size)), str(min(4, usable_cores()))
+    begin, length = ("--seed", str(seed)), ("--steps", str(steps), "--checkpoint-every", str(steps))
     commands = [
-        ["world", world, "--count", str(settings.stickers), "--seed", str(seed), *small, "--vocabulary", "small"],
-        ["prepare", world, data, *small],
-        ["train", data, run, "--steps", str(steps), "--checkpoint-every", str(steps), "--seed", str(seed)],
+        ["world", world, "--count", count, *begin, *size, "--vocabulary", "small", "--workers", cores],
+        ["prepare", world, data, *size],
+        ["train", data, run, *length, *begin, *settings.training],
         ["report", run],
     ]
-    commands[0] += ["--workers", str(min(4, usable_cores()))]
-    commands[2] += settings.training
     for command in commands:
         _rdtf(command)
-    from_text = _from_text(out, run, settings, seed)
-    from_frames = _from_frames(out, run, seed)
     return render_page(
         out / "index.html",
         "demo",
-        title="RDTF demo: stickers by a model trained from scratch",
-        introduction=[
-            f"{settings.stickers} stickers of {settings.size} px were drawn from a small part of the built-in world. A "
-            f"model of size tiny then trained on them from random weights for {steps} steps, and generated what is "
-            f"shown here. All of it together took {(time.monotonic() - began) / 60:.1f} minutes on this machine.",
-            "Every sticker is transparent and plays on a light, a dark and a checkered ground. So short a training "
-            "gives a first impression; a longer one, on more stickers, runs with the same commands.",
-        ],
-        sections=[
-            *([_shipped_section(shipped)] if shipped else []),
-            _section(
-                "From text",
-                [
-                    "Each caption below was given to the model as it stands. The marked ones combine a body with a "
-                    "colour or an action that never came together in training; the world keeps such combinations for "
-                    "the test split."
-                ],
-                from_text,
-            ),
-            _section(
-                "From given frames",
-                [
-                    "The stickers here come from the test split. Outlined frames were given and come back pixel for "
-                    "pixel; the model made the others. The lower row is the original, which the model did not see."
-                ],
-                from_frames,
-                wide=True,
-            ),
-            _section(
-                "The commands",
-                [
-                    "The same with the command line; each sticker above has its own command too. The last one has "
-                    "written a page about the training, run/report.html."
-                ],
-                commands=[shlex.join(["rdtf", *command]) for command in commands],
-            ),
-        ],
+        settings=settings,
+        steps=steps,
+        shipped=shipped,
+        from_text=_from_text(out, run, settings, seed),
+        from_frames=_from_frames(out, run, seed),
+        commands=[shlex.join(["rdtf", *command]) for command in commands],
+        minutes=(time.monotonic() - began) / 60,
     )
 
 
@@ -172,22 +127,16 @@ def _rdtf(words: Sequence[str]) -> None:
         raise typer.Exit(code)
 
 
-def _section(title: str, text: Sequence[str], cards: Sequence[Card] = (), **more: Any) -> dict[str, Any]:
-    """A part of the page; ``wide`` shows a card a row, for cards with long strips."""
-    return {"title": title, "text": text, "cards": cards, "commands": (), "wide": False, **more}
-
-
-def _make(out: Path, name: str, title: str, words: Sequence[str], badge: str = "") -> Card:
-    """Run a command that makes a sticker; returns its card."""
+def _make(out: Path, name: str, title: str, words: Sequence[str], badge: str = "") -> dict[str, str]:
+    """Run a command that makes a sticker; returns its card: title, badge, command, and the sticker itself."""
     file = out / "stickers" / f"{name}.webp"
     command = [*words, "-o", str(file)]
     _rdtf(command)
-    command_line = shlex.join(["rdtf", *command])
     sticker = data_address(file.read_bytes())
-    return {"title": title, "sticker": sticker, "badge": badge, "command": command_line, "strip": ""}
+    return {"title": title, "badge": badge, "command": shlex.join(["rdtf", *command]), "sticker": sticker, "strip": ""}
 
 
-def _by_shipped_model(out: Path, count: int, seed: int) -> list[Card]:
+def _by_shipped_model(out: Path, count: int, seed: int) -> list[dict[str, str]]:
     """Names that the package's own model knows, spread over the alphabet; none if there is no such model."""
     try:
         known = KnownCaptions.load(find_pipeline(SHIPPED))
@@ -201,12 +150,7 @@ def _by_shipped_model(out: Path, count: int, seed: int) -> list[Card]:
     ]
 
 
-def _shipped_section(cards: Sequence[Card]) -> dict[str, Any]:
-    text = f"RDTF carries a trained model. It made these, of {len(cards)} names that it knows, before the small model "
-    return _section("By the model of the package", [text + "below was trained."], cards)
-
-
-def _from_text(out: Path, run: str, settings: DemoSettings, seed: int) -> list[Card]:
+def _from_text(out: Path, run: str, settings: DemoSettings, seed: int) -> list[dict[str, str]]:
     cards = []
     for number, (body, colour, action) in enumerate(settings.prompts):
         caption = f"a {colour} {body} {ACTIONS[action].doing[0]}, happy"
@@ -217,7 +161,7 @@ def _from_text(out: Path, run: str, settings: DemoSettings, seed: int) -> list[C
     return cards
 
 
-def _from_frames(out: Path, run: str, seed: int) -> list[Card]:
+def _from_frames(out: Path, run: str, seed: int) -> list[dict[str, str]]:
     """The tasks that start from frames of test stickers. The frames are files in the folder ``given``."""
     cards = []
     clips = _examples(StickerDataset(out / "data", "test"), len(_FROM_FRAMES))
@@ -230,12 +174,10 @@ def _from_frames(out: Path, run: str, seed: int) -> list[Card]:
         words = [task, *map(str, files), *(word.format(caption=caption) for word in options)]
         words += ["--frames", str(_FRAMES)] if task == "animate" else []
         card = _make(out, name, title, [*words, "--fps", f"{fps:.1f}", "--seed", str(seed), "--model", run])
-        made, strip = read_sticker(out / "stickers" / f"{name}.webp"), out / "strips" / f"{name}.png"
-        strip.parent.mkdir(exist_ok=True)
-        with atomic_file(strip) as picture:
-            sheet = contact_sheet([made, clip[: len(made)]], frames=len(made), outlined=[positions, ()])
-            sheet.save(picture, "PNG")
-        cards.append({**card, "strip": data_address(strip.read_bytes(), "png")})
+        made = read_sticker(out / "stickers" / f"{name}.webp")
+        strip = io.BytesIO()
+        contact_sheet([made, clip[: len(made)]], frames=len(made), outlined=[positions, ()]).save(strip, "PNG")
+        cards.append({**card, "strip": data_address(strip.getvalue(), "png")})
     return cards
 
 

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from rdtf.files import raise_shortage
 from rdtf.io.zip_names import zip_names
@@ -63,29 +63,6 @@ class Member:
     zipped: bool
 
 
-@runtime_checkable  # so that checks at runtime (``make types``) can name it
-class Tree(Protocol):
-    """Files below a folder or in an archive.
-
-    Attributes:
-        names: names of all regular files that are not hidden, sorted, with "/" between folders, relative to the root.
-        problems: entries that cannot be used: links, devices, bad names. Paths are relative to the root.
-        hidden: number of hidden files.
-    """
-
-    names: list[str]
-    problems: list[StickerError]
-    hidden: int
-
-    def place(self, name: str) -> tuple[str, Member | None]:
-        """The path of the file on disk, and the position within an archive."""
-        ...
-
-    def open(self, name: str) -> io.BufferedIOBase:
-        """Open a file of ``names``. Raises KeyError or OSError for another name."""
-        ...
-
-
 def is_archive(name: str) -> bool:
     """Whether a name has the ending of an archive, also of one that is refused."""
     return name.lower().endswith((*ARCHIVES, *_COMPRESSED))
@@ -101,26 +78,60 @@ def _is_hidden_folder(name: str) -> bool:
     return name.startswith((".", "__")) or name.lower() in _SYSTEM_FOLDERS
 
 
-class FolderTree:
-    """The files of a folder and its subfolders. Links are followed only to files inside the folder."""
+class Tree:
+    """The regular files of a folder or an archive, without hidden files.
+
+    Attributes:
+        root: the folder or the archive.
+        members: positions of the files in the archive, by name; None in a folder. Names are relative to the root, with
+            "/" between folders.
+        names: the names in order.
+        problems: entries that cannot be used: links, devices, bad names. Paths are relative to the root.
+        hidden: number of hidden files.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.names: list[str] = []
+        self.members: dict[str, Member | None] = {}
         self.problems: list[StickerError] = []
         self.hidden = 0
-        inside = root.resolve()
+        self._list()
+        self.names = sorted(self.members)
+
+    def _list(self) -> None:
+        raise NotImplementedError
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self.problems.append(StickerError(name, reason))
+
+    def place(self, name: str) -> tuple[str, Member | None]:
+        """The path of the file on disk, and the position within an archive."""
+        member = self.members[name]
+        return (f"{self.root}{os.sep}{name}" if member is None else str(self.root)), member
+
+    def open(self, name: str) -> io.BufferedIOBase:
+        """Open a file of ``names``. Raises KeyError or OSError for another name."""
+        member = self.members[name]
+        if member is None:
+            return (self.root / name).open("rb")
+        return io.BytesIO(read_member(self.root, member, MAX_TEXT_BYTES))
+
+
+class FolderTree(Tree):
+    """The files of a folder and its subfolders. Links are followed only to files inside the folder."""
+
+    def _list(self) -> None:
+        inside = self.root.resolve()
         waiting = [""]
         while waiting:
             folder = waiting.pop()
             try:
-                with os.scandir(root / folder) as entries:
+                with os.scandir(self.root / folder) as entries:
                     for entry in entries:
                         self._take(f"{folder}{entry.name}", entry, inside, waiting)
             except OSError as error:
-                raise_shortage(error, root / folder)
+                raise_shortage(error, self.root / folder)
                 self._refuse(folder.rstrip("/") or ".", error.strerror or str(error))
-        self.names.sort()
 
     def _take(self, name: str, entry: os.DirEntry[str], inside: Path, folders: list[str]) -> None:
         if entry.is_dir(follow_symlinks=False):
@@ -137,83 +148,57 @@ class FolderTree:
         elif entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(inside):
             self._refuse(name, "a link out of the folder is not followed")
         else:
-            self.names.append(name)
-
-    def _refuse(self, name: str, reason: str) -> None:
-        self.problems.append(StickerError(name, reason))
-
-    def place(self, name: str) -> tuple[str, None]:
-        """See :class:`Tree`."""
-        return f"{self.root}{os.sep}{name}", None
-
-    def open(self, name: str) -> io.BufferedIOBase:
-        """See :class:`Tree`."""
-        return (self.root / name).open("rb")
+            self.members[name] = None
 
 
-class ArchiveTree:
+class ArchiveTree(Tree):
     """The files in a ZIP or TAR archive.
-
-    Args:
-        file: the archive.
 
     Raises:
         StickerError: the file is damaged, no archive, or beyond the LIMITS.
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.problems: list[StickerError] = []
-        self.hidden = 0
-        self.members: dict[str, Member] = {}
+    def _list(self) -> None:
         try:
-            with file.open("rb") as stream:
+            with self.root.open("rb") as stream:
                 head = stream.read(4)
                 stream.seek(0)
                 if head[:2] == b"\x1f\x8b":
-                    raise StickerError(file, "is a compressed TAR; unpack it, or pack it as ZIP")
-                listing = _zip_members if head[:2] == b"PK" else _tar_members
-                self._collect(listing(stream), file.stat().st_size)
+                    raise StickerError(self.root, "is a compressed TAR; unpack it, or pack it as ZIP")
+                self._collect(_zip_members(stream) if head[:2] == b"PK" else _tar_members(stream))
         except (StickerError, MemoryError):
             raise
         except Exception as error:  # zipfile and tarfile raise many types for damaged files
-            raise StickerError(file, f"no archive that can be read ({type(error).__name__}: {error})") from error
-        self.names = sorted(self.members)
+            reason = f"no archive that can be read ({type(error).__name__}: {error})"
+            raise StickerError(self.root, reason) from error
 
-    def _collect(self, listing: _Listing, length: int) -> None:
-        count = total = 0
-        for raw, member, stored in listing:
-            count += 1
-            if count > LIMITS.members:
-                raise StickerError(self.file, f"more than {LIMITS.members:,} files in one archive; split it up")
-            shown = raw[: LIMITS.name].replace("\0", "\\0")
-            if isinstance(member, str):
-                self.problems.append(StickerError(shown, member))
-                continue
-            total += member.size
-            if total > min(LIMITS.total_bytes, max(LIMITS.ratio * length, LIMITS.ratio_from)):
-                raise StickerError(self.file, f"unpacks to more than {total / 10**6:,.0f} MB, which is too much for it")
+    def _collect(self, listing: _Listing) -> None:
+        most = min(LIMITS.total_bytes, max(LIMITS.ratio * self.root.stat().st_size, LIMITS.ratio_from))
+        total = 0
+        for number, (raw, member, stored) in enumerate(listing):
+            if number == LIMITS.members:
+                raise StickerError(self.root, f"more than {LIMITS.members:,} files in one archive; split it up")
             try:
+                if isinstance(member, str):
+                    raise ValueError(member)
+                total += member.size
+                if total > most:
+                    reason = f"unpacks to more than {total / 10**6:,.0f} MB, which is too much for it"
+                    raise StickerError(self.root, reason)
                 name = _checked_name(raw)
                 if member.size > LIMITS.ratio_from and member.size > LIMITS.ratio * stored:
                     raise ValueError(f"unpacks to more than {LIMITS.ratio} times its size")
                 if name in self.members:
                     raise ValueError("is twice in the archive; the first one is taken")
+            except StickerError:
+                raise
             except ValueError as error:
-                self.problems.append(StickerError(shown, str(error)))
+                self._refuse(raw[: LIMITS.name].replace("\0", "\\0"), str(error))
                 continue
             if is_hidden(name):
                 self.hidden += 1
-                continue
-            self.members[name] = member
-
-    def place(self, name: str) -> tuple[str, Member]:
-        """See :class:`Tree`."""
-        return str(self.file), self.members[name]
-
-    def open(self, name: str) -> io.BufferedIOBase:
-        """See :class:`Tree`."""
-        return io.BytesIO(read_member(self.file, self.members[name], MAX_TEXT_BYTES))
+            else:
+                self.members[name] = member
 
 
 def read_member(file: Path, member: Member, most: int) -> bytes:
