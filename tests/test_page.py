@@ -43,11 +43,12 @@ class Tags(HTMLParser):
 
 
 def page(tmp_path: Path, title: str, **card: str) -> str:
-    """The demo's page with one section of one card."""
+    """The demo's page with one card."""
     cards = [{"title": title, "sticker": STICKER, "badge": title, "command": title, "strip": "", **card}]
-    section = {"title": title, "text": [title], "commands": [title], "cards": cards, "wide": False}
+    values = {"settings": {"stickers": title, "size": title}, "steps": title, "minutes": 1.0, "commands": [title]}
     path = tmp_path / "sub" / "index.html"
-    return render_page(path, "demo", title=title, introduction=[title], sections=[section]).read_text(encoding="utf-8")
+    render_page(path, "demo", shipped=[], from_text=[], from_frames=cards, **values)
+    return path.read_text(encoding="utf-8")
 
 
 def test_texts_are_escaped(tmp_path: Path):

@@ -52,15 +52,15 @@ def data_address(data: bytes, kind: str = "webp") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-@functools.lru_cache(maxsize=1)
+def macros(template: str) -> Any:
+    """The macros of a template, as functions that return HTML."""
+    return _environment().get_template(template).module
+
+
+@functools.cache
 def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("rdtf"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader, undefined = PackageLoader("rdtf"), StrictUndefined
+    return Environment(loader=loader, undefined=undefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
 # --------------------------------------------------------------------------------------------------------- charts

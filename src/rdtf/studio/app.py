@@ -18,7 +18,7 @@ from rdtf.studio import views
 from rdtf.studio.endpoints import endpoints
 from rdtf.studio.forms import fields_of, values_of
 from rdtf.studio.library import Library
-from rdtf.studio.maker import Maker, Models
+from rdtf.studio.maker import Maker, Models, Progress
 from rdtf.studio.parts import (
     EXPORTING,
     FOUR,
@@ -130,34 +130,25 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
     image.change(lambda key: show(studio.library, [key] if key else []), image, image_shown, **HIDDEN)
 
     async def run(
-        owner: str, name: str | None, words: str | None, first: int | None, pinned: str | None, *settings: Any
+        name: str | None, words: str | None, first: int | None, pinned: str | None, *settings: Any
     ) -> AsyncGenerator[tuple[Any, ...], None]:
         yield views.bar(0, 1, "Waiting for the model"), "", []
-        keys: tuple[str, ...] = ()
-        note = ""
+        step = Progress(0, 1)
         values = {**values_of(fields, settings), "seed": int(first or 0)}
         pins = [(0, pinned, 0)] if pinned else []
-        work = studio.maker.make(name or "", words or "", pins=pins, count=FOUR, settings=values, owner=owner)
+        work = studio.maker.make(name or "", words or "", pins=pins, count=FOUR, settings=values)
         async with aclosing(work) as steps:
-            async for step in steps:
-                fresh = step.keys != keys
-                keys, note = step.keys, step.note
-                shown = (show(studio.library, keys), list(keys)) if fresh else (gr.skip(), gr.skip())
-                yield progress(step, FOUR), *shown
-        yield (
-            views.note(
-                ("" if len(keys) == FOUR else "Cancelled. ")
-                + f"{len(keys)} stickers are in the history. Click on one to download it."
-                + (f" {note}." if note else "")
-            ),
-            gr.skip(),
-            gr.skip(),
-        )
+            async for now in steps:
+                shown = gr.skip() if now.keys == step.keys else show(studio.library, now.keys)
+                step = now
+                yield progress(step, FOUR), shown, list(step.keys)
+        text = f"{FOUR} stickers are in the history. Click on one to download it."
+        yield views.note(f"{text} {step.note}." if step.note else text), gr.skip(), gr.skip()
 
     other = again.click(lambda: random.randrange(2**31), None, seed, **HIDDEN)
     runs = [(trigger, run) for trigger in (make.click, caption.submit, other.then)]
     inputs, outputs = [model, caption, seed, image, *components], [status, cards, made]
-    generation(studio.maker, runs, inputs, outputs, [make, again], cancel)
+    generation(runs, inputs, outputs, [make, again], cancel)
     return cards, made
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
 import threading
-import time
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +21,7 @@ if TYPE_CHECKING:
 MOST_STICKERS = 8
 MOST_WAITING = 100
 MOST_CHARACTERS = 1000
-_SECONDS = 0.2
-"""Between two messages about the progress of a generation; the page needs no more."""
+_SECONDS = 0.2  # between two messages about the progress of a generation
 
 
 class _Cancelled(Exception):
@@ -85,29 +81,13 @@ class Models:
         return self._loaded[1]
 
 
-@dataclass(eq=False)
-class _Job:
-    """A generation that somebody waits for; the messages are for the event loop of whoever waits."""
-
-    owner: str
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    messages: asyncio.Queue[Progress | Exception | None] = field(default_factory=asyncio.Queue)
-    stop: threading.Event = field(default_factory=threading.Event)
-    work: asyncio.Task[None] | None = None
-
-    def tell(self, message: Progress | Exception | None) -> None:
-        """From any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            self.loop.call_soon_threadsafe(self.messages.put_nowait, message)
-
-
 class Maker:
     """Makes stickers into a library, one call after the other, in the order of the calls."""
 
     def __init__(self, models: Models, library: Library) -> None:
         self.models, self.library = models, library
         self._turn = asyncio.Lock()
-        self._jobs: list[_Job] = []
+        self._calls = 0
 
     async def make(
         self,
@@ -117,15 +97,13 @@ class Maker:
         pins: Sequence[tuple[int, str, int]] = (),
         count: int = 1,
         settings: dict[str, Any] | None = None,
-        owner: str = "",
     ) -> AsyncGenerator[Progress, None]:
-        """Make stickers, and tell how far it is. Who closes this generator cancels the rest.
+        """Make stickers, and tell how far it is. Who closes this generator cancels the rest; ready stickers are kept.
 
         Args:
             pins: given frames as (position, key of a sticker, frame of it).
             count: stickers, with seeds counting up.
             settings: other arguments of the pipeline; None stands for the default.
-            owner: by which :meth:`cancel` finds it.
 
         Raises:
             ValueError: anything that the pipeline does not take, or too many wait.
@@ -139,53 +117,44 @@ class Maker:
             raise ValueError(f"at most {MAX_FRAMES} frames can be pinned, each at a position of its own")
         given = [Given(position, self.library.path(key), frame) for position, key, frame in pins]
         self.models.path(model)
-        if len(self._jobs) >= MOST_WAITING:
+        if self._calls >= MOST_WAITING:
             raise ValueError(f"{MOST_WAITING} generations wait already; try again later")
-        job = _Job(owner)
-        self._jobs.append(job)
-        job.work = asyncio.create_task(self._in_turn(job, model, caption, given, count, settings))
-        try:
-            while (message := await job.messages.get()) is not None:
-                if isinstance(message, Exception):
-                    raise message
-                yield message
-        finally:
-            job.stop.set()
-            self._jobs.remove(job)
-
-    def cancel(self, owner: str) -> None:
-        """End the generations of an owner, those that wait too, from any thread. Stickers that are ready are kept."""
-        for job in list(self._jobs):  # the event loop may change it meanwhile
-            if job.owner == owner:
-                job.stop.set()
-                job.tell(None)
-
-    async def _in_turn(self, job: _Job, *call: Any) -> None:
+        self._calls += 1
         try:
             async with self._turn:
-                await asyncio.to_thread(self._make, job, *call)
-            job.tell(None)
-        except _Cancelled:
-            pass
-        except Exception as error:  # it belongs to whoever waits
-            job.tell(error)
+                progress, stop = Progress(0, 1), threading.Event()
+
+                def tell(now: Progress) -> None:
+                    nonlocal progress
+                    if stop.is_set():
+                        raise _Cancelled
+                    progress = now
+
+                work = asyncio.create_task(asyncio.to_thread(self._make, tell, model, caption, given, count, settings))
+                try:
+                    while not work.done():
+                        yield progress
+                        await asyncio.wait([work], timeout=_SECONDS)
+                    await work
+                    yield progress
+                finally:
+                    stop.set()
+                    await asyncio.wait([work])  # the next call must not begin before the thread has ended
+        finally:
+            self._calls -= 1
 
     def _make(
-        self, job: _Job, model: str, caption: str, given: Sequence[Given], count: int, settings: dict[str, Any]
+        self,
+        tell: Callable[[Progress], None],
+        model: str,
+        caption: str,
+        given: Sequence[Given],
+        count: int,
+        settings: dict[str, Any],
     ) -> None:
         keys: list[str] = []
-        reported, note = -math.inf, ""
-
-        def tell(done: int, total: int) -> None:
-            nonlocal reported
-            if job.stop.is_set():
-                raise _Cancelled
-            now = time.monotonic()
-            if done == total or now - reported >= _SECONDS:
-                reported = now
-                job.tell(Progress(done, total, tuple(keys), note))
-
-        tell(0, 1)
+        note = ""
+        tell(Progress(0, 1))
         pipe = self.models.load(model)
         if not given:
             fit = pipe.fit(caption)
@@ -194,16 +163,16 @@ class Maker:
         about |= {"task": task_of([one.position for one in given]), "model": str(self.models.path(model))}
         # On a processor a batch is no faster than its stickers one by one, which are shown as they are ready.
         each = 1 if pipe.device.type == "cpu" else count
-        for begin in range(0, count, each):
-            call = {**settings, "seed": settings.get("seed", 0) + begin, "num_stickers_per_prompt": each}
-            before = begin // each
+        rounds, before = count // each, 0
 
-            def on_step(done: int, total: int, before: int = before) -> None:
-                tell(before * total + done, total * (count // each))
+        def on_step(done: int, total: int) -> None:
+            tell(Progress(before * total + done, rounds * total, tuple(keys), note))
 
+        for before in range(rounds):
+            call = {**settings, "seed": settings.get("seed", 0) + before * each, "num_stickers_per_prompt": each}
             stickers = make_noted(pipe, **about, caption=caption, settings=call, on_step=on_step)
             keys += map(self.library.add, stickers)
-        tell(1, 1)
+        tell(Progress(1, 1, tuple(keys), note))
 
 
 def task_of(positions: Sequence[int]) -> str:

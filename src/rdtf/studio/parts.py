@@ -19,7 +19,7 @@ from rdtf.io.read import SUFFIXES
 from rdtf.studio import views
 from rdtf.studio.forms import Field
 from rdtf.studio.library import Library
-from rdtf.studio.maker import Maker, Progress
+from rdtf.studio.maker import Progress
 
 HIDDEN: dict[str, Any] = {"api_visibility": "private"}
 """Of events that belong to the page alone."""
@@ -55,7 +55,6 @@ def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def generation(
-    maker: Maker,
     runs: Sequence[tuple[Callable[..., Any], Callable[..., AsyncGenerator[tuple[Any, ...], None]]]],
     inputs: Sequence[Any],
     outputs: Sequence[Any],
@@ -65,16 +64,14 @@ def generation(
     """Begin generations. While one goes on, the buttons take no clicks, and ``cancel`` ends it.
 
     Args:
-        runs: what triggers them, and what they do with their owner and the inputs.
+        runs: what triggers them, and what they do with the inputs.
+        outputs: the first one shows the state.
     """
 
-    def owner(asked: gr.Request) -> str:
-        return f"{asked.session_hash} {cancel.elem_id}"
-
     def guarded(run: Callable[..., AsyncGenerator[tuple[Any, ...], None]]) -> Callable[..., AsyncGenerator[Any, None]]:
-        async def steps(asked: gr.Request, *args: Any) -> AsyncGenerator[tuple[Any, ...], None]:
+        async def steps(*args: Any) -> AsyncGenerator[tuple[Any, ...], None]:
             held: Any = gr.update(interactive=False)
-            async with aclosing(run(owner(asked), *args)) as values:
+            async with aclosing(run(*args)) as values:
                 async for value in values:
                     yield (*value, *[held] * len(buttons))
                     held = gr.skip()
@@ -84,14 +81,15 @@ def generation(
     def free() -> list[Any]:
         return [gr.update(interactive=True) for _ in buttons]
 
-    def end(asked: gr.Request) -> None:
-        maker.cancel(owner(asked))
-
-    for trigger, run in runs:
-        begun = trigger(guarded(run), inputs, [*outputs, *buttons], concurrency_limit=None, **HIDDEN)
-        for ended in (begun.success, begun.failure):
-            ended(free, None, buttons, queue=False, **HIDDEN)
-    cancel.click(end, queue=False, **HIDDEN)
+    options: dict[str, Any] = {"queue": False, **HIDDEN}
+    begun = [
+        trigger(guarded(run), inputs, [*outputs, *buttons], concurrency_limit=None, **HIDDEN) for trigger, run in runs
+    ]
+    for event in begun:
+        event.then(free, None, buttons, **options)
+    ended = cancel.click(None, cancels=begun, **options)
+    text = views.note("Cancelled. Stickers that were ready are in the history.")
+    ended.then(lambda: (text, *free()), None, [outputs[0], *buttons], **options)
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
     place_all.click(plainly(lambda line, key: placed(line, key, None)), [line, source], [line, slots], **HIDDEN)
 
     async def run(
-        owner: str, line: Timeline, name: Any, words: Any, seed: Any, loop: bool, *settings: Any, anew: bool = False
+        line: Timeline, name: Any, words: Any, seed: Any, loop: bool, *settings: Any, anew: bool = False
     ) -> AsyncGenerator[tuple[Any, ...], None]:
         """Fill the slots; with ``anew`` only the chosen one, with another seed and around all other frames."""
         skip = gr.skip()
@@ -127,14 +127,11 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
         if len(pins) == len(line.slots):
             raise ValueError("every slot is pinned; empty one of them, or add a slot")
         made: tuple[str, ...] = ()
-        work = studio.maker.make(name or "", words or "", pins=pins, settings=values, owner=owner)
+        work = studio.maker.make(name or "", words or "", pins=pins, settings=values)
         async with aclosing(work) as steps:
             async for step in steps:
                 made = step.keys
                 yield progress(step, 1), skip, skip, skip, skip
-        if not made:
-            yield views.note("Cancelled."), skip, skip, skip, skip
-            return
         line = line.replaced(line.at, Slot(made[0], line.at, pinned=False)) if anew else line.filled(made[0])
         text = f"Seed {seed}. The sticker is in the history; click on it to download it."
         yield views.note(text), *changed(line), show(library, made), list(made)
@@ -143,5 +140,5 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
     outputs = [status, line, slots, result, keys]
     runs: list[tuple[Any, Any]] = [(fill.click, run), (again.click, functools.partial(run, anew=True))]
     changing = [clear, keep, keep_all, before, after, place, place_all]  # what they change would be lost
-    generation(studio.maker, runs, inputs, outputs, [fill, again, *changing], cancel)
+    generation(runs, inputs, outputs, [fill, again, *changing], cancel)
     return result, keys
