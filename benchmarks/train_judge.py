@@ -276,7 +276,7 @@ def train_judge(out: Path, settings: JudgeTrainSettings) -> JudgeReport:
     Raises:
         ValueError: ``out`` is not empty, or a loss is not finite.
     """
-    training = ShortTraining.begin("judge", out, settings)
+    training = ShortTraining("judge", out, settings)
     settings = training.settings
     config = JudgeConfig(features=settings.features, names=attribute_names(), damages=LEARNED_DAMAGES)
     device = best_device()

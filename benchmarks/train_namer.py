@@ -122,7 +122,7 @@ def train_namer(data: Path, out: Path, settings: NamerTrainSettings) -> NamerRep
     Raises:
         ValueError: ``out`` is not empty, there are fewer than two names, or a loss is not finite.
     """
-    training = ShortTraining.begin("namer", out, settings)
+    training = ShortTraining("namer", out, settings)
     settings = training.settings
     dataset = StickerDataset(data)
     records = [dataset.record(i) for i in range(len(dataset))]

@@ -34,6 +34,7 @@ from rdtf.progress import bars, console
 from rdtf.train.hardware import choose_precision, has_bf16
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import recipe_settings
+from rdtf.train.source import TextCache
 from rdtf.train.step import Learner
 from rdtf.world import write_world
 
@@ -73,7 +74,7 @@ def measure(data: Path, steps: int, **options: Any) -> dict[str, float]:
         rows = []
         for step in range(steps + 3):
             if online:
-                learner.source.text.clear()
+                learner.source.text = TextCache(learner.net.text)
             for times in spent.values():
                 times.clear()
             began = _now()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,18 +28,19 @@ from rdtf.files import check_space, disk_errors, mend, publish, remove, sync
 
 _MANIFEST = "manifest.json"
 _PREFIX = "step-"
-_SLACK = 1.01  # of the files' size over the tensors'
+
+
+class _File(BaseModel):
+    bytes: int
+    sha256: str
+
+
+_FILES = TypeAdapter(dict[str, _File])  # of a manifest
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training run needs to go on.
-
-    Attributes:
-        step: steps done.
-        tensors: named groups (one file each) of named tensors.
-        state: everything else, JSON-able.
-    """
+    """What a run needs to go on after ``step`` steps: groups (one file each) of named tensors, and JSON-able state."""
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
@@ -48,7 +50,7 @@ class Checkpoint:
     def bytes(self) -> int:
         """Approximate size on disk."""
         sizes = (tensor.numel() * tensor.element_size() for group in self.tensors.values() for tensor in group.values())
-        return int(sum(sizes) * _SLACK) + len(json.dumps(self.state))
+        return int(1.01 * sum(sizes)) + len(json.dumps(self.state))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
@@ -75,7 +77,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> P
             shutil.rmtree(partial, ignore_errors=True)  # frees the space on a full disk
             raise
         reach("ckpt.after_rename")
-        for old in [path for path in checkpoints(folder) if path != final and is_finished(path)][: -(keep - 1) or None]:
+        for old in [path for path in checkpoints(folder, finished=True) if path != final][: -(keep - 1) or None]:
             reach("ckpt.before_prune")
             remove(old)
     return final
@@ -127,18 +129,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
             not finite.
     """
     try:
-        return _load(path)
+        names = _verify(path)
     except OSError as error:
         raise ValueError(f"{path}: it cannot be read ({error.strerror or error})") from error
-
-
-def _load(path: Path) -> Checkpoint:
-    names = _verify(path)
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         step = int(state.pop("step"))
         tensors = {Path(n).stem: load_file(path / n) for n in names if n.endswith(".safetensors")}
-    except (ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
         raise ValueError(f"{path}: its files cannot be read ({error})") from error
     if path.name.startswith(_PREFIX) and path.name.partition(".")[0] != f"{_PREFIX}{step:08d}":
         raise ValueError(f"{path}: it holds step {step}, not the one of its name")
@@ -147,8 +145,11 @@ def _load(path: Path) -> Checkpoint:
     return Checkpoint(step, tensors, state)
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints by step, oldest first, damaged ones too. Folders that were never finished have other names.
+def checkpoints(folder: Path, *, finished: bool = False) -> list[Path]:
+    """Checkpoints by step, oldest first, damaged ones too. A save that was cut short has another name.
+
+    Args:
+        finished: only those with a manifest.
 
     Raises:
         ValueError: the folder is there and cannot be read.
@@ -160,15 +161,8 @@ def checkpoints(folder: Path) -> list[Path]:
     except OSError as error:
         raise ValueError(f"{folder} cannot be read ({error.strerror}); nothing was changed") from error
     found = [name for name in names if name.startswith(_PREFIX) and name.removeprefix(_PREFIX).isdecimal()]
-    return sorted((folder / name for name in found), key=step_of)
-
-
-def is_finished(path: Path) -> bool:
-    """Whether the checkpoint has a manifest. A save that was cut short has none."""
-    try:
-        return (path / _MANIFEST).is_file()
-    except OSError:  # the folder cannot be read
-        return False
+    paths = sorted((folder / name for name in found), key=step_of)
+    return [path for path in paths if os.access(path / _MANIFEST, os.R_OK)] if finished else paths
 
 
 def step_of(path: Path) -> int:
@@ -183,16 +177,14 @@ def _verify(path: Path, *, from_disk: bool = False) -> list[str]:
         from_disk: drop the system's cached copies first, where the system allows it, so that the disk is read.
     """
     try:
-        manifest: Mapping[str, Any] = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = _FILES.validate_json((path / _MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: its manifest cannot be read ({error})") from error
-    if not isinstance(manifest, dict) or "state.json" not in manifest:
+    if "state.json" not in manifest or any(Path(name).name != name for name in manifest):
         raise ValueError(f"{path}: its manifest is damaged")
     for name, facts in manifest.items():
         file = path / name
-        if Path(name).name != name or not isinstance(facts, dict) or not {"bytes", "sha256"} <= facts.keys():
-            raise ValueError(f"{path}: its manifest is damaged at {name!r}")
-        if not file.is_file() or file.stat().st_size != facts["bytes"] or _digest(file, from_disk) != facts["sha256"]:
+        if not file.is_file() or file.stat().st_size != facts.bytes or _digest(file, from_disk) != facts.sha256:
             raise ValueError(f"{file}: missing or damaged (it differs from the manifest)")
     return list(manifest)
 

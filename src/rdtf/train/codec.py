@@ -19,8 +19,7 @@ from rdtf.device import best_device
 from rdtf.files import atomic_file, write_text
 from rdtf.pixels import to_frames, to_tensor
 from rdtf.rng import numpy_rng, torch_rng
-from rdtf.sheets import contact_sheet
-from rdtf.train.hardware import choose_precision
+from rdtf.sheets import contact_sheet, evenly
 from rdtf.train.optim import make_optimizers
 from rdtf.train.small_loop import ShortReport, ShortSettings, ShortTraining
 
@@ -69,13 +68,10 @@ class CodecTrainSettings(ShortSettings):
 
 
 class Fidelity(BaseModel):
-    """Reconstruction quality, as means over frames. PSNR is in dB; the peak is the range of a channel.
+    """Reconstruction quality, as means over frames.
 
     Attributes:
-        frames: how many frames were measured.
-        rgba: PSNR of premultiplied RGBA.
-        on_white: PSNR of RGB over white.
-        on_black: PSNR of RGB over black.
+        rgba, on_white, on_black: PSNR in dB of premultiplied RGBA, and of RGB over a background.
         alpha_error: mean absolute error of alpha in [0, 1].
     """
 
@@ -99,12 +95,11 @@ def reconstruction_loss(output: Tensor, target: Tensor, background: Tensor) -> T
     """L1 and weighted L2 of premultiplied RGBA, and of RGB over a background.
 
     Args:
-        output: ``(n, 4, h, w)``, premultiplied in [-1, 1].
-        target: the same.
-        background: ``(n, 3, 1, 1)`` colours in [0, 1]. Compositing is linear in premultiplied RGBA:
-            error over background = error of colour - error of alpha * background.
+        output, target: ``(n, 4, h, w)``, premultiplied in [-1, 1].
+        background: ``(n, 3, 1, 1)`` colours in [0, 1].
     """
     error = output - target
+    # Compositing is linear in premultiplied RGBA.
     error = torch.cat([error, error[:, :3] - error[:, 3:] * background], dim=1)
     return error.abs().mean() + L2_WEIGHT * error.square().mean()
 
@@ -148,9 +143,9 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
     Raises:
         ValueError: ``out`` is not empty, there are no training frames, or a loss is not finite.
     """
-    training = ShortTraining.begin("codec", out, settings)
-    model = _untrained(training.settings)
-    settings = training.settings.model_copy(update={"downscale": model.downscale})
+    training = ShortTraining("codec", out, settings)
+    model = _untrained(settings)
+    training.settings = settings = training.settings.model_copy(update={"downscale": model.downscale})
     datasets = [StickerDataset(folder, "train") for folder in data]
     for folder, dataset in zip(data, datasets, strict=True):
         if not len(dataset):
@@ -161,17 +156,15 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
         raise ValueError("give one or more prepared folders, of one frame size or not smaller than crop")
     device = best_device()
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if settings.precision == "auto":
-        precision, _ = choose_precision(device, max(model.config.widths))
-        settings = settings.model_copy(update={"precision": precision})
-    training.settings = settings
+    bf16 = training.choose_precision(device, max(model.config.widths))
+    settings = training.settings
     optimizers = make_optimizers(
         [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad],
         muon=settings.muon,
         lr=settings.learning_rate,
         muon_lr=settings.muon_rate,
         weight_decay=0.01,
-        bf16=settings.precision == "bf16",
+        bf16=bf16,
     )
 
     def loss_of(step: int) -> Tensor:
@@ -185,7 +178,7 @@ def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -
         if settings.max_latent_noise:
             noise *= (settings.max_latent_noise / settings.latent_noise) ** level
         frames, noise, background = (drawn.to(device) for drawn in (frames, settings.latent_noise * noise, background))
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             momentum = STATISTICS_MOMENTUM if settings.base else max(STATISTICS_MOMENTUM, 1 / (1 + step))
             return codec_loss(model, frames, noise, background, settings.scale_equivariance, pooled, momentum)
 
@@ -217,15 +210,14 @@ def _untrained(settings: CodecTrainSettings) -> StickerAutoencoder:
     Raises:
         ValueError: ``base`` is not one of ours, or settings contradict each other.
     """
-    if settings.base is None:
-        if settings.freeze_encoder:
-            raise ValueError("freeze_encoder trains the decoder of a trained codec; give base too")
-        model = StickerAutoencoder.for_downscale(settings.downscale)
+    if settings.base is not None:
+        model = load_codec(settings.base)
+        if not isinstance(model, StickerAutoencoder):
+            raise ValueError(f"{settings.base} is a {type(model).__name__}; only a StickerAutoencoder can be trained")
+    elif settings.freeze_encoder:
+        raise ValueError("freeze_encoder trains the decoder of a trained codec; give base too")
     else:
-        loaded = load_codec(settings.base)
-        if not isinstance(loaded, StickerAutoencoder):
-            raise ValueError(f"{settings.base} is a {type(loaded).__name__}; only a StickerAutoencoder can be trained")
-        model = loaded
+        model = StickerAutoencoder.for_downscale(settings.downscale)
     if settings.decoder_blocks:
         model = model.with_larger_decoder(settings.decoder_blocks)
     model.train().requires_grad_(True)
@@ -247,9 +239,7 @@ def codec_loss(
     If the encoder is trained, the stored latent statistics move towards those of the batch.
 
     Args:
-        frames: ``(n, 4, h, w)``, premultiplied in [-1, 1].
-        noise: ``(n, c, h / downscale, w / downscale)``.
-        background: ``(n, 3, 1, 1)`` colours in [0, 1].
+        frames, background: as in :func:`reconstruction_loss`. noise: ``(n, c, h / downscale, w / downscale)``.
         scale_equivariance: weight of the loss between averaged frames and decoded averaged latents.
         pooled: side of the squares of the averaging, in cells of the latents.
         momentum: weight of the batch in the stored statistics.
@@ -286,17 +276,14 @@ def store_statistics(model: StickerAutoencoder, batches: Iterable[Tensor]) -> No
 
 def fidelity(codec: Codec, frames: np.ndarray) -> Fidelity:
     """Reconstruction quality of straight RGBA frames ``(n, h, w, 4)`` uint8."""
-    rgba, white, black, alpha = [], [], [], []
+    rows = []  # of each frame: the measures
     for chunk in np.array_split(frames, math.ceil(len(frames) / 64)):
         target = to_tensor(chunk)
-        output = codec.decode(codec.encode(target)).cpu()
-        error = (output - target) / 2
-        rgba.append(_psnr(error))
-        white.append(_psnr(error[:, :3] - error[:, 3:]))
-        black.append(_psnr(error[:, :3]))
-        alpha.append(error[:, 3].abs().mean(dim=(1, 2)))
-    means = [float(torch.cat(values).mean()) for values in (rgba, white, black, alpha)]
-    return Fidelity(frames=len(frames), rgba=means[0], on_white=means[1], on_black=means[2], alpha_error=means[3])
+        error = (codec.decode(codec.encode(target)).cpu() - target) / 2
+        psnrs = [_psnr(part) for part in (error, error[:, :3] - error[:, 3:], error[:, :3])]
+        rows.append(torch.stack([*psnrs, error[:, 3].abs().mean(dim=(1, 2))], 1))
+    rgba, white, black, alpha = torch.cat(rows).mean(0).tolist()
+    return Fidelity(frames=len(frames), rgba=rgba, on_white=white, on_black=black, alpha_error=alpha)
 
 
 def _psnr(error: Tensor) -> Tensor:
@@ -306,12 +293,9 @@ def _psnr(error: Tensor) -> Tensor:
 
 def _held_out(folder: Path, limit: int = 8) -> np.ndarray:
     """Up to ``limit`` evenly spaced frames of every sticker outside of the train split."""
-    clips = []
-    for split in ("val", "test"):
-        dataset = StickerDataset(folder, split)
-        for i in range(len(dataset)):
-            frames = dataset.frames(i)
-            clips.append(frames[np.unique(np.linspace(0, len(frames) - 1, limit).round().astype(int))])
+    datasets = [StickerDataset(folder, split) for split in ("val", "test")]
+    stickers = (dataset.frames(i) for dataset in datasets for i in range(len(dataset)))
+    clips = [frames[evenly(len(frames), limit)] for frames in stickers]
     return np.concatenate(clips) if clips else np.zeros((0, 8, 8, 4), np.uint8)
 
 

@@ -30,7 +30,6 @@ from rdtf.pixels import to_frames, to_tensor
 from rdtf.progress import bars
 from rdtf.rng import numpy_rng
 from rdtf.sheets import contact_sheet
-from rdtf.train.hardware import choose_precision
 from rdtf.train.optim import make_optimizers
 from rdtf.train.small_loop import ShortReport, ShortSettings, ShortTraining
 
@@ -85,12 +84,11 @@ class CopyDecoderReport(ShortReport[CopyDecoderSettings]):
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip beside the generator's version of it, straight ``(f, h, w, 4)`` uint8.
+    """A clip beside the generator's version of it.
 
     Attributes:
-        true: the frames. drawn: the generator's frames; given frames are equal in both.
-        known: ``(f,)`` bool, the given frames.
-        level: noise level that the generator starts from.
+        true, drawn: the frames and the generator's frames, straight ``(f, h, w, 4)`` uint8; equal where given.
+        known: ``(f,)`` bool, the given frames. level: noise level that the generator starts from.
     """
 
     true: np.ndarray
@@ -225,8 +223,7 @@ def train_copy_decoder(data: Path, model: Path | str, out: Path, settings: CopyD
     Raises:
         ValueError: ``out`` is not empty, the data have another size than the model, or a loss is not finite.
     """
-    training = ShortTraining.begin("copy decoder", out, settings)
-    settings = training.settings
+    training = ShortTraining("copy decoder", out, settings)
     pipeline = load_pipeline(model)
     dataset = StickerDataset(data, "train")
     if dataset.size != pipeline.config.sample_size:
@@ -240,9 +237,8 @@ def train_copy_decoder(data: Path, model: Path | str, out: Path, settings: CopyD
     if settings.base is not None and base.copy_decoder is None:
         raise ValueError(f"{settings.base} has no copy decoder to begin with; leave out base")
     decoder = (CopyDecoder() if base.copy_decoder is None else base.copy_decoder).to(device).train()
-    if settings.precision == "auto":
-        precision, _ = choose_precision(device, max(decoder.widths))
-        training.settings = settings = settings.model_copy(update={"precision": precision})
+    bf16 = training.choose_precision(device, max(decoder.widths))
+    settings = training.settings
     clips = make_clips(pipeline, dataset, settings, settings.clips, "train")
     optimizers = make_optimizers(
         decoder.named_parameters(), muon=False, lr=settings.learning_rate, muon_lr=0.0, weight_decay=0.01
@@ -250,18 +246,17 @@ def train_copy_decoder(data: Path, model: Path | str, out: Path, settings: CopyD
 
     def loss_of(step: int) -> Tensor:
         *inputs, target = (tensor.to(device) for tensor in _batch(clips, settings, step, decoder.references))
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             output = decoder(*inputs)
         return copy_loss(output.float(), target)
 
     average, facts = training.train(decoder, optimizers, loss_of, EMA_DECAY)
     pipeline.copy_decoder = average.eval()
     pipeline.save_pretrained(out)
-    error = {}
     validation = StickerDataset(data, "val")
     moving = int((np.asarray(validation.column("num_frames")) >= MIN_FRAMES).sum())
-    if moving:
-        error = _measure(average, make_clips(pipeline, validation, settings, 2 * moving, "val"), out)
+    held_out = make_clips(pipeline, validation, settings, 2 * moving, "val") if moving else []
+    error = _measure(average, held_out, out) if held_out else {}
     report = CopyDecoderReport(**facts, model=str(model), data=dataset.fingerprint, clips=len(clips), error=error)
     write_text(out / "copy_decoder.json", report.model_dump_json(indent=2) + "\n")
     return report

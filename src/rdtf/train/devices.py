@@ -40,11 +40,7 @@ def is_first() -> bool:
 
 
 class Devices:
-    """This process and its connection to the other processes of the run.
-
-    Attributes:
-        rank: number of this process, from 0. count: number of processes.
-        device: where this process computes.
+    """This process (number ``rank`` of ``count``), the device where it computes, and its connection to the others.
 
     Args:
         stages: training has stages in which some of the parameters get no gradient.

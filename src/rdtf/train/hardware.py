@@ -13,19 +13,16 @@ import psutil
 import torch
 
 AMX_WIDTH = 96
-"""Channels of the widest layer from which bf16 is taken with AMX. With 144 channels (``tiny``) a step in bf16 is 1.5 to
-1.8 times as fast as in fp32; with 96 (the codec ``f4``) bf16 is faster too. Nothing narrower has been measured."""
+"""Channels of the widest layer from which bf16 is taken with AMX. With 144 channels a step in bf16 is 1.5 to 1.8 times
+as fast as in fp32; with 96 bf16 is faster too. Nothing narrower has been measured."""
 _LOAD_SECONDS = 0.5  # for which the load of the cores is measured
 
 
 def choose_precision(device: torch.device, width: int) -> tuple[str, str]:
-    """``bf16`` or ``fp32`` with the reason, by a rule on the device's features and the network's width.
+    """``bf16`` or ``fp32`` with the reason, by a rule on the device and the channels of the network's widest layer.
 
     Nothing is timed, so the same command on the same machine always trains in the same precision.
     ``benchmarks/train_step.py`` compares the rule with measured steps.
-
-    Args:
-        width: channels of the network's widest layer.
     """
     if device.type == "cuda":
         if has_bf16(device):
@@ -77,11 +74,7 @@ def busy_cores_hint(device: torch.device) -> str | None:
 
 
 def set_threads(threads: int | None) -> int:
-    """Set torch's number of threads; None stands for torch's default.
-
-    Returns:
-        the number of threads. Settings keep it, because it changes the last bits of sums.
-    """
+    """Set torch's number of threads (None: torch's default) and return it. It changes the last bits of sums."""
     if threads:
         torch.set_num_threads(threads)
     return torch.get_num_threads()

@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rdtf.curriculum import Curriculum
@@ -61,27 +62,21 @@ class HeldOut:
             noise level, ``"0.2"`` standing for 0.2 to 0.4), and the number of ``clips``.
         """
         learner, settings = self.learner, self.learner.settings
-        table: list[tuple[float, float, str, int, float]] = []
+        sums: dict[str, dict[Any, np.ndarray]] = {"loss": {}, "by_task": {}, "by_unknown": {}, "by_noise": {}}
         for number in range(self.rounds):
             step = -1 - number  # training steps are not negative, so the random streams differ
             for batch in self._source.batches(step, 0.0, Share(parts=settings.gradient_accumulation_steps)):
                 t, eps = learner.noise(batch, step)
                 batch = batch.to(learner.device)
                 losses = learner.losses(batch, t.to(learner.device), eps.to(learner.device), net)
-                unknown = (batch.valid & ~batch.known).sum(1)
-                columns = [column.cpu().double().tolist() for column in (losses, batch.valid.sum(1), t)]
-                table += zip(
-                    *columns[:2], [task.value for task in batch.tasks], unknown.tolist(), columns[2], strict=True
-                )
-        sums: dict[str, dict[Any, list[float]]] = {"loss": {}, "by_task": {}, "by_unknown": {}, "by_noise": {}}
-        for loss, frames, task, missing, level in table:
-            fifth = min(int(level * _NOISE_BINS), _NOISE_BINS - 1) / _NOISE_BINS
-            for group, name in zip(sums.values(), ("", task, missing, fifth), strict=True):
-                total = group.setdefault(name, [0.0, 0.0])
-                total[0] += loss * frames
-                total[1] += frames
+                columns = (losses, batch.valid.sum(1), (batch.valid & ~batch.known).sum(1), t)
+                rows = torch.stack([column.cpu().double() for column in columns], 1).tolist()
+                for (loss, frames, unknown, level), task in zip(rows, batch.tasks, strict=True):
+                    fifth = min(int(level * _NOISE_BINS), _NOISE_BINS - 1) / _NOISE_BINS
+                    for group, name in zip(sums.values(), ("", task.value, int(unknown), fifth), strict=True):
+                        group[name] = group.get(name, 0) + np.array([loss * frames, frames])
         means = {
-            name: {str(key): round(total / frames, 6) for key, (total, frames) in sorted(group.items())}
+            name: {str(key): round(float(total / frames), 6) for key, (total, frames) in sorted(group.items())}
             for name, group in sums.items()
         }
-        return {**means, "loss": means["loss"][""], "clips": len(table)}
+        return {**means, "loss": means["loss"][""], "clips": self.clips}

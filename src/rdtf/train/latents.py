@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -121,7 +121,7 @@ class LatentCache:
             with bars() as progress:
                 task = progress.add_task("Encoding frames", total=len(self), note="")
                 for i, start in enumerate(self._starts):
-                    frames = to_tensor(np.concatenate(list(self._variants(dataset.record(i), dataset.frames(i)))))
+                    frames = to_tensor(self._variants(dataset.record(i), dataset.frames(i)))
                     for at in range(0, len(frames), _FRAMES_AT_ONCE):
                         latents = codec.encode(frames[at : at + _FRAMES_AT_ONCE])
                         out[start + at : start + at + len(latents)] = latents.float().cpu().numpy()
@@ -137,11 +137,12 @@ class LatentCache:
             del out
             partial.unlink(missing_ok=True)
 
-    def _variants(self, record: StickerRecord, frames: np.ndarray) -> Iterator[np.ndarray]:
-        yield frames
-        yield frames[:, :, ::-1]  # also for the few unflippable stickers, so that every frame has as many rows
-        for variant in range(FIRST_AUGMENTED, FIRST_AUGMENTED + self.num_augmented):
-            yield variant_frames(record, frames, variant)
+    def _variants(self, record: StickerRecord, frames: np.ndarray) -> np.ndarray:
+        """All variants, one after the other. Unflippable stickers are mirrored too: all have as many rows a frame."""
+        augmented = range(FIRST_AUGMENTED, FIRST_AUGMENTED + self.num_augmented)
+        return np.concatenate(
+            [frames, frames[:, :, ::-1], *(variant_frames(record, frames, variant) for variant in augmented)]
+        )
 
     def augmentation(self, record: StickerRecord, variant: int) -> Augmentation:
         """How a variant differs from its sticker."""

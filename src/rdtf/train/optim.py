@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-ITERATIONS = 5
-"""Newton-Schulz iterations in each step of Muon."""
-
+ITERATIONS = 5  # Newton-Schulz iterations in each step of Muon
 _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _LONG = 2  # a matrix is long if its length is at least this multiple of its width
 
@@ -89,20 +87,17 @@ class Muon(torch.optim.Optimizer):
                 self.state[parameter]["momentum_buffer"] = buffer
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
             # Matrices of one shape go through the iteration together: small networks have many small ones.
-            same_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
-            for parameter, nesterov in zip(
-                params, torch._foreach_add(grads, buffers, alpha=group["momentum"]), strict=True
-            ):
-                matrix = nesterov.flatten(1)
-                same_shape[matrix.shape].append((parameter, matrix))
-            for (rows, columns), members in same_shape.items():
-                stacked = torch.stack([matrix for _, matrix in members]).to(self.precision)
-                updates = orthogonalise(stacked, self.iterations)
+            same_shape: dict[torch.Size, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
+            nesterov = torch._foreach_add(grads, buffers, alpha=group["momentum"])
+            for parameter, matrix in zip(params, (tensor.flatten(1) for tensor in nesterov), strict=True):
+                members, matrices = same_shape[matrix.shape]
+                members.append(parameter)
+                matrices.append(matrix)
+            for (rows, columns), (members, matrices) in same_shape.items():
+                updates = orthogonalise(torch.stack(matrices).to(self.precision), self.iterations)
                 step_size = group["lr"] * math.sqrt(max(1.0, rows / columns))
-                moved = [
-                    update.reshape(parameter.shape) for (parameter, _), update in zip(members, updates, strict=True)
-                ]
-                torch._foreach_add_([parameter for parameter, _ in members], moved, alpha=-step_size)
+                moved = [update.reshape(parameter.shape) for parameter, update in zip(members, updates, strict=True)]
+                torch._foreach_add_(members, moved, alpha=-step_size)
 
 
 def make_optimizers(
@@ -143,16 +138,9 @@ def make_optimizers(
 
 
 class Averages:
-    """Exponential moving averages of parameters.
+    """Exponential moving averages (``tensors``) of parameters, in their order, after ``steps`` steps.
 
     The decay after step n is ``min(decay, n / (9 + n))``, so that the first steps are soon forgotten (as in diffusers).
-
-    Args:
-        decay: limit of the decay.
-
-    Attributes:
-        tensors: the averages, in the order of the parameters.
-        steps: number of steps taken.
     """
 
     def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
@@ -164,13 +152,14 @@ class Averages:
         """Move the averages towards the parameters. Frozen parameters are copied."""
         self.steps += 1
         decay = 0.0 if self.steps == 1 else min(self.decay, self.steps / (9 + self.steps))
-        pairs = list(zip(self.tensors, parameters, strict=True))
-        for average, parameter in pairs:
-            if not parameter.requires_grad:
+        averages, live = [], []
+        for average, parameter in zip(self.tensors, parameters, strict=True):
+            if parameter.requires_grad:
+                averages.append(average)
+                live.append(parameter)
+            else:
                 average.copy_(parameter)
-        trained = [(average, parameter) for average, parameter in pairs if parameter.requires_grad]
-        if trained:
-            averages, live = map(list, zip(*trained, strict=True))
+        if live:
             torch._foreach_sub_(averages, torch._foreach_sub(averages, live), alpha=1 - decay)
 
 

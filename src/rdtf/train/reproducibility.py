@@ -14,18 +14,9 @@ import torch
 from rdtf.data.dataset import Manifest
 
 LASTING = (
-    "size",
-    "model",
-    "codec",
-    "text",
-    "objective",
-    "residual_to_known",
-    "muon",
-    "start_from",
-    "grow",
-    "tune",
-    "tune_options",
-)
+    "size", "model", "codec", "text", "objective", "residual_to_known", "muon",
+    "start_from", "grow", "tune", "tune_options",
+)  # fmt: skip
 """Settings that change the tensors of a checkpoint or their meaning. They cannot change within a run."""
 HARMLESS = ("checkpoint_every", "preview_every", "previews", "eval_every", "eval_clips", "threads")
 """Settings that change no bit of the result. (``threads`` does change bits; :func:`conditions` compares it.)"""
@@ -45,11 +36,9 @@ def conditions(device: torch.device, bf16: bool, processes: int = 1) -> dict[str
 def _processor() -> str:
     """The processor's model and the instruction set that torch uses."""
     model = platform.processor() or platform.machine()
-    try:
+    with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
     return f"{model} ({torch.backends.cpu.get_cpu_capability()})"
 
 
@@ -111,20 +100,20 @@ def listed(values: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {text}" for name, text in values.items())
 
 
+_NAMED_FACTS = {"settings", "counts", "sources"}  # of a dataset, which a message about changes names
+
+
 def data_facts(manifest: Manifest) -> dict[str, Any]:
     """Facts about a dataset that a run saves, to find changes later."""
-    return manifest.model_dump(mode="json", include={"fingerprint", "settings", "counts", "sources", "files"})
+    return manifest.model_dump(mode="json", include={"fingerprint", "files", *_NAMED_FACTS})
 
 
 def changed_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The differences between the facts of two datasets, in words; empty if there are none."""
     if before["fingerprint"] == now["fingerprint"]:
         return ""
-    found = differences(
-        {name: value for name, value in before.items() if name not in ("fingerprint", "files")},
-        {name: value for name, value in now.items() if name not in ("fingerprint", "files")},
-    )
-    return listed(found) or "equally many stickers, but other frames, captions or order"
+    named = {name: text for name, text in differences(before, now).items() if name.split(".")[0] in _NAMED_FACTS}
+    return listed(named) or "equally many stickers, but other frames, captions or order"
 
 
 def last_step(path: Path) -> int:

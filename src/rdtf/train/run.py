@@ -23,27 +23,12 @@ from rdtf.files import check_space, check_writable, disk_errors, folder_lock, me
 from rdtf.io.write import save_sticker
 from rdtf.progress import bars, console
 from rdtf.sheets import preview_grid
-from rdtf.train.checkpoint import (
-    Checkpoint,
-    checkpoints,
-    is_finished,
-    load_checkpoint,
-    load_latest,
-    save_checkpoint,
-    step_of,
-)
+from rdtf.train.checkpoint import Checkpoint, checkpoints, load_checkpoint, load_latest, save_checkpoint, step_of
 from rdtf.train.devices import is_first, watched
 from rdtf.train.hardware import busy_cores_hint
 from rdtf.train.heldout import HELD_OUT_LOG, HeldOut
 from rdtf.train.network import Network
-from rdtf.train.reproducibility import (
-    changed_data,
-    conditions,
-    cut_lines,
-    data_facts,
-    exactness_doubt,
-    last_step,
-)
+from rdtf.train.reproducibility import changed_data, conditions, cut_lines, data_facts, exactness_doubt, last_step
 from rdtf.train.settings import TrainSettings, changed_settings
 from rdtf.train.step import Learner, NotFiniteError
 
@@ -169,17 +154,65 @@ class Trainer:
         """Steps done."""
         return self.learner.step
 
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, by its steps or its minutes; the run ends at 1."""
+        minutes = self.settings.max_minutes or math.inf
+        return max(self.step / self.settings.steps, self.seconds / (60 * minutes))
+
     def fit(self) -> TrainReport:
         """Train until the last step or a signal."""
+        self._begin()
+        settings, first, reported, stopped = self.settings, self.devices.first, -math.inf, False
+        with (
+            bars() as progress,
+            (self.run / "log.jsonl" if first else Path(os.devnull)).open("a", encoding="utf-8") as log,
+            stop_signals() as stop,
+        ):
+            task = progress.add_task("Training", total=settings.steps, completed=self.step, note="")
+            while self.progress < 1 and not stopped:
+                began = time.monotonic()
+                line = self._guarded_step()
+                self.seconds = self.devices.from_first(self.seconds + time.monotonic() - began)
+                line["seconds"] = round(self.seconds, 3)
+                with disk_errors(self.run):
+                    log.write(json.dumps(line) + "\n")
+                    log.flush()
+                reach("log.append")
+                done = self.progress
+                progress.update(task, completed=round(done * settings.steps), note=f"loss {line['loss']:.3f}")
+                if not console.is_terminal and time.monotonic() - reported > _STATUS_SECONDS:
+                    reported = time.monotonic()
+                    console.print(f"step {self.step}, {done:.0%}, loss {line['loss']:.3f}, {self.seconds:.0f} s")
+                if done < 1:
+                    if self.step % settings.eval_every == 0:
+                        self.evaluate()
+                    if self.step % settings.checkpoint_every == 0:
+                        self.save()
+                    if self.step % settings.preview_every == 0:
+                        self._preview(stop)
+                stopped = self.devices.any(stop.is_set())
+            if not stopped:
+                self.evaluate()
+            if self.saved != self.step:
+                self.save()
+            if not stopped:
+                self._preview(stop)
+        return TrainReport(self.run, self.step, self.seconds, not stopped)
+
+    def _begin(self) -> None:
+        """Write ``config.json``, and say what is trained."""
         learner, settings = self.learner, self.settings
-        facts = {"settings": settings.model_dump(), "data": str(self.data.resolve())}
-        facts["dataset"] = data_facts(learner.manifest)
-        facts["precision_reason"] = learner.precision_reason
-        facts["previews"] = self.preview_captions[: settings.previews]
+        config = {
+            "settings": settings.model_dump(),
+            "data": str(self.data.resolve()),
+            "dataset": data_facts(learner.manifest),
+            "precision_reason": learner.precision_reason,
+            "previews": self.preview_captions[: settings.previews],
+        }
         if self.devices.first:
             check_space(self.run, learner.bytes())
-            write_text(self.run / "config.json", json.dumps(facts, indent=1))
-        limit = settings.max_minutes * 60 if settings.max_minutes else math.inf
+            write_text(self.run / "config.json", json.dumps(config, indent=1))
         count = sum(p.numel() for p in learner.named.values()) / 1e6
         trained = f"{count:.{3 if settings.by_adapter else 1}f} M parameters"
         if settings.by_adapter:
@@ -196,51 +229,11 @@ class Trainer:
             _note(learner.unread)
         if settings.eval_clips and not self.held_out.clips:
             _note("No held-out loss: the dataset's val split is empty (rdtf prepare makes one of enough stickers)")
-        preview, reported = self.run / "previews", -math.inf
-        with (
-            bars() as progress,
-            (self.run / "log.jsonl" if self.devices.first else Path(os.devnull)).open("a", encoding="utf-8") as log,
-            stop_signals() as stop,
-        ):
-            task = progress.add_task("Training", total=settings.steps, completed=self.step, note="")
-            stopped = False
-            while self.step < settings.steps and not stopped:
-                began = time.monotonic()
-                share = max(self.step / settings.steps, self.seconds / limit)
-                if share >= 1:
-                    break
-                line = self._guarded_step(share)
-                self.seconds = self.devices.from_first(self.seconds + time.monotonic() - began)
-                line["seconds"] = round(self.seconds, 3)
-                with disk_errors(self.run):
-                    log.write(json.dumps(line) + "\n")
-                    log.flush()
-                reach("log.append")
-                done = max(self.step / settings.steps, self.seconds / limit)
-                progress.update(task, completed=round(done * settings.steps), note=f"loss {line['loss']:.3f}")
-                if not console.is_terminal and time.monotonic() - reported > _STATUS_SECONDS:
-                    reported = time.monotonic()
-                    console.print(f"step {self.step}, {done:.0%}, loss {line['loss']:.3f}, {self.seconds:.0f} s")
-                if self.step % settings.eval_every == 0 and done < 1:
-                    self.evaluate()
-                if self.step % settings.checkpoint_every == 0 and done < 1:
-                    self.save()
-                if settings.previews and self.step % settings.preview_every == 0 and done < 1:
-                    self._preview(preview / f"step-{self.step:08d}.webp", stop)
-                stopped = self.devices.any(stop.is_set())
-            finished = not stopped
-            if finished:
-                self.evaluate()
-            if self.saved != self.step:
-                self.save()
-            if settings.previews and finished:
-                self._preview(preview / f"step-{self.step:08d}.webp", stop)
-        return TrainReport(self.run, self.step, self.seconds, finished)
 
-    def _guarded_step(self, progress: float) -> dict[str, Any]:
+    def _guarded_step(self) -> dict[str, Any]:
         """One optimiser step. Failures become errors that name the last good checkpoint and the mend."""
         try:
-            return self.learner.train_step(progress)
+            return self.learner.train_step(self.progress)
         except NotFiniteError as error:
             report = self.run / f"not-finite-step-{self.step:08d}.json"
             if self.devices.first:
@@ -262,10 +255,10 @@ class Trainer:
 
     def _last_good(self) -> str:
         folder = self.run / "checkpoints"
-        found = [path for path in checkpoints(folder) if is_finished(path)]
+        found = checkpoints(folder, finished=True)
         return f"The last checkpoint, {found[-1]}, is good" if found else f"There is no checkpoint in {folder} yet"
 
-    def _preview(self, path: Path, stop: threading.Event) -> None:
+    def _preview(self, stop: threading.Event) -> None:
         """Generate for the same captions with the same seeds. The random streams are separate from the training's."""
 
         def watch(_done: int, _total: int) -> None:
@@ -273,18 +266,16 @@ class Trainer:
                 raise _Interrupted
 
         captions, frames = self.preview_captions[: self.settings.previews], min(8, self.settings.frames)
+        if not captions:
+            return
         with self.learner.averaged() as net, suppress(_Interrupted):
             if self.devices.first:
-                pipeline = self.learner.pipeline(net)
-                stickers = pipeline(captions, seed=0, num_frames=frames, on_step=watch).stickers
+                stickers = self.learner.pipeline(net)(captions, seed=0, num_frames=frames, on_step=watch).stickers
+                path = self.run / "previews" / f"step-{self.step:08d}.webp"
                 save_sticker(preview_grid(stickers, columns=PREVIEW_COLUMNS), path)
 
     def evaluate(self) -> None:
-        """Log the held-out loss of the averaged weights, at most once for each step, in the first process.
-
-        This comes before the checkpoint of the same step. So the log has a line for every evaluation before a
-        checkpoint.
-        """
+        """Log the held-out loss of the averaged weights, once for each step, before the checkpoint of the step."""
         if not self.held_out.clips or self.evaluated == self.step:
             return
         with self.learner.averaged() as net:
@@ -347,7 +338,7 @@ class Trainer:
             _note("There is no checkpoint yet; the run begins again.")
             if self.devices.first and last_step(self.run / "log.jsonl") >= self.settings.checkpoint_every:
                 for name in ("log.jsonl", HELD_OUT_LOG):  # they belong to checkpoints that were deleted
-                    self._put_aside(self.run / name)
+                    _put_aside(self.run / name)
         else:
             if doubt := exactness_doubt(checkpoint.state, self._frame()):
                 _note(doubt)
@@ -359,8 +350,10 @@ class Trainer:
                     f"the checkpoint of step {checkpoint.step} does not fit this version or these settings ({error})"
                 ) from error
         if self.devices.first:
-            if start is not None:
-                self._put_newer_aside()
+            # The next resume would take checkpoints after a named one for the newest.
+            for newer in checkpoints(self.run / "checkpoints") if start is not None else []:
+                if step_of(newer) > self.step:
+                    _put_aside(newer)
             if (kept := cut_lines(log := self.run / "log.jsonl", self.step)) < self.step:
                 _note(f"{log} ends at step {kept}; the lines up to step {self.step} are lost")
             self.evaluated = cut_lines(self.run / HELD_OUT_LOG, self.step, gaps=True)
@@ -375,17 +368,12 @@ class Trainer:
             return found[0] if found else None
         return load_checkpoint(folder / f"step-{int(start):08d}" if start.isdecimal() else Path(start))
 
-    def _put_newer_aside(self) -> None:
-        """Rename checkpoints after this step. Otherwise the next resume would take them for the newest."""
-        folder = self.run / "checkpoints"
-        for newer in [path for path in checkpoints(folder) if step_of(path) > self.step]:
-            self._put_aside(newer)
 
-    def _put_aside(self, path: Path) -> None:
-        if path.exists():
-            aside = next(a for n in count(1) if not (a := path.with_name(f"{path.name}.aside-{n}")).exists())
-            path.rename(aside)
-            _note(f"This run no longer uses {aside}; delete it if you do not want it")
+def _put_aside(path: Path) -> None:
+    if path.exists():
+        aside = next(a for n in count(1) if not (a := path.with_name(f"{path.name}.aside-{n}")).exists())
+        path.rename(aside)
+        _note(f"This run no longer uses {aside}; delete it if you do not want it")
 
 
 def _note(text: str) -> None:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from rdtf.files import check_new_folder
 from rdtf.progress import bars, console
-from rdtf.train.hardware import keep_freed_memory, set_threads
+from rdtf.train.hardware import choose_precision, keep_freed_memory, set_threads
 from rdtf.train.optim import lr_factor
 
 _WARM_UP = 50
@@ -55,7 +54,7 @@ class ShortReport(BaseModel, Generic[Settings]):
 
     Attributes:
         seconds: wall-clock time from the call to the end of the training. stopped_early: whether Ctrl-C ended it.
-        final_loss: running mean of the loss at the end.
+        final_loss: running mean of the loss.
     """
 
     command: str
@@ -67,31 +66,32 @@ class ShortReport(BaseModel, Generic[Settings]):
     final_loss: float
 
 
-@dataclass
 class ShortTraining:
-    """A short training that begins.
+    """A short training, whose result goes into a new folder. The constructor prepares torch.
 
     Attributes:
         settings: the given settings, with the number of threads.
+
+    Raises:
+        ValueError: ``out`` is not empty.
     """
 
-    name: str
-    settings: Any
-
-    @classmethod
-    def begin(cls, name: str, out: Path, settings: ShortSettings) -> ShortTraining:
-        """Prepare torch for a training whose result goes into a new folder.
-
-        Raises:
-            ValueError: ``out`` is not empty.
-        """
+    def __init__(self, name: str, out: Path, settings: ShortSettings) -> None:
         check_new_folder(out)
         keep_freed_memory()
         torch.manual_seed(settings.seed)
-        return cls(name, settings.model_copy(update={"threads": set_threads(settings.threads)}))
+        self.name, self._began = name, time.monotonic()
+        self.settings: Any = settings.model_copy(update={"threads": set_threads(settings.threads)})
 
-    def __post_init__(self) -> None:
-        self._began = time.monotonic()
+    def choose_precision(self, device: torch.device, width: int) -> bool:
+        """Decide the setting ``precision`` if it is ``auto``. Returns whether it is bf16.
+
+        Args:
+            width: channels of the model's widest layer.
+        """
+        if self.settings.precision == "auto":
+            self.settings = self.settings.model_copy(update={"precision": choose_precision(device, width)[0]})
+        return self.settings.precision == "bf16"
 
     def train(
         self,
@@ -112,18 +112,18 @@ class ShortTraining:
             ValueError: the loss is not finite.
         """
         settings, average = self.settings, deepcopy(model)
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        for group in groups:
             group.setdefault("base_lr", group["lr"])
-        step, smooth, begin, stopped = 0, math.nan, time.monotonic(), False
-        limit = math.inf if settings.minutes is None else 60 * settings.minutes
-        reported = begin
+        step, smooth, stopped = 0, math.nan, False
+        reported = begin = time.monotonic()
+        limit = 60 * (settings.minutes or math.inf)
         with bars() as progress:
             bar = progress.add_task(self.name.capitalize(), total=1000, note="")
             try:
                 while (part := max(step / settings.steps, (time.monotonic() - begin) / limit)) < 1:
-                    for optimizer in optimizers:
-                        for group in optimizer.param_groups:
-                            group["lr"] = group["base_lr"] * lr_factor(step, part, warmup_steps=_WARM_UP, decay=True)
+                    for group in groups:
+                        group["lr"] = group["base_lr"] * lr_factor(step, part, warmup_steps=_WARM_UP, decay=True)
                     loss = self._step(model, optimizers, loss_of(step))
                     step += 1
                     _follow(average, model, min(ema_decay, step / (9 + step)))

@@ -23,26 +23,16 @@ from rdtf.text import KnownCaptions, TextEncoder, TextFeatures, drop_words
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import TrainSettings
 
-_SHOWABLE_COVERAGE = 0.02
-"""A frame with a smaller opaque share is not used as the only given image."""
-_FULL_COVERAGE = 0.5
-"""A typical frame has at least this part of the opaque share of the sticker's fullest frame."""
-_TEXT_BYTES = 256 << 20
-"""Largest cache of text features."""
-_ENTRY_BYTES = 512
-"""Approximate size of a cache entry without its arrays."""
-_WORD_DROP_VARIANTS = 8
-"""Versions of a caption that word dropout makes. They are few, so that their text features stay in the cache."""
+_SHOWABLE_COVERAGE = 0.02  # a frame with a smaller opaque part is not used as the only given image
+_FULL_COVERAGE = 0.5  # a typical frame has at least this part of the opaque pixels of the sticker's fullest frame
+_TEXT_BYTES = 256 << 20  # largest cache of text features
+_ENTRY_BYTES = 512  # about the size of a cache entry without its arrays
+_WORD_DROP_VARIANTS = 8  # of a caption by word dropout: few, so that their text features stay in the cache
 
 
 @dataclass(frozen=True)
 class Share:
-    """The part of each step's batch that one process works on, and its number of passes.
-
-    Attributes:
-        rank, count: number of this process, and number of processes.
-        parts: passes for each group of clips of one length.
-    """
+    """What process ``rank`` of ``count`` works on, in ``parts`` passes for each group of clips of one length."""
 
     rank: int = 0
     count: int = 1
@@ -77,14 +67,7 @@ def _name_style_synonyms(captions: list[str], attributes: dict[str, Any]) -> tup
 
 
 class TextCache:
-    """A cache of text features that drops the oldest ones.
-
-    Args:
-        text: the encoder whose ``prepare`` makes the features. limit: size in bytes; None stands for 256 MiB.
-
-    Attributes:
-        bytes: approximate size of the cache.
-    """
+    """A cache of what an encoder's ``prepare`` makes, of ``limit`` bytes (default: 256 MiB). The oldest are dropped."""
 
     def __init__(self, text: TextEncoder, limit: int | None = None) -> None:
         self._text, self._limit = text, _TEXT_BYTES if limit is None else limit
@@ -101,11 +84,6 @@ class TextCache:
         while self.bytes > self._limit:
             self.bytes -= _size(self._kept.pop(next(iter(self._kept))))
         return features
-
-    def clear(self) -> None:
-        """Empty the cache."""
-        self._kept.clear()
-        self.bytes = 0
 
 
 def _size(features: TextFeatures) -> int:
@@ -125,11 +103,9 @@ class _Sample:
 
 
 class ClipSource:
-    """Draws the stickers, clips, tasks, masks and captions of each step.
+    """Draws the stickers, clips, tasks, masks and captions of each step from the latents of the training split.
 
     Args:
-        latents: cached latents of the training split.
-        text: the encoder whose ``prepare`` makes the text features. Up to 256 MiB of them are cached.
         together: put all clips of a step into one batch, padded to one length.
     """
 
@@ -150,7 +126,9 @@ class ClipSource:
             raise ValueError("the training split is empty; prepare more stickers or change the split shares")
         if not len(self.everything):
             raise ValueError(f"no sticker has {fewest} frames, which short_clips=false asks for; lower frames")
-        self._order = lru_cache(maxsize=4)(self._shuffled)
+        self._order = lru_cache(maxsize=4)(
+            lambda purpose, epoch, count: numpy_rng(settings.seed, epoch, purpose).permutation(count)
+        )
         self._typical = lru_cache(maxsize=None)(self._typical_frame)
 
     @property
@@ -186,11 +164,8 @@ class ClipSource:
 
     def _nth(self, stickers: np.ndarray, purpose: str, position: int) -> int:
         """The sticker at a position of the endless sequence of shuffled passes."""
-        order = self._order(purpose, position // len(stickers), len(stickers))
+        order = self._order(f"order/{purpose}", position // len(stickers), len(stickers))
         return int(stickers[order[position % len(stickers)]])
-
-    def _shuffled(self, purpose: str, epoch: int, count: int) -> np.ndarray:
-        return numpy_rng(self.settings.seed, epoch, f"order/{purpose}").permutation(count)
 
     def _plan(self, sticker: int, most_frames: int, rng: np.random.Generator) -> ClipPlan:
         settings = self.settings
@@ -253,12 +228,10 @@ class ClipSource:
         captions = [caption for caption in self.latents.record(sticker).captions if caption]
         if not captions:
             return ""
-        index = 0 if rng.random() < 0.7 else int(rng.integers(len(captions)))
+        caption = captions[0 if rng.random() < 0.7 else int(rng.integers(len(captions)))]
         variant = int(rng.integers(_WORD_DROP_VARIANTS))
-        caption = captions[index]
-        return drop_words(
-            caption, numpy_rng(self.settings.seed, variant, f"words/{caption}"), self.settings.word_dropout
-        )
+        words = numpy_rng(self.settings.seed, variant, f"words/{caption}")
+        return drop_words(caption, words, self.settings.word_dropout)
 
 
 def _grouped(samples: list[_Sample]) -> list[list[_Sample]]:

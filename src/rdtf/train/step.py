@@ -55,8 +55,7 @@ class Learner:
     """The state of a training and its optimiser step.
 
     Args:
-        data: prepared dataset.
-        run: folder for latents if the data is read-only.
+        data: prepared dataset. run: folder for latents if the data is read-only.
 
     Attributes:
         settings: the given settings, with precision and number of threads decided.
@@ -95,8 +94,7 @@ class Learner:
                 "prepare the data with another --size"
             )
         self.net = build_network(settings, self.codec, self.device, start)
-        precision: str = settings.precision
-        self.precision_reason = "the settings say so"
+        precision, self.precision_reason = str(settings.precision), "the settings say so"
         if precision == "auto":
             precision, self.precision_reason = choose_precision(self.device, max(self.net.plain.config.widths))
         self.bf16 = bool(self.devices.from_first(precision == "bf16"))
@@ -110,10 +108,14 @@ class Learner:
         self.curriculum = Curriculum(settings.curriculum, settings.task_weights)
         with self.devices.first_goes_ahead():
             latents = LatentCache(dataset, self.codec, cache_folder(data, run), settings.num_augmented)
-        self.recorded = RecordedPasses(self.net) if self._records(settings) else None
-        captions = chain.from_iterable(dataset.column("captions")) if self.devices.first else ()
-        self.unread = unread_captions(captions, self.net.text)
-        self.known = known_captions(dataset) if self.devices.first else None
+        # All passes of CUDA graphs must have one shape.
+        alike = self.devices.count == settings.gradient_accumulation_steps == 1 and self.net.adapter is None
+        recordable = self.device.type == "cuda" and alike and not settings.gradient_checkpointing
+        self.recorded = RecordedPasses(self.net) if settings.cuda_graphs and recordable else None
+        self.unread, self.known = "", None
+        if self.devices.first:
+            self.unread = unread_captions(chain.from_iterable(dataset.column("captions")), self.net.text)
+            self.known = known_captions(dataset)
         if self.known and start and start.known:
             self.known = start.known.joined(self.known)
         self.source = ClipSource(latents, self.net.text, self.curriculum, settings, together=self.recorded is not None)
@@ -129,13 +131,6 @@ class Learner:
             bf16=self.bf16,
         )
         self.ema = Averages(self.named.values(), settings.ema_decay)
-
-    def _records(self, settings: TrainSettings) -> bool:
-        """Whether passes run as CUDA graphs. All passes must have one shape."""
-        alike = self.devices.count == settings.gradient_accumulation_steps == 1 and self.net.adapter is None
-        return settings.cuda_graphs and self.device.type == "cuda" and alike and not settings.gradient_checkpointing
-
-    # ---------------------------------------------------------------------------------------------------- a step
 
     def train_step(self, progress: float) -> dict[str, Any]:
         """One optimiser step, at ``progress`` in 0..1 of the training.
@@ -182,8 +177,17 @@ class Learner:
         reach("step.after_backward")
         norm = float(whole(nn.utils.clip_grad_norm_(self.named.values(), settings.max_grad_norm)))
         if not (math.isfinite(total) and math.isfinite(norm)):
-            clips = self.devices.gather([(p, i) for b in batches for p, i in zip(b.positions, b.ids, strict=True)])
-            raise NotFiniteError(self._failure(total, norm, factor, samples, dict(clips)))
+            ids = dict(
+                self.devices.gather(
+                    [pair for batch in batches for pair in zip(batch.positions, batch.ids, strict=True)]
+                )
+            )
+            clips = [
+                {"sticker": ids[i], "stream": f"noise/{i}", **asdict(sample), "loss": str(sample.loss)}
+                for i, sample in enumerate(samples)
+            ]
+            facts = {"step": self.step, "seed": settings.seed, "stream": "clips", "lr_factor": factor}
+            raise NotFiniteError(facts | {"loss": str(total), "grad_norm": str(norm), "clips": clips})
         self.update()
         self.curriculum.observe(samples)
         self.step += 1
@@ -250,17 +254,6 @@ class Learner:
         mask = loss_mask(batch.valid, batch.known, self.settings.loss_on_known)
         return masked_mean(objective.error(output.float(), batch.video, eps, t), mask)
 
-    def _failure(
-        self, loss: float, norm: float, factor: float, samples: list[SampleLoss], ids: dict[int, str]
-    ) -> dict[str, Any]:
-        clips = [
-            {"sticker": ids[i], "stream": f"noise/{i}", **asdict(s), "loss": str(s.loss)} for i, s in enumerate(samples)
-        ]
-        facts = {"step": self.step, "seed": self.settings.seed, "stream": "clips", "lr_factor": factor}
-        return facts | {"loss": str(loss), "grad_norm": str(norm), "clips": clips}
-
-    # ----------------------------------------------------------------------------------------- averages and state
-
     def pipeline(self, net: Network) -> StickerPipeline:
         """A pipeline of the current modules. They are not copied."""
         sampling = self.settings.sampling.model_dump()
@@ -308,10 +301,18 @@ class Learner:
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Weights, averages and moments in the groups of a checkpoint. The first process gets full tensors."""
         shadow = dict(zip(self.named, self.ema.tensors, strict=True))
-        parts: dict[str, dict[str, Tensor]] = {"weights": dict(self.named), "ema": shadow}
+        groups: dict[str, dict[str, Tensor]] = {"weights": dict(self.named), "ema": shadow}
         for i, optimizer in enumerate(self.optimizers):
-            parts[f"optimizer-{i}"] = optimizer_tensors(optimizer)
-        return {name: self._gathered(group) for name, group in parts.items()}
+            groups[f"optimizer-{i}"] = optimizer_tensors(optimizer)
+        if not self.sharded:
+            return groups
+        gathered: dict[str, dict[str, Tensor]] = {name: {} for name in groups}
+        for group, tensors in groups.items():
+            for name, tensor in tensors.items():
+                full = whole(tensor)
+                if self.devices.first:
+                    gathered[group][name] = full.cpu()
+        return gathered
 
     def state(self) -> dict[str, Any]:
         """The state of a step beside its tensors, JSON-able."""
@@ -339,14 +340,3 @@ class Learner:
         frozen = [parameter for parameter in self.net.parameters() if not parameter.requires_grad]
         frozen += self.codec.parameters() if isinstance(self.codec, nn.Module) else []
         return 5 * trained + sum(p.numel() * p.element_size() for p in frozen)
-
-    def _gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Full tensors of sharded ones, in the memory of the first process. Other tensors are returned as they are."""
-        if not self.sharded:
-            return tensors
-        gathered = {}
-        for name, tensor in tensors.items():
-            full = whole(tensor)
-            if self.devices.first:
-                gathered[name] = full.cpu()
-        return gathered
