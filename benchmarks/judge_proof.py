@@ -93,12 +93,12 @@ def main() -> None:
     pools = {name: see(clips[n:]) for name, see in eyes.items()}
     for name in eyes:
         pool = pools[name]
-        first = np.array([a["body"] in FULL.bodies[: len(FULL.bodies) // 2] for a in rest])
+        first = np.array([a["body"] in FULL["body"][: len(FULL["body"]) // 2] for a in rest])
         ours, others = np.flatnonzero(first), np.flatnonzero(~first)
         half = min(len(ours) // 2, len(others))
         sets = [np.concatenate([ours[half : half + round((1 - s) * half)], others[: round(s * half)]]) for s in SHARES]
         result[f"other bodies/{name}"] = distances(lambda places, pool=pool: pool[places], sets, pool[ours[:half]])
-        for key, names in (("body", FULL.bodies), ("colour", FULL.colours), ("action", FULL.actions)):
+        for key, names in (("body", FULL["body"]), ("colour", FULL["colour"]), ("action", FULL["action"])):
             sets = [dropped(rest, key, names, n // 2, 1 - s) for s in SHARES]
             result[f"drop {key}/{name}"] = distances(lambda places, pool=pool: pool[places], sets, homes[name])
 

@@ -188,12 +188,12 @@ class Lesson:
 def attribute_names() -> dict[str, tuple[str, ...]]:
     """The attributes of the built-in world with all their names; ``still`` is an action."""
     return {
-        "body": FULL.bodies,
-        "colour": FULL.colours,
-        "action": (*FULL.actions, STILL),
-        "expression": FULL.expressions,
-        "accessory": FULL.accessories,
-        "prop": FULL.props,
+        "body": FULL["body"],
+        "colour": FULL["colour"],
+        "action": (*FULL["action"], STILL),
+        "expression": FULL["expression"],
+        "accessory": FULL["accessory"],
+        "prop": FULL["prop"],
     }
 
 

@@ -13,7 +13,7 @@ from rdtf import world
 from rdtf.io.read import read_sticker
 from rdtf.pixels import premultiply
 from rdtf.sticker import Sticker
-from rdtf.world import FULL, NONE, SMALL, Vocabulary, artwork, compose, draw_sticker, is_held_out, write_world
+from rdtf.world import FULL, NONE, SMALL, artwork, compose, draw_sticker, is_held_out, write_world
 from rdtf.world.artwork import ACCESSORIES, ACTIONS, BODIES, COLOURS, EXPRESSIONS, PROPS, rgb
 from rdtf.world.motion import MOTIONS, Pose
 
@@ -233,11 +233,11 @@ def test_other_sizes_show_the_same_sticker(size: int) -> None:
 
 def test_held_out_combinations() -> None:
     for names, low, high in ((FULL, 0.08, 0.12), (SMALL, 0.05, 0.16)):
-        combined = list(product(names.bodies, names.colours, names.actions))
+        combined = list(product(names["body"], names["colour"], names["action"]))
         held = [is_held_out({"body": b, "colour": c, "action": a}) for b, c, a in combined]
         assert low < np.mean(held) < high
         trained = [combination for combination, out in zip(combined, held, strict=True) if not out]
-        for place, all_names in enumerate((names.bodies, names.colours, names.actions)):
+        for place, all_names in enumerate((names["body"], names["colour"], names["action"])):
             seen = Counter(combination[place] for combination in trained)
             assert min(seen.values()) > 0.6 * len(combined) / len(all_names)
     with pytest.raises(ValueError, match=r"unknown colour 'teal'; choose from red"):
@@ -250,9 +250,9 @@ def test_vocabularies() -> None:
         world.vocabulary_named("tiny")
     for index in range(60):
         known = draw_sticker(0, index, vocabulary=SMALL).attributes
-        assert known["body"] in SMALL.bodies and known["colour"] in SMALL.colours
-        assert known["action"] in (*SMALL.actions, world.STILL) and known["prop"] == NONE
-    only = Vocabulary(expressions=("angry",), actions=("sleep",))
+        assert known["body"] in SMALL["body"] and known["colour"] in SMALL["colour"]
+        assert known["action"] in (*SMALL["action"], world.STILL) and known["prop"] == NONE
+    only = {**FULL, "expression": ("angry",), "action": ("sleep",)}
     moods = {draw_sticker(0, k, vocabulary=only).attributes["expression"] for k in range(30)}
     assert moods == {"sleepy", "angry"}  # asleep it cannot look angry; a still can
 

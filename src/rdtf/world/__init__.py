@@ -1,9 +1,9 @@
 """The built-in sticker world: endless captioned animated stickers, each a pure function of (seed, index).
 
-A sticker is composed of a body, its colour, an expression, something worn, something held, and an action.
-These attributes stand beside the caption, so that what a model draws can be measured against what was asked
-for. Some pairs (body with action, body with colour) are held out by a fixed rule: ``write_world`` marks them for
-the test split, and a model that draws them well has learnt to combine.
+A sticker has a body, its colour, an expression, something worn, something held, and an action. These attributes stand
+beside the caption, so that generated stickers can be compared with what was asked for. A fixed rule holds some pairs
+out (body with action, body with colour): ``write_world`` marks them for the test split. A model that draws them well
+has learnt to combine.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,11 +33,14 @@ STILL = "still"  # the action of single frames
 STYLES = ("outlined", "flat")  # dark outlines and full colours; or no outlines, no blush, pastel colours
 MAX_FRAMES = 40
 RESERVED_SEED = 2**63
-"""From here on, seeds of worlds belong to the judge: what trains or measures a generator is drawn below."""
+"""Seeds from here on are for training and testing the judge. Worlds that train or measure a generator have others."""
 SOURCE = "built-in world"
 LICENSE = "CC0-1.0"
 
-_NAMES: dict[str, tuple[str, ...]] = {
+Vocabulary = Mapping[str, tuple[str, ...]]
+"""For each attribute the names that stickers are composed of. ``none`` stands for wearing or holding nothing."""
+
+FULL: Vocabulary = {
     "body": tuple(BODIES),
     "colour": tuple(COLOURS),
     "expression": tuple(EXPRESSIONS),
@@ -46,29 +48,14 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "prop": (NONE, *PROPS),
     "action": tuple(ACTIONS),
 }
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The names that stickers are composed of. ``none`` among accessories and props stands for having none."""
-
-    bodies: tuple[str, ...] = _NAMES["body"]
-    colours: tuple[str, ...] = _NAMES["colour"]
-    expressions: tuple[str, ...] = _NAMES["expression"]
-    accessories: tuple[str, ...] = _NAMES["accessory"]
-    props: tuple[str, ...] = _NAMES["prop"]
-    actions: tuple[str, ...] = _NAMES["action"]
-
-
-FULL = Vocabulary()
-SMALL = Vocabulary(
-    bodies=("cat", "ghost", "star", "robot"),
-    colours=("red", "yellow", "green", "blue"),
-    expressions=("happy",),
-    accessories=(NONE,),
-    props=(NONE,),
-    actions=("jump", "peek", "grow", "dance"),
-)
+SMALL: Vocabulary = {
+    "body": ("cat", "ghost", "star", "robot"),
+    "colour": ("red", "yellow", "green", "blue"),
+    "expression": ("happy",),
+    "accessory": (NONE,),
+    "prop": (NONE,),
+    "action": ("jump", "peek", "grow", "dance"),
+}
 VOCABULARIES = {"full": FULL, "small": SMALL}
 
 
@@ -86,26 +73,23 @@ def vocabulary_named(name: str) -> Vocabulary:
 def is_held_out(attributes: Mapping[str, Any]) -> bool:
     """Whether a sticker with these attributes (``body``, ``colour``, ``action``) belongs to the test split.
 
-    The rule runs diagonally through the tables of bodies x actions and bodies x colours: every body, colour
-    and action is seen in training, in most of its combinations; about one combination in ten never is. Stills
-    are held out by their colour only.
+    The rule runs diagonally through the tables of bodies x actions and bodies x colours. Training sees every body,
+    colour and action in most of its combinations, and about one combination in ten never. Stills are held out by their
+    colour only.
 
     Raises:
         ValueError: a name that the world does not have.
     """
-    body = _index("body", attributes["body"], _NAMES["body"])
-    colour = _index("colour", attributes["colour"], _NAMES["colour"])
+    body, colour = _index("body", attributes["body"]), _index("colour", attributes["colour"])
     if (colour - 3 * body) % 20 == 0:
         return True
-    if attributes["action"] == STILL:
-        return False
-    return (_index("action", attributes["action"], _NAMES["action"]) - 7 * body) % 20 == 0
+    return attributes["action"] != STILL and (_index("action", attributes["action"]) - 7 * body) % 20 == 0
 
 
-def _index(field: str, name: str, names: tuple[str, ...]) -> int:
-    if name not in names:
-        raise ValueError(f"unknown {field} {name!r}; choose from {', '.join(names)}")
-    return names.index(name)
+def _index(field: str, name: str) -> int:
+    if name not in FULL[field]:
+        raise ValueError(f"unknown {field} {name!r}; choose from {', '.join(FULL[field])}")
+    return FULL[field].index(name)
 
 
 # -------------------------------------------------------------------------------------------------- a sticker
@@ -122,10 +106,9 @@ def draw_sticker(
 ) -> Sticker:
     """Sticker ``index`` of the world ``seed``: ``size`` x ``size`` pixels, 1 to 40 frames, with durations.
 
-    A pure function: the same arguments give the same pixels and words. ``attributes`` holds ``body``,
-    ``colour``, ``expression``, ``accessory``, ``prop``, ``action`` (``still`` for a single frame), ``frames``,
-    ``loops`` (the last frame leads back to the first) and ``held_out``. In another of :data:`STYLES` it has the same
-    attributes, words and motion. What would be shorter is drawn with ``min_frames`` frames.
+    The same arguments give the same pixels and words. ``attributes`` holds the attributes of :data:`FULL` (the action
+    of a single frame is ``still``), ``frames``, ``loops`` (the last frame leads back to the first) and ``held_out``. In
+    another of :data:`STYLES` it has the same attributes, words and motion. Shorter ones get ``min_frames`` frames.
 
     Raises:
         ValueError: a seed or index outside 0 to 2**64 - 1, a size below 16, or an unknown style.
@@ -133,19 +116,18 @@ def draw_sticker(
     if not (0 <= seed < 2**64 and 0 <= index < 2**64):
         raise ValueError(f"seed and index must lie between 0 and 2**64 - 1, got {seed} and {index}")
     rng = np.random.Generator(np.random.Philox(key=[seed, index]))
-    body = _pick(rng, vocabulary.bodies)
-    colour = _pick(rng, vocabulary.colours)
+    body, colour = _pick(rng, vocabulary["body"]), _pick(rng, vocabulary["colour"])
     frames = max(_frame_count(rng), min_frames)
-    action = _pick(rng, vocabulary.actions)
+    action = _pick(rng, vocabulary["action"])
     fitting = ACTIONS[action].expressions if frames > 1 else None
-    expressions = [e for e in vocabulary.expressions if fitting is None or e in fitting]
+    expressions = tuple(e for e in vocabulary["expression"] if fitting is None or e in fitting)
     return compose(
         rng,
         body=body,
         colour=colour,
         expression=_pick(rng, expressions or fitting or ()),
-        accessory=_pick_extra(rng, vocabulary.accessories),
-        prop=_pick_extra(rng, vocabulary.props),
+        accessory=_pick_extra(rng, vocabulary["accessory"]),
+        prop=_pick_extra(rng, vocabulary["prop"]),
         action=action if frames > 1 else STILL,
         frames=frames,
         size=size,
@@ -166,7 +148,7 @@ def compose(
     size: int = 64,
     style: str = "outlined",
 ) -> Sticker:
-    """The sticker with the given attributes; ``rng`` decides place, proportions, tints, pace and words.
+    """The sticker with the given attributes. ``rng`` draws place, proportions, tints, pace and words.
 
     Raises:
         ValueError: an unknown name or style, a size below 16, or a frame count that the action cannot have.
@@ -176,16 +158,11 @@ def compose(
     flat = style == "flat"
     if size < 16:
         raise ValueError(f"size must be at least 16 pixels, got {size}")
-    attributes: dict[str, Any] = {
-        "body": body,
-        "colour": colour,
-        "expression": expression,
-        "accessory": accessory,
-        "prop": prop,
-        "action": action,
-    }
-    for field, names in _NAMES.items():
-        _index(field, attributes[field], (*names, STILL) if field == "action" else names)
+    names = (body, colour, expression, accessory, prop, action)
+    attributes: dict[str, Any] = dict(zip(FULL, names, strict=True))
+    for field, name in attributes.items():
+        if (field, name) != ("action", STILL):
+            _index(field, name)
     if not 1 <= frames <= MAX_FRAMES or (frames == 1) != (action == STILL):
         raise ValueError(f"{frames} frames of {action!r}: a still has 1 frame, an action 2 to {MAX_FRAMES}")
     attributes["frames"] = frames
@@ -214,13 +191,12 @@ def compose(
     return Sticker(pixels, durations, _caption(rng, attributes), attributes)
 
 
-def _pick(rng: np.random.Generator, names: Iterable[str]) -> str:
-    ordered = tuple(names)
-    return ordered[int(rng.integers(len(ordered)))]
+def _pick(rng: np.random.Generator, names: Sequence[str]) -> str:
+    return names[int(rng.integers(len(names)))]
 
 
 def _pick_extra(rng: np.random.Generator, names: tuple[str, ...]) -> str:
-    """Half of the stickers wear (hold) nothing, where the vocabulary knows that."""
+    """Half of the stickers wear or hold nothing, if the vocabulary has ``none``."""
     nothing = rng.random() < 0.5
     name = _pick(rng, [n for n in names if n != NONE] or names)
     return NONE if nothing and NONE in names else name
@@ -238,7 +214,7 @@ def _animate(rng: np.random.Generator, pose: Pose, action: str, frames: int, bod
     """Fill ``pose`` for ``frames`` frames of the action; returns the durations ``(frames,)`` in ms."""
     strength, pace, phase = rng.uniform(0.85, 1.15), rng.uniform(0.75, 1.35), rng.random()
     step_ms = rng.uniform(60, 120)
-    hold = rng.random() < 0.12, rng.uniform(3, 6)
+    hold, times = rng.random() < 0.12, rng.uniform(3, 6)  # some show their last frame longer
     if action == STILL:
         return np.array([1000.0])
     what = ACTIONS[action]
@@ -253,8 +229,8 @@ def _animate(rng: np.random.Generator, pose: Pose, action: str, frames: int, bod
     MOTIONS[action](pose, t, strength, BODIES[body])
     duration = np.clip(10 * round(cycles * cycle_ms / frames / 10), 30, 500)  # files count in 10 ms
     durations = np.full(frames, float(duration))
-    if hold[0] or not what.loops:
-        durations[-1] = 10 * round(duration * hold[1] / 10)
+    if hold or not what.loops:
+        durations[-1] = 10 * round(duration * times / 10)
     return durations
 
 
@@ -266,7 +242,7 @@ def _article(text: str) -> str:
 
 
 def _caption(rng: np.random.Generator, attributes: Mapping[str, Any]) -> str:
-    """A sentence that names every attribute; one of several templates."""
+    """A sentence that names every attribute, from one of five templates."""
     mood = EXPRESSIONS[attributes["expression"]]
     who = f"{attributes['colour']} {attributes['body']}"
     extras = [ACCESSORIES[attributes["accessory"]].phrase] if attributes["accessory"] != NONE else []
@@ -313,26 +289,19 @@ def write_world(
 ) -> Path:
     """Write stickers 0 to ``count - 1`` of the world ``seed`` as files, with ``metadata.jsonl``.
 
-    Each line of ``metadata.jsonl`` holds ``file_name``, ``caption``, ``attributes``, ``source``, ``license``,
-    and ``"split": "test"`` where the combination is held out. It is written last and at once: where it exists,
-    it is right. A world already in ``out`` (finished or not) is replaced.
+    Each line of ``metadata.jsonl`` holds ``file_name``, ``caption``, ``attributes``, ``source``, ``license``, and
+    ``"split": "test"`` if the combination is held out. It is written last and atomically.
 
     Args:
-        out: the folder; new, empty, or an earlier world.
-        count: how many stickers. ``seed``: of which world, below :data:`RESERVED_SEED`.
-        size: width and height in pixels.
+        out: the folder, which is returned; new, empty, or an earlier world (finished or not), which is replaced.
+        seed: below :data:`RESERVED_SEED`. size: width and height in pixels.
         format: ``webp`` (lossless), ``apng`` or ``gif`` (hard edges).
-        vocabulary: ``full`` or ``small``.
-        style: ``outlined`` or ``flat``.
+        vocabulary: ``full`` or ``small``. style: ``outlined`` or ``flat``.
         workers: how many processes draw; the files do not depend on it.
-
-    Returns:
-        ``out``.
 
     Raises:
         ValueError: a bad setting, or ``out`` holds something else than a world.
     """
-    out = Path(out)
     if count < 1 or workers < 1:
         raise ValueError(f"count and workers must be at least 1, got {count} and {workers}")
     if format not in _ENDINGS:

@@ -62,10 +62,8 @@ def mirrored(path: str) -> str:
     """The path reflected about the vertical axis x = 0."""
     out = []
     for name, v in commands(path):
-        if name == "E":
-            v = (-v[0], *v[1:])
-        elif name == "R":
-            v = (-v[0] - v[2], *v[1:])
+        if name in "ER":  # the middle of an ellipse, the left side of a rectangle
+            v = (-v[0] - (v[2] if name == "R" else 0), *v[1:])
         else:
             v = tuple(-a if i % 2 == 0 else a for i, a in enumerate(v))
         out.append(" ".join([name, *(f"{a:g}" for a in v)]))
@@ -218,16 +216,18 @@ SHAPES: dict[str, Drawing] = {}
 
 def _value(given: Any) -> Any:
     """A list of layers as a drawing, another list as a tuple."""
-    if not isinstance(given, list) or not given or not isinstance(given[0], dict):
-        return tuple(given) if isinstance(given, list) else given
-    layers: list[Layer] = []
+    if not isinstance(given, list):
+        return given
+    values: list[Any] = []
     for entry in given:
-        if "shape" in entry:
-            layers += SHAPES[entry["shape"]]
-            continue
-        layer = Layer(**{key: value for key, value in entry.items() if key != "mirrored"})
-        layers.append(layer._replace(path=pair(layer.path)) if entry.get("mirrored") else layer)
-    return tuple(layers)
+        if not isinstance(entry, dict):
+            values.append(entry)
+        elif "shape" in entry:
+            values += SHAPES[entry["shape"]]
+        else:
+            layer = Layer(**{key: value for key, value in entry.items() if key != "mirrored"})
+            values.append(layer._replace(path=pair(layer.path)) if entry.get("mirrored") else layer)
+    return tuple(values)
 
 
 def _read(kind: str, make: Callable[..., Any]) -> dict[str, Any]:

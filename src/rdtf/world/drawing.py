@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import thorvg_python as tvg
@@ -27,14 +28,16 @@ _CMD = {
 }
 
 
-@dataclass(frozen=True)
-class _Outline:
+Steps = list[tuple[str, tuple[float, ...]]]
+
+
+class _Outline(NamedTuple):
     commands: tuple[int, ...]
     points: tuple[tvg.PointStruct, ...]
     hull: np.ndarray  # (m, 3) homogeneous; the drawn shape lies in the convex hull of its control points
 
 
-def _ellipse(cx: float, cy: float, rx: float, ry: float) -> list[tuple[str, tuple[float, ...]]]:
+def _ellipse(cx: float, cy: float, rx: float, ry: float) -> Steps:
     x, y = rx * _KAPPA, ry * _KAPPA
     return [
         ("M", (cx, cy - ry)),
@@ -46,7 +49,7 @@ def _ellipse(cx: float, cy: float, rx: float, ry: float) -> list[tuple[str, tupl
     ]
 
 
-def _rectangle(x: float, y: float, w: float, h: float, r: float) -> list[tuple[str, tuple[float, ...]]]:
+def _rectangle(x: float, y: float, w: float, h: float, r: float) -> Steps:
     r = min(r, w / 2, h / 2)
     k, right, bottom = r * (1 - _KAPPA), x + w, y + h
     return [
@@ -66,16 +69,13 @@ def _rectangle(x: float, y: float, w: float, h: float, r: float) -> list[tuple[s
 @functools.lru_cache(maxsize=4096)
 def _outline(path: str) -> _Outline:
     """Parse a path. Closed parts all wind the same way, so that overlapping parts form a union."""
-    parts: list[tuple[list[int], list[tuple[float, float]], bool]] = []
+    parts: list[tuple[list[int], list[tuple[float, float]]]] = []
     for name, v in art.commands(path):
         steps = _ellipse(*v) if name == "E" else _rectangle(*v) if name == "R" else [(name, v)]
         for step, numbers in steps:
             if step == "M":
-                parts.append(([], [], False))
-            commands, points, _ = parts[-1]
-            if step == "Z":
-                parts[-1] = (commands, points, True)
-                continue
+                parts.append(([], []))
+            commands, points = parts[-1]
             pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
             if step == "Q":  # a quadratic curve as a cubic one
                 (x0, y0), (cx, cy), (x, y) = points[-1], *pairs
@@ -89,14 +89,14 @@ def _outline(path: str) -> _Outline:
             points.extend(pairs)
     all_commands: list[int] = []
     all_points: list[tuple[float, float]] = []
-    for commands, points, closed in parts:
+    for commands, points in parts:
         xy = np.array(points)
         following = np.roll(xy, -1, axis=0)
         area = float(np.sum(xy[:, 0] * following[:, 1] - following[:, 0] * xy[:, 1]))
-        if closed and area < 0:
+        if commands[-1] == _CMD["Z"] and area < 0:
             points = points[::-1]
-            commands = [_CMD["M"], *commands[:0:-1]]
-        all_commands += [*commands, _CMD["Z"]] if closed else commands
+            commands = [_CMD["M"], *commands[-2:0:-1], _CMD["Z"]]
+        all_commands += commands
         all_points += points
     hull = np.column_stack([np.array(all_points), np.ones(len(all_points))])
     return _Outline(tuple(all_commands), tuple(tvg.PointStruct(x, y) for x, y in all_points), hull)
@@ -114,12 +114,8 @@ def _hull(drawing: art.Drawing) -> tuple[np.ndarray, float]:
 
 
 def _colour(fill: str, palette: Palette) -> tuple[int, int, int, int]:
-    if fill in palette:
-        r, g, b = palette[fill]
-    else:
-        r, g, b = art.rgb(fill)
-    alpha = int(fill[7:9], 16) if len(fill) == 9 else 255
-    return round(float(r)), round(float(g)), round(float(b)), alpha
+    r, g, b = (round(float(value)) for value in (palette[fill] if fill in palette else art.rgb(fill)))
+    return r, g, b, int(fill[7:9], 16) if len(fill) == 9 else 255
 
 
 def _shape(engine: tvg.Engine, outline: _Outline, width: float, colour: tuple[int, int, int, int]) -> tvg.Shape:
@@ -173,8 +169,7 @@ def matrix(
 # --------------------------------------------------------------------------------------------------- figure
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A drawing, and ``matrices`` ``(n or 1, 3, 3)`` from its own space to the figure's."""
 
     drawing: art.Drawing
@@ -220,12 +215,12 @@ def figure(
     ex, ey = body.eyes
     size = body.features * look.features
     carriers = {"body": root, "air": matrix()}
-    effects = []
+    effects: dict[bool, list[Part]] = {True: [], False: []}
     for e in pose.effects:
         width = -np.asarray(e.sx) if e.text and look.mirror else e.sx  # letters stay readable
-        effects.append((e.behind, Part(e.drawing, carriers[e.on] @ matrix(e.x, e.y, e.angle, width, e.sy))))
-    parts = [part for behind, part in effects if behind]
-    parts += [
+        effects[e.behind].append(Part(e.drawing, carriers[e.on] @ matrix(e.x, e.y, e.angle, width, e.sy)))
+    parts = [
+        *effects[True],
         Part(body.tail, root),
         Part(body.foot, root @ matrix(pose.foot_lx, pose.foot_ly)),
         Part(_sided(body.foot), root @ matrix(pose.foot_rx, pose.foot_ry)),
@@ -257,8 +252,7 @@ def figure(
         reach, angle = body.hand * look.arm, np.deg2rad(raised)
         hand = matrix(-sx + reach * np.cos(angle), sy + reach * np.sin(angle), 0, 1.15, 1.15)
         parts.append(Part(prop.on(body), root @ hand))
-    parts += [part for behind, part in effects if not behind]
-    return [part for part in parts if part.drawing]
+    return [part for part in (*parts, *effects[False]) if part.drawing]
 
 
 def render(parts: Sequence[Part], pose: Pose, look: Look, palette: Palette, frames: int, size: int) -> np.ndarray:

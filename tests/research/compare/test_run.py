@@ -27,7 +27,7 @@ from rdtf.train.settings import TrainSettings
 from rdtf.world import FULL, STILL
 from tests.conftest import SMALLEST_NETWORK
 
-BODIES, COLOURS, ACTIONS = FULL.bodies, FULL.colours, (*FULL.actions, STILL)
+BODIES, COLOURS, ACTIONS = FULL["body"], FULL["colour"], (*FULL["action"], STILL)
 
 TINY_TRAINING = {
     "model": SMALLEST_NETWORK,
