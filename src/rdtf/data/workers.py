@@ -20,14 +20,7 @@ from rdtf.data.items import Item
 from rdtf.data.process_file import FileResult, Kind, OneFile
 from rdtf.device import usable_cores
 from rdtf.files import ShortageError
-from rdtf.io.limits import (
-    KILLED,
-    WAITING_FACTOR,
-    ending,
-    no_core_file,
-    was_killed,
-    was_over_time,
-)
+from rdtf.io.limits import KILLED, WAITING_FACTOR, ending, no_core_file
 
 START_SECONDS = 600.0
 """Seconds for the start of a worker, after which the run ends."""
@@ -190,18 +183,18 @@ class _Worker:
     def _cause(self) -> FileResult:
         """The result of an item whose worker died."""
         self.process.join()
-        self.ended, code = True, self.process.exitcode
+        self.ended, how = True, ending(self.process.exitcode)
         if not self.ready:
             raise RuntimeError(
-                f"a worker process could not start (exit code {code}); a script that calls prepare() must be a file "
+                f"a worker process could not start ({how}); a script that calls prepare() must be a file "
                 "and do so below `if __name__ == '__main__':`"
             )
-        if was_over_time(code):
+        if how == "SIGXCPU":
             return FileResult.refused("took more than its limit of processor time", Kind.STOPPED)
-        if was_killed(code):  # not by us
+        if how == "SIGKILL":  # not by us
             return FileResult.refused(KILLED, Kind.SHORT)
         self.crashed = True
-        return FileResult.refused(f"crashed its decoder twice ({ending(code)})", Kind.STOPPED)
+        return FileResult.refused(f"crashed its decoder twice ({how})", Kind.STOPPED)
 
     def stop(self) -> None:
         """End it at once."""

@@ -24,22 +24,10 @@ import numpy as np
 WAITING_FACTOR = 10
 """Wall-clock limit of a file, as a multiple of its limit of processor time. Machines may be busy."""
 KILLED = "its process was killed, most likely for want of memory"
-_KILL = int(getattr(signal, "SIGKILL", 0)) or 1 << 20  # on Windows nothing ends with this number
-_OVER_TIME = int(getattr(signal, "SIGXCPU", 0)) or 1 << 20
-
-
-def was_killed(code: int | None) -> bool:
-    """Whether a process with this exit code was killed from outside."""
-    return code == -_KILL
-
-
-def was_over_time(code: int | None) -> bool:
-    """Whether a process ended at its limit of processor time."""
-    return code == -_OVER_TIME
 
 
 def ending(code: int | None) -> str:
-    """A short text about how a process ended."""
+    """How a process ended, such as ``SIGKILL`` (killed from outside) or ``SIGXCPU`` (at its limit of time)."""
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 

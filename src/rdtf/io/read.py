@@ -8,15 +8,16 @@ may still crash native decoders or keep them busy. So this module runs in proces
 
 from __future__ import annotations
 
-import functools
+import re
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from rdtf.io.job import Frames, Job
-from rdtf.io.lottie import inflated, is_deflated, read_dotlottie, read_lottie
+from rdtf.io.lottie import inflated, read_dotlottie, read_lottie
 from rdtf.io.pictures import AVIF_BRANDS, AVIF_READABLE, HEIF_BRANDS, OTHER_BRANDS, brands, read_picture
 from rdtf.io.svg import read_svg
 from rdtf.io.video import read_video
@@ -34,56 +35,41 @@ SUFFIXES = _AVIF | {
 """Endings of the files that can be read, in lower case."""
 
 
-def read_sticker(
-    path: Path | str,
-    *,
-    size: int | None = None,
-    max_frames: int | None = None,
-) -> Sticker:
-    """Read GIF, WebP, (A)PNG, JPEG, AVIF, Lottie JSON, dotLottie, TGS, WebM, MP4 or MOV, still or animated.
+def read_sticker(path: Path | str, *, size: int | None = None, max_frames: int | None = None) -> Sticker:
+    """:func:`rdtf.io.wall.read_sticker` in this process.
 
-    The file's first bytes name its kind, not its ending. The colour under alpha 0 becomes 0. A still picture lasts
-    1 s. GIF frames of 10 ms or less last 100 ms, as in browsers.
-
-    Args:
-        path: the file.
-        size: scale into a ``size`` x ``size`` transparent canvas, aspect kept; vector files are drawn at that
-            size. Without it frames keep the file's size, and a vector file's longer side is at most 512 px.
-        max_frames: if the file has more frames, keep at most this many, on an even grid over its time. A kept
-            frame lasts until the next one, so the total duration stays. Vector files are drawn at exactly the
-            grid's times.
-
-    Raises:
-        StickerError: the file cannot be read, is damaged or cut short, is beyond the limits, or of no kind
-            that is supported.
-        ValueError: ``size`` or ``max_frames`` below 1.
+    The colour under alpha 0 becomes 0. A still picture lasts 1 s. GIF frames of 10 ms or less last 100 ms, as in
+    browsers. Vector files are drawn at exactly the times of the grid.
     """
     path = Path(path)
     return read_sticker_bytes(load_file(path), path, size=size, max_frames=max_frames)
 
 
 def read_sticker_bytes(
-    data: bytes,
-    name: Path | str,
-    *,
-    size: int | None = None,
-    max_frames: int | None = None,
+    data: bytes, name: Path | str, *, size: int | None = None, max_frames: int | None = None
 ) -> Sticker:
     """:func:`read_sticker` for the bytes of a file, which errors call ``name``: the member of an archive, a cell."""
-    for option, value in (("size", size), ("max_frames", max_frames)):
-        if value is not None and value < 1:
-            raise ValueError(f"{option} must be 1 or more, got {value}")
+    check_wishes(size, max_frames)
     path = Path(name)
-    if not data:
-        raise StickerError(path, "is empty")
     try:
         job = Job(path, data, size, max_frames)
-        frames, durations = _reader(path, data)(job)
+        frames, durations = _read(job)
     except StickerError:
         raise
     except Exception as error:  # decoders raise many types for damaged files
         raise StickerError(path, f"cannot be decoded ({type(error).__name__}: {error})") from error
     return Sticker(np.stack(frames), durations, attributes={LEFT_OUT: job.left_out} if job.left_out else {})
+
+
+def check_wishes(size: int | None, max_frames: int | None) -> None:
+    """Check the arguments of :func:`read_sticker`.
+
+    Raises:
+        ValueError: one is below 1.
+    """
+    for option, value in (("size", size), ("max_frames", max_frames)):
+        if value is not None and value < 1:
+            raise ValueError(f"{option} must be 1 or more, got {value}")
 
 
 def load_file(path: Path) -> bytes:
@@ -104,83 +90,66 @@ def load_file(path: Path) -> bytes:
         raise StickerError(path, error.strerror or str(error)) from error
 
 
-def _reader(path: Path, data: bytes) -> Callable[[Job], Frames]:
-    """The reader for a file's first bytes."""
-    for magic, kind in _PICTURES.items():
-        if data.startswith(magic):
-            return functools.partial(read_picture, kind=kind)
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return functools.partial(read_picture, kind="WEBP")
-    if data.startswith(b"\x1a\x45\xdf\xa3"):
-        return functools.partial(read_video, kind="matroska")
-    if data[4:8] == b"ftyp":
-        return _media_reader(path, brands(data))
-    if data[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return functools.partial(read_video, kind="mov")
-    if is_deflated(data):
-        return _read_deflated
-    if data.startswith(b"PK\3\4"):
-        return read_dotlottie
-    text = data[:512].lstrip(_BLANK)
-    if data.startswith(_UTF16) and data[:512].decode("utf-16", "ignore").lstrip().startswith("<"):
-        raise StickerError(path, "is XML in UTF-16; save it as UTF-8")
-    if text.startswith(b"{") or data.startswith(_UTF16):
-        return read_lottie
-    if text.startswith(_XML):
-        return read_svg
-    for beginning, what in _NOT_STICKERS.items():
-        if text.lower().startswith(beginning):
-            raise StickerError(path, what)
-    for beginning, name in _OTHER_KINDS.items():
-        if data.startswith(beginning) or (beginning == b"AVI " and data[8:12] == beginning):
-            raise StickerError(path, f"is {name}, which is not read; convert it to PNG, WebP, GIF or WebM")
+def _read(job: Job) -> Frames:
+    kind = _kind(job.data)
+    if isinstance(kind, str):
+        raise job.refuse(kind)
+    return kind(job)
+
+
+def _kind(data: bytes) -> Reader | str:
+    """What reads a file that begins like this, or why it is not read."""
     readable = ", ".join(sorted(SUFFIXES))
-    raise StickerError(path, f"its first bytes are of no kind that can be read ({readable})")
+    unknown = f"its first bytes are of no kind that can be read ({readable})" if data else "is empty"
+    return next((kind for first, kind in _KINDS.items() if re.match(first, data[:512], re.DOTALL)), unknown)
 
 
 def _read_deflated(job: Job) -> Frames:
     """A TGS file, or a compressed SVG picture (.svgz)."""
     inner = inflated(job)
-    text = inner.data[:512].lstrip(_BLANK)
-    if text.startswith(_XML):
-        return read_svg(inner)
-    if text.startswith(b"{") or inner.data.startswith(_UTF16):
-        return read_lottie(inner)
+    kind = _kind(inner.data)
+    if kind is read_lottie or kind is read_svg:
+        return kind(inner)
     raise job.refuse("is compressed (gzip or zlib), and holds neither Lottie nor SVG")
 
 
-def _media_reader(path: Path, known: list[bytes]) -> Callable[[Job], Frames]:
-    """The reader for AVIF or video, which share a container. Other files in it are refused by name."""
+def _read_media(job: Job) -> Frames:
+    """AVIF or video, which share a container. Other files in it are refused by name."""
+    known = brands(job.data)
     if AVIF_BRANDS & {*known}:
         if AVIF_READABLE:
-            return functools.partial(read_picture, kind="AVIF")
-        raise StickerError(path, "is an AVIF picture, which this Pillow was built without; install Pillow's wheel")
+            return read_picture(job, "AVIF")
+        raise job.refuse("is an AVIF picture, which this Pillow was built without; install Pillow's wheel")
     name = "HEIC" if HEIF_BRANDS & {*known} else next((OTHER_BRANDS[b] for b in known if b in OTHER_BRANDS), None)
     if name is not None:
-        raise StickerError(path, f"is {name}, which is not read; convert it to PNG, WebP or AVIF")
-    return functools.partial(read_video, kind="mov")
+        raise job.refuse(f"is {name}, which is not read; convert it to PNG, WebP or AVIF")
+    return read_video(job, "mov")
 
 
-_BLANK = b"\xef\xbb\xbf \t\r\n"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_XML = (b"<svg", b"<?xml", b"<!--", b"<!DOCTYPE svg")
-_PICTURES = {
-    b"GIF8": "GIF",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
+Reader = Callable[[Job], Frames]
+_OTHER = "is {}, which is not read; convert it to PNG, WebP, GIF or WebM".format
+_BLANK = rb"[\xef\xbb\xbf \t\r\n]*"
+_KINDS: dict[bytes, Reader | str] = {
+    rb"GIF8": partial(read_picture, kind="GIF"),
+    rb"\x89PNG\r\n\x1a\n": partial(read_picture, kind="PNG"),
+    rb"\xff\xd8\xff": partial(read_picture, kind="JPEG"),
+    rb"RIFF....WEBP": partial(read_picture, kind="WEBP"),
+    rb"\x1a\x45\xdf\xa3": partial(read_video, kind="matroska"),
+    rb"....ftyp": _read_media,
+    rb"....(moov|mdat|wide|free|skip)": partial(read_video, kind="mov"),
+    rb"\x1f\x8b|\x78[\x01\x5e\x9c\xda]": _read_deflated,
+    rb"PK\x03\x04": read_dotlottie,
+    rb"\xff\xfe(\s\0)*<\0|\xfe\xff(\0\s)*\0<": "is XML in UTF-16; save it as UTF-8",
+    _BLANK + rb"{|\xff\xfe|\xfe\xff": read_lottie,
+    _BLANK + rb"<(svg|\?xml|!--|!DOCTYPE svg)": read_svg,
+    _BLANK
+    + rb"<(?i:!doctype html|html)": "is a web page and no sticker; the download has failed, fetch the file again",
+    _BLANK + rb"version https://git-lfs": "is a Git LFS pointer and not the file itself; run `git lfs pull`",
+    rb"\xff\x0a|\0\0\0\x0cJXL ": _OTHER("JPEG XL"),
+    rb"\0\0\0\x0cjP  ": _OTHER("JPEG 2000"),
+    rb"BM": _OTHER("a BMP picture"),
+    rb"II\*\0|MM\0\*": _OTHER("a TIFF picture"),
+    rb"%PDF": _OTHER("a PDF document"),
+    rb"RIFF....AVI ": _OTHER("an AVI video"),
 }
-_NOT_STICKERS = {
-    b"<!doctype html": "is a web page and no sticker; the download has failed, fetch the file again",
-    b"<html": "is a web page and no sticker; the download has failed, fetch the file again",
-    b"version https://git-lfs": "is a Git LFS pointer and not the file itself; run `git lfs pull`",
-}
-_OTHER_KINDS = {
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"BM": "a BMP picture",
-    b"II*\0": "a TIFF picture",
-    b"MM\0*": "a TIFF picture",
-    b"%PDF": "a PDF document",
-    b"AVI ": "an AVI video",
-}
+"""The beginnings of files, as patterns, and what reads such a file or why none does. The first that fits counts."""

@@ -13,25 +13,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+import time
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from rdtf.files import ShortageError, shortage
-from rdtf.io.limits import (
-    KILLED,
-    WAITING_FACTOR,
-    ending,
-    fault_of_the_file,
-    limit_time,
-    limited_memory,
-    no_core_file,
-    was_killed,
-    was_over_time,
-)
-from rdtf.io.read import load_file, read_sticker_bytes
+from rdtf.io.limits import KILLED, WAITING_FACTOR, ending, fault_of_the_file, limit_time, limited_memory, no_core_file
+from rdtf.io.read import check_wishes, load_file, read_sticker_bytes
 from rdtf.sticker import Sticker, StickerError
 
 SECONDS = 60
@@ -50,7 +40,8 @@ def read_sticker(path: Path | str, *, size: int | None = None, max_frames: int |
         path: the file. Its first bytes say what it is, not its name.
         size: scale into a ``size`` x ``size`` transparent canvas, aspect kept; vector files are drawn at that
             size. Without it frames keep the file's size, and a vector file's longer side is at most 512 px.
-        max_frames: if the file has more frames, keep at most this many, on an even grid over its time.
+        max_frames: if the file has more frames, keep at most this many, on an even grid over its time. A kept frame
+            lasts until the next one, so the total duration stays.
 
     Raises:
         StickerError: the file cannot be read, crashes its decoder, is damaged, beyond the limits, or of no kind that
@@ -63,9 +54,7 @@ def read_sticker(path: Path | str, *, size: int | None = None, max_frames: int |
 
 def read_bytes(data: bytes, name: Path, *, size: int | None = None, max_frames: int | None = None) -> Sticker:
     """:func:`read_sticker` for the bytes of a file, which errors call ``name``."""
-    for option, value in (("size", size), ("max_frames", max_frames)):
-        if value is not None and value < 1:
-            raise ValueError(f"{option} must be 1 or more, got {value}")
+    check_wishes(size, max_frames)
     request = {"name": os.fspath(name), "size": size, "max_frames": max_frames}
     try:
         child = _idle.pop()
@@ -77,7 +66,6 @@ def read_bytes(data: bytes, name: Path, *, size: int | None = None, max_frames: 
         child = _Child()
         answer = child.answer(request, data)
     if answer is None:
-        child.close()
         raise child.failure(name)
     if _idle:
         child.close()
@@ -102,7 +90,7 @@ class _Child:
     def __init__(self) -> None:
         paths = [str(Path(entry).absolute()) for entry in sys.path]  # an empty entry is the current folder
         command = [sys.executable, "-I", "-c", _CHILD, json.dumps(paths)]
-        self.answers, self._late = 0, False
+        self.answers = 0
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._said)
@@ -110,7 +98,8 @@ class _Child:
     def answer(self, request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes] | None:
         """The child's answer for a file; None if the child has ended."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        timer = threading.Timer(WAITING_FACTOR * SECONDS, self._end_late)
+        self._end = time.monotonic() + WAITING_FACTOR * SECONDS
+        timer = threading.Timer(WAITING_FACTOR * SECONDS, self._process.kill)
         timer.daemon = True
         timer.start()
         try:
@@ -124,36 +113,30 @@ class _Child:
         self.answers += answer is not None
         return answer
 
-    def _end_late(self) -> None:
-        self._late = True
-        self._process.kill()
-
     def failure(self, name: Path) -> Exception:
-        """The error that explains how the child ended."""
+        """End the child; returns the error that explains how it ended."""
+        late = time.monotonic() >= self._end
+        said = self.close()
         code = self._process.returncode
-        if self._late:
+        how = hex(code) if code > 0x80000000 else ending(code)  # Windows has crash codes
+        if late:
             return StickerError(name, f"is not decoded after {WAITING_FACTOR * SECONDS} s")
-        if was_killed(code):
+        if how == "SIGKILL":
             return ShortageError(f"{name}: {KILLED}; free some and try again")
-        if was_over_time(code):
+        if how == "SIGXCPU":
             return StickerError(name, f"takes more than {SECONDS} s of processor time to decode")
-        if code < 0 or code > 0x80000000:  # a signal, or a crash code of Windows
-            how = ending(code) if code < 0 else hex(code)
-            return StickerError(name, f"crashes its decoder ({how}); convert it with another program")
-        return RuntimeError(
-            f"the process that decodes {name} could not start: {self._last_words or f'exit code {code}'}"
-        )
+        if how.startswith("exit code"):
+            return RuntimeError(f"the process that decodes {name} could not start: {said or how}")
+        return StickerError(name, f"crashes its decoder ({how}); convert it with another program")
 
-    def close(self) -> None:
-        """End the child."""
-        for stream in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):
-                stream.close()  # type: ignore[union-attr]
+    def close(self) -> str:
+        """End the child; returns the last line that it printed."""
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()  # closes the pipes
         self._said.seek(0)
-        self._last_words = self._said.read().decode(errors="replace").strip().rpartition("\n")[2]
+        said = self._said.read().decode(errors="replace").strip().rpartition("\n")[2]
         self._said.close()
+        return said
 
 
 _idle: list[_Child] = []
@@ -181,18 +164,15 @@ def serve() -> None:
                 sticker = read_sticker_bytes(data, wanted["name"], size=wanted["size"], max_frames=wanted["max_frames"])
         except StickerError as error:
             lacked = shortage(error)
-            if lacked is None:
-                out.write(_packed({"refused": error.reason}, b""))
-            elif fault_of_the_file(lacked, MEBIBYTES):
-                out.write(_packed({"refused": f"needs more than {MEBIBYTES} MiB of memory ({lacked})"}, b""))
-            else:
-                out.write(_packed({"lacked": lacked}, b""))
+            header: dict[str, Any] = {"refused": error.reason}
+            if lacked is not None and fault_of_the_file(lacked, MEBIBYTES):
+                header = {"refused": f"needs more than {MEBIBYTES} MiB of memory ({lacked})"}
+            elif lacked is not None:
+                header = {"lacked": lacked}
+            out.write(_packed(header, b""))
         else:
-            header = {
-                "shape": sticker.frames.shape,
-                "durations": sticker.durations.tolist(),
-                "attributes": sticker.attributes,
-            }
+            header = {"shape": sticker.frames.shape, "durations": sticker.durations.tolist()}
+            header["attributes"] = sticker.attributes
             out.write(_packed(header, np.ascontiguousarray(sticker.frames).data.cast("B")))
         out.flush()  # the next file may crash
 
