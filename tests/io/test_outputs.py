@@ -129,7 +129,7 @@ def test_a_full_or_read_only_disk_is_told_before_anything_is_computed(
     def refused(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("rdtf.io.outputs.tempfile.TemporaryFile", refused)
+    monkeypatch.setattr("rdtf.io.write.tempfile.TemporaryFile", refused)
     with pytest.raises(StickerError, match=r"deep/a\.webp: cannot be written: Read-only"):
         check_target(tmp_path / "deep" / "a.webp")
     assert not list(tmp_path.iterdir())

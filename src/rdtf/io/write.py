@@ -1,23 +1,36 @@
-"""Writing of sticker files, in the format that a name asks for."""
+"""Writing of sticker files, in the format that a name asks for, and rules about what they may replace.
+
+A named file is replaced. A folder has to be new or empty. Inputs are never replaced.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
 import math
 import os
-from collections.abc import Callable, Iterable
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from rdtf.faults import reach
+from rdtf.files import atomic_file, check_space, publish
 from rdtf.io.encode import Clip, Note, apng, binary_alpha, cleared, gif, webp
 from rdtf.io.job import LIMITS
 from rdtf.io.metadata import NOTE
-from rdtf.io.outputs import check_file, check_folder, write_file, write_folder
 from rdtf.io.palette import Colours
 from rdtf.sticker import Sticker, StickerError
 
 SHEET_SUFFIX = ".sheet.png"
 SHEET_COLUMNS = 8
+TIMES = "durations.json"
+"""File in a folder of frames with their durations in milliseconds, by name."""
+_MAX_NAME = 255  # bytes of a file name, on every common file system
 
 Encoder = Callable[[Clip, Note], bytes]
 
@@ -55,10 +68,7 @@ def save_sticker(sticker: Sticker, path: Path | str, *, durable: bool = True) ->
     path, note = Path(path), sticker.attributes.get(NOTE)
     clip = Clip(cleared(sticker.frames), sticker.durations)
     if encode is None:
-        digits = max(3, len(str(len(sticker) - 1)))
-        names = [f"{index:0{digits}d}.png" for index in range(len(sticker))]
-        stills = (apng(Clip(clip.frames[index : index + 1], np.ones(1)), note=note) for index in range(len(sticker)))
-        write_folder(path, dict(zip(names, stills, strict=True)), sticker.durations.tolist())
+        _write_folder(path, clip, note)
         return
     try:
         data = encode(clip, note)
@@ -67,7 +77,32 @@ def save_sticker(sticker: Sticker, path: Path | str, *, durable: bool = True) ->
     if len(data) > LIMITS.image_bytes:
         most = LIMITS.image_bytes / 2**20
         raise StickerError(path, f"{len(data) / 2**20:.0f} MiB are more than is read again ({most:g}); scale it down")
-    write_file(path, data, durable=durable)
+    with _disk_refuses(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path, durable=durable) as file:
+            file.write(data)
+            reach("export.mid_write")
+
+
+def _write_folder(path: Path, clip: Clip, note: Note) -> None:
+    """Write a folder of PNG files and their times, complete or not at all."""
+    digits = max(3, len(str(len(clip.frames) - 1)))
+    names = [f"{index:0{digits}d}.png" for index in range(len(clip.frames))]
+    times = {"durations": dict(zip(names, clip.durations.tolist(), strict=True))}
+    with _disk_refuses(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".rdtf-{secrets.token_hex(8)}.tmp")  # as long as for every other name
+        try:
+            temporary.mkdir()
+            for name, frame in zip(names, clip.frames, strict=True):
+                (temporary / name).write_bytes(apng(Clip(frame[None], np.ones(1)), note=note))
+            (temporary / TIMES).write_text(json.dumps(times, indent=1) + "\n", "utf-8")
+            reach("export.mid_write")
+            if path.exists():
+                path.rmdir()  # the system refuses if anybody has put files into it
+            publish(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def webp_bytes(sticker: Sticker) -> bytes:
@@ -86,8 +121,42 @@ def check_target(path: Path | str, inputs: Iterable[Path | str] = ()) -> None:
         ValueError: unknown ending; ``path`` is an input or contains one; it is a folder with files in it, or a link.
         StickerError: the folder above is not writable.
     """
-    check = check_folder if _encoder(path) is None else check_file
-    check(Path(path), [Path(source) for source in inputs])
+    path, is_folder = Path(path), _encoder(path) is None
+    with _disk_refuses(path):
+        _check_place(path, map(Path, inputs))
+        if not os.path.lexists(path):
+            return
+        if is_folder and (not path.is_dir() or any(path.iterdir())):
+            raise ValueError(f"{path}: is there already and is no empty folder; choose another name")
+        if not is_folder and not path.is_file():
+            raise ValueError(f"{path}: is a folder or a device; choose another name")
+
+
+def _check_place(path: Path, inputs: Iterable[Path]) -> None:
+    if path.parts and path.parts[0].startswith("~"):
+        raise ValueError(f"{path}: '~' was not replaced by the shell; write the home folder in full")
+    if any(len(os.fsencode(part)) > _MAX_NAME for part in path.parts):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    if path.is_symlink():
+        raise ValueError(f"{path}: is a symbolic link; name the file or folder itself")
+    for source in inputs:
+        if source.exists() and source.resolve().is_relative_to(path.resolve()):
+            raise ValueError(f"{path}: would replace the input {source}; choose another name")
+        if source.is_file() and path.is_file() and source.samefile(path):
+            raise ValueError(f"{path}: is the input {source} by another name; choose another name")
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise ValueError(f"{path}: {above} is no folder; choose another name")
+    with tempfile.TemporaryFile(dir=above):  # permissions alone do not prove that a folder is writable
+        check_space(above, 0)
+
+
+@contextlib.contextmanager
+def _disk_refuses(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StickerError(path, f"cannot be written: {error.strerror or error}") from error
 
 
 def _png(clip: Clip, note: Note) -> bytes:
