@@ -127,7 +127,7 @@ def generate_many(
     """Make a sticker for each row of a file.
 
     Args:
-        source: see :func:`read_rows`. It is read several times: all rows are checked before a sticker is made.
+        source: see :func:`read_rows`. All rows are checked before a sticker is made.
         out: the folder, new or one that this function has begun.
         model: folder of the model.
         settings: arguments of the pipeline but for the caption; ``seed`` is that of row 0.
@@ -146,47 +146,52 @@ def generate_many(
     if ending not in ENDINGS:
         raise ValueError(f"{ending!r}: stickers are written as {', '.join(ENDINGS)}")
     check_target(out / f"0{ending}", [source, model])
-    base, others = int(settings.get("seed") or 0), {key: value for key, value in settings.items() if key != "seed"}
-    here = _Generator(model, out, {key: value for key, value in others.items() if value is not None})
-    total = _check_rows(source, here.pipeline, strict)
-    kept = made = unknown = 0
-
-    def entries() -> Iterator[Entry]:
-        nonlocal unknown
-        unknown = 0
-        for number, row in enumerate(read_rows(source)):
-            fit = here.pipeline.fit(row.caption)
-            unknown += bool(fit.note)
-            seed = base + number if row.seed is None else row.seed
-            changed = None if fit.caption == row.caption else fit.caption
-            yield Entry(number, _file(row, number, ending), row.caption, seed, changed)
-
-    def batches() -> Iterator[list[Entry]]:
-        """The stickers to make, in batches for a call of the pipeline: their seeds count up."""
-        nonlocal kept
-        together = here.settings.get("batch_size") or here.pipeline.default_batch_size
-        waiting: list[Entry] = []
-        for entry in entries():
-            if here.is_made(entry):
-                kept += 1
-                continue
-            if waiting and (len(waiting) == together or waiting[-1].seed + 1 != entry.seed):
-                yield waiting
-                waiting = []
-            waiting.append(entry)
-        if waiting:
-            yield waiting
-
+    given = {key: value for key, value in settings.items() if key != "seed" and value is not None}
+    here = _Generator(model, out, given)
+    entries, unknown = _entries(source, here.pipeline, int(settings.get("seed") or 0), ending, strict)
     out.mkdir(parents=True, exist_ok=True)
     with folder_lock(out, "the folder"):
-        done = map(here.make, batches()) if engine == "local" else _run_ray(here, batches(), workers)
-        for batch in done:
-            made += len(batch)
-            advance(made + kept, total)
+        missing = [entry for entry in entries if not here.is_made(entry)]
+        batches = _batches(missing, given.get("batch_size") or here.pipeline.default_batch_size)
+        done = kept = len(entries) - len(missing)
+        for batch in map(here.make, batches) if engine == "local" else _run_ray(here, batches, workers):
+            done += len(batch)
+            advance(done, len(entries))
         with atomic_file(out / MANIFEST) as file:
-            for entry in entries():
-                file.write(f"{json.dumps(asdict(entry), ensure_ascii=False)}\n".encode())
-    return Outcome(made, kept, unknown)
+            file.writelines(f"{json.dumps(asdict(entry), ensure_ascii=False)}\n".encode() for entry in entries)
+    return Outcome(len(missing), kept, unknown)
+
+
+def _entries(source: Path, pipeline: StickerPipeline, seed: int, ending: str, strict: bool) -> tuple[list[Entry], int]:
+    """An entry for each row, and the number of rows with captions that the model does not know."""
+    entries: dict[str, Entry] = {}
+    unknown = 0
+    for number, row in enumerate(read_rows(source)):
+        fit = pipeline.fit(row.caption)
+        if strict and fit.note:
+            raise ValueError(f"{source}, row {number + 1}: {fit.note}")
+        unknown += bool(fit.note)
+        name = row.name or f"{number + 1:06}"
+        if name.casefold() in entries:
+            raise ValueError(f"{source}: two rows have the name {name.casefold()!r}; each needs one of its own")
+        changed = None if fit.caption == row.caption else fit.caption
+        own_seed = seed + number if row.seed is None else row.seed
+        entries[name.casefold()] = Entry(number, f"{name}{ending}", row.caption, own_seed, changed)
+    if not entries:
+        raise ValueError(f"{source} holds no captions")
+    return list(entries.values()), unknown
+
+
+def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+    """Entries for one call of the pipeline each: at most ``size``, with seeds that count up."""
+    waiting: list[Entry] = []
+    for entry in entries:
+        if waiting and (len(waiting) == size or waiting[-1].seed + 1 != entry.seed):
+            yield waiting
+            waiting = []
+        waiting.append(entry)
+    if waiting:
+        yield waiting
 
 
 class _Generator:
@@ -265,22 +270,3 @@ def _run_ray(here: _Generator, batches: Iterator[list[Entry]], workers: int | No
         finally:
             for holder in actors:
                 ray.kill(holder)
-
-
-def _check_rows(source: Path, pipeline: StickerPipeline, strict: bool) -> int:
-    """The number of rows, each with a name of its own, and with ``strict`` with a caption that the model knows."""
-    names: set[str] = set()
-    for number, row in enumerate(read_rows(source)):
-        if strict and (note := pipeline.fit(row.caption).note):
-            raise ValueError(f"{source}, row {number + 1}: {note}")
-        name = _file(row, number, "").casefold()
-        if name in names:
-            raise ValueError(f"{source}: two rows have the name {name!r}; each needs one of its own")
-        names.add(name)
-    if not names:
-        raise ValueError(f"{source} holds no captions")
-    return len(names)
-
-
-def _file(row: Row, number: int, ending: str) -> str:
-    return f"{row.name or f'{number + 1:06}'}{ending}"

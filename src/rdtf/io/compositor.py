@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -22,8 +22,7 @@ KEEP, CLEAR, RESTORE = 1, 2, 3
 """Disposal of a frame before the next one is drawn: it stays, its box becomes transparent, or it is undone."""
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """One frame of a file before it is composed.
 
     Attributes:
@@ -43,8 +42,7 @@ class Layer:
     transparent: int | None = None
 
 
-@dataclass(frozen=True)
-class Layers:
+class Layers(NamedTuple):
     """The frames of a file, and the size of its canvas."""
 
     width: int
@@ -64,7 +62,10 @@ def compose(job: Job, file: Layers) -> Iterator[np.ndarray]:
         visible = canvas[top : top + height, left : left + width]
         pixels = pixels[: visible.shape[0], : visible.shape[1]]
         before = visible.copy() if layer.disposal == RESTORE else None
-        visible[:] = _over(pixels, visible) if layer.over else pixels
+        if layer.over:  # straight alpha over straight alpha: a = a1 + a2 (1 - a1), c = (c1 a1 + c2 a2 (1 - a1)) / a
+            below, above = (Image.fromarray(np.ascontiguousarray(part)) for part in (visible, pixels))
+            pixels = np.asarray(Image.alpha_composite(below, above))
+        visible[:] = pixels
         yield canvas
         if before is not None:
             visible[:] = before
@@ -72,24 +73,15 @@ def compose(job: Job, file: Layers) -> Iterator[np.ndarray]:
             visible[:] = 0
 
 
-def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Straight alpha over straight alpha: ``a = a1 + a2 (1 - a1)``, ``c = (c1 a1 + c2 a2 (1 - a1)) / a``."""
-    return np.asarray(Image.alpha_composite(*(Image.fromarray(np.ascontiguousarray(p)) for p in (below, above))))
-
-
 # GIF: https://www.w3.org/Graphics/GIF/spec-gif89a.txt
 
 
-def gif_layers(job: Job) -> Layers:
-    """Read the blocks of a GIF. The trailer may be missing, and data after it are ignored."""
-    data = job.data
-    try:
-        return _gif_blocks(data)
-    except (IndexError, struct.error):
-        raise job.refuse("is cut short; fetch the file again") from None
+def gif_layers(data: bytes) -> Layers:
+    """Read the blocks of a GIF. The trailer may be missing, and data after it are ignored.
 
-
-def _gif_blocks(data: bytes) -> Layers:
+    Raises:
+        IndexError, struct.error: the file is cut short.
+    """
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at = 13 + _table_bytes(flags)
     shared = (flags & 0x87, data[13:at])

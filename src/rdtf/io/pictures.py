@@ -38,23 +38,23 @@ def read_picture(job: Job, kind: str) -> Frames:
     if kind == "WEBP" and int.from_bytes(job.data[4:8], "little") + 8 > len(job.data):
         raise job.refuse("is cut short; fetch the file again")  # Pillow would read the complete frames silently
     if kind == "GIF":
-        return _composed(job, gif_layers(job), 10.0)
+        try:
+            layers = gif_layers(job.data)
+        except (IndexError, struct.error):
+            raise job.refuse("is cut short; fetch the file again") from None
+        return _composed(job, layers, 10.0)
     if kind == "PNG":
         if job.data[12:16] == b"CgBI":
             raise job.refuse("is a PNG in Apple's own form for apps, which is not read; export a usual PNG")
         width, height = struct.unpack_from(">II", job.data, 16) if len(job.data) > 24 else (0, 0)
         job.check(1, width, height)
-        layers = apng_layers(job)
-        return _png_still(job) if layers is None else _composed(job, layers, 0.0)
+        if (moving := apng_layers(job)) is not None:
+            return _composed(job, moving, 0.0)
+        try:
+            return [job.fitted(decode_png(still_png(job)))], np.array([STILL_MS])
+        except ValueError as error:
+            raise job.refuse(f"{error}; fetch the file again") from error
     return _by_pillow(job, kind)
-
-
-def _png_still(job: Job) -> Frames:
-    try:
-        pixels = decode_png(still_png(job))
-    except ValueError as error:
-        raise job.refuse(f"{error}; fetch the file again") from error
-    return [job.fitted(pixels)], np.array([STILL_MS])
 
 
 def _composed(job: Job, file: Layers, shortest: float) -> Frames:

@@ -76,9 +76,10 @@ def decode_png(file: bytes) -> np.ndarray:
         last_row = image.crop((0, height - 1, width, height)).tobytes()
         if file[28] or not any(last_row):  # a last row that is not empty was in the file, unless that is interlaced
             _check_rows(file)
-        key = _transparent_colour(file) if colour in (0, 2) else None
+        transparent = dict(png_chunks(file)).get(b"tRNS") if colour in (0, 2) else None
         mask = None
-        if key is not None:
+        if transparent is not None:
+            key = struct.unpack(f">{len(transparent) // 2}H", transparent)  # samples, of the file's depth
             image.info.pop("transparency", None)
             samples = np.asarray(image).astype(np.uint16)
             if colour == 2:  # of 16 bits Pillow gives the upper 8
@@ -90,35 +91,17 @@ def decode_png(file: bytes) -> np.ndarray:
         pixels = image.convert("RGBA")
         if mask is not None:
             pixels.putalpha(Image.fromarray(np.where(mask, 0, 255).astype(np.uint8)))
-        exif = Image.Exif()
-        exif.load(image.info.get("exif", b"")) if image.info.get("exif") else None
-        orientation = exif.get(0x0112, 1)
-    pixels.getexif()[0x0112] = orientation
     return np.array(ImageOps.exif_transpose(pixels))
 
 
-def _transparent_colour(file: bytes) -> tuple[int, ...] | None:
-    """The stored samples of the tRNS chunk of a grey or RGB file."""
-    key = dict(png_chunks(file)).get(b"tRNS")
-    return None if key is None else struct.unpack(f">{len(key) // 2}H", key)
-
-
-def _pass_sizes(file: bytes) -> list[tuple[int, int]]:
-    """Rows, and bytes of a row with its filter byte, of each pass. A file without interlacing has one pass."""
+def _check_rows(file: bytes) -> None:
     width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", file, 16)
     passes = _PASSES if interlaced else ((0, 0, 1, 1),)
     sizes = [(-(-(height - y) // down), -(-(width - x) // across)) for x, y, across, down in passes]
-    return [(h, 1 - (-w * _CHANNELS[colour] * depth // 8)) for h, w in sizes if h > 0 and w > 0]
-
-
-def _deflated(file: bytes) -> bytes:
-    """The compressed data of all IDAT chunks."""
-    return b"".join(content for name, content in png_chunks(file) if name == b"IDAT")
-
-
-def _check_rows(file: bytes) -> None:
-    missing = sum(rows * length for rows, length in _pass_sizes(file))
-    inflate, data = zlib.decompressobj(), _deflated(file)
+    # A row has a byte for its filter.
+    missing = sum(h * (1 - (-w * _CHANNELS[colour] * depth // 8)) for h, w in sizes if h > 0 and w > 0)
+    inflate = zlib.decompressobj()
+    data = b"".join(content for name, content in png_chunks(file) if name == b"IDAT")
     while missing > 0 and (part := inflate.decompress(data, 1 << 20)):
         missing, data = missing - len(part), inflate.unconsumed_tail
     if missing > 0:
