@@ -94,7 +94,7 @@ def build_page(studio: Studio) -> gr.Blocks:
         page.load(lambda: gr.update(choices=studio.models.names()), None, model, **HIDDEN)
         model.focus(lambda: gr.update(choices=studio.models.names()), None, model, **HIDDEN)
         for endpoint, options in endpoints(studio).items():
-            gr.api(plainly(endpoint), **options)
+            gr.api(endpoint, **options)
     return page.queue(max_size=QUEUE, default_concurrency_limit=4)
 
 

@@ -7,9 +7,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from rdtf.cli.make import FRAMES_OPTIONS, WORDS_OPTIONS
-from rdtf.studio.forms import fields_of, values_of
+from rdtf.studio.forms import fields_of, named_values
 from rdtf.studio.library import GIVEN, MADE
-from rdtf.studio.parts import EXPORTING, FOUR
+from rdtf.studio.parts import EXPORTING, FOUR, plainly, sentences
 
 if TYPE_CHECKING:
     from rdtf.studio.app import Studio
@@ -38,19 +38,16 @@ def endpoints(studio: Studio) -> dict[Callable[..., Any], dict[str, Any]]:
         frames: given ones, as {"position": 0, "sticker": KEY, "frame": 0}; /give makes a key of a file.
         settings: as the options of `rdtf generate` and `rdtf animate`, by the names of the pipeline's arguments.
         """
-        wanted = settings or {}
-        known = {field.name: field for field in fields}
-        if unknown := sorted(wanted.keys() - known.keys()):
-            raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(known)}")
-        values = values_of([known[name] for name in wanted], list(wanted.values()))
-        pins = [(int(f["position"]), str(f["sticker"]), int(f.get("frame", 0))) for f in frames or []]
-        name = model or next(iter(studio.models.names()), "")
-        keys: tuple[str, ...] = ()
-        work = studio.maker.make(name, caption, pins=pins, count=count, settings={**values, "seed": seed})
-        async with aclosing(work) as steps:
-            async for step in steps:
-                keys = step.keys
-        return [facts(key) for key in keys]
+        with sentences():
+            values = named_values(fields, settings or {})
+            pins = [(int(f["position"]), str(f["sticker"]), int(f.get("frame", 0))) for f in frames or []]
+            name = model or next(iter(studio.models.names()), "")
+            keys: tuple[str, ...] = ()
+            work = studio.maker.make(name, caption, pins=pins, count=count, settings={**values, "seed": seed})
+            async with aclosing(work) as steps:
+                async for step in steps:
+                    keys = step.keys
+            return [facts(key) for key in keys]
 
     def models() -> list[str]:
         """The names of the models."""
@@ -72,10 +69,5 @@ def endpoints(studio: Studio) -> dict[Callable[..., Any], dict[str, Any]]:
         path, left_out = library.pack(stickers, target, name, author)
         return {"url": f"/exports/{path.name}", "left_out": left_out}
 
-    return {
-        make: {"concurrency_limit": None},
-        export: EXPORTING,
-        pack: EXPORTING,
-        models: {},
-        stickers: {},
-    }
+    others = {export: EXPORTING, pack: EXPORTING, models: {}, stickers: {}}
+    return {make: {"concurrency_limit": None}, **{plainly(function): options for function, options in others.items()}}

@@ -60,3 +60,15 @@ def values_of(fields: Sequence[Field], given: Sequence[Any]) -> dict[str, Any]:
     """The settings that were given, by their names."""
     values = {field.name: field.value(value) for field, value in zip(fields, given, strict=True)}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def named_values(fields: Sequence[Field], given: Mapping[str, Any]) -> dict[str, Any]:
+    """:func:`values_of` for some of the settings, by their names.
+
+    Raises:
+        ValueError: there is no setting of a name.
+    """
+    known = {field.name: field for field in fields}
+    if unknown := sorted(given.keys() - known.keys()):
+        raise ValueError(f"there is no setting {unknown[0]!r}; there are {', '.join(known)}")
+    return values_of([known[name] for name in given], list(given.values()))

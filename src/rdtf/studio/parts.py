@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -28,30 +26,18 @@ FOUR = 4
 EXPORTING: dict[str, Any] = {"concurrency_id": "export", "concurrency_limit": 1}
 
 
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Show errors that a user can mend as a sentence."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise gr.Error(escape(str(error)), print_exception=False) from None
+
+
 def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function, coroutine or generator of one whose errors that a user can mend are shown as a sentence."""
-    wrap: Callable[..., Any]
-    if inspect.isasyncgenfunction(function):
-
-        async def wrap(*args: Any) -> AsyncGenerator[Any, None]:
-            with _sentences():
-                async with aclosing(function(*args)) as values:
-                    async for value in values:
-                        yield value
-
-    elif inspect.iscoroutinefunction(function):
-
-        async def wrap(*args: Any) -> Any:
-            with _sentences():
-                return await function(*args)
-
-    else:
-
-        def wrap(*args: Any) -> Any:
-            with _sentences():
-                return function(*args)
-
-    return functools.wraps(function)(wrap)
+    """A function with its errors as :func:`sentences`."""
+    return sentences()(function)
 
 
 def generation(
@@ -71,12 +57,13 @@ def generation(
     def guarded(run: Callable[..., AsyncGenerator[tuple[Any, ...], None]]) -> Callable[..., AsyncGenerator[Any, None]]:
         async def steps(*args: Any) -> AsyncGenerator[tuple[Any, ...], None]:
             held: Any = gr.update(interactive=False)
-            async with aclosing(run(*args)) as values:
-                async for value in values:
-                    yield (*value, *[held] * len(buttons))
-                    held = gr.skip()
+            with sentences():
+                async with aclosing(run(*args)) as values:
+                    async for value in values:
+                        yield (*value, *[held] * len(buttons))
+                        held = gr.skip()
 
-        return plainly(steps)
+        return steps
 
     def free() -> list[Any]:
         return [gr.update(interactive=True) for _ in buttons]
@@ -90,14 +77,6 @@ def generation(
     ended = cancel.click(None, cancels=begun, **options)
     text = views.note("Cancelled. Stickers that were ready are in the history.")
     ended.then(lambda: (text, *free()), None, [outputs[0], *buttons], **options)
-
-
-@contextmanager
-def _sentences() -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise gr.Error(escape(str(error)), print_exception=False) from None
 
 
 def component(field: Field) -> gr.components.Component:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rdtf.cli.data import PREPARE
 from rdtf.cli.train import SETTINGS
-from rdtf.studio.forms import Field, fields_of
+from rdtf.studio.forms import Field, fields_of, named_values
 from rdtf.studio.jobs import Jobs, checked_name
 from rdtf.studio.maker import Models
 
@@ -152,11 +152,8 @@ class Trainings:
 
 
 def _flags(fields: Sequence[Field], settings: Mapping[str, Any]) -> list[str]:
-    known = {field.name: field for field in fields}
-    if unknown := sorted(settings.keys() - known.keys()):
-        raise ValueError(f"there is no setting {unknown[0]!r} here; there are {', '.join(known)}")
-    values = {name: known[name].value(value) for name, value in settings.items()}
-    return [f"--{known[name].flag}={value}" for name, value in values.items() if value is not None]
+    flags = {field.name: field.flag for field in fields}
+    return [f"--{flags[name]}={value}" for name, value in named_values(fields, settings).items()]
 
 
 def _line(log: Path) -> Points:
