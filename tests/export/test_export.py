@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from rdtf.cli import app
 from rdtf.export import encode
+from rdtf.export.batch import Source
 from rdtf.export.check import problems_of
 from rdtf.export.encode import merged
 from rdtf.export.fit import on_clock
-from rdtf.export.pack import PackSticker, emoji_of, write_packs
+from rdtf.export.pack import emoji_of, write_packs
 from rdtf.export.search import _LADDERS, Export, export_sticker
 from rdtf.export.target import Target, load_target, target_names
 from rdtf.io.encode import Clip, apng, binary_alpha, cleared, gif
@@ -288,8 +289,10 @@ def test_emoji_of_a_sticker():
 
 
 def test_packs_are_full_and_whole(tmp_path: Path, exports: dict[str, Export]):
-    def stickers(target: str, count: int) -> list[PackSticker]:
-        return [PackSticker(f"s{i}", ball(), exports[target], "a ball", ("🔴",)) for i in range(count)]
+    save_sticker(ball(), tmp_path / "ball.webp")
+
+    def stickers(target: str, count: int) -> list[tuple[Source, Export]]:
+        return [(Source(f"s{i}", tmp_path / "ball.webp", "red circle"), exports[target]) for i in range(count)]
 
     whatsapp = load_target("whatsapp")
     report = write_packs(stickers("whatsapp", 32), whatsapp, "whatsapp", tmp_path / "w", name="Balls", author="Me")

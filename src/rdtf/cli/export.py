@@ -113,22 +113,17 @@ def pack(
 ) -> None:
     """Make sticker packs: files, emoji, texts, and the pictures that a messenger asks for beside them."""
     from rdtf.export.batch import find_sources
-    from rdtf.export.pack import PackSticker, check_texts, emoji_of, write_packs
+    from rdtf.export.pack import check_texts, write_packs
     from rdtf.export.target import load_target
     from rdtf.files import check_new_folder
 
     target = load_target(to)
-    rules = check_texts(target, name, author)
+    check_texts(target, name, author)
     check_new_folder(out)
-    stickers, refused = [], {}
-    for (_, source), result in _export(find_sources([folder]), [to], workers, None).items():
-        if isinstance(result, str):
-            refused[source.name] = result
-            continue
-        emoji = emoji_of(dict(source.attributes), source.caption, max(1, rules.emoji[1]))
-        stickers.append(PackSticker(source.name, source.read(), result, source.caption, emoji))
-    report = write_packs(stickers, target, to, out, name=name, author=author)
-    for sticker, reason in {**refused, **report.left_out}.items():
+    made = _export(find_sources([folder]), [to], workers, None)
+    results = [(source, result) for (_, source), result in made.items()]
+    report = write_packs(results, target, to, out, name=name, author=author)
+    for sticker, reason in report.left_out.items():
         say(f"Left out {sticker}: {reason}")
-    for made in report.packs:
-        say(f"Wrote {made}")
+    for pack in report.packs:
+        say(f"Wrote {pack}")

@@ -5,40 +5,28 @@ Nothing is sent anywhere. A pack is a folder. Some messengers get a ZIP file bes
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rdtf.export.batch import Source
 from rdtf.export.search import Export, export_sticker
 from rdtf.export.target import PackRules, Picture, Target
-from rdtf.files import atomic_file, write_text
+from rdtf.files import atomic_file, write_bytes, write_text
 from rdtf.sticker import Sticker
 
 FALLBACK_EMOJI = "\N{SPARKLES}"
 _WHATSAPP_BLANK = ("publisher_email", "publisher_website", "privacy_policy_website", "license_agreement_website")
 
 
-@dataclass(frozen=True)
-class PackSticker:
-    """One sticker of a pack.
-
-    Attributes:
-        name: of its source, for messages. sticker: as it was read. export: its file for the target.
-        caption: in words. emoji: that it stands for.
-    """
-
-    name: str
-    sticker: Sticker
-    export: Export
-    caption: str = ""
-    emoji: tuple[str, ...] = ()
+Made = Sequence[tuple[Source, Export]]
+"""Stickers with their files for a target."""
 
 
 @dataclass
@@ -79,11 +67,18 @@ def check_texts(target: Target, name: str, author: str) -> PackRules:
 
 
 def write_packs(
-    stickers: Sequence[PackSticker], target: Target, target_name: str, out: Path, *, name: str, author: str
+    results: Iterable[tuple[Source, Export | str]],
+    target: Target,
+    target_name: str,
+    out: Path,
+    *,
+    name: str,
+    author: str,
 ) -> PackReport:
     """Write as many packs as the stickers fill.
 
     Args:
+        results: stickers with their files for the target, or with the reasons why they have none.
         out: a new or empty folder; each pack is a folder in it.
 
     Raises:
@@ -91,27 +86,33 @@ def write_packs(
     """
     rules = check_texts(target, name, author)
     report = PackReport()
-    kinds = [list(stickers)]
+    stickers: list[tuple[Source, Export]] = []
+    for source, result in results:
+        if isinstance(result, str):
+            report.left_out[source.name] = result
+        else:
+            stickers.append((source, result))
+    kinds: list[Made] = [stickers]
     if rules.one_kind:
-        kinds = [[s for s in stickers if (s.export.frames > 1) is moving] for moving in (True, False)]
+        kinds = [[s for s in stickers if (s[1].frames > 1) is moving] for moving in (True, False)]
     for kind in kinds:
         groups, rest = _grouped(kind, rules)
-        for sticker in rest:
-            allowed = ", ".join(map(str, rules.counts)) or f"{rules.min} to {rules.max}"
-            report.left_out[sticker.name] = f"a pack of {target.title} holds {allowed}; this one does not fill another"
+        allowed = ", ".join(map(str, rules.counts)) or f"{rules.min} to {rules.max}"
+        reason = f"a pack of {target.title} holds {allowed}; this one does not fill another"
+        report.left_out |= {source.name: reason for source, _ in rest}
         for group in groups:
-            number = len(report.packs) + 1
-            folder = out / (f"{_slug(name)}-{number}" if len(stickers) > len(group) else _slug(name))
-            _write_pack(group, target, target_name, rules, folder, name, author)
+            number = f"-{len(report.packs) + 1}" if len(stickers) > len(group) else ""
+            folder = out / f"{_slug(name)}{number}"
+            _write_pack(group, target, rules, folder, {"target": target_name, "name": name, "author": author})
             report.packs.append(folder)
     if not report.packs:
         raise ValueError(f"{len(stickers)} stickers are too few; a pack of {target.title} holds {rules.min} or more")
     return report
 
 
-def _grouped(stickers: list[PackSticker], rules: PackRules) -> tuple[list[list[PackSticker]], list[PackSticker]]:
+def _grouped(stickers: Made, rules: PackRules) -> tuple[list[Made], Made]:
     """Packs that are as full as they may be, none below the minimum, and what is left over."""
-    groups: list[list[PackSticker]] = []
+    groups: list[Made] = []
     rest = stickers
     while len(rest) >= rules.min:
         size = min(len(rest), rules.max)
@@ -126,38 +127,30 @@ def _grouped(stickers: list[PackSticker], rules: PackRules) -> tuple[list[list[P
     return groups, rest
 
 
-def _write_pack(
-    group: Sequence[PackSticker],
-    target: Target,
-    target_name: str,
-    rules: PackRules,
-    folder: Path,
-    name: str,
-    author: str,
-) -> None:
+def _write_pack(group: Made, target: Target, rules: PackRules, folder: Path, about: dict[str, Any]) -> None:
+    """Write a pack's folder; ``about`` has the names of target, pack and author."""
     folder.mkdir(parents=True)
     files: dict[str, bytes] = {}
     entries = []
-    for number, sticker in enumerate(group, 1):
+    for number, (source, export) in enumerate(group, 1):
         file = f"{number:02d}{target.suffix}"
-        files[file] = sticker.export.data
-        most = rules.alt_characters if sticker.export.frames > 1 else rules.still_alt_characters
-        entries.append({"file": file, "emoji": list(sticker.emoji), "text": sticker.caption[:most]})
-    first = group[0].sticker
+        files[file] = export.data
+        most = rules.alt_characters if export.frames > 1 else rules.still_alt_characters
+        emoji = emoji_of(dict(source.attributes), source.caption, max(1, rules.emoji[1]))
+        entries.append({"file": file, "emoji": list(emoji), "text": source.caption[:most]})
+    first = group[0][0].read()
     pictures = {"tray.png": rules.tray, "tab.png": rules.tab}
     files |= {file: _still(first, picture) for file, picture in pictures.items() if picture is not None}
     if rules.main is not None:
         other = {"canvas": rules.main.canvas, "max_bytes": rules.main.max_bytes}
         files["main.png"] = export_sticker(first, target.model_copy(update=other)).data
     for file, data in files.items():
-        with atomic_file(folder / file) as stream:
-            stream.write(data)
-    facts = {"target": target_name, "name": name, "author": author, "stickers": entries}
-    write_text(folder / "pack.json", json.dumps(facts, ensure_ascii=False, indent=1) + "\n")
-    if target_name == "whatsapp":
-        contents = _whatsapp_contents(group, entries, folder.name, name, author)
-        write_text(folder / "contents.json", json.dumps(contents, ensure_ascii=False, indent=1) + "\n")
-        files |= {"title.txt": name.encode(), "author.txt": author.encode()}
+        write_bytes(folder / file, data)
+    write_text(folder / "pack.json", _json({**about, "stickers": entries}))
+    if about["target"] == "whatsapp":
+        moves = group[0][1].frames > 1
+        write_text(folder / "contents.json", _json(_whatsapp_contents(entries, folder.name, about, moves)))
+        files |= {"title.txt": about["name"].encode(), "author.txt": about["author"].encode()}
         _write_zip(folder.with_suffix(".wastickers"), files)
     if rules.zip_bytes is not None:
         size = _write_zip(folder.with_suffix(".zip"), files)
@@ -165,24 +158,25 @@ def _write_pack(
             raise ValueError(f"{folder}.zip has {size:,} bytes; {target.title} takes at most {rules.zip_bytes:,}")
 
 
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+
+
 def _whatsapp_contents(
-    group: Sequence[PackSticker], entries: list[dict[str, Any]], identifier: str, name: str, author: str
+    entries: list[dict[str, Any]], identifier: str, about: dict[str, Any], moves: bool
 ) -> dict[str, Any]:
     """``contents.json`` of WhatsApp's sample app, https://github.com/WhatsApp/stickers."""
-    stickers = [
-        {"image_file": entry["file"], "emojis": entry["emoji"], "accessibility_text": entry["text"]}
-        for entry in entries
-    ]
+    names = {"file": "image_file", "emoji": "emojis", "text": "accessibility_text"}
     pack = {
         "identifier": identifier,
-        "name": name,
-        "publisher": author,
+        "name": about["name"],
+        "publisher": about["author"],
         "tray_image_file": "tray.png",
         "image_data_version": "1",
         "avoid_cache": False,
         **dict.fromkeys(_WHATSAPP_BLANK, ""),
-        "animated_sticker_pack": group[0].export.frames > 1,
-        "stickers": stickers,
+        "animated_sticker_pack": moves,
+        "stickers": [{names[key]: value for key, value in entry.items()} for entry in entries],
     }
     return {"android_play_store_link": "", "ios_app_store_link": "", "sticker_packs": [pack]}
 
@@ -196,13 +190,11 @@ def _still(sticker: Sticker, picture: Picture) -> bytes:
 
 
 def _write_zip(path: Path, files: dict[str, bytes]) -> int:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+    """Write an archive; returns its bytes."""
+    with atomic_file(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
             archive.writestr(zipfile.ZipInfo(name), data)
-    with atomic_file(path) as stream:
-        stream.write(buffer.getvalue())
-    return len(buffer.getvalue())
+    return path.stat().st_size
 
 
 def _slug(name: str) -> str:

@@ -69,5 +69,5 @@ def endpoints(studio: Studio) -> dict[Callable[..., Any], dict[str, Any]]:
         path, left_out = library.pack(stickers, target, name, author)
         return {"url": f"/exports/{path.name}", "left_out": left_out}
 
-    others = {export: EXPORTING, pack: EXPORTING, models: {}, stickers: {}}
+    others: dict[Callable[..., Any], dict[str, Any]] = {export: EXPORTING, pack: EXPORTING, models: {}, stickers: {}}
     return {make: {"concurrency_limit": None}, **{plainly(function): options for function, options in others.items()}}

@@ -15,9 +15,9 @@ from datetime import datetime
 from pathlib import Path
 
 from rdtf.export.batch import Source
-from rdtf.export.pack import PackSticker, check_texts, emoji_of, write_packs
+from rdtf.export.pack import check_texts, write_packs
 from rdtf.export.search import Export, export_sticker
-from rdtf.export.target import load_target, target_names
+from rdtf.export.target import Target, load_target, target_names
 from rdtf.files import write_bytes
 from rdtf.io.metadata import note_of
 from rdtf.io.read import read_sticker
@@ -131,24 +131,20 @@ class Library:
         Raises:
             ValueError: no stickers, too few of them, no such target, or texts that are too long.
         """
-        rules = check_texts(_known(target), name, author)
-        stickers, refused = [], {}
+        check_texts(_known(target), name, author)
+        results: list[tuple[Source, Export | str]] = []
         for key in dict.fromkeys(keys):
-            caption = self.entry(key).caption
             try:
-                made = self._exported(key, target)
+                results.append((self._source(key), self._exported(key, target)))
             except ValueError as error:
-                refused[key] = str(error)
-                continue
-            emoji = emoji_of({}, caption, max(1, rules.emoji[1]))
-            stickers.append(PackSticker(key, self.read(key), made, caption, emoji))
+                results.append((self._source(key), str(error)))
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place, "packs")
-            report = write_packs(stickers, _known(target), target, folder, name=name, author=author)
+            report = write_packs(results, _known(target), target, folder, name=name, author=author)
             archive = shutil.make_archive(str(Path(place, "pack")), "zip", folder)
             path = self.folder / _EXPORTS / f"pack-{secrets.token_hex(4)}-{target}.zip"
             write_bytes(path, Path(archive).read_bytes())
-        return path, {**refused, **report.left_out}
+        return path, report.left_out
 
     def exported(self, name: str) -> Path:
         """A file that :meth:`export` or :meth:`pack` has written, by its name."""
@@ -157,12 +153,15 @@ class Library:
             raise ValueError(f"there is no file {name!r} in the studio's folder")
         return path
 
+    def _source(self, key: str) -> Source:
+        return Source(key, self.path(key), self.entry(key).caption)
+
     def _exported(self, key: str, target: str) -> Export:
         rules = _known(target)
-        return export_sticker(Source(key, self.path(key), self.entry(key).caption).read(), rules)
+        return export_sticker(self._source(key).read(), rules)
 
 
-def _known(target: str):
+def _known(target: str) -> Target:
     if target not in target_names():  # never a path
         raise ValueError(f"there is no messenger {target!r}; choose from {', '.join(target_names())}")
     return load_target(target)
