@@ -59,20 +59,20 @@ def measure(
     animated = make_clips(pipe, words, [clip[0] for clip in real], loops, num_inference_steps=steps, seed=first)
     half = words[: max(SHOWN, suite.clips // 2)]
     written = make_clips(pipe, half, None, loops, num_inference_steps=steps, seed=first, still_first=False)
+    shown: dict[str, Any] = {
+        "captions": np.array(words[:SHOWN]),
+        "real": np.stack(real[:SHOWN]),
+        "it2v": np.stack(animated[:SHOWN]),
+    }
     with atomic_file(run / "samples.npz") as file:
-        np.savez_compressed(
-            file,
-            captions=np.array(words[:SHOWN]),
-            real=np.stack(real[:SHOWN]),
-            it2v=np.stack(animated[:SHOWN]),
-        )
+        np.savez_compressed(file, **shown)
     for name, made in (("it2v", animated), ("t2v", written)):
         measures |= {f"{name}.{key}": value for key, value in _judged(judge, clips, made, attributes).items()}
     for truth, clip in zip(real, animated, strict=True):
         check_given(clip, truth, np.arange(FRAMES) == 0)
     pairs = [(composite(a[1:], WHITE), composite(b[1:], WHITE)) for a, b in zip(animated, real, strict=True)]
     measures["it2v.psnr"] = fmean(psnr(*pair) for pair in pairs)
-    measures["it2v.motion"] = _energy(animated) / _energy(real)
+    measures["it2v.motion"] = fmean(map(motion_energy, animated)) / fmean(map(motion_energy, real))
     if "it2v.floor" in measures:
         measures["floor"] = measures.pop("it2v.floor")
         measures.pop("t2v.floor", None)
@@ -83,13 +83,10 @@ def measure(
     fill = pipeline_fill(pipe, steps=steps, seed=first)
     for task, patterns in _GIVEN.items():
         marks = {pattern: PATTERNS[pattern].marks(FRAMES) for pattern in patterns}
-        results = score_frames(fill, few, loops[: len(few)], patterns=marks).values()
-        for name, method, score in (
-            ("psnr", "model", "psnr_white"),
-            ("ssim", "model", "ssim_white"),
-            ("crossfade", "crossfade", "psnr_white"),
-        ):
-            measures[f"{task}.{name}"] = fmean(result.methods[method][score].value for result in results)
+        results = [result.methods for result in score_frames(fill, few, loops[: len(few)], patterns=marks).values()]
+        measures[f"{task}.psnr"] = fmean(methods["model"]["psnr_white"].value for methods in results)
+        measures[f"{task}.ssim"] = fmean(methods["model"]["ssim_white"].value for methods in results)
+        measures[f"{task}.crossfade"] = fmean(methods["crossfade"]["psnr_white"].value for methods in results)
     return measures | _logged(run)
 
 
@@ -118,7 +115,3 @@ def _judged(
         shares = agreement(judge, made, asked)
         found |= {name: 100 * shares[name].value for name in ("body", "colour", "action")}
     return found
-
-
-def _energy(clips: Sequence[np.ndarray]) -> float:
-    return float(np.mean([motion_energy(clip) for clip in clips]))

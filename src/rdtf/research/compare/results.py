@@ -17,15 +17,7 @@ from rdtf.files import write_text
 from rdtf.io.write import webp_bytes
 from rdtf.page import data_address, render_page
 from rdtf.research.compare.runs import BASE, Comparison, read
-from rdtf.research.compare.suites import (
-    LOWER_IS_BETTER,
-    MEASURES,
-    NEAREST_ONE_IS_BEST,
-    TITLES_IN,
-    Claim,
-    Suite,
-    TableSpec,
-)
+from rdtf.research.compare.suites import LOWER_IS_BETTER, MEASURES, TITLES_IN, Claim, Suite, TableSpec
 from rdtf.sticker import Sticker
 
 REAL = "real"
@@ -73,7 +65,6 @@ def _facts(comparison: Comparison, first: Mapping[str, float]) -> list[str]:
         first: measures of the reference with the first seed.
     """
     suite = comparison.suite
-    judge = read(comparison.out / "compare.json")["judge"]
     facts = [
         f"Trained on {'stickers drawn for it' if comparison.data is None else 'a dataset of the user'}; measured on "
         f"{first['clips']:.0f} clips that no training saw (image and text to video), {first['text_clips']:.0f} (text to"
@@ -97,7 +88,7 @@ def _facts(comparison: Comparison, first: Mapping[str, float]) -> list[str]:
         + "."
     )
     floor = f" FD-sticker between real clips and as many others: {first['floor']:.2f}." if "floor" in first else ""
-    facts.append(f"Judge {judge}.{floor}")
+    facts.append(f"Judge {read(comparison.out / 'compare.json')['judge']}.{floor}")
     return facts
 
 
@@ -108,17 +99,12 @@ def _inputs(comparison: Comparison) -> list[dict[str, Any]]:
         with np.load(comparison.run(name, suite.seeds[0]) / "samples.npz") as saved:
             samples[name] = {key: saved[key] for key in saved.files}
     first = samples[suite.reference]
-    clips = [
-        {REAL: first["real"][i]} | {name: made["it2v"][i] for name, made in samples.items()}
-        for i in range(len(first["real"]))
-    ]
-    return [
-        {
-            "caption": str(caption),
-            "pictures": {name: data_address(webp_bytes(Sticker.at_fps(clip, _FPS))) for name, clip in each.items()},
-        }
-        for caption, each in zip(first["captions"], clips, strict=True)
-    ]
+    inputs = []
+    for i, caption in enumerate(first["captions"]):
+        clips = {REAL: first["real"][i], **{name: made["it2v"][i] for name, made in samples.items()}}
+        pictures = {name: data_address(webp_bytes(Sticker.at_fps(clip, _FPS))) for name, clip in clips.items()}
+        inputs.append({"caption": str(caption), "pictures": pictures})
+    return inputs
 
 
 # ------------------------------------------------------------------------------------------------------- tables
@@ -167,7 +153,7 @@ def make_table(spec: TableSpec, suite: Suite, results: Results) -> Table:
 
 
 def _goodness(measure: str, value: float) -> float:
-    if measure in NEAREST_ONE_IS_BEST:
+    if measure == "it2v.motion":  # a ratio
         return -abs(value - 1)
     return -value if measure in LOWER_IS_BETTER else value
 

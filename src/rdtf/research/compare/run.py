@@ -6,7 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from rdtf.files import folder_lock, write_text
 from rdtf.progress import bars
 from rdtf.research.compare.results import write_results
 from rdtf.research.compare.runs import BASE, Comparison, read, work
-from rdtf.research.compare.suites import World
 from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.reproducibility import differences, listed
 from rdtf.train.run import stop_signals
@@ -110,7 +109,12 @@ def _fill_datasets(comparison: Comparison) -> None:
         drawn[comparison.source] = suite.source
     for folder, world in drawn.items():
         if not (folder / MANIFEST).is_file():
-            _draw(folder, world, pixels)
+            files = folder.with_name(f"{folder.name}-files")
+            workers = min(usable_cores(), 1 + world.count // 500)
+            names = {"vocabulary": world.vocabulary, "style": world.style}
+            write_world(files, world.count, world.seed, size=pixels, workers=workers, **names)
+            prepare([files], folder, PrepareSettings(size=pixels))
+            shutil.rmtree(files)
     trained_on = {suite.reference: comparison.target}
     if not comparison.is_done(BASE, 0):
         trained_on[BASE] = comparison.source
@@ -119,21 +123,6 @@ def _fill_datasets(comparison: Comparison) -> None:
             settings = comparison.settings(variant, 0)
             dataset, cache = StickerDataset(folder, "train"), cache_folder(folder, comparison.out)
             LatentCache(dataset, load_codec(settings.codec), cache, settings.num_augmented)
-
-
-def _draw(folder: Path, world: World, pixels: int) -> None:
-    files = folder.with_name(f"{folder.name}-files")
-    write_world(
-        files,
-        world.count,
-        world.seed,
-        size=pixels,
-        vocabulary=world.vocabulary,
-        style=world.style,
-        workers=min(usable_cores(), 1 + world.count // 500),
-    )
-    prepare([files], folder, PrepareSettings(size=pixels))
-    shutil.rmtree(files)
 
 
 def _run_all(comparison: Comparison, jobs: int) -> None:
@@ -150,7 +139,9 @@ def _run_all(comparison: Comparison, jobs: int) -> None:
     with bars() as progress, stop_signals() as stop:
         task = progress.add_task("Comparing", total=sum(map(len, phases)), note="")
         for phase in phases:
-            pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _own_session)
+            # A session of its own: the terminal's Ctrl-C reaches this process alone, which asks its runs to stop.
+            begin = getattr(os, "setsid", None)
+            pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), begin)
             waiting = {pool.submit(_child, comparison, *run): run for run in phase}
             try:
                 while waiting:
@@ -158,32 +149,21 @@ def _run_all(comparison: Comparison, jobs: int) -> None:
                     if stop.is_set():
                         raise stopped
                     for future in done:
-                        if not _finished(comparison, *waiting.pop(future), future):
+                        variant, seed = waiting.pop(future)
+                        try:
+                            finished = future.result()
+                        except Exception as error:
+                            log = comparison.run(variant, seed) / _LOG
+                            raise RuntimeError(
+                                f"{variant}, seed {seed} failed ({error}); its output is in {log}"
+                            ) from error
+                        if not finished:
                             raise stopped
                         progress.advance(task)
             finally:
                 for process in multiprocessing.active_children():
                     process.terminate()  # a training saves first
                 pool.shutdown(cancel_futures=True)
-
-
-def _finished(comparison: Comparison, variant: str, seed: int, future: Future[bool]) -> bool:
-    """Whether a run came to its end; False if it was stopped.
-
-    Raises:
-        RuntimeError: it failed.
-    """
-    try:
-        return future.result()
-    except Exception as error:
-        log = comparison.run(variant, seed) / _LOG
-        raise RuntimeError(f"{variant}, seed {seed} failed ({error}); its output is in {log}") from error
-
-
-def _own_session() -> None:
-    """The terminal's Ctrl-C reaches the comparison alone, which asks its runs to stop."""
-    if hasattr(os, "setsid"):
-        os.setsid()
 
 
 def _child(comparison: Comparison, variant: str, seed: int) -> bool:

@@ -18,7 +18,7 @@ from rdtf.flops import flop_counter
 from rdtf.research.compare.measure import measure
 from rdtf.research.compare.suites import Suite
 from rdtf.train.heldout import HELD_OUT_LOG
-from rdtf.train.run import resume, train
+from rdtf.train.run import TrainReport, resume, train
 from rdtf.train.settings import BROUGHT, TrainSettings, changed_settings, recipe_settings
 from rdtf.train.step import Learner
 
@@ -38,7 +38,7 @@ class Comparison:
 
     Attributes:
         out: folder for everything. data: a prepared dataset; None: stickers are drawn as the suite says.
-        judge: name for :func:`rdtf.evaluate.judge.load_judge`: the built-in judge, or a folder.
+        judge: see :func:`rdtf.evaluate.judge.load_judge`.
     """
 
     suite: Suite
@@ -138,7 +138,8 @@ def work(comparison: Comparison, variant: str, seed: int) -> bool:
     chosen = None if variant == BASE else suite.variants[variant]
     if chosen is not None and chosen.untrained:
         base = comparison.run(BASE, 0)
-        _measure(comparison, variant, seed, {**read(base / "cost.json"), "flop": 0.0, "trained": 0}, 0, 0.0, base)
+        costs = {**read(base / "cost.json"), "flop": 0.0, "trained": 0}
+        _measure(comparison, variant, seed, costs, {"steps": 0, "seconds": 0.0}, base)
         return True
     data = comparison.source if chosen is None else comparison.target
     cost, first = run / "cost.json", comparison.run(variant, suite.seeds[0]) / "cost.json"
@@ -156,17 +157,18 @@ def work(comparison: Comparison, variant: str, seed: int) -> bool:
             return False
         write_text(comparison.rates(variant), json.dumps(losses, indent=1))
     if not trained.is_file():
-        if (run / "config.json").is_file():
-            report = resume(data, run)
-        else:
-            report = train(data, run, comparison.settings(variant, seed, costs["steps"]))
+        report = _train(data, run, comparison.settings(variant, seed, costs["steps"]))
         if not report.finished:
             return False
         write_text(trained, json.dumps({"steps": report.steps, "seconds": report.seconds}))
     if chosen is not None:
-        spent = read(trained)
-        _measure(comparison, variant, seed, costs, spent["steps"], spent["seconds"], run)
+        _measure(comparison, variant, seed, costs, read(trained), run)
     return True
+
+
+def _train(data: Path, run: Path, settings: TrainSettings) -> TrainReport:
+    """Begin a training, or resume it with the settings that it began with."""
+    return resume(data, run) if (run / "config.json").is_file() else train(data, run, settings)
 
 
 def _try_rate(comparison: Comparison, variant: str, rate: float, steps: int) -> float | None:
@@ -176,12 +178,8 @@ def _try_rate(comparison: Comparison, variant: str, rate: float, steps: int) -> 
         ValueError: the data hold no stickers for a held-out loss.
     """
     run = comparison.rates(variant).with_name("rates") / f"{rate:g}"
-    if (run / "config.json").is_file():
-        report = resume(comparison.target, run)
-    else:
-        settings = comparison.settings(variant, comparison.suite.seeds[0], max(1, steps // 4))
-        report = train(comparison.target, run, settings.model_copy(update={"lr": rate}))
-    if not report.finished:
+    settings = comparison.settings(variant, comparison.suite.seeds[0], max(1, steps // 4))
+    if not _train(comparison.target, run, settings.model_copy(update={"lr": rate})).finished:
         return None
     log = run / HELD_OUT_LOG
     if not log.is_file():
@@ -192,7 +190,7 @@ def _try_rate(comparison: Comparison, variant: str, rate: float, steps: int) -> 
 
 
 def _measure(
-    comparison: Comparison, variant: str, seed: int, costs: dict[str, Any], steps: int, seconds: float, model: Path
+    comparison: Comparison, variant: str, seed: int, costs: dict[str, Any], spent: dict[str, Any], model: Path
 ) -> None:
     """Measure a model as the result of a run, unless the run is measured.
 
@@ -200,7 +198,7 @@ def _measure(
     learning rate was chosen on it.
 
     Args:
-        costs: cost of the training, see :func:`count`. steps, seconds: what the training took.
+        costs: cost of the training, see :func:`count`. spent: its steps and seconds.
     """
     suite, run = comparison.suite, comparison.run(variant, seed)
     if (run / "result.json").is_file():
@@ -208,14 +206,14 @@ def _measure(
     splits: tuple[str | None, ...] = ("test",) if suite.rates else ("val", "test")
     if comparison.data is None:
         splits = (None,)
-    own = costs["flop"] * steps / 1e12
+    own = costs["flop"] * spent["steps"] / 1e12
     base = comparison.base_teraflop() if suite.variants[variant].needs_base else 0.0
     measures = measure(model, run, comparison.judged, splits, suite, seed, comparison.judge) | {
         "cost.parameters": costs["parameters"] / 1e6,
         "cost.trained": costs["trained"] / 1e6,
-        "cost.steps": steps,
+        "cost.steps": spent["steps"],
         "cost.teraflop": own,
         "cost.with_base": own + base,
-        "cost.seconds": seconds,
+        "cost.seconds": spent["seconds"],
     }
     write_text(run / "result.json", json.dumps(measures, indent=1))

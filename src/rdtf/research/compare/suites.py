@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rdtf.masks import Task
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -34,12 +36,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim to test: ``better`` is better than ``worse`` in a measure.
-
-    Attributes:
-        measures: the measure, then replacements for data that do not allow it.
-        source: source of the claim.
-    """
+    """A claim to test: ``better`` is better than ``worse`` in the first of ``measures`` that the data allow."""
 
     better: str
     worse: str
@@ -185,18 +182,10 @@ MEASURES = {
 }
 """Titles of the measures."""
 LOWER_IS_BETTER = {"heldout.loss", "it2v.fd", "it2v.mmd", "t2v.mmd"}
-NEAREST_ONE_IS_BEST = {"it2v.motion"}
 NEAREST = ("it2v.fd", "it2v.mmd")
 
 _ONE_TASK = {
-    "task_weights": {
-        "text_to_video": 0.0,
-        "image_to_video": 0.0,
-        "image_text_to_video": 1.0,
-        "interpolation": 0.0,
-        "forward_prediction": 0.0,
-        "backward_prediction": 0.0,
-    },
+    "task_weights": {task.value: float(task is Task.IMAGE_TEXT_TO_VIDEO) for task in Task},
     "curriculum": "none",
     "still_fraction": 0.0,
     "cluster_fraction": 0.0,
