@@ -14,19 +14,21 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("features", "width", "expected"),
+    ("vendor", "features", "width", "expected"),
     [
-        ((), 1280, "fp32"),
-        (("avx512",), 1280, "fp32"),
-        (("avx512", "avx512_bf16"), 32, "bf16"),
-        (("avx512", "avx512_bf16", "amx_tile"), 64, "fp32"),
-        (("avx512", "avx512_bf16", "amx_tile"), 96, "bf16"),
-        (("amx_tile",), 144, "bf16"),
+        ("GenuineIntel", (), 1280, "fp32"),
+        ("GenuineIntel", ("avx512",), 1280, "fp32"),
+        ("AuthenticAMD", ("avx512", "avx512_bf16"), 32, "bf16"),
+        ("GenuineIntel", ("avx512", "avx512_bf16"), 32, "fp32"),
+        ("GenuineIntel", ("avx512", "avx512_bf16", "amx_tile"), 64, "fp32"),
+        ("GenuineIntel", ("avx512", "avx512_bf16", "amx_tile"), 96, "bf16"),
+        ("", ("amx_tile",), 144, "bf16"),
     ],
 )
-def test_precision_follows_features_and_width_and_no_clock(
-    features: tuple[str, ...], width: int, expected: str, monkeypatch: pytest.MonkeyPatch
+def test_precision_follows_processor_and_width_and_no_clock(
+    vendor: str, features: tuple[str, ...], width: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(hardware, "_cpu_vendor", lambda: vendor)
     for feature in ("avx512", "avx512_bf16", "amx_tile"):
         monkeypatch.setattr(torch.cpu, f"_is_{feature}_supported", lambda feature=feature: feature in features)
     for clock in ("time", "monotonic", "perf_counter", "process_time"):
@@ -41,6 +43,11 @@ def test_a_torch_that_does_not_know_a_feature_gets_fp32(monkeypatch: pytest.Monk
     for feature in ("avx512_bf16", "amx_tile"):
         monkeypatch.delattr(torch.cpu, f"_is_{feature}_supported", raising=False)
     assert choose_precision(CPU, 1280)[0] == "fp32"
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="/proc/cpuinfo is Linux's")
+def test_the_vendor_of_this_processor_is_found():
+    assert hardware._cpu_vendor() or platform.machine() not in ("x86_64", "AMD64")
 
 
 def test_a_gpu_says_itself_whether_it_has_bf16(monkeypatch: pytest.MonkeyPatch):

@@ -35,7 +35,10 @@ def choose_precision(device: torch.device, width: int) -> tuple[str, str]:
             return "bf16", f"the processor has AMX, and the widest layer has {width} channels ({AMX_WIDTH} or more)"
         return "fp32", f"the processor has AMX, but the widest layer has {width} channels (fewer than {AMX_WIDTH})"
     if _cpu_has("_is_avx512_bf16_supported"):
-        return "bf16", "the processor has avx512_bf16"
+        # A step in bf16 takes 0.87 times as long as in fp32 on an AMD EPYC, and twice as long on an Intel Xeon.
+        if "AMD" in _cpu_vendor():
+            return "bf16", "the processor is AMD's and has avx512_bf16"
+        return "fp32", "the processor has avx512_bf16 and no AMX, and is not AMD's"
     return "fp32", "the processor has no bf16 instructions"
 
 
@@ -49,6 +52,15 @@ def has_bf16(device: torch.device) -> bool:
 def _cpu_has(feature: str) -> bool:
     """Whether torch finds a feature of this processor. False if the version of torch does not know the feature."""
     return bool(getattr(torch.cpu, feature, lambda: False)())
+
+
+def _cpu_vendor() -> str:
+    """``AuthenticAMD``, ``GenuineIntel`` or another name; empty if the system does not tell."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("vendor_id"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()  # names the vendor on Windows
 
 
 def busy_cores_hint(device: torch.device) -> str | None:
