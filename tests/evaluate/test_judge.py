@@ -13,7 +13,7 @@ from rdtf.evaluate.judge import (
     Verdicts,
     agreement,
     load_judge,
-    share,
+    proportion,
 )
 from rdtf.evaluate.measuring_network import CONFIG, WEIGHTS
 from rdtf.world import draw_sticker
@@ -165,8 +165,8 @@ def test_agreement_refuses_what_it_cannot_ask():
 
 
 def test_wilson_interval_of_known_counts():
-    found = share(np.array([True] * 8 + [False] * 2))
+    found = proportion(np.array([True] * 8 + [False] * 2))
     assert (found.n, found.value) == (10, 0.8)
     assert (found.low, found.high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))  # Newcombe's
-    assert share(np.ones(10, bool)).high == pytest.approx(1.0)
-    assert share(np.ones(10, bool)).low == pytest.approx(0.7225, abs=1e-4)
+    assert proportion(np.ones(10, bool)).high == pytest.approx(1.0)
+    assert proportion(np.ones(10, bool)).low == pytest.approx(0.7225, abs=1e-4)

@@ -36,13 +36,13 @@ def learner(data: Path, run: Path, recorder: Recorder | None = None) -> Learner:
     awaken(made.net)
     if recorder is not None:
         made.recorded = RecordedPasses(made.net, recorder)
-        made.source.together = True
+        made.source.one_batch = True
     return made
 
 
 def test_a_processor_records_nothing(tiny_data: Path, tmp_path: Path):
     made = learner(tiny_data, tmp_path)
-    assert made.recorded is None and not made.source.together
+    assert made.recorded is None and not made.source.one_batch
 
 
 def test_a_batch_in_one_padded_pass_is_the_same_step(tiny_data: Path, tmp_path: Path):
@@ -82,12 +82,12 @@ def test_one_recording_serves_all_batches_of_a_shape(tiny_data: Path, tmp_path: 
 def test_smaller_batches_and_other_networks_are_passed_without(tiny_data: Path, tmp_path: Path):
     recorder = Recorder()
     made = learner(tiny_data, tmp_path, recorder)
-    made.source.together = False
+    made.source.one_batch = False
     batches = made.source.batches(0, 0.3)
     assert all(len(batch) < 6 for batch in batches)
     for batch in batches:
         made.losses(batch, *made.noise(batch, 0))
-    made.source.together = True
+    made.source.one_batch = True
     (whole,) = made.source.batches(0, 0.3)
     made.losses(whole, *made.noise(whole, 0), made.net)
     assert recorder.shapes == []

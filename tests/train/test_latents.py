@@ -53,10 +53,10 @@ def test_latents_are_the_codecs(dataset: StickerDataset, tmp_path: Path):
             assert torch.allclose(clip, expected, atol=1e-3)  # kept in half precision
 
 
-def test_looks_are_the_plain_variants_latents_in_time_order(dataset: StickerDataset, tmp_path: Path):
+def test_frame_features_are_the_plain_variants_latents_in_time_order(dataset: StickerDataset, tmp_path: Path):
     cache = LatentCache(dataset, load_codec("pixel2"), tmp_path, num_augmented=2)
     for i in range(len(dataset)):
-        looks = cache.looks(i)
+        looks = cache.frame_features(i)
         clip = cache.clip(i, range(dataset.record(i).num_frames), 0)
         np.testing.assert_array_equal(looks, clip.movedim(1, 0).flatten(1).numpy())
 

@@ -22,7 +22,7 @@ from rdtf.masks import PATTERNS, PREDICTION, Task, unknown_counts
 from rdtf.text import BuiltinTextEncoder, KnownCaptions, TextFeatures, caption_words
 from rdtf.train.latents import LatentCache
 from rdtf.train.settings import recipe_settings
-from rdtf.train.source import ClipSource, Share, TextCache, known_captions
+from rdtf.train.source import ClipSource, RankSlice, TextCache, known_captions
 
 TEXT = BuiltinTextEncoder(width=16, buckets=64, table_width=8)
 
@@ -213,7 +213,7 @@ def test_typical_stills_are_one_unaltered_frame_a_sticker(make_source: Callable[
     for number in range(len(source.latents)):
         first, *others = shown[source.latents.record(number).id]
         assert others and all(torch.equal(first, other) for other in others)
-        frames = source.latents.looks(number)
+        frames = source.latents.frame_features(number)
         own = first.flatten().numpy()
         assert min(np.abs(frames - own).max(1)) == 0, "a frame of the sticker as it is"
         coverage = np.array(source.latents.record(number).coverage)
@@ -304,7 +304,7 @@ def test_the_names_of_a_dataset_have_styles_and_synonyms():
 def test_moving_stickers_alone_give_the_single_frames_too(make_source: Callable[..., ClipSource]):
     source = make_source(still_fraction=0.25)
     source.everything = source.moving
-    assert source.draws_stills_apart
+    assert source.draws_stills_separately
     assert (len(_drawn(source, 0, True)), len(_drawn(source, 0, False))) == (2, 6)
 
 
@@ -312,7 +312,7 @@ def test_stills_alone_fill_the_batch(make_source: Callable[..., ClipSource]):
     source = make_source(still_fraction=0.25)
     source.everything = np.setdiff1d(source.everything, source.moving)
     source.moving = source.moving[:0]
-    assert not source.draws_stills_apart
+    assert not source.draws_stills_separately
     assert len(_drawn(source, 0, True)) == 8
 
 
@@ -462,7 +462,7 @@ def test_shares_are_the_whole_batch(make_source: Callable[..., ClipSource], coun
     for step in range(3):
         everything = clips(source.batches(step, 0.5))
         assert sorted(everything) == list(range(8))
-        shares = [source.batches(step, 0.5, Share(rank, count, parts)) for rank in range(count)]
+        shares = [source.batches(step, 0.5, RankSlice(rank, count, parts)) for rank in range(count)]
         assert {sum(len(batch) for batch in share) for share in shares} <= {8 // count, -(-8 // count)}
         merged = [clips(share) for share in shares]
         assert sum(len(part) for part in merged) == 8

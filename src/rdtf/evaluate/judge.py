@@ -218,7 +218,7 @@ def load_judge(spec: str | Path = "builtin") -> Judge:
     return Judge.load(Path(spec))
 
 
-def share(right: np.ndarray) -> Estimate:
+def proportion(right: np.ndarray) -> Estimate:
     """The fraction of ``(n,)`` marks that are true, with Wilson's 95 % interval. ``n`` is at least 1."""
     found = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, "wilson")
     return Estimate(float(right.mean()), float(found.low), float(found.high), len(right))
@@ -256,4 +256,4 @@ def agreement(
         for key, mark in marks.items():
             right[key].append(mark)
         right["all"].append(all(marks.values()))
-    return {key: share(np.array(marks)) for key, marks in right.items() if marks}
+    return {key: proportion(np.array(marks)) for key, marks in right.items() if marks}

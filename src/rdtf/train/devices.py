@@ -81,7 +81,7 @@ class Devices:
         """Wait until all processes call this."""
         self._accelerator.wait_for_everyone()
 
-    def share(self, net: nn.Module, shard: bool) -> nn.Module:
+    def wrap(self, net: nn.Module, shard: bool) -> nn.Module:
         """The module to call instead of ``net``: it has the same parameters and sums gradients over all processes.
 
         With ``shard`` (FSDP2) each process keeps a shard of every parameter of ``net``, in place, and gathers the

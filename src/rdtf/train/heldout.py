@@ -17,7 +17,7 @@ from rdtf.curriculum import Curriculum
 from rdtf.data.dataset import StickerDataset
 from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.network import Network
-from rdtf.train.source import ClipSource, Share
+from rdtf.train.source import ClipSource, RankSlice
 from rdtf.train.step import Learner
 
 HELD_OUT_LOG = "eval.jsonl"
@@ -65,7 +65,7 @@ class HeldOut:
         sums: dict[str, dict[Any, np.ndarray]] = {"loss": {}, "by_task": {}, "by_unknown": {}, "by_noise": {}}
         for number in range(self.rounds):
             step = -1 - number  # training steps are not negative, so the random streams differ
-            for batch in self._source.batches(step, 0.0, Share(parts=settings.gradient_accumulation_steps)):
+            for batch in self._source.batches(step, 0.0, RankSlice(parts=settings.gradient_accumulation_steps)):
                 t, eps = learner.noise(batch, step)
                 batch = batch.to(learner.device)
                 losses = learner.losses(batch, t.to(learner.device), eps.to(learner.device), net)

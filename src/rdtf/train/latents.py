@@ -75,7 +75,7 @@ class LatentCache:
         shape = (rows, codec.latent_channels, side, side)
         made_of = f"{codec.fingerprint}-{dataset.fingerprint}-{dataset.split or 'all'}-{num_augmented}"
         path = folder / f"latents-{made_of}-{pixels_version()}.npy"
-        if not (self._open(path, shape) and self._is_of(dataset, codec)):
+        if not (self._open(path, shape) and self._matches(dataset, codec)):
             self._fill(path, shape, dataset, codec)
             if not self._open(path, shape):
                 raise ValueError(f"{path} was written and cannot be read; is the disk sound?")
@@ -100,7 +100,7 @@ class LatentCache:
         self._path, self._compared = path, np.zeros(self._sums.shape, bool)
         return True
 
-    def _is_of(self, dataset: StickerDataset, codec: Codec) -> bool:
+    def _matches(self, dataset: StickerDataset, codec: Codec) -> bool:
         """Whether the codec still makes the stored latents of the first frame."""
         if not len(self):
             return True
@@ -162,7 +162,7 @@ class LatentCache:
             self._compared[sticker, variant] = True
         return rows
 
-    def looks(self, sticker: int) -> np.ndarray:
+    def frame_features(self, sticker: int) -> np.ndarray:
         """``(n, d)`` float32 features for comparing frames: the latents of each frame in a row."""
         rows = self._rows(sticker, 0)
         return rows.reshape(len(rows), -1).astype(np.float32)

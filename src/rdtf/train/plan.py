@@ -133,7 +133,7 @@ def _refuse_large_network(settings: TrainSettings) -> None:
 
 def _largest_pass(learner: Learner) -> tuple[int, ClipBatch]:
     """The largest pass of the first steps, and the number of its step."""
-    drawn = [(step, batch) for step in range(_DRAWN) for batch in learner.source.batches(step, 0.0, learner.share)]
+    drawn = [(step, batch) for step in range(_DRAWN) for batch in learner.source.batches(step, 0.0, learner.rank_slice)]
     return max(drawn, key=lambda item: math.prod(_shape(item[1])))
 
 

@@ -25,7 +25,7 @@ from rdtf.train.checkpoint import checkpoints
 from rdtf.train.heldout import HELD_OUT_LOG
 from rdtf.train.reproducibility import flat
 from rdtf.train.run import PREVIEW_COLUMNS
-from rdtf.train.settings import BROUGHT, RECIPES, recipe_settings
+from rdtf.train.settings import RECIPES, START_DECIDES, recipe_settings
 
 _POINTS = 300  # of a line in a chart
 _PREVIEWS = 8  # side by side
@@ -109,7 +109,7 @@ class _Run:
         settings, dataset = self.config.get("settings"), self.config.get("dataset")
         self.settings: dict[str, Any] = settings if isinstance(settings, dict) else {}
         if start := self.settings.get("start_from"):
-            own = {name: value for name, value in self.settings.items() if name not in BROUGHT}
+            own = {name: value for name, value in self.settings.items() if name not in START_DECIDES}
             self.settings = own | _brought(folder, str(start))
         self.dataset = _texts(dataset if isinstance(dataset, dict) else {})
         self._read_previews()
@@ -273,7 +273,7 @@ def _deviations(settings: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if recipe not in RECIPES:
         return []
     usual, here = _texts(recipe_settings(recipe).model_dump(mode="json")), _texts(settings)
-    own = [name for name in usual if not (settings.get("start_from") and name in BROUGHT)]
+    own = [name for name in usual if not (settings.get("start_from") and name in START_DECIDES)]
     return [(name, here[name], usual[name]) for name in own if here.get(name, usual[name]) != usual[name]]
 
 

@@ -15,7 +15,7 @@ from rdtf.model.time_axis import MAX_FRAMES
 from rdtf.pipeline import Sampling
 from rdtf.presets import size_config
 
-BROUGHT = ("size", "model", "codec", "text")
+START_DECIDES = ("size", "model", "codec", "text")
 """Settings that ``start_from`` decides."""
 
 
@@ -142,7 +142,9 @@ class TrainSettings(BaseModel):
             )
         if self.tune_options and not self.by_adapter:
             raise ValueError("tune_options are for a method named by tune; full fine-tuning has none")
-        defaults = {name: TrainSettings.model_fields[name].get_default(call_default_factory=True) for name in BROUGHT}
+        defaults = {
+            name: TrainSettings.model_fields[name].get_default(call_default_factory=True) for name in START_DECIDES
+        }
         brought = [name for name, default in defaults.items() if getattr(self, name) != default]
         if self.start_from is not None and brought:
             raise ValueError(f"start_from brings network, codec and text encoder along; leave out {', '.join(brought)}")
@@ -223,7 +225,7 @@ def recipe_settings(recipe: str | None = None, **overrides: Any) -> TrainSetting
         raise ValueError(f"unknown recipe {recipe!r}; choose one of {', '.join(RECIPES)}")
     values = RECIPES[recipe]
     if overrides.get("start_from") is not None:
-        values = {name: value for name, value in values.items() if name not in BROUGHT}
+        values = {name: value for name, value in values.items() if name not in START_DECIDES}
     return changed_settings({"recipe": recipe, **values}, overrides)
 
 

@@ -31,7 +31,7 @@ _WORD_DROP_VARIANTS = 8  # of a caption by word dropout: few, so that their text
 
 
 @dataclass(frozen=True)
-class Share:
+class RankSlice:
     """What process ``rank`` of ``count`` works on, in ``parts`` passes for each group of clips of one length."""
 
     rank: int = 0
@@ -106,7 +106,7 @@ class ClipSource:
     """Draws the stickers, clips, tasks, masks and captions of each step from the latents of the training split.
 
     Args:
-        together: put all clips of a step into one batch, padded to one length.
+        one_batch: put all clips of a step into one batch, padded to one length.
     """
 
     def __init__(
@@ -115,10 +115,10 @@ class ClipSource:
         text: TextEncoder,
         curriculum: Curriculum,
         settings: TrainSettings,
-        together: bool = False,
+        one_batch: bool = False,
     ) -> None:
         self.latents, self.text, self.curriculum, self.settings = latents, TextCache(text), curriculum, settings
-        self.together = together
+        self.one_batch = one_batch
         fewest = 1 if settings.short_clips else settings.frames
         self.everything = np.flatnonzero(latents.num_frames >= fewest)
         self.moving = np.flatnonzero(latents.num_frames >= max(2, fewest))
@@ -132,34 +132,37 @@ class ClipSource:
         self._typical = lru_cache(maxsize=None)(self._typical_frame)
 
     @property
-    def draws_stills_apart(self) -> bool:
+    def draws_stills_separately(self) -> bool:
         """Whether a fraction of each batch is single frames; the others are then clips of moving stickers."""
         return self.settings.still_fraction > 0 and len(self.moving) > 0
 
-    def batches(self, step: int, progress: float, share: Share = Share(), stills: bool = False) -> list[ClipBatch]:
+    def batches(
+        self, step: int, progress: float, part: RankSlice = RankSlice(), stills: bool = False
+    ) -> list[ClipBatch]:
         """The clips of a step, in batches of similar length unless they are put together.
 
-        Batches of similar length have less padding, which costs as much as frames. The draw does not depend on the
-        share. The clips are sorted by length and dealt to the processes in turn, so all get long and short ones. With
-        ``stills`` every sticker gives a single frame.
+        Batches of similar length have less padding, which costs as much as frames. The draw does not depend on
+        ``part``: the clips are sorted by length and dealt to the processes in turn, so all get long and short ones.
+        With ``stills`` every sticker gives a single frame.
         """
-        size, frames = self.settings.batch_size, 1 if stills else self.settings.frames
-        apart = round(size * self.settings.still_fraction) if self.draws_stills_apart and not stills else 0
-        clips = size - apart
-        sources = self.moving if apart else self.everything
-        drawn = [self._nth(sources, "clips", step * clips + i) for i in range(clips)]
-        drawn += [self._nth(self.everything, "stills", step * apart + i) for i in range(apart)]
+        size = self.settings.batch_size
+        separate = self.draws_stills_separately and not stills
+        num_stills = round(size * self.settings.still_fraction) if separate else 0
+        num_clips, most_frames = size - num_stills, 1 if stills else self.settings.frames
+        sources = self.moving if num_stills else self.everything
+        drawn = [(self._nth(sources, "clips", step * num_clips + i), most_frames) for i in range(num_clips)]
+        drawn += [(self._nth(self.everything, "stills", step * num_stills + i), 1) for i in range(num_stills)]
         rng = numpy_rng(self.settings.seed, step, "clips")
         samples = [
-            self._draw(position, sticker, self._plan(sticker, 1 if position >= clips else frames, rng), progress, rng)
-            for position, sticker in enumerate(drawn)
+            self._draw(position, sticker, self._plan(sticker, most, rng), progress, rng)
+            for position, (sticker, most) in enumerate(drawn)
         ]
         passes, dealt = [], 0
-        for group in [samples] if self.together else _grouped(samples):
-            own = group[(share.rank - dealt) % share.count :: share.count]
+        for group in [samples] if self.one_batch else _grouped(samples):
+            own = group[(part.rank - dealt) % part.count :: part.count]
             dealt += len(group)
-            most = -(-len(own) // share.parts)
-            passes += [self._collate(own[at : at + most]) for at in range(0, len(own), max(1, most))]
+            length = max(1, -(-len(own) // part.parts))
+            passes += [self._collate(own[at : at + length]) for at in range(0, len(own), length)]
         return passes
 
     def _nth(self, stickers: np.ndarray, purpose: str, position: int) -> int:
@@ -187,8 +190,8 @@ class ClipSource:
         Frames that show less than half as much as the fullest one do not count: a car may be out of view for most of
         the time.
         """
-        looks, coverage = self.latents.looks(sticker), np.asarray(self.latents.record(sticker).coverage)
-        distances = np.linalg.norm(looks[:, None] - looks, axis=-1).mean(1)
+        features, coverage = self.latents.frame_features(sticker), np.asarray(self.latents.record(sticker).coverage)
+        distances = np.linalg.norm(features[:, None] - features, axis=-1).mean(1)
         return int(np.where(coverage >= _FULL_COVERAGE * coverage.max(), distances, np.inf).argmin())
 
     def _draw(self, position: int, sticker: int, plan: ClipPlan, progress: float, rng: np.random.Generator) -> _Sample:
@@ -203,7 +206,7 @@ class ClipSource:
         return _Sample(position, sticker, plan, task, known, self._caption(sticker, rng) if shown else "")
 
     def _collate(self, samples: list[_Sample]) -> ClipBatch:
-        slots = self.settings.frames if self.together else max(len(sample.known) for sample in samples)
+        slots = self.settings.frames if self.one_batch else max(len(sample.known) for sample in samples)
         clips = [self.latents.clip(s.sticker, s.plan.frames, s.plan.variant) for s in samples]
         channels, _, height, width = clips[0].shape
         video = torch.zeros(len(samples), channels, slots, height, width)

@@ -34,7 +34,7 @@ from rdtf.train.latents import LatentCache, cache_folder
 from rdtf.train.network import Network, build_network, load_start
 from rdtf.train.optim import Averages, lr_factor, make_optimizers
 from rdtf.train.settings import TrainSettings
-from rdtf.train.source import ClipSource, Share, known_captions, unread_captions
+from rdtf.train.source import ClipSource, RankSlice, known_captions, unread_captions
 
 _TASKS = list(Task)
 
@@ -82,7 +82,7 @@ class Learner:
                 f"{self.devices.count} processes have nothing to share in a batch_size of {settings.batch_size}; "
                 "raise it, or start fewer"
             )
-        self.share = Share(self.devices.rank, self.devices.count, settings.gradient_accumulation_steps)
+        self.rank_slice = RankSlice(self.devices.rank, self.devices.count, settings.gradient_accumulation_steps)
         dataset = StickerDataset(data, "train")
         self.manifest, self.sample_size = dataset.manifest, dataset.size
         start = load_start(settings, run)
@@ -104,7 +104,7 @@ class Learner:
         self.base = self.net.frozen_fingerprint() if settings.by_adapter else ""
         self.sharded = self.devices.count > 1 and (settings.fsdp or self.devices.asked_to_shard)
         self.unsharded = copy.deepcopy(self.net) if self.sharded and self.devices.first else self.net
-        self.model = self.devices.share(self.net, self.sharded)
+        self.model = self.devices.wrap(self.net, self.sharded)
         self.curriculum = Curriculum(settings.curriculum, settings.task_weights)
         with self.devices.first_goes_ahead():
             latents = LatentCache(dataset, self.codec, cache_folder(data, run), settings.num_augmented)
@@ -118,7 +118,7 @@ class Learner:
             self.known = known_captions(dataset)
         if self.known and start and start.known:
             self.known = start.known.joined(self.known)
-        self.source = ClipSource(latents, self.net.text, self.curriculum, settings, together=self.recorded is not None)
+        self.source = ClipSource(latents, self.net.text, self.curriculum, settings, one_batch=self.recorded is not None)
 
         self.named = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
         self.optimizers = make_optimizers(
@@ -151,7 +151,7 @@ class Learner:
         if adapter is not None:
             adapter.on_step(progress)
         stills = adapter is not None and adapter.stills_only
-        batches = [batch.to(self.device) for batch in self.source.batches(self.step, progress, self.share, stills)]
+        batches = [batch.to(self.device) for batch in self.source.batches(self.step, progress, self.rank_slice, stills)]
         reach("data.next")
         frames = int(self.devices.sum(torch.tensor(sum(int(batch.valid.sum()) for batch in batches))))
 
@@ -258,7 +258,7 @@ class Learner:
         """A pipeline of the current modules. They are not copied."""
         sampling = self.settings.sampling.model_dump()
         if sampling["still_first"] is None:
-            sampling["still_first"] = self.source.draws_stills_apart
+            sampling["still_first"] = self.source.draws_stills_separately
         pipeline = StickerPipeline(
             net.dfgn,
             self.codec,

@@ -19,7 +19,7 @@ from rdtf.research.compare.measure import measure
 from rdtf.research.compare.suites import Suite
 from rdtf.train.heldout import HELD_OUT_LOG
 from rdtf.train.run import TrainReport, resume, train
-from rdtf.train.settings import BROUGHT, TrainSettings, changed_settings, recipe_settings
+from rdtf.train.settings import START_DECIDES, TrainSettings, changed_settings, recipe_settings
 from rdtf.train.step import Learner
 
 BASE = "base"
@@ -87,7 +87,7 @@ class Comparison:
         values: dict[str, Any] = {**suite.training, "seed": seed, "steps": steps or suite.steps}
         if chosen.tune is None:
             return changed_settings(recipe_settings("fast", **values).model_dump(exclude_unset=True), chosen.settings)
-        own = {name: value for name, value in values.items() if name not in BROUGHT}
+        own = {name: value for name, value in values.items() if name not in START_DECIDES}
         if (rates := self.rates(variant)).is_file():
             losses = read(rates)
             own["lr"] = float(min(losses, key=losses.__getitem__))
