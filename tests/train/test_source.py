@@ -230,7 +230,7 @@ def test_a_sticker_that_is_mostly_out_of_view_is_typical_where_it_is_seen(
     looks = np.zeros((record.num_frames, 4), np.float32)
     looks[-1] = 1
     coverage = (0.0,) * (record.num_frames - 1) + (0.4,)
-    monkeypatch.setattr(source.latents, "looks", lambda sticker: looks)
+    monkeypatch.setattr(source.latents, "frame_features", lambda sticker: looks)
     monkeypatch.setattr(source.latents, "record", lambda sticker: dataclasses.replace(record, coverage=coverage))
     assert source._typical_frame(0) == record.num_frames - 1
 

@@ -12,10 +12,9 @@ from torch import nn
 
 from rdtf.model.adapter import add_adapter
 from rdtf.model.layers import SelfAttention
-from rdtf.research.adapters.clip_context import Clips, CurrentClips
 from rdtf.research.adapters.customize_a_video import CustomizeAVideo
 from rdtf.research.adapters.i2v_adapter import FirstFrameAttention, blurred
-from rdtf.research.adapters.networks import temporal_layers
+from rdtf.research.adapters.networks import Clips, CurrentClips, temporal_layers
 from rdtf.research.adapters.simda import LatentShift, shift, tile_offsets
 from tests.conftest import awaken
 from tests.research.adapters.conftest import Bench

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from rdtf.model.adapter import Adapter
@@ -41,12 +40,12 @@ class CustomizeAVideo(Adapter):
         targets = attention_projections(self.network)
         if not any(targets.values()):
             raise ValueError(f"{type(self.network).__name__} has no temporal attention, which customize-a-video tunes")
-        bypasses = [Bypass(layer, self) for layer in temporal_layers(self.network).values()]
+        for layer in temporal_layers(self.network).values():
+            layer.forward = Bypass(layer, self)  # type: ignore[method-assign]
         add_lora(self.network, list(targets), self.rank)
         layers = lora_layers(self.network)
         self._absorber = [layers[name] for name, temporal in targets.items() if not temporal]
         self._temporal = [layers[name] for name, temporal in targets.items() if temporal]
-        assert bypasses
         for layer in self._absorber:  # not the network: a caption's keys and values are made before its pass
             layer.register_forward_pre_hook(self._switch)
 
@@ -68,8 +67,10 @@ class CustomizeAVideo(Adapter):
     def _mark(self) -> None:
         for layers, trained in ((self._absorber, self._absorbing is not False), (self._temporal, not self._absorbing)):
             for layer in layers:
-                for parameter in adapter_parameters(layer):
-                    parameter.requires_grad_(trained)
+                base = set(map(id, layer.get_base_layer().parameters()))
+                for parameter in layer.parameters():
+                    if id(parameter) not in base:
+                        parameter.requires_grad_(trained)
 
     def _switch(self, layer: Any, _args: Any) -> None:
         """A forward hook of the absorber's layers, which turns them off in evaluation mode."""
@@ -91,14 +92,7 @@ class Bypass:
 
     def __init__(self, layer: nn.Module, tuning: CustomizeAVideo) -> None:
         self.forward, self.tuning = layer.forward, tuning
-        layer.forward = self
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The output of the layer, or its first argument."""
         return x if self.tuning.bypassed else self.forward(x, *args, **kwargs)
-
-
-def adapter_parameters(layer: Any) -> list[torch.nn.Parameter]:
-    """The parameters of a LoRA layer."""
-    base = set(map(id, layer.get_base_layer().parameters()))
-    return [parameter for parameter in layer.parameters() if id(parameter) not in base]

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from rdtf.model.adapter import Adapter
 from rdtf.model.layers import SelfAttention, attend, zero_init
-from rdtf.research.adapters.clip_context import CurrentClips
-from rdtf.research.adapters.networks import heads_of, inner_width, keys_values, query_weight, transformers
+from rdtf.research.adapters.networks import CurrentClips, heads_of, keys_values, query_weight, transformers
 
 BLUR, SIGMA = 9, 18.0
 """Kernel and deviation of the prior's blur in pixels of the latents; it is almost a mean over the kernel."""
@@ -71,10 +70,10 @@ class FirstFrameAttention(nn.Module):
     def __init__(self, attention: SelfAttention, channels: int, clips: CurrentClips) -> None:
         super().__init__()
         self.heads, self.clips = attention.heads, clips
-        inner = inner_width(attention)
-        self.query = nn.Linear(channels, inner, bias=False)
-        self.query.weight = nn.Parameter(query_weight(attention).detach().clone())
-        self.out = zero_init(nn.Linear(inner, channels))
+        weight = query_weight(attention)
+        self.query = nn.Linear(channels, len(weight), bias=False)
+        self.query.weight = nn.Parameter(weight.detach().clone())
+        self.out = zero_init(nn.Linear(len(weight), channels))
 
     def forward(self, attention: SelfAttention, x: Float[Tensor, "n l c"]) -> Float[Tensor, "n l c"]:
         """The summand for the output of ``attention``, computed with its projections."""

@@ -1,11 +1,14 @@
-"""The layers of our networks that adapters fit."""
+"""The layers of our networks that adapters fit, and the clips of a network's current pass."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rdtf.model import DFGN
@@ -71,19 +74,70 @@ def heads_of(tokens: Float[Tensor, "n l c"], heads: int) -> Float[Tensor, "n hea
     return rearrange(tokens, "n l (h d) -> n h l d", h=heads)
 
 
-def inner_width(attention: SelfAttention) -> int:
-    """Channels of the queries."""
-    return attention.qkv.out_features // 3
-
-
-def query_weight(attention: SelfAttention) -> Tensor:
-    """The weight of the query projection, the first third of a joint weight."""
-    return attention.qkv.weight[: inner_width(attention)]
+def query_weight(attention: SelfAttention) -> Float[Tensor, "e c"]:
+    """The weight of the query projection, the first third of the joint weight."""
+    return attention.qkv.weight.chunk(3)[0]
 
 
 def keys_values(
     attention: SelfAttention, x: Float[Tensor, "n l c"]
 ) -> tuple[Float[Tensor, "n l e"], Float[Tensor, "n l e"]]:
     """Project to keys and values."""
-    keys, values = nn.functional.linear(x, attention.qkv.weight[inner_width(attention) :]).chunk(2, -1)
+    both = attention.qkv.weight[attention.qkv.out_features // 3 :]
+    keys, values = nn.functional.linear(x, both).chunk(2, -1)
     return keys, values
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips of a pass.
+
+    Attributes:
+        valid: frames that exist, the first ones of each clip.
+        first: the frame that others attend to: the first given one. has_first: whether there is one.
+        size: height and width of the latents.
+    """
+
+    valid: Bool[Tensor, "b f"]
+    first: Int[Tensor, " b"]
+    has_first: Bool[Tensor, " b"]
+    size: tuple[int, int]
+
+    @property
+    def frames(self) -> int:
+        """Number of frame slots."""
+        return self.valid.shape[1]
+
+    def map_size(self, pixels: int) -> tuple[int, int]:
+        """Height and width of the map with this number of pixels: the latents' size, halved (rounded up) repeatedly."""
+        height, width = self.size
+        while height * width > pixels:
+            height, width = -(-height // 2), -(-width // 2)
+        assert height * width == pixels, f"no level of a network on latents of {self.size} has {pixels} pixels"
+        return height, width
+
+
+class CurrentClips:
+    """Reads the clips from the arguments of a network's pass, for added layers, which the network gives no clips.
+
+    They are kept until the next pass, because gradient checkpointing computes layers again in the backward pass. So the
+    backward pass must come before a forward pass of other clips.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._now: Clips | None = None
+        self._signature = inspect.signature(type(network).forward)
+        network.register_forward_pre_hook(self.read, with_kwargs=True)
+
+    @property
+    def now(self) -> Clips:
+        """The clips of the current pass."""
+        assert self._now is not None, "the network itself has to be called"
+        return self._now
+
+    def read(self, network: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """A forward hook of the network."""
+        given = self._signature.bind(network, *args, **kwargs).arguments
+        video, valid = given["noisy"], given["valid"]
+        shown = given["known"] & valid
+        self._now = Clips(valid, shown.int().argmax(1), shown.any(1), (video.shape[-2], video.shape[-1]))

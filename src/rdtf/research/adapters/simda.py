@@ -12,8 +12,15 @@ from torch import Tensor, nn
 
 from rdtf.model.adapter import Adapter
 from rdtf.model.layers import SelfAttention, attend, zero_init
-from rdtf.research.adapters.clip_context import CurrentClips
-from rdtf.research.adapters.networks import heads_of, keys_values, levels, query_weight, transformers, width_of
+from rdtf.research.adapters.networks import (
+    CurrentClips,
+    heads_of,
+    keys_values,
+    levels,
+    query_weight,
+    transformers,
+    width_of,
+)
 
 SHIFTS = ((4, 3, 2, 1), (3, 2, 1, 0), (2, 1, 0, 0), (1, 2, 3, 4))
 """Number of frames that a pixel of the map looks back, by its row and column modulo 4 (as in the release)."""
