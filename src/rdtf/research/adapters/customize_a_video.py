@@ -41,7 +41,7 @@ class CustomizeAVideo(Adapter):
         if not any(targets.values()):
             raise ValueError(f"{type(self.network).__name__} has no temporal attention, which customize-a-video tunes")
         for layer in temporal_layers(self.network).values():
-            layer.forward = Bypass(layer, self)  # type: ignore[method-assign]
+            layer.forward = Bypass(layer, self)
         add_lora(self.network, list(targets), self.rank)
         layers = lora_layers(self.network)
         self._absorber = [layers[name] for name, temporal in targets.items() if not temporal]
