@@ -21,7 +21,7 @@ from rdtf.hub import SHIPPED
 from rdtf.io.write import check_target, save_sticker
 from rdtf.loading import load_pipeline
 from rdtf.pipeline import StickerPipeline
-from rdtf.provenance import Made, described, fingerprint, note_of_call, read_made
+from rdtf.provenance import Call, Made, described, fingerprint, note_of_call, read_made
 from rdtf.ray_cluster import CALLS_AHEAD, ray_cluster
 
 MANIFEST = "manifest.jsonl"
@@ -205,14 +205,9 @@ class _Generator:
             raise ValueError(f"{model} is another model on this machine; all machines need the same one")
 
     def _note(self, entry: Entry) -> Made:
-        return note_of_call(
-            self.pipeline,
-            task="generate",
-            model=self.model,
-            caption=entry.made or entry.caption,
-            settings={**self.settings, "seed": entry.seed},
-            weights=self.weights,
-        )
+        settings = {**self.settings, "seed": entry.seed}
+        call = Call("generate", self.model, entry.made or entry.caption, settings)
+        return note_of_call(self.pipeline, call, self.weights)
 
     def is_made(self, entry: Entry) -> bool:
         """Whether a sticker is there.

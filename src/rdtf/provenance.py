@@ -26,6 +26,7 @@ from rdtf.sticker import Sticker
 if TYPE_CHECKING:  # torch takes seconds, and notes are read without it
     from rdtf.pipeline import StickerPipeline
 
+Task = Literal["generate", "animate", "inbetween", "extend"]
 _MOST_STICKERS = 1000
 _MOST_FRAMES = 16
 _DEFAULTS: dict[str, Any] = {
@@ -47,6 +48,23 @@ class Given:
     path: Path
     frame: int = 0
     most: int | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a pipeline for one caption.
+
+    Attributes:
+        task: the command. model: the model's folder or name. caption: what the model is asked for.
+        settings: arguments of the pipeline but for the caption and frames.
+        given: where the given frames come from.
+    """
+
+    task: Task
+    model: str
+    caption: str
+    settings: dict[str, Any]
+    given: Sequence[Given] = ()
 
 
 class _Table(BaseModel):
@@ -77,7 +95,7 @@ class Made(_Table):
     rdtf: str = Field(max_length=40)
     torch: str = Field(max_length=80)
     device: str = Field(max_length=80)
-    task: Literal["generate", "animate", "inbetween", "extend"]
+    task: Task
     model: str = Field(max_length=255)
     fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
     caption: str = Field(max_length=10_000)
@@ -128,21 +146,10 @@ def _plain(config: Any) -> bytes:
     return json.dumps(kept, sort_keys=True, default=str).encode()
 
 
-def note_of_call(
-    pipeline: StickerPipeline,
-    *,
-    task: str,
-    model: str,
-    caption: str,
-    settings: dict[str, Any],
-    given: Sequence[Given] = (),
-    weights: str | None = None,
-) -> Made:
-    """The note of the first sticker of a call of a pipeline.
+def note_of_call(pipeline: StickerPipeline, call: Call, weights: str | None = None) -> Made:
+    """The note of the first sticker of a call.
 
     Args:
-        model: its folder or name. settings: the arguments of the call but for caption and frames.
-        given: where the given frames come from.
         weights: the pipeline's :func:`fingerprint`, if it is known already.
     """
     import torch
@@ -156,46 +163,36 @@ def note_of_call(
         "still_first": config.still_first,
         "batch_size": pipeline.default_batch_size,
     }
-    said = {name: value for name, value in settings.items() if value is not None}
+    said = {name: value for name, value in call.settings.items() if value is not None}
     durations = said.pop("durations", ())
-    hashes = {path: _sha256(path) for path in {frame.path for frame in given}}
+    hashes = {path: _sha256(path) for path in {frame.path for frame in call.given}}
     device = torch.cuda.get_device_name(pipeline.device) if pipeline.device.type == "cuda" else platform.machine()
     return Made(
         rdtf=__version__,
         torch=torch.__version__,
         device=f"{pipeline.device.type} {device}",
-        task=task,  # type: ignore[arg-type]
-        model=Path(model).resolve().name,
+        task=call.task,
+        model=Path(call.model).resolve().name,
         fingerprint=weights or fingerprint(pipeline),
-        caption=caption,
+        caption=call.caption,
         settings={**defaults, **said},
         durations=tuple(durations),
         inputs=tuple(
             Input(position=g.position, name=g.path.name, sha256=hashes[g.path], frame=g.frame, most=g.most)
-            for g in given
+            for g in call.given
         ),
     )
 
 
 def make_noted(
     pipeline: StickerPipeline,
-    *,
-    task: str,
-    model: str,
-    caption: str,
-    settings: dict[str, Any],
-    given: Sequence[Given] = (),
+    call: Call,
     frames: Mapping[int, np.ndarray] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> list[Sticker]:
-    """Make the stickers of a call, each with its note.
-
-    Args:
-        frames: the given frames, see :func:`load_frames`. Other arguments are those of :func:`note_of_call`.
-    """
-    stickers = pipeline(caption, frames=frames, on_step=on_step, **settings).stickers
-    note = note_of_call(pipeline, task=task, model=model, caption=caption, settings=settings, given=given)
-    return described(stickers, note)
+    """Make the stickers of a call, each with its note. ``frames`` are the given ones, see :func:`load_frames`."""
+    stickers = pipeline(call.caption, frames=frames, on_step=on_step, **call.settings).stickers
+    return described(stickers, note_of_call(pipeline, call))
 
 
 def described(stickers: Iterable[Sticker], first: Made) -> list[Sticker]:

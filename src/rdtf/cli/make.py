@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rdtf.cli.common import STOPPED, check_given, option, say, takes
 from rdtf.hub import SHIPPED
 from rdtf.progress import bars, printable
+
+if TYPE_CHECKING:
+    from rdtf.provenance import Task
 
 MAX_FRAMES = 16
 Model = option(str, "shipped, a run's or saved pipeline's folder, or a hub id (owner/name).", SHIPPED, "--model", "-m")
@@ -46,14 +49,14 @@ FRAMES_OPTIONS: dict[str, Any] = {
 COUNTED_FRAMES = {name: option for name, option in FRAMES_OPTIONS.items() if name != "num_frames"}
 
 
-def _make(task: str, caption: str, places: Sequence[tuple[Any, ...]], given: dict[str, Any]) -> None:
+def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: dict[str, Any]) -> None:
     """Run the pipeline and write the files; with more than one sticker, each name gets a number.
 
     Args:
         places: where the given frames come from, as arguments of :class:`rdtf.provenance.Given`.
     """
     from rdtf.io.write import check_target, save_sticker
-    from rdtf.provenance import Given, load_frames, make_noted
+    from rdtf.provenance import Call, Given, load_frames, make_noted
 
     frames = [Given(*place) for place in places]
     model, out, strict = given.pop("model", SHIPPED), given.pop("out", "sticker.webp"), given.pop("strict", False)
@@ -76,16 +79,8 @@ def _make(task: str, caption: str, places: Sequence[tuple[Any, ...]], given: dic
         say(f"The model does not read the whole caption; left out: {printable(cut[:200])}")
     with bars() as progress:
         bar = progress.add_task("Generating", total=given.get("num_inference_steps", pipe.config.steps), note="")
-        stickers = make_noted(
-            pipe,
-            task=task,
-            model=model,
-            caption=caption,
-            settings=given,
-            given=frames,
-            frames=pixels,
-            on_step=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
+        call = Call(task, model, caption, given, frames)
+        stickers = make_noted(pipe, call, pixels, lambda done, total: progress.update(bar, completed=done, total=total))
     for path, sticker in zip(paths, stickers, strict=True):
         save_sticker(sticker, path)
         say(f"Wrote {path}")

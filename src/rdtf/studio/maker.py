@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rdtf import hub
 from rdtf.cli.make import MAX_FRAMES
 from rdtf.loading import load_pipeline
-from rdtf.provenance import Given, load_frames, make_noted
+from rdtf.provenance import Call, Given, Task, load_frames, make_noted
 from rdtf.studio.library import Library
 
 if TYPE_CHECKING:
@@ -159,8 +159,8 @@ class Maker:
         if not given:
             fit = pipe.fit(caption)
             caption, note = fit.caption, fit.note
-        about: dict[str, Any] = {"given": given, "frames": load_frames(given)}
-        about |= {"task": task_of([one.position for one in given]), "model": str(self.models.path(model))}
+        call = Call(task_of([one.position for one in given]), str(self.models.path(model)), caption, settings, given)
+        frames = load_frames(given)
         # On a processor a batch is no faster than its stickers one by one, which are shown as they are ready.
         each = 1 if pipe.device.type == "cpu" else count
         rounds, before = count // each, 0
@@ -169,13 +169,13 @@ class Maker:
             tell(Progress(before * total + done, rounds * total, tuple(keys), note))
 
         for before in range(rounds):
-            call = {**settings, "seed": settings.get("seed", 0) + before * each, "num_stickers_per_prompt": each}
-            stickers = make_noted(pipe, **about, caption=caption, settings=call, on_step=on_step)
+            part = {"seed": settings.get("seed", 0) + before * each, "num_stickers_per_prompt": each}
+            stickers = make_noted(pipe, replace(call, settings={**settings, **part}), frames, on_step)
             keys += map(self.library.add, stickers)
         tell(Progress(1, 1, tuple(keys), note))
 
 
-def task_of(positions: Sequence[int]) -> str:
+def task_of(positions: Sequence[int]) -> Task:
     """The command that does the same with frames at these positions."""
     if len(positions) < 2:
         return "animate" if positions else "generate"
