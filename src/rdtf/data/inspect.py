@@ -55,25 +55,6 @@ class Picture:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Card:
-    """A card on the page: paragraphs and pictures."""
-
-    title: str
-    texts: Sequence[str] = ()
-    pictures: Sequence[Picture] = ()
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: paragraphs, charts and cards."""
-
-    title: str
-    texts: Sequence[str] = ()
-    charts: Sequence[Markup] = ()
-    cards: Sequence[Card] = ()
-
-
 class _Columns:
     """The columns of a dataset, all splits together, with one entry for each sticker.
 
@@ -83,6 +64,7 @@ class _Columns:
         captions: first captions. sources: file names. splits: names of the splits.
         groups: positions of near-duplicates, by group.
         checks: increasing positions of stickers by their codes of :mod:`rdtf.data.checks`, in the order of the checks.
+        moving: which stickers have more than one frame.
     """
 
     def __init__(self, dataset: StickerDataset) -> None:
@@ -102,15 +84,7 @@ class _Columns:
                 for code in codes:
                     found[code].append(row)
         self.checks = {code: found[code] for code in (*FRAME_CHECKS, *CAPTION_CHECKS) if code in found}
-
-    @property
-    def moving(self) -> np.ndarray:
-        """Which stickers have more than one frame."""
-        return self.frames > 1
-
-    def leaks(self, group: Sequence[int]) -> bool:
-        """Whether some of these stickers are in training and others are held out."""
-        return len({self.splits[row] == "train" for row in group}) > 1
+        self.moving = self.frames > 1
 
     def picture(self, row: int, note: str = "") -> Picture:
         """A moving picture of a sticker."""
@@ -119,6 +93,12 @@ class _Columns:
     def examples(self, rows: Sequence[int] | np.ndarray, count: int, rng: np.random.Generator) -> list[Picture]:
         """Pictures of at most ``count`` of the rows, at random."""
         return [self.picture(row) for row in rng.permutation(np.asarray(rows))[:count].tolist()]
+
+    def members(self, groups: Sequence[Sequence[int]]) -> list[tuple[int, list[Picture]]]:
+        """The sizes of some groups of near-duplicates, with pictures of their first members."""
+        return [
+            (len(rows), [self.picture(row, self.splits[row]) for row in rows[:MEMBERS]]) for rows in groups[:GROUPS]
+        ]
 
 
 def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) -> Path:
@@ -153,28 +133,51 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
     rejected = dataset.manifest.rejected
     _write_csv(out / REJECTED, ("file", "reason"), ((one.file, one.reason) for one in rejected))
     noted = len({row for rows in columns.checks.values() for row in rows})
-    greeting = np.flatnonzero(columns.moving) if columns.moving.any() else np.arange(len(dataset))
+    moving = columns.moving
+    greeting = columns.examples(np.flatnonzero(moving) if moving.any() else np.arange(len(dataset)), GREETING, rng)
+    every = {**FRAME_CHECKS, **CAPTION_CHECKS}
+    checks = [
+        (every[code], len(rows), _percent(len(rows), len(dataset)), columns.examples(rows, EXAMPLES, rng))
+        for code, rows in columns.checks.items()
+    ]
+    leaking = [rows for rows in columns.groups if len({splits[row] == "train" for row in rows}) > 1]
+    captions = list(zip(columns.captions, splits, strict=True))
+    known = {text for text, split in captions if split == "train"}
+    held_out = [text for text, split in captions if split != "train"]
+    words = [_WORD.findall(text.casefold()) for text in columns.captions]
+    frequent = Counter(word for said in words for word in set(said))
+    kinds = reason_kinds(rejected)
     page = render_page(
         out / PAGE,
         "inspect",
-        title=f"{len(dataset):,} stickers in {Path(data).resolve().name}",
-        introduction=f"{dataset.size} x {dataset.size} pixels; fingerprint {dataset.fingerprint}. "
-        "Point at a picture or a bar to read about it.",
-        greeting=columns.examples(greeting, GREETING, rng),
-        sections=[
-            _numbers(columns),
-            _checks(columns, noted, rng),
-            _duplicates(columns),
-            _splits(columns),
-            Section(
-                "What training sees",
-                ["Clips drawn as training draws them: a frame of each of 3 to 8 feature clusters, or evenly spaced "
-                 "frames; mirrored at times where no caption forbids it."],
-                cards=_clips(training if len(training) else dataset, count, seed),
-            ),
-            _rejected(dataset),
-        ],
-    )  # fmt: skip
+        name=Path(data).resolve().name,
+        total=len(dataset),
+        size=dataset.size,
+        fingerprint=dataset.fingerprint,
+        greeting=greeting,
+        animations=int(moving.sum()),
+        median_frames=np.median(columns.frames[moving]) if moving.any() else 0,
+        minutes=columns.seconds[moving].sum() / 60,
+        captioned=_percent(sum(map(bool, columns.captions)), len(dataset)),
+        captions=len({*columns.captions}),
+        words=len(frequent),
+        charts=_charts(columns, np.array(list(map(len, words))), frequent),
+        noted=noted,
+        checks=checks,
+        grouped=len(columns.groups),
+        alike=sum(map(len, columns.groups)),
+        largest=columns.members(sorted(columns.groups, key=len, reverse=True)),
+        splits=[(name, n, _percent(n, len(dataset))) for name, n in dataset.manifest.counts.items()],
+        leaks=len(leaking),
+        leaking=columns.members(leaking),
+        held_out=len(held_out),
+        shared=sum(text in known for text in held_out if text),
+        clips=_clips(training if len(training) else dataset, count, seed),
+        rejected=len(rejected),
+        kinds=[(_cut(kind), len(f), _cut(f[0].file), _cut(f[0].reason)) for kind, f in kinds[:KINDS]],
+        more_kinds=len(kinds) - KINDS,
+        passed_over=dataset.manifest.passed_over,
+    )
     console.print(
         f"{len(dataset):,} stickers, {noted:,} with a failed check, {len(columns.groups):,} groups of near-duplicates, "
         f"{len(rejected):,} rejected",
@@ -183,114 +186,36 @@ def inspect_dataset(data: Path, out: Path, *, count: int = 24, seed: int = 0) ->
     return page
 
 
-def _numbers(columns: _Columns) -> Section:
+def _charts(columns: _Columns, words: np.ndarray, frequent: dict[str, int]) -> list[Markup]:
+    """Charts of the numbers.
+
+    Args:
+        words: numbers of words of the captions. frequent: number of captions that have a word.
+    """
     manifest, moving = columns.dataset.manifest, columns.moving
-    animations, most = int(moving.sum()), int(manifest.settings.get("max_frames", 0))
-    frames = f"{np.median(columns.frames[moving]):.0f} frames at the median" if animations else "nothing moves"
+    most = int(manifest.settings.get("max_frames", 0))
     at_limit = int((columns.frames == most).sum())
     limit = f"{at_limit:,} have {most}, the limit: longer animations were thinned out." if at_limit else ""
     seams = (
         f"The step from the last frame to the first, in mean steps. Up to {LOOP_SEAM:g} it is a loop without a seam."
     )
     motion = "Mean difference between neighbouring frames, of the possible difference."
-    spoken = [_WORD.findall(text.casefold()) for text in columns.captions]
-    words = Counter(word for said in spoken for word in set(said))
-    captioned = sum(map(bool, columns.captions))
-    return Section(
-        "Numbers",
-        [
-            f"{animations:,} animations ({frames}) and {len(moving) - animations:,} stills; "
-            f"{columns.seconds[moving].sum() / 60:,.1f} minutes of animation.",
-            f"{_percent(captioned, len(moving))} have a caption; {len({*columns.captions}):,} different first captions "
-            f"of {len(words):,} different words.",
-        ],
-        [
-            histogram(columns.frames, title="Frames", whole=True, note=limit),
-            histogram(columns.seconds[moving], title="Duration of an animation", unit=" s"),
-            histogram(100 * columns.coverage, title="Drawn area", unit=" %", note="Mean opacity."),
-            histogram(100 * columns.motion[moving], title="Motion", unit=" %", note=motion),
-            histogram(columns.seam, title="Seams", unit=" steps", note=seams, marked=((LOOP_SEAM, "beyond"),)),
-            histogram(np.array([len(said) for said in spoken]), title="Words of the first caption", whole=True),
-            _most("Most frequent words", words, WORDS),
-            _most("Sources", manifest.sources, SOURCES),
-            _most("Licences", manifest.licenses, SOURCES),
-        ],
-    )
+    return [
+        histogram(columns.frames, title="Frames", whole=True, note=limit),
+        histogram(columns.seconds[moving], title="Duration of an animation", unit=" s"),
+        histogram(100 * columns.coverage, title="Drawn area", unit=" %", note="Mean opacity."),
+        histogram(100 * columns.motion[moving], title="Motion", unit=" %", note=motion),
+        histogram(columns.seam, title="Seams", unit=" steps", note=seams, marked=((LOOP_SEAM, "beyond"),)),
+        histogram(words, title="Words of the first caption", whole=True),
+        _most("Most frequent words", frequent, WORDS),
+        _most("Sources", manifest.sources, SOURCES),
+        _most("Licences", manifest.licenses, SOURCES),
+    ]
 
 
 def _most(title: str, counts: dict[str, int], shown: int) -> Markup:
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:shown]
     return bar_list([(_cut(name), count) for name, count in most], title=title, more=len(counts) - len(most))
-
-
-def _checks(columns: _Columns, noted: int, rng: np.random.Generator) -> Section:
-    cards = []
-    for code, rows in columns.checks.items():
-        check = {**FRAME_CHECKS, **CAPTION_CHECKS}[code]
-        count = f"{len(rows):,} stickers, {_percent(len(rows), len(columns.frames))} of all."
-        texts = [count, check.meaning, check.fix]
-        cards.append(Card(check.title, texts, columns.examples(rows, EXAMPLES, rng)))
-    said = f"{noted:,} stickers failed a check. Checks leave nothing out. Their files are in {CHECKS}."
-    return Section("Checks", [said], cards=cards)
-
-
-def _duplicates(columns: _Columns) -> Section:
-    groups = columns.groups
-    if not groups:
-        return Section("Near-duplicates", ["None were found."])
-    said = (
-        f"{sum(map(len, groups)):,} stickers in {len(groups):,} groups look alike over all of their time: as they are, "
-        "begun at another point of the loop, backwards or mirrored. A group stays in one split, unless metadata ask "
-        "for another. rdtf prepare --duplicates drop keeps the first of equal ones; mirrored and backwards ones stay. "
-        f"All groups are in {DUPLICATES}. The largest:"
-    )
-    shown = sorted(groups, key=len, reverse=True)[:GROUPS]
-    return Section("Near-duplicates", [said], cards=[_group(columns, rows) for rows in shown])
-
-
-def _group(columns: _Columns, rows: Sequence[int]) -> Card:
-    pictures = [columns.picture(row, columns.splits[row]) for row in rows[:MEMBERS]]
-    return Card(f"{len(rows):,} stickers", pictures=pictures)
-
-
-def _splits(columns: _Columns) -> Section:
-    counts = columns.dataset.manifest.counts
-    shares = (f"{name} {number:,} ({_percent(number, len(columns.frames))})" for name, number in counts.items())
-    leaking = [group for group in columns.groups if columns.leaks(group)]
-    texts = ["; ".join(shares) + "."]
-    if leaking:
-        texts.append(
-            f"Leaks: {len(leaking):,} groups of near-duplicates are in training and out of it, because metadata ask "
-            "for it. Measurements on them say too much."
-        )
-    else:
-        texts.append("No group of near-duplicates is in training and out of it.")
-    known = {text for text, split in zip(columns.captions, columns.splits, strict=True) if split == "train"}
-    held_out = [text for text, split in zip(columns.captions, columns.splits, strict=True) if split != "train"]
-    if held_out:
-        shared = sum(text in known for text in held_out if text)
-        texts.append(
-            f"{shared:,} of {len(held_out):,} held-out stickers have a first caption that a training sticker has too. "
-            "If held-out captions should be new: rdtf prepare --split-by caption"
-        )
-    return Section("Splits", texts, cards=[_group(columns, group) for group in leaking[:GROUPS]])
-
-
-def _rejected(dataset: StickerDataset) -> Section:
-    manifest = dataset.manifest
-    kinds = reason_kinds(manifest.rejected)
-    texts = [f"{len(manifest.rejected):,} files or lines of metadata are not in the dataset. All are in {REJECTED}."]
-    if not kinds:
-        texts = ["Every file is in the dataset."]
-    if len(kinds) > KINDS:
-        texts.append(f"{len(kinds) - KINDS:,} more kinds of reasons are not shown here.")
-    if manifest.passed_over:
-        texts.append(f"{manifest.passed_over:,} captions, read-mes and hidden files were seen, which are no stickers.")
-    cards = [
-        Card(_cut(kind), [f"{len(found):,} times, such as {_cut(found[0].file)}: {_cut(found[0].reason)}"])
-        for kind, found in kinds[:KINDS]
-    ]
-    return Section("Rejected", texts, cards=cards)
 
 
 def reason_kinds(rejected: Sequence[Rejection]) -> list[tuple[str, list[Rejection]]]:
@@ -303,12 +228,12 @@ def reason_kinds(rejected: Sequence[Rejection]) -> list[tuple[str, list[Rejectio
     return sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))
 
 
-def _clips(dataset: StickerDataset, count: int, seed: int) -> list[Card]:
+def _clips(dataset: StickerDataset, count: int, seed: int) -> list[Picture]:
     """Clips drawn as training draws them, each as a strip of frames with remarks."""
     rng = numpy_rng(seed, 0, "contact sheet")
     still = np.array(dataset.column("num_frames")) == 1
     order = rng.permutation(len(dataset))
-    cards = []
+    clips = []
     for index in order[np.argsort(still[order], kind="stable")][:count]:  # what moves comes first
         record = dataset.record(int(index))
         plan = plan_clip(record, FRAMES, rng, cluster_fraction=CLUSTER_FRACTION)
@@ -318,10 +243,9 @@ def _clips(dataset: StickerDataset, count: int, seed: int) -> list[Card]:
         strip = np.concatenate(np.pad(clip, ((0, 0), (0, 0), (0, GAP), (0, 0))), axis=1)[:, :-GAP]
         notes = [f"{len(plan.frames)} of {record.num_frames} frames" if record.num_frames > 1 else "a still"]
         notes += ["mirrored"] * (plan.variant == MIRRORED) + ["loop"] * plan.loop
-        name, caption = _cut(record.source), _cut(record.caption)
-        picture = Picture(data_address(_webp(strip[None], [])), name, caption, ", ".join(notes))
-        cards.append(Card(caption or "(no caption)", pictures=[picture]))
-    return cards
+        source = data_address(_webp(strip[None], []))
+        clips.append(Picture(source, _cut(record.source), _cut(record.caption), ", ".join(notes)))
+    return clips
 
 
 def _moving(dataset: StickerDataset, row: int) -> str:
