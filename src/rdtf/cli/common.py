@@ -68,12 +68,6 @@ def say(text: str, *, markup: bool = False) -> None:
     console.print(text, markup=markup, highlight=False, soft_wrap=True)
 
 
-def _say_error(text: str) -> None:
-    console.quiet = False  # in a training of several processes only the first one prints otherwise
-    process = f" in process {os.environ['RANK']}" if "RANK" in os.environ else ""
-    say(f"[red]Error{process}:[/red] {escape(text)}", markup=True)
-
-
 def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
     """Turn a user's mistake into one line and an exit code, without a traceback.
 
@@ -91,8 +85,10 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
             code = getattr(error, "exit_code", None)
             if code is None and not isinstance(error, ValueError | OSError | ImportError):
                 raise
+            console.quiet = False  # in a training of several processes only the first one prints otherwise
+            process = f" in process {os.environ['RANK']}" if "RANK" in os.environ else ""
             for line in _sentences(error):
-                _say_error(line)
+                say(f"[red]Error{process}:[/red] {escape(line)}", markup=True)
             raise typer.Exit(code or 2) from None
 
     return guarded

@@ -96,10 +96,14 @@ def _changed(frames: np.ndarray, number: int) -> Box:
     return _bounds((frames[number] != frames[number - 1]).any(-1))
 
 
-def picture(pixels: np.ndarray, kind: str, **options: Any) -> bytes:
-    """A file of one picture, by Pillow."""
+def picture(pixels: np.ndarray, kind: str, palette: np.ndarray | None = None, **options: Any) -> bytes:
+    """A file of one picture, by Pillow. With a ``(k, 4)`` palette, ``pixels`` are places in it."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, kind, **options)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    if palette is not None:
+        image.putpalette(palette[:, :3].tobytes())
+        options |= {"bits": 8, "transparency": palette[:, 3].tobytes()}  # all frames share one header
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -149,7 +153,7 @@ def apng(clip: Clip, palette: np.ndarray | None = None, indices: np.ndarray | No
     for number, delay in enumerate(_fraction(float(ms)) if moves else (0, 0) for ms in clip.durations):
         left, top, right, bottom = _changed(clip.frames, number)
         pixels = (clip.frames if indices is None else indices)[number, top:bottom, left:right]
-        chunks = list(png_chunks(_png(pixels, palette)))
+        chunks = list(png_chunks(picture(pixels, "PNG", palette)))
         if not number:
             for name, data in chunks:
                 if name in (b"IHDR", b"PLTE", b"tRNS"):
@@ -183,16 +187,6 @@ def _fraction(ms: float) -> tuple[int, int]:
     return max(1, nearest.numerator), nearest.denominator
 
 
-def _png(pixels: np.ndarray, palette: np.ndarray | None) -> bytes:
-    if palette is None:
-        return picture(pixels, "PNG")
-    buffer = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(pixels))
-    image.putpalette(palette[:, :3].tobytes())
-    image.save(buffer, "PNG", bits=8, transparency=palette[:, 3].tobytes())  # all frames share one header
-    return buffer.getvalue()
-
-
 def gif(clip: Clip, palette: np.ndarray, indices: np.ndarray, note: Note = None) -> bytes:
     """GIF with times to 10 ms, at least 20 ms; each frame is cleared before the next one.
 
@@ -214,9 +208,8 @@ def gif(clip: Clip, palette: np.ndarray, indices: np.ndarray, note: Note = None)
     if len(clip.frames) > 1 and clip.plays != 1:
         repeats = max(0, clip.plays - 1)  # GIF counts repetitions
         out.append(b"\x21\xff\x0bNETSCAPE2.0\x03\x01" + struct.pack("<H", repeats) + b"\0")
-    for frame, hundredths in zip(
-        indices, whole_ticks(clip.durations, 10, round(GIF_FRAME_MS / 10), 65535), strict=True
-    ):
+    times = whole_ticks(clip.durations, 10, round(GIF_FRAME_MS / 10), 65535)
+    for frame, hundredths in zip(indices, times, strict=True):
         left, top, right, bottom = (0, 0, width, height) if clear is None else _bounds(frame != clear)
         image = Image.fromarray(np.ascontiguousarray(frame[top:bottom, left:right]))
         image.putpalette(table.tobytes())

@@ -226,7 +226,10 @@ def _check_layers(job: Job, root: dict[str, Any]) -> None:
     assets = {str(asset.get("id")): asset for asset in root.get("assets") or []}
     for asset in assets.values():
         if "layers" not in asset and "p" in asset:
-            _check_embedded(job, str(asset["p"]))
+            source = str(asset["p"])
+            if not source.startswith("data:image/"):
+                raise job.refuse(f"needs the picture {source[:80]!r}, which lies outside the file; embed it")
+            check_data_url(job, source)
     layers: dict[str, list[Any]] = {name: asset.get("layers") or [] for name, asset in assets.items()}
     layers[_ROOT] = root["layers"]
     if sum(map(len, layers.values())) > job.limits.lottie_layers:
@@ -242,9 +245,3 @@ def _check_layers(job: Job, root: dict[str, Any]) -> None:
         for name, group in layers.items()
     }
     job.check_unfolded({name: len(group) for name, group in layers.items()}, uses, _ROOT, "layers")
-
-
-def _check_embedded(job: Job, source: str) -> None:
-    if not source.startswith("data:image/"):
-        raise job.refuse(f"needs the picture {source[:80]!r}, which lies outside the file; embed it")
-    check_data_url(job, source)
