@@ -8,10 +8,11 @@ the whole dataset and are in :mod:`rdtf.data.duplicates`.
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from importlib import resources
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,9 +28,8 @@ LONG_CAPTION = 32
 """Words that the built-in text encoder reads by default."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """What may be wrong with a sticker.
+class Check(NamedTuple):
+    """What may be wrong with a sticker, in words for people.
 
     Attributes:
         title: a few words.
@@ -42,65 +42,13 @@ class Check:
     fix: str
 
 
-_CAPTION = "Write a text file beside it, or a line in metadata.jsonl; then prepare again."
+def _texts(kind: str) -> dict[str, Check]:
+    texts = json.loads((resources.files("rdtf.data") / "checks.json").read_text("utf-8"))
+    return {code: Check(**text) for code, text in texts[kind].items()}
 
-FRAME_CHECKS = {
-    "left_out": Check(
-        "Partly drawn",
-        "Its Lottie or SVG file has parts that are not drawn, such as text in a font that it does not hold.",
-        "Convert such parts to plain shapes and key frames, or take it out.",
-    ),
-    "still_animation": Check(
-        "An animation that does not move",
-        "All its frames are equal. Its clips would teach the model not to move.",
-        "Save it as a still picture, or take it out.",
-    ),
-    "empty_frames": Check(
-        "Empty frames",
-        "Some of its frames are completely transparent. It blinks, or its file is broken.",
-        "Look at the examples. Export broken files again.",
-    ),
-    "margins": Check(
-        "Large margins",
-        "The drawing takes less than half of the canvas in both directions. Most pixels teach nothing.",
-        "rdtf prepare --crop content",
-    ),
-    "flat_background": Check(
-        "A flat background",
-        "It stands on an opaque background of one colour, so the drawing has no outline of its own.",
-        "rdtf prepare --background transparent",
-    ),
-    "opaque": Check(
-        "No transparency",
-        "The picture fills the canvas, like a photograph or a piece of a film.",
-        "rdtf cannot cut it out. Take it out if you want stickers with outlines.",
-    ),
-}
-"""Checks of frames by the codes that a dataset holds."""
 
-CAPTION_CHECKS = {
-    "no_caption": Check(
-        "No caption",
-        "No text says what it shows. It teaches motion and style, but no words.",
-        _CAPTION,
-    ),
-    "file_name": Check(
-        "A caption like a file name",
-        "A caption looks like the name of a file.",
-        _CAPTION,
-    ),
-    "cleaned": Check(
-        "A cleaned caption",
-        "Markup, links and names of accounts were taken out of a caption, and hashtags were turned into words.",
-        "Nothing has to be done, unless the rest says too little.",
-    ),
-    "long_caption": Check(
-        "A very long caption",
-        "The built-in text encoder reads 32 words of a caption, and 32 letters of a word; this one has more.",
-        "Shorten it, or give a short caption first.",
-    ),
-}
-"""Checks of captions by the codes that a dataset holds."""
+FRAME_CHECKS, CAPTION_CHECKS = _texts("frames"), _texts("captions")
+"""Checks of frames and of captions by the codes that a dataset holds."""
 
 
 def describe(frames: np.ndarray, durations: np.ndarray) -> dict[str, Any]:
