@@ -125,13 +125,18 @@ def augment(frame: np.ndarray, crop: int, rng: np.random.Generator) -> np.ndarra
     margin = side // 8
     padded = np.pad(frame, ((margin, margin), (margin, margin), (0, 0)))
     top, left = rng.integers(len(padded) - side + 1, size=2)
-    out = padded[top : top + side, left : left + side].astype(np.float32)
-    if rng.random() < 0.5:
-        out = out[:, ::-1]
-    if rng.random() < 0.3:
-        out = out[..., [*rng.permutation(3), 3]]
+    out = vary(padded[top : top + side, left : left + side].astype(np.float32), rng)
     gains = np.append(rng.uniform(0.7, 1.0, 3), rng.uniform(0.2, 1.0) if rng.random() < 0.1 else 1.0)
     return np.rint(out * gains).astype(np.uint8)
+
+
+def vary(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """RGBA pictures ``(..., h, w, 4)`` changed alike: half are mirrored, and a third have exchanged colour channels."""
+    if rng.random() < 0.5:
+        pictures = pictures[..., ::-1, :]
+    if rng.random() < 0.3:
+        pictures = pictures[..., [*rng.permutation(3), 3]]
+    return pictures
 
 
 def train_codec(data: Sequence[Path], out: Path, settings: CodecTrainSettings) -> CodecReport:

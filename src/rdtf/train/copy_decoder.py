@@ -30,6 +30,7 @@ from rdtf.pixels import to_frames, to_tensor
 from rdtf.progress import bars
 from rdtf.rng import numpy_rng
 from rdtf.sheets import contact_sheet
+from rdtf.train.codec import vary
 from rdtf.train.optim import make_optimizers
 from rdtf.train.small_loop import ShortReport, ShortSettings, ShortTraining
 
@@ -197,22 +198,13 @@ def _batch(clips: list[Clip], settings: CopyDecoderSettings, step: int, referenc
         index, away, there = nearest_known(torch.from_numpy(clip.known)[None], torch.tensor([clip.loop]), count)
         shown = [clip.drawn[frame], clip.true[frame], *clip.true[index[0, frame].numpy()]]
         shown += [shown[0]] * (count + 2 - len(shown))  # a clip with fewer frames than references
-        pictures.append(_changed(np.stack(shown), rng))
+        pictures.append(vary(np.stack(shown), rng))
         pad = count - away.shape[-1]
         offsets.append(torch.nn.functional.pad(away[0, frame], (0, pad)))
         seen = torch.nn.functional.pad(there[0, frame], (0, pad))
         exists.append(seen & bool(rng.random() >= settings.alone))
     stack = to_tensor(np.stack(pictures))
     return [stack[:, 0], stack[:, 2:], torch.stack(offsets), torch.stack(exists), stack[:, 1]]
-
-
-def _changed(pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pictures ``(n, h, w, 4)`` changed alike: mirrored, and at times with exchanged colour channels."""
-    if rng.random() < 0.5:
-        pictures = pictures[:, :, ::-1]
-    if rng.random() < 0.3:
-        pictures = pictures[..., [*rng.permutation(3), 3]]
-    return np.ascontiguousarray(pictures)
 
 
 def train_copy_decoder(data: Path, model: Path | str, out: Path, settings: CopyDecoderSettings) -> CopyDecoderReport:

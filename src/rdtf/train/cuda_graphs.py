@@ -29,9 +29,6 @@ class RecordedPasses:
     Args:
         net: the trained network. Its parameters must keep their memory from then on.
         record: makes a module that replays the passes of a given module, for tensors of the given shapes.
-
-    Attributes:
-        count: recordings made.
     """
 
     def __init__(self, net: Network, record: Recorder | None = None) -> None:
@@ -64,19 +61,10 @@ class _Pass(nn.Module):
         super().__init__()
         self.dfgn = dfgn
 
-    def forward(
-        self,
-        noisy: Tensor,
-        timestep: Tensor,
-        video: Tensor,
-        known: Tensor,
-        valid: Tensor,
-        loop: Tensor,
-        states: Tensor,
-        mask: Tensor,
-    ) -> Tensor:
-        """The network's output."""
-        return self.dfgn(noisy, timestep, video, known, valid, loop, self.dfgn.text_context(states, mask))
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """The network's output. The tensors are those of :meth:`RecordedPasses.__call__`, in its order."""
+        *clips, states, mask = tensors
+        return self.dfgn(*clips, self.dfgn.text_context(states, mask))
 
 
 def _record_on_gpu(pool: tuple[int, int]) -> Recorder:

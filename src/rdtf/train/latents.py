@@ -52,17 +52,13 @@ def pixels_version() -> str:
 class LatentCache:
     """Memory-mapped fp16 latents of every frame of every variant of a sticker.
 
-    The variants are the sticker, its mirror image (if the caption allows) and augmented variants. The file's name holds
-    the fingerprints of codec, data and pixels (:func:`pixels_version`), so a cache is never used for others. Opening
-    the file checks the code of the codec too: it must make the same latents of the first frame. A checksum of every
-    variant of every sticker follows the latents, and is compared when the variant is first read.
-
-    Args:
-        num_augmented: augmented variants of each sticker (:mod:`rdtf.data.augment`).
+    The variants are the sticker, its mirror image and ``num_augmented`` augmented variants (:mod:`rdtf.data.augment`).
+    The file's name holds the fingerprints of codec, data and pixels (:func:`pixels_version`). Opening the file checks
+    the code of the codec too: it must make the same latents of the first frame. A checksum of every variant of every
+    sticker follows the latents, and is compared when the variant is first read.
 
     Attributes:
-        record: function from a sticker's number to its record.
-        num_frames: number of frames of each sticker.
+        record: function from a sticker's number to its record. num_frames: number of frames of each sticker.
     """
 
     def __init__(self, dataset: StickerDataset, codec: Codec, folder: Path, num_augmented: int = 0) -> None:
@@ -84,7 +80,7 @@ class LatentCache:
         return len(self.num_frames)
 
     def _open(self, path: Path, shape: tuple[int, ...]) -> bool:
-        """Open an existing file if its length is right."""
+        """Open an existing file if its shape is right."""
         try:
             self._latents = np.load(path, mmap_mode="r")
             with path.open("rb") as file:

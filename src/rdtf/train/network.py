@@ -98,20 +98,18 @@ def build_network(
         ValueError: the adapter's options are wrong.
     """
     torch.manual_seed(settings.seed)
-    if start is not None:
-        network, text = start.dfgn, start.text_encoder
+    if start is None:
+        arguments = settings.network()
+        text = load_text_encoder(settings.text, arguments["text_width"]).to(device)
+        dfgn = DFGN(**arguments | {"latent_channels": codec.latent_channels, "text_width": text.width})
+        net = Network(dfgn, text)
+    else:
+        net = Network(start.dfgn, start.text_encoder)
         if settings.by_adapter:
             assert settings.tune is not None
-            if isinstance(network, DFGN):
-                network = AdaptedDFGN.around(network, settings.tune, settings.tune_options)
-            text.requires_grad_(False)
-        if settings.gradient_checkpointing:
-            network.enable_gradient_checkpointing()
-        return Network(network, text).to(device).train()
-    arguments = settings.network()
-    text = load_text_encoder(settings.text, arguments["text_width"]).to(device)
-    arguments |= {"latent_channels": codec.latent_channels, "text_width": text.width}
-    dfgn = DFGN(**arguments).to(device)
+            net.text.requires_grad_(False)
+            if isinstance(net.dfgn, DFGN):
+                net.dfgn = AdaptedDFGN.around(net.dfgn, settings.tune, settings.tune_options)
     if settings.gradient_checkpointing:
-        dfgn.enable_gradient_checkpointing()
-    return Network(dfgn, text)
+        net.dfgn.enable_gradient_checkpointing()
+    return net.to(device).train()

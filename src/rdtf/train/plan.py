@@ -57,15 +57,12 @@ class Plan:
         """A table for the terminal."""
         clips, frames = self.largest
         table = Table("what", "", title=f"Plan for {self.parameters / 1e6:.1f} M parameters on {self.device}")
-        for name, value in (
-            ("memory at most", f"{_size(self.peak)} of {_size(self.free)} free"),
-            ("of it for weights, gradients, moments, averages", _size(self.held)),
-            ("largest pass", f"{clips} clips of {frames} frames; {self.room} would fit"),
-            ("a step", f"{self.step:.2f} s"),
-            (f"{self.steps} steps", duration(self.training)),
-            ("checkpoints", f"{_size(2 * self.disk)} of disk for the last two"),
-        ):
-            table.add_row(name, value)
+        table.add_row("memory at most", f"{_size(self.peak)} of {_size(self.free)} free")
+        table.add_row("of it for weights, gradients, moments, averages", _size(self.held))
+        table.add_row("largest pass", f"{clips} clips of {frames} frames; {self.room} would fit")
+        table.add_row("a step", f"{self.step:.2f} s")
+        table.add_row(f"{self.steps} steps", duration(self.training))
+        table.add_row("checkpoints", f"{_size(2 * self.disk)} of disk for the last two")
         return table
 
 
@@ -87,11 +84,14 @@ def make_plan(data: Path, settings: TrainSettings, folder: Path = Path()) -> Pla
             raise ValueError("a plan is made in one process: start it without torchrun or accelerate launch")
         settings, device = learner.settings, learner.device
         free = free_memory(device) + peak_memory(device, now=True)
-        step, largest = _largest_pass(learner)
+        drawn = (
+            (step, batch) for step in range(_DRAWN) for batch in learner.source.batches(step, 0.0, learner.rank_slice)
+        )
+        step, largest = max(drawn, key=lambda item: math.prod(_shape(item[1])))
         room = _room(learner, largest, free)
         seconds = _step_seconds(learner, step)
         steps = settings.steps
-        if settings.max_minutes is not None:
+        if settings.max_minutes:
             steps = min(steps, math.ceil(settings.max_minutes * 60 / seconds))
         parameters = sum(parameter.numel() for parameter in learner.named.values())
         return Plan(
@@ -129,12 +129,6 @@ def _refuse_large_network(settings: TrainSettings) -> None:
             f"size {settings.size} needs at least {_size(needed)} for weights, gradients, moments and averages, and "
             f"{_size(free)} are free on {device}; take a smaller --size"
         )
-
-
-def _largest_pass(learner: Learner) -> tuple[int, ClipBatch]:
-    """The largest pass of the first steps, and the number of its step."""
-    drawn = [(step, batch) for step in range(_DRAWN) for batch in learner.source.batches(step, 0.0, learner.rank_slice)]
-    return max(drawn, key=lambda item: math.prod(_shape(item[1])))
 
 
 def _room(learner: Learner, largest: ClipBatch, free: int) -> int:
