@@ -243,16 +243,16 @@ def test_only_projections_are_trained(folders: dict[str, Path]) -> None:
     states, _ = encoder(encoder.prepare(["a cat"]))
     states.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters())
-    for frozen in encoder._frozen.encoders:
+    for frozen in (each.model for each in encoder._frozen):
         assert not frozen.training
         assert all(not p.requires_grad and p.grad is None for p in frozen.parameters())
-    assert copy.deepcopy(encoder)._frozen is encoder._frozen
+    assert [each.model for each in copy.deepcopy(encoder)._frozen] == [each.model for each in encoder._frozen]
 
 
 def test_precision_changes_leave_frozen_encoders_alone(folders: dict[str, Path]) -> None:
     encoder = PretrainedTextEncoder.from_encoders(folders["bert"], width=8).to(torch.bfloat16)
     features = encoder.prepare(["a cat"])
-    assert encoder._frozen.encoders[0].dtype == torch.float32
+    assert encoder._frozen[0].model.dtype == torch.float32
     assert encoder(features)[0].dtype == torch.bfloat16
 
 

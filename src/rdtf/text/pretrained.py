@@ -30,37 +30,80 @@ _TOWERS = {
     "mt5": "MT5EncoderModel",
     "umt5": "UMT5EncoderModel",
 }
-
-
+_T5 = ("t5", "mt5", "umt5")
 _TOKENIZERS = ("tokenizer.json", "vocab*", "*.model", "*.bpe")
 """Files that a tokenizer is made of; without any, transformers makes one that knows no word."""
 
 
-def _transformers() -> Any:
+@dataclass
+class _Frozen:
+    """A frozen model with its tokenizer. It is not trained, not averaged, and not in the state dict.
+
+    Attributes:
+        kind: transformers' ``model_type``.
+    """
+
+    model: Any
+    tokenizer: Any
+    kind: str
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Frozen:
+        # A copy for weight averaging shares the model.
+        return self
+
+    @property
+    def is_t5(self) -> bool:
+        return self.kind in _T5
+
+    def tokens(self, caption: str, **options: Any) -> list[int]:
+        """The numbers of a caption's tokens."""
+        try:
+            return self.tokenizer(caption, verbose=False, **options)["input_ids"]
+        except BaseException as error:  # a panic of the tokenizer's native code is no Exception
+            if isinstance(error, Exception) or type(error).__name__ != "PanicException":
+                raise
+            folder = self.tokenizer.name_or_path
+            raise ValueError(f"the tokenizer in {folder} fails ({error}); take another encoder") from error
+
+    def states(self, captions: Sequence[str], window: int, chunk: int = 32) -> list[np.ndarray]:
+        """Last hidden states of each caption, ``(tokens, width)`` float16."""
+        ids = [self.tokens(caption, truncation=True, max_length=window) for caption in captions]
+        # A tokenizer without special tokens gives no token for an empty caption.
+        filler = next((i for i in (self.tokenizer.eos_token_id, self.tokenizer.pad_token_id) if i is not None), 0)
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for position, row in enumerate(ids):
+            by_length[len(row)].append(position)
+        out: list[np.ndarray] = [np.empty(0)] * len(ids)
+        # A batch holds captions of one length. There is no padding, so states do not depend on the batch.
+        for positions in by_length.values():
+            for first in range(0, len(positions), chunk):
+                some = positions[first : first + chunk]
+                batch = torch.tensor([ids[position] or [filler] for position in some], device=self.model.device)
+                try:
+                    hidden = self.model(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
+                except IndexError as error:
+                    raise ValueError(
+                        f"text encoder {self.kind}: it lacks a token or place that its tokenizer gives ({error}); "
+                        "take another encoder"
+                    ) from error
+                for position, rows in zip(some, hidden.to(torch.float16).cpu().numpy(), strict=True):
+                    if not np.isfinite(rows).all():
+                        raise ValueError(
+                            f"text encoder {self.kind}: states of {captions[position]!r} are not finite in float16; "
+                            "use another encoder"
+                        )
+                    out[position] = rows.copy()
+        return out
+
+
+def _load_frozen(name: str) -> _Frozen:
+    """The encoder in eval mode and float32."""
     try:
         import transformers
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "pretrained text encoders need the package transformers: pip install 'rdtf[pretrained]'"
         ) from error
-    return transformers
-
-
-@dataclass
-class _Frozen:
-    """Encoders and tokenizers. They are not trained, not averaged, and not in the state dict."""
-
-    encoders: list[Any]
-    tokenizers: list[Any]
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Frozen:
-        # A copy for weight averaging shares the encoders.
-        return self
-
-
-def _load_frozen(name: str) -> tuple[Any, Any, str]:
-    """The encoder in eval mode and float32, its tokenizer, and its model type."""
-    transformers = _transformers()
     safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         folder = hub.fetch(name)
@@ -95,7 +138,7 @@ def _load_frozen(name: str) -> tuple[Any, Any, str]:
     if model.config.is_encoder_decoder and kind not in _TOWERS:
         raise ValueError(f"text encoder {name!r}: model type {kind!r} has a decoder; CLIP, T5 or BERT-like is needed")
     hub.check_finite(model, folder)
-    return model.float().eval().requires_grad_(False), tokenizer, kind
+    return _Frozen(model.float().eval().requires_grad_(False), tokenizer, kind)
 
 
 class PretrainedTextEncoder(TextEncoder):
@@ -132,7 +175,7 @@ class PretrainedTextEncoder(TextEncoder):
             for index, inner in enumerate(encoder_widths)
         )
         self.offsets = nn.Parameter(torch.zeros(len(encoder_widths), width))
-        self._frozen = _Frozen([], [])
+        self._frozen: list[_Frozen] = []
 
     @classmethod
     def from_encoders(
@@ -150,51 +193,46 @@ class PretrainedTextEncoder(TextEncoder):
         names = as_list(names_or_folders)
         if not 1 <= len(names) <= 2:
             raise ValueError(f"one or two pretrained text encoders can be used at a time, not {len(names)}: {names}")
-        loaded = [_load_frozen(name) for name in names]
-        loaded.sort(key=lambda item: not _is_t5(item[2]))
-        kinds = [kind for _, _, kind in loaded]
-        widths = [encoder.config.hidden_size for encoder, _, _ in loaded]
+        loaded = sorted(map(_load_frozen, names), key=lambda each: not each.is_t5)
+        kinds, widths = [each.kind for each in loaded], [each.model.config.hidden_size for each in loaded]
         self = cls(kinds, widths, width or widths[_main_encoder(kinds)], max_tokens)
-        self._frozen = _Frozen([item[0] for item in loaded], [item[1] for item in loaded])
+        self._frozen = loaded
         return self
 
     @classmethod
     def from_pretrained(cls, folder: str | PathLike[str]) -> PretrainedTextEncoder:
         """See :meth:`rdtf.saved_module.SavedModule.from_pretrained`. The frozen encoders are loaded too."""
         self = super().from_pretrained(folder)
-        names = [str(Path(folder) / f"encoder_{index}") for index in range(len(self.projections))]
-        loaded = [_load_frozen(name) for name in names]
-        encoders = [encoder.to(self.offsets.device) for encoder, _, _ in loaded]
-        self._frozen = _Frozen(encoders, [tokenizer for _, tokenizer, _ in loaded])
-        return self
+        self._frozen = [_load_frozen(str(Path(folder) / f"encoder_{i}")) for i in range(len(self.projections))]
+        return self.to(self.offsets.device)
 
     def save_pretrained(self, save_directory: str | PathLike[str], dtype: torch.dtype | None = None) -> None:
         """Write the projections, and each frozen encoder with its tokenizer into ``encoder_0``, ``encoder_1``."""
         super().save_pretrained(save_directory, dtype)
-        for index, encoder in enumerate(self._encoders()):
+        for index, each in enumerate(self._encoders()):
             folder = Path(save_directory) / f"encoder_{index}"
-            (encoder if dtype is None else copy.deepcopy(encoder).to(dtype)).save_pretrained(folder)
-            self._frozen.tokenizers[index].save_pretrained(folder)
+            (each.model if dtype is None else copy.deepcopy(each.model).to(dtype)).save_pretrained(folder)
+            each.tokenizer.save_pretrained(folder)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> PretrainedTextEncoder:
         super()._apply(fn, recurse)
         # The encoders follow the device and stay in float32: T5 overflows in float16, and caches keep float32 results.
-        for encoder in self._frozen.encoders:
-            encoder.to(self.offsets.device)
+        for each in self._frozen:
+            each.model.to(self.offsets.device)
         return self
 
-    def _encoders(self) -> list[Any]:
-        if not self._frozen.encoders:
+    def _encoders(self) -> list[_Frozen]:
+        if not self._frozen:
             raise ValueError("this text encoder has no frozen encoders: use from_encoders() or from_pretrained()")
-        return self._frozen.encoders
+        return self._frozen
 
     @cached_property
     def fingerprint(self) -> str:
         """See :attr:`TextEncoder.fingerprint`. A hash of the vocabularies and of values of each tensor."""
         digest = hashlib.blake2b(f"pretrained-1-{self.max_tokens}".encode(), digest_size=16)
-        for encoder, tokenizer in zip(self._encoders(), self._frozen.tokenizers, strict=True):
-            digest.update(json.dumps(sorted(tokenizer.get_vocab().items())).encode())
-            for name, tensor in sorted(encoder.state_dict().items()):
+        for each in self._encoders():
+            digest.update(json.dumps(sorted(each.tokenizer.get_vocab().items())).encode())
+            for name, tensor in sorted(each.model.state_dict().items()):
                 if "pool" in name:
                     continue  # not used, and random where a file has none
                 flat = tensor.detach().flatten()
@@ -205,49 +243,16 @@ class PretrainedTextEncoder(TextEncoder):
     @torch.no_grad()
     def prepare(self, captions: Sequence[str]) -> list[TextFeatures]:
         """Last hidden states of each frozen encoder, with special tokens. See :class:`TextFeatures`."""
-        states = [
-            self._states(encoder, tokenizer, captions)
-            for encoder, tokenizer in zip(self._encoders(), self._frozen.tokenizers, strict=True)
-        ]
+        states = [each.states(captions, self._window(each)) for each in self._encoders()]
         return [TextFeatures(arrays) for arrays in zip(*states, strict=True)]
 
     def unread(self, caption: str) -> str:
         """The whole caption if an encoder cuts it, for parts of words are no words; see :meth:`TextEncoder.unread`."""
-        cut = any(len(_tokens(each, caption)) > self._window(each) for each in self._frozen.tokenizers)
+        cut = any(len(each.tokens(caption)) > self._window(each) for each in self._frozen)
         return caption if cut else ""
 
-    def _window(self, tokenizer: Any) -> int:
-        return min(self.max_tokens, tokenizer.model_max_length)
-
-    def _states(self, encoder: Any, tokenizer: Any, captions: Sequence[str], chunk: int = 32) -> list[np.ndarray]:
-        limit = self._window(tokenizer)
-        ids = [_tokens(tokenizer, caption, truncation=True, max_length=limit) for caption in captions]
-        # A tokenizer without special tokens gives no token for an empty caption.
-        filler = next((i for i in (tokenizer.eos_token_id, tokenizer.pad_token_id) if i is not None), 0)
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for position, row in enumerate(ids):
-            by_length[len(row)].append(position)
-        out: list[np.ndarray] = [np.empty(0)] * len(ids)
-        # A batch holds captions of one length. There is no padding, so states do not depend on the batch.
-        for positions in by_length.values():
-            for first in range(0, len(positions), chunk):
-                some = positions[first : first + chunk]
-                batch = torch.tensor([ids[position] or [filler] for position in some], device=encoder.device)
-                try:
-                    hidden = encoder(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
-                except IndexError as error:
-                    raise ValueError(
-                        f"text encoder {encoder.config.model_type}: it lacks a token or place that its tokenizer gives "
-                        f"({error}); take another encoder"
-                    ) from error
-                for position, rows in zip(some, hidden.to(torch.float16).cpu().numpy(), strict=True):
-                    if not np.isfinite(rows).all():
-                        raise ValueError(
-                            f"text encoder {encoder.config.model_type}: states of {captions[position]!r} are "
-                            "not finite in float16; use another encoder"
-                        )
-                    out[position] = rows.copy()
-        return out
+    def _window(self, frozen: _Frozen) -> int:
+        return min(self.max_tokens, frozen.tokenizer.model_max_length)
 
     def forward(self, features: Sequence[TextFeatures]) -> tuple[Tensor, Tensor]:
         """States ``(b, tokens of all encoders, width)`` and their mask. See :meth:`TextEncoder.forward`."""
@@ -266,25 +271,11 @@ class PretrainedTextEncoder(TextEncoder):
         return states * mask[..., None], mask
 
 
-def _tokens(tokenizer: Any, caption: str, **options: Any) -> list[int]:
-    """The numbers of a caption's tokens."""
-    try:
-        return tokenizer(caption, verbose=False, **options)["input_ids"]
-    except BaseException as error:  # a panic of the tokenizer's native code is no Exception
-        if isinstance(error, Exception) or type(error).__name__ != "PanicException":
-            raise
-        raise ValueError(f"the tokenizer in {tokenizer.name_or_path} fails ({error}); take another encoder") from error
-
-
 def as_list(names: str | PathLike[str] | Sequence[str | PathLike[str]]) -> list[str]:
     """One name or several, as texts."""
     return [str(name) for name in ([names] if isinstance(names, (str, PathLike)) else names)]
 
 
-def _is_t5(model_type: str) -> bool:
-    return model_type in ("t5", "mt5", "umt5")
-
-
-def _main_encoder(model_types: Sequence[str]) -> int:
+def _main_encoder(kinds: Sequence[str]) -> int:
     """Index of the main encoder: the first that is no T5, else the first."""
-    return next((index for index, kind in enumerate(model_types) if not _is_t5(kind)), 0)
+    return next((index for index, kind in enumerate(kinds) if kind not in _T5), 0)
