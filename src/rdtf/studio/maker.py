@@ -140,6 +140,7 @@ class Maker:
                 finally:
                     stop.set()
                     await asyncio.wait([work])  # the next call must not begin before the thread has ended
+                    work.exception()  # else asyncio would print that nobody has asked for it
         finally:
             self._calls -= 1
 
