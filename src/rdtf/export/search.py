@@ -90,15 +90,15 @@ def export_sticker(sticker: Sticker, target: Target, *, max_bytes: int | None = 
     for clip in (clip for scale in scales for clip in rates(_scaled(master, scale, prepare), target)):
         if best is not None and _score(clip, master) <= best.psnr:
             continue  # a file cannot be better than its frames are
-        colours = Colours(clip.frames) if target.format in ("apng", "gif") else None
-        found = _best_quality(clip, colours, target, aim, master, note)
+        attempt = _Attempt(clip, target, note, master)
+        found = attempt.best(aim)
         if found is not None and (best is None or found.psnr > best.psnr):
-            best, source = found, (clip, colours)
+            best, source = found, attempt
         if best is not None and best.psnr >= GOOD_DB:
             break
     if best is None:
         raise ValueError(f"no quality of it stays below the {limit:,} bytes of a {target.title}; shorten the sticker")
-    best = _dithered(best, *source, target, aim, master, note)
+    best = source.dithered(best, aim)
     if best.frames < len(timed.frames):
         changes.append(f"{best.frames} of {len(timed.frames)} frames")
     if wrong := problems_of(best.data, target):
@@ -113,80 +113,73 @@ def _scaled(clip: Clip, scale: float, prepare: Callable[[np.ndarray], np.ndarray
     return Clip(prepare(resize(clip.frames, height, width)), clip.durations, clip.plays)
 
 
-def _best_quality(
-    clip: Clip, colours: Colours | None, target: Target, aim: int | None, master: Clip, note: Note
-) -> Export | None:
-    """The first rung of the ladder whose file has at most ``aim`` bytes; None if even the last one has more."""
-    ladder = _LADDERS[target.format]
-    rate = file_rate(clip.durations, target.max_fps or FASTEST)
-    made: dict[int, bytes] = {}
+class _Attempt:
+    """A clip at one rate and size, and its files for a target. ``master`` is the clip before its loss of frames."""
 
-    def fits(rung: int) -> bool:
-        if rung not in made:
-            made[rung] = _encoded(clip, target, ladder[rung], colours, rate, note)
-        return aim is None or len(made[rung]) <= aim
+    def __init__(self, clip: Clip, target: Target, note: Note, master: Clip) -> None:
+        self.clip, self.target, self.note, self.master = clip, target, note, master
+        self.rate = file_rate(clip.durations, target.max_fps or FASTEST)
+        self.colours = Colours(clip.frames) if target.format in ("apng", "gif") else None
 
-    rung = 0 if fits(0) else bisect_left(range(len(ladder)), True, lo=1, key=fits)  # sizes fall from rung to rung
-    if rung == len(ladder):
-        return None
-    shown = _shown(made[rung], clip)
-    height, width = clip.frames.shape[1:3]
-    settings = {
-        "fps": round(1000 / float(np.median(clip.durations)), 2),
-        "width": width,
-        "height": height,
-        _KNOBS[target.format]: "all" if ladder[rung] is None else ladder[rung],
-    } | ({"file_fps": round(rate, 3)} if target.format == "webm" else {})
-    return Export(made[rung], len(shown.frames), float(shown.durations.sum()), _score(shown, master), settings)
+    def best(self, aim: int | None) -> Export | None:
+        """The first rung of the ladder whose file has at most ``aim`` bytes; None if even the last one has more."""
+        ladder = _LADDERS[self.target.format]
+        made: dict[int, bytes] = {}
 
+        def fits(rung: int) -> bool:
+            if rung not in made:
+                made[rung] = self.file(ladder[rung])
+            return aim is None or len(made[rung]) <= aim
 
-def _dithered(
-    best: Export, clip: Clip, colours: Colours | None, target: Target, aim: int | None, master: Clip, note: Note
-) -> Export:
-    """The file with its palette dithered where that fits and looks better from afar, otherwise as it was."""
-    knob = best.settings.get("colours")
-    if not isinstance(knob, int):
-        return best
-    data = _encoded(clip, target, knob, colours, 0.0, note, dither=True)
-    if aim is not None and len(data) > aim:
-        return best
-    shown = _shown(data, clip)
-    gain = _score(shown, master, 2) - _score(_shown(best.data, clip), master, 2)
-    if not gain > _DITHER_DB:  # nor where both are exact
-        return best
-    psnr = _score(shown, master)
-    return replace(best, data=data, frames=len(shown.frames), psnr=psnr, settings={**best.settings, "dither": True})
+        rung = 0 if fits(0) else bisect_left(range(len(ladder)), True, lo=1, key=fits)  # sizes fall from rung to rung
+        if rung == len(ladder):
+            return None
+        height, width = self.clip.frames.shape[1:3]
+        knob = {_KNOBS[self.target.format]: "all" if ladder[rung] is None else ladder[rung]}
+        fps = round(1000 / float(np.median(self.clip.durations)), 2)
+        settings = {"fps": fps, "width": width, "height": height, **knob}
+        if self.target.format == "webm":
+            settings["file_fps"] = round(self.rate, 3)
+        return self.export(made[rung], settings)
 
+    def dithered(self, best: Export, aim: int | None) -> Export:
+        """The file with its palette dithered where that fits and looks better from afar, otherwise as it was."""
+        knob = best.settings.get("colours")
+        if not isinstance(knob, int):
+            return best
+        data = self.file(knob, dither=True)
+        if aim is not None and len(data) > aim:
+            return best
+        gain = _score(self.shown(data), self.master, 2) - _score(self.shown(best.data), self.master, 2)
+        # The gain is no number where both are exact.
+        return self.export(data, {**best.settings, "dither": True}) if gain > _DITHER_DB else best
 
-def _shown(data: bytes, clip: Clip) -> Clip:
-    """What a viewer sees of the file of a clip."""
-    seen = read_sticker_bytes(data, Path("sticker"))
-    return Clip(seen.frames, seen.durations if len(seen) > 1 else clip.durations.sum(keepdims=True))
+    def export(self, data: bytes, settings: dict[str, Any]) -> Export:
+        """A file with its quality."""
+        shown = self.shown(data)
+        return Export(data, len(shown.frames), float(shown.durations.sum()), _score(shown, self.master), settings)
 
+    def shown(self, data: bytes) -> Clip:
+        """What a viewer sees of a file."""
+        seen = read_sticker_bytes(data, Path("sticker"))
+        return Clip(seen.frames, seen.durations if len(seen) > 1 else self.clip.durations.sum(keepdims=True))
 
-def _encoded(
-    clip: Clip,
-    target: Target,
-    knob: int | None,
-    colours: Colours | None,
-    rate: float,
-    note: Note,
-    dither: bool = False,
-) -> bytes:
-    """A clip as a file of a target."""
-    if target.format == "webm":
-        assert knob is not None
-        return encode.webm(clip, knob, rate, note)
-    if target.format == "webp":
-        return encode.webp(clip, knob, note)
-    if knob is None:
-        return apng(clip, note=note)
-    assert colours is not None
-    indices, palette = colours.reduced(knob, dither)
-    shown = Clip(palette[indices], clip.durations, clip.plays)
-    if target.format == "gif":
-        return gif(shown, palette, indices, note)
-    return apng(shown, note=note) if target.truecolour else apng(shown, palette, indices, note)
+    def file(self, knob: int | None, dither: bool = False) -> bytes:
+        """The clip as a file."""
+        clip, note = self.clip, self.note
+        if self.target.format == "webm":
+            assert knob is not None
+            return encode.webm(clip, knob, self.rate, note)
+        if self.target.format == "webp":
+            return encode.webp(clip, knob, note)
+        if knob is None:
+            return apng(clip, note=note)
+        assert self.colours is not None
+        indices, palette = self.colours.reduced(knob, dither)
+        shown = Clip(palette[indices], clip.durations, clip.plays)
+        if self.target.format == "gif":
+            return gif(shown, palette, indices, note)
+        return apng(shown, note=note) if self.target.truecolour else apng(shown, palette, indices, note)
 
 
 def _score(shown: Clip, master: Clip, afar: int = 1) -> float:
