@@ -195,7 +195,7 @@ def score_frames(
     for name, pattern in patterns.items():
         known = np.array([mark == "1" for mark in pattern])
         rows: dict[str, list[dict[str, float]]] = {}
-        looks: dict[str, list[dict[str, float]]] = {}
+        amounts: dict[str, list[dict[str, float]]] = {}
         real: list[dict[str, float]] = []
         for start in range(0, len(clips), TOGETHER):
             part = clips[start : start + TOGETHER]
@@ -217,7 +217,7 @@ def score_frames(
                 for method, made in methods.items():
                     scored = [frame_scores(one, clip, known) for one in made]
                     rows.setdefault(method, []).append(_mean_scores(scored))
-                    looks.setdefault(method, []).append(_mean_scores([_amounts(one, known) for one in made]))
+                    amounts.setdefault(method, []).append(_mean_scores([_amounts(one, known) for one in made]))
                     if method == "model":
                         best = max(scored, key=lambda scores: scores["psnr_white"])
                         rows.setdefault("best of samples", []).append(best)
@@ -229,7 +229,7 @@ def score_frames(
             len(clips),
             {method: _estimates(scores, seed) for method, scores in rows.items()},
             mean_estimate(over, seed),
-            {method: _ratios(amounts, real, seed) for method, amounts in looks.items()},
+            {method: _ratios(ours, real, seed) for method, ours in amounts.items()},
             [scores["psnr_white"] for scores in rows["model"]],
         )
     return results
@@ -248,7 +248,7 @@ def _amounts(clip: np.ndarray, known: np.ndarray) -> dict[str, float]:
 def _ratios(ours: Sequence[dict[str, float]], real: Sequence[dict[str, float]], seed: int) -> dict[str, Estimate]:
     found = {}
     for name in real[0]:
-        above, below = (np.array([amounts[name] for amounts in clips]) for clips in (ours, real))
+        above, below = (np.array([amount[name] for amount in clips]) for clips in (ours, real))
         if below.any():
             found[name] = mean_ratio(above, below, seed)
     return found

@@ -51,7 +51,7 @@ class TextEncoder(SavedModule, abc.ABC):
 
     @abc.abstractmethod
     def unread(self, caption: str) -> str:
-        """What of a caption lies beyond the encoder's window; empty if all of it is read."""
+        """The end of a caption that lies beyond the encoder's window; empty if the encoder reads everything."""
 
     @abc.abstractmethod
     def forward(self, features: Sequence[TextFeatures]) -> tuple[Tensor, Tensor]:

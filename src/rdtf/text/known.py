@@ -22,17 +22,13 @@ from rdtf import hub
 from rdtf.files import write_text
 from rdtf.words import caption_words, with_phrase
 
-KNOWN_CAPTIONS = "known_captions.json"
-"""File of a saved pipeline."""
-MOST_NAMES = 10_000
-"""A model of more names has no list: it was trained on free text."""
+KNOWN_CAPTIONS = "known_captions.json"  # file of a saved pipeline
+MOST_NAMES = 10_000  # a model of more names has no list: it was trained on free text
 _INSTALL = "pip install 'rdtf[words]'"
 _MOST_BYTES = 1 << 20
 _MOST_SYNONYMS = 16
-_SYNONYM = 0.7
-"""Factor of a synonym's cosine: synonyms are looser than names (``puppy eyes`` for a pleading face)."""
-_ENOUGH = 5
-"""A word that occurs in at least this many names is learned by itself. New combinations of such words are known."""
+_SYNONYM = 0.7  # factor of a synonym's cosine: synonyms are looser than names ("puppy eyes" for a pleading face)
+_ENOUGH = 5  # a word in this many names is learned by itself, so new combinations of such words are known
 _FILLERS = frozenset("a an and at in is it its my of on some the this to very with".split())  # noqa: SIM905
 
 
@@ -81,22 +77,19 @@ class KnownCaptions:
         Args:
             stickers: name, style phrase (or ``""``) and synonyms of each.
         """
-        styles_of: dict[str, Counter[str]] = defaultdict(Counter)
-        others: dict[str, dict[str, None]] = defaultdict(dict)
+        found: dict[str, tuple[Counter[str], dict[str, None]]] = defaultdict(lambda: (Counter(), {}))
         for name, style, synonyms in stickers:
-            if not name:
-                continue
-            styles_of[name][style] += 1
-            others[name].update(dict.fromkeys(word for word in synonyms if word and word != name))
-            if len(styles_of) > MOST_NAMES:
+            if name:
+                styles, others = found[name]
+                styles[style] += 1
+                others.update(dict.fromkeys(word for word in synonyms if word and word != name))
+            if len(found) > MOST_NAMES:
                 return None
-        if not styles_of:
-            return None
-        by_count = {
-            name: [style for style, _ in sorted(found.items(), key=lambda item: (-item[1], item[0])) if style]
-            for name, found in sorted(styles_of.items())
-        }
-        return cls({name: (styles, list(others[name])[:_MOST_SYNONYMS]) for name, styles in by_count.items()})
+        names = {}
+        for name, (styles, others) in sorted(found.items()):
+            by_count = sorted(filter(None, styles), key=lambda style: (-styles[style], style))
+            names[name] = by_count, list(others)[:_MOST_SYNONYMS]
+        return cls(names) if names else None
 
     def joined(self, other: KnownCaptions) -> KnownCaptions:
         """The names of both; where both have a name, the styles and synonyms of ``other`` come first."""

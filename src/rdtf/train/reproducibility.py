@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -116,13 +116,17 @@ def changed_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return listed(named) or "equally many stickers, but other frames, captions or order"
 
 
-def last_step(path: Path) -> int:
-    """The step of a log's last complete line; 0 if there is none."""
-    step = 0
-    with suppress(OSError, ValueError, TypeError, KeyError), path.open("rb") as file:
+def _steps(path: Path) -> Iterator[tuple[int, int]]:
+    """The step and the length in bytes of each line of a log, up to the first damaged line."""
+    with suppress(FileNotFoundError, ValueError, TypeError, KeyError), path.open("rb") as file:
         for line in file:
-            step = int(json.loads(line)["step"])
-    return step
+            if line.endswith(b"\n"):
+                yield int(json.loads(line)["step"]), len(line)
+
+
+def last_step(path: Path) -> int:
+    """The step of a log's last undamaged line; 0 if there is none."""
+    return max((step for step, _ in _steps(path)), default=0)
 
 
 def cut_lines(path: Path, step: int, gaps: bool = False) -> int:
@@ -135,16 +139,11 @@ def cut_lines(path: Path, step: int, gaps: bool = False) -> int:
         the step of the last line left; 0 if there is none.
     """
     last, size = 0, 0
+    for at, length in _steps(path):
+        if not last < at <= step or not (gaps or at == last + 1):
+            break
+        last, size = at, size + length
     if path.exists():
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    at = int(json.loads(line)["step"]) if line.endswith(b"\n") else step + 1
-                except (ValueError, TypeError, KeyError):
-                    break
-                if not last < at <= step or not (gaps or at == last + 1):
-                    break
-                last, size = at, size + len(line)
         with path.open("r+b") as file:
             file.truncate(size)
     return last

@@ -6,9 +6,9 @@ A drawing is a tuple of ``Layer``. In the file, a layer is an object:
   ``Q cx cy x y``, ``C ax ay bx by x y`` and ``Z`` as in SVG; ``E cx cy rx ry`` is an ellipse, and ``R x y w h r`` is
   a rounded rectangle. ``"mirrored": true`` adds the reflection about x = 0.
 - ``fill`` is a colour: a role of the palette (``body``, ``shade``, ``light``, ``inner``, ``ink``, ``spot``,
-  ``accent``, ``accent2``), a name under ``paints``, ``#rrggbb`` or ``#rrggbbaa``. It is ``body`` where it is left out.
-- ``edge`` is the width of the dark outline (2.4 where it is left out), and ``line`` the width of a line.
-- ``{"shape": name}`` instead stands for the layers of that name under ``shapes``.
+  ``accent``, ``accent2``), a name under ``paints``, ``#rrggbb`` or ``#rrggbbaa``. The default is ``body``.
+- ``edge`` is the width of the dark outline (default: 2.4), and ``line`` the width of a line.
+- ``{"shape": name}`` stands for the layers of that name under ``shapes``.
 
 A figure stands around the origin of a space of about 100 units: x from -50 (left) to 50, the ground at y = 44.
 """
@@ -155,7 +155,7 @@ class Action:
     """The words and the pace of an action; ``rdtf.world.motion`` moves it.
 
     Attributes:
-        seconds: about how long one cycle takes (or the whole action, where it does not loop).
+        seconds: about how long one cycle takes, or the whole action if it does not loop.
         doing, does: words for captions: "a cat ..." and "a cat that ...".
         loops: the last frame leads back to the first.
         expressions: the expressions that suit it; None for all.

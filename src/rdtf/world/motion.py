@@ -1,8 +1,8 @@
 """How the stickers of the built-in world move: each action fills the channels of a ``Pose`` over the frames.
 
-Time ``t`` is the phase of the action: for looping actions it counts cycles (whole numbers look alike, so that
-the last frame leads back to the first), for the others it runs from 0 to 1. Cosines start at an extreme on
-purpose: with two frames a cycle (t = 0 and 0.5) the motion is at its largest.
+``t`` is the phase of the action. For looping actions it counts cycles: all whole numbers look alike, so the last frame
+leads back to the first. For other actions it runs from 0 to 1. Cosines start at an extreme, so that two frames a cycle
+(t = 0 and 0.5) show the largest motion.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ Channel = np.ndarray | float
 class Effect:
     """A drawing beside the body; ``x``, ``y`` (figure units), ``angle`` (degrees), ``sx``, ``sy`` over frames.
 
-    ``on`` is what carries it: ``body`` or ``air`` (it stays where it is when the body moves). ``behind`` draws
-    it under the body; ``text`` keeps it readable where the sticker is mirrored.
+    ``on``: ``body`` (it moves with the body) or ``air``. ``behind`` draws it under the body. ``text`` is not mirrored.
     """
 
     drawing: Drawing
@@ -39,7 +38,7 @@ class Effect:
 
 @dataclass
 class Pose:
-    """All that moves. Channels are numbers or ``(n,)`` over frames; lengths in figure units, angles in degrees.
+    """Everything that moves. Channels are numbers or ``(n,)`` over frames, in figure units and degrees.
 
     Attributes:
         x, y, angle, sx, sy: the whole figure, about (0, ``pivot``); by default it stands on the ground.
@@ -106,8 +105,7 @@ def _jump(p: Pose, t: np.ndarray, a: float, body: Body) -> None:
     p.y = -24 * a * up
     p.sy = 1 - 0.17 * (1 - up) ** 3 + 0.06 * up
     p.sx = 1 + 0.14 * (1 - up) ** 3 - 0.04 * up
-    p.arm_l = -45 + 85 * up
-    p.arm_r = -45 + 85 * up
+    p.arm_l = p.arm_r = -45 + 85 * up
     p.foot_ly = p.foot_ry = 3 * up
 
 
@@ -228,8 +226,7 @@ def _run(p: Pose, t: np.ndarray, a: float, body: Body) -> None:
     p.sy = 1 + 0.06 * _cos(t)
     p.foot_lx, p.foot_ly = 12 * _cos(t), -9 * np.maximum(_sin(t), 0)
     p.foot_rx, p.foot_ry = -12 * _cos(t), -9 * np.maximum(-_sin(t), 0)
-    p.arm_l = -20 + 45 * _cos(t)
-    p.arm_r = -20 + 45 * _cos(t)
+    p.arm_l = p.arm_r = -20 + 45 * _cos(t)
     for k, (y, length) in enumerate(((-16, 14), (6, 20), (28, 14))):
         u = (t + k / 3) % 1.0
         line = (stroke(f"M 0 {y} L {-length} {y}", 4.2, "#6f86ab"),)

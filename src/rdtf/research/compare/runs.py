@@ -194,7 +194,7 @@ def _measure(
 ) -> None:
     """Measure a model as the result of a run, unless the run is measured.
 
-    Drawn data have a dataset of their own for measuring. Of given data the test split is used, and the val split if no
+    Drawn data have a dataset for measuring. A given dataset is measured on its test split, and on its val split if no
     learning rate was chosen on it.
 
     Args:
