@@ -25,9 +25,8 @@ def choose_precision(device: torch.device, width: int) -> tuple[str, str]:
     ``benchmarks/train_step.py`` compares the rule with measured steps.
     """
     if device.type == "cuda":
-        if has_bf16(device):
-            return "bf16", "the GPU has bf16 instructions"
-        return "fp32", "the GPU has no bf16 instructions"
+        found = has_bf16(device)
+        return ("bf16", "the GPU has bf16 instructions") if found else ("fp32", "the GPU has no bf16 instructions")
     if device.type != "cpu":
         return "fp32", f"bf16 has not been measured on {device.type}"
     if _cpu_has("_is_amx_tile_supported"):

@@ -50,11 +50,8 @@ class Muon(torch.optim.Optimizer):
     torch's own Muon takes two-dimensional parameters only.
 
     Args:
-        lr: step size, relative to orthogonal updates; 0.02 is the usual start.
-        momentum: Nesterov momentum.
-        weight_decay: decoupled.
-        iterations: iterations of :func:`orthogonalise`.
-        precision: dtype of the iterations. bf16 is enough, because they need not converge.
+        lr: step size, relative to orthogonal updates; 0.02 is the usual start. momentum: Nesterov momentum.
+        iterations, precision: of :func:`orthogonalise`. bf16 is enough, because it need not converge.
     """
 
     def __init__(

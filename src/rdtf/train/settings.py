@@ -142,12 +142,10 @@ class TrainSettings(BaseModel):
             )
         if self.tune_options and not self.by_adapter:
             raise ValueError("tune_options are for a method named by tune; full fine-tuning has none")
-        defaults = {
-            name: TrainSettings.model_fields[name].get_default(call_default_factory=True) for name in START_DECIDES
-        }
-        brought = [name for name, default in defaults.items() if getattr(self, name) != default]
-        if self.start_from is not None and brought:
-            raise ValueError(f"start_from brings network, codec and text encoder along; leave out {', '.join(brought)}")
+        defaults = TrainSettings.model_construct()
+        given = [name for name in START_DECIDES if getattr(self, name) != getattr(defaults, name)]
+        if self.start_from is not None and given:
+            raise ValueError(f"start_from brings network, codec and text encoder along; leave out {', '.join(given)}")
         if self.curriculum not in CURRICULA:
             raise ValueError(f"unknown curriculum {self.curriculum!r}; choose one of {', '.join(CURRICULA)}")
         if self.objective.path == "flow" and self.sampling.eta:
