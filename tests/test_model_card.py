@@ -75,6 +75,7 @@ def test_the_card_of_a_run(run: Path, report: Path, split_data: Path, tmp_path: 
     assert "--set start_from=base" in command and "--set word_dropout=0.5" in command and "secret" not in text
     told = json.loads(text.partition("```json\n")[2].partition("```")[0])
     assert changed_settings(told, {}).word_dropout == 0.5  # settings that the training takes
+    assert not {"size", "model", "codec", "text"} & told.keys()  # the model that it began with decides these
     assert "7 optimiser steps took 1.50 hours" in text and "weights of base" in text
 
     data = StickerDataset(split_data)

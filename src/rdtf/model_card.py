@@ -26,7 +26,7 @@ from rdtf.pipeline import StickerPipeline
 from rdtf.rng import numpy_rng
 from rdtf.sheets import contact_sheet
 from rdtf.text.known import KNOWN_CAPTIONS
-from rdtf.train.settings import RECIPES, TrainSettings, recipe_settings
+from rdtf.train.settings import RECIPES, START_DECIDES, TrainSettings, recipe_settings
 
 CARD = "README.md"
 PICTURES = 20
@@ -111,8 +111,11 @@ def _training(run: Path) -> tuple[dict[str, Any], dict[str, Any], Path | None]:
         config = json.loads((run / "config.json").read_text("utf-8"))
         settings = TrainSettings.model_validate(config["settings"]).model_dump(mode="json")
         last = json.loads((run / "log.jsonl").read_text("utf-8").splitlines()[-1])
-        settings |= {"codec": _name(settings["codec"]), "text": [_name(text) for text in settings["text"]]}
-        settings["start_from"] = settings["start_from"] and _name(settings["start_from"])
+        if start := settings["start_from"]:
+            settings = {key: value for key, value in settings.items() if key not in START_DECIDES}
+            settings["start_from"] = _name(start)
+        else:
+            settings |= {"codec": _name(settings["codec"]), "text": [_name(text) for text in settings["text"]]}
         return settings, last, Path(config["data"])
     return {}, {}, None
 
