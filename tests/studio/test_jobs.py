@@ -50,7 +50,7 @@ def test_a_training_outlives_the_studio_is_stopped_and_goes_on(
     status = second.status("mine")
     assert status.state == STOPPED, status.log
     assert status.losses["training"] and status.steps == 100000
-    assert second.models.names() == ["mine"]
+    assert second.models.names() == ["shipped", "mine"]
     asked: list = []
     monkeypatch.setattr(second.jobs, "start", lambda name, commands: asked.append((name, commands)))
     second.resume("mine")
