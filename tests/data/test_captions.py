@@ -126,6 +126,7 @@ def test_emoji_are_tags(tmp_path: Path) -> None:
         ("dog face", "cat face"),
         ("",),
     ]
+    assert [found[file].guessed for file in files] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
@@ -241,7 +242,7 @@ def test_text_files_that_are_not_utf8(tmp_path: Path) -> None:
     files = _folder(tmp_path, "a.png")
     (tmp_path / "a.txt").write_text("a café", "utf-16")
     found, problems = find_captions(tmp_path, files)
-    assert found["a.png"].texts == ("a",)
+    assert found["a.png"].texts == ("a",) and found["a.png"].guessed
     assert [str(problem.path) for problem in problems] == ["a.txt"]
     assert "not UTF-8" in problems[0].reason
 

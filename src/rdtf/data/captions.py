@@ -51,12 +51,14 @@ class Caption:
             into them.
         license: the licence in the metadata, or None.
         split: ``train``, ``val`` or ``test`` if the metadata demand it, or None.
+        guessed: whether ``texts`` comes from the file name.
     """
 
     texts: tuple[str, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
     license: str | None = None
     split: str | None = None
+    guessed: bool = False
 
 
 def clean_caption(text: str) -> str:
@@ -280,6 +282,7 @@ def make_caption(
         {**rest, **(nested or {})},
         None if licence is None else clean_caption(str(licence)) or None,
         None if split is None else SPLIT_NAMES[str(split).casefold()],
+        not said,
     )
 
 
