@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from PIL import Image, ImageDraw
 
-from rdtf.codec import Codec, DiffusersCodec, PixelCodec, StickerAutoencoder, load_codec
+from rdtf.codec import SHIPPED, Codec, DiffusersCodec, PixelCodec, StickerAutoencoder, load_codec
 from rdtf.pixels import to_frames, to_tensor
 
 
@@ -263,7 +263,7 @@ class TestShipped:
         assert psnr(codec.decode(noisy), frames) > floor - 1.5
 
     def test_storage_in_half_precision_and_small(self, name: str, size: int, floor: float) -> None:
-        folder = Path(__file__).parents[1] / "src" / "rdtf" / "assets" / f"codec-{name}"
+        folder = Path(__file__).parents[1] / "src" / "rdtf" / SHIPPED[name]
         assert sum(file.stat().st_size for file in folder.glob("*.safetensors")) < 6e6
         codec = load_codec(name)
         assert codec.dtype == torch.float32  # type: ignore[attr-defined]

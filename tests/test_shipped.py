@@ -30,7 +30,7 @@ def shipped() -> StickerPipeline:
 
 
 def made(pipe: StickerPipeline) -> dict[str, np.ndarray]:
-    """Two stickers of words, and the second one's first frame animated."""
+    """Three stickers of words, and the first frame of the second one animated."""
     fits = [pipe.fit(caption).caption for caption in CAPTIONS]
     stickers = {
         name: pipe(fit, num_frames=4, seed=5).stickers[0].frames for name, fit in zip(CAPTIONS, fits, strict=True)

@@ -25,7 +25,8 @@ from rdtf.device import best_device
 from rdtf.pixels import valid_premultiplied
 from rdtf.saved_module import SavedModule, register_to_config
 
-SHIPPED = ("f4", "f8")
+SHIPPED = {"f4": "assets/codec-f4", "f8": "shipped/codec"}
+"""Folders of the built-in codecs within the package. ``f8`` is the codec of the shipped model."""
 CHOICES = (
     "'f4' or 'f8' (built in), 'pixel' or 'pixel2' (no codec), a folder of a trained codec, "
     "or a folder or hub id (owner/name) of a diffusers autoencoder"
@@ -322,7 +323,7 @@ def load_codec(spec: str | Path) -> Codec:
     if name in ("pixel", "pixel2"):
         codec: Codec = PixelCodec(patch=2 if name == "pixel2" else 1).eval()
     elif name in SHIPPED:
-        codec = _load_folder(Path(__file__).with_name("assets") / f"codec-{name}")
+        codec = _load_folder(Path(__file__).parent / SHIPPED[name])
     elif (Path(spec) / hub.CONFIG).is_file():
         codec = _load_folder(Path(spec))
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(spec).exists():

@@ -71,10 +71,9 @@ def build_page(studio: Studio) -> gr.Blocks:
     """The page and its endpoints."""
     with gr.Blocks(title="RDTF studio", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
         names = studio.models.names()
-        first = studio.models.preferred or next(iter(names), None)
         with gr.Row():
             gr.Markdown("# RDTF studio")
-            model = gr.Dropdown(names, value=first, label="model", elem_id="model", scale=1)
+            model = gr.Dropdown(names, value=studio.models.preferred, label="model", elem_id="model", scale=1)
             size = gr.Radio(_SIZES, value=_SIZES[0][1], label="size in a chat", elem_id="size", scale=2)
         size_style = gr.HTML()
         picked, source = gr.State(""), gr.State("")

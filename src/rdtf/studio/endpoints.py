@@ -41,7 +41,7 @@ def endpoints(studio: Studio) -> dict[Callable[..., Any], dict[str, Any]]:
         with sentences():
             values = named_values(fields, settings or {})
             pins = [(int(f["position"]), str(f["sticker"]), int(f.get("frame", 0))) for f in frames or []]
-            name = model or studio.models.preferred or next(iter(studio.models.names()), "")
+            name = model or studio.models.preferred or ""
             keys: tuple[str, ...] = ()
             work = studio.maker.make(name, caption, pins=pins, count=count, settings={**values, "seed": seed})
             async with aclosing(work) as steps:

@@ -51,7 +51,7 @@ class Models:
         self.named = {path.resolve().name: path for path in [*shipped, *named]}
         for path in named:
             hub.find_pipeline(path)  # so that a wrong folder is reported at once
-        self.preferred = named[0].resolve().name if named else next(iter(self.named), None)
+        self._first = named[0].resolve().name if named else None
         self.runs = runs
         self._loaded: tuple[tuple[Path, int], StickerPipeline] | None = None
 
@@ -59,6 +59,11 @@ class Models:
         """All models there are at this moment."""
         runs = sorted(path.parents[1].name for path in self.runs.glob(f"*/pipeline/{hub.INDEX}"))
         return [*self.named, *(name for name in runs if name not in self.named)]
+
+    @property
+    def preferred(self) -> str | None:
+        """The model of a call that names none: the first one named at the start, else the first of :meth:`names`."""
+        return self._first or next(iter(self.names()), None)
 
     def path(self, name: str) -> Path:
         """The folder of a model.
