@@ -19,6 +19,7 @@ from rdtf.data.dataset import StickerDataset, read_manifest
 from rdtf.io.write import save_sticker
 from rdtf.loading import load_pipeline
 from rdtf.sticker import Sticker
+from rdtf.text import KnownCaptions
 from rdtf.world import draw_sticker
 from tests.conftest import SMALLEST_NETWORK
 from tests.train.test_run import CrashError, after, crash
@@ -102,6 +103,25 @@ def test_minutes_become_steps_that_the_run_keeps(tmp_path: Path, monkeypatch: py
     assert f"0.0001 minutes are {settings['steps']} steps" in said
     assert settings["max_minutes"] is None and settings["tune"] == "lora" and settings["steps"] < 10
     assert len(StickerDataset(run / "data", "val")) == 1 and (run / "before-after.png").is_file()
+
+
+def test_replay_trains_on_what_the_model_draws(tmp_path: Path, shipped: Path):
+    """The model's own stickers are trained on, never held out, and keep names and styles apart."""
+    known = KnownCaptions({"cat": (["noto style"], ["kitten"]), "red kite": ([], [])})
+    known.save(shipped)
+    try:
+        folder, run = stickers(tmp_path / "mine", 8), tmp_path / "run"
+        tune(folder, run, "--steps", 2, "--replay", 3)
+        train, val = (StickerDataset(run / "data", split) for split in ("train", "val"))
+        replayed = [record for record in map(train.record, range(len(train))) if record.source.startswith("replay/")]
+        assert len(train) + len(val) == 11 and len(replayed) == 3
+        assert {record.caption for record in replayed} == {"cat, noto style", "red kite"}
+        tuned = load_pipeline(run).known
+        assert tuned is not None and {"cat", "red kite"} <= {*tuned.names} and "cat, noto style" not in tuned.names
+        assert tuned.fit("kitten").caption == "kitten" or tuned.fit("cat").caption == "cat, noto style"
+    finally:
+        (shipped / "known_captions.json").unlink()
+    assert "use --replay 0" in refused(folder, tmp_path / "other", "--replay", 1)
 
 
 def test_what_is_missing_is_told(tmp_path: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch):

@@ -18,10 +18,11 @@ from PIL import Image
 
 from rdtf.copy_decoder import CopyDecoder
 from rdtf.diffusion.objective import Objective
+from rdtf.evaluate.frames import half_transparent
 from rdtf.loading import load_pipeline
 from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline
-from rdtf.pixels import fit, premultiply
+from rdtf.pixels import fit, premultiply, sharpen_edges, to_frames, to_tensor
 
 SIZE = 8
 
@@ -378,6 +379,28 @@ def test_the_text_guides_between_two_noise_levels(make_pipeline, monkeypatch):
     unguided = {**call, "guidance_scale": 1.0}
     same = [pipe("a cat", **unguided).stickers[0].frames for pipe in (whole, interval)]
     assert np.array_equal(*same)
+
+
+def test_narrower_edges_keep_colours_and_even_areas():
+    soft = np.full((1, 6, 6, 4), (200, 80, 10, 0), np.uint8)
+    soft[0, :, 1:, 3] = 60, 128, 195, 255, 255  # an edge of three pixels
+    soft[0, 3:, :, 3] = 100  # glass
+    sharp = to_frames(sharpen_edges(to_tensor(soft), 2.0))
+    assert sharp[0, 0, :, 3].tolist() == [0, 56, 129, 199, 255, 255]
+    assert (sharp[0, 4:, :, 3] == 100).all()
+    seen = sharp[..., 3] > 0
+    assert (np.abs(sharp[seen][:, :3].astype(int) - (200, 80, 10)) <= 3).all()
+    assert np.array_equal(to_frames(sharpen_edges(to_tensor(soft), 1.0)), to_frames(to_tensor(soft)))
+
+
+def test_edges_of_alpha_are_narrowed(make_pipeline):
+    """Fewer half-transparent pixels in every size; given frames stay as they are."""
+    plain, sharp = make_pipeline(), make_pipeline(edge_contrast=2.0)
+    for size in (None, 48):
+        call = {"frames": {0: picture(0)}, "num_frames": 2, "num_inference_steps": 2, "output_size": size}
+        soft, hard = (pipe("a cat", **call).stickers[0].frames for pipe in (plain, sharp))
+        assert np.array_equal(soft[0], hard[0])
+        assert half_transparent(hard[1:]) < 0.9 * half_transparent(soft[1:])
 
 
 def test_the_network_sees_what_it_was_trained_on(pipeline: StickerPipeline, monkeypatch):

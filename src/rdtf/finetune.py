@@ -14,9 +14,11 @@ from rdtf.data.settings import PrepareSettings
 from rdtf.diffusion.objective import Objective
 from rdtf.files import atomic_file, write_text
 from rdtf.hub import SHIPPED
+from rdtf.io.write import save_sticker
 from rdtf.loading import load_pipeline
 from rdtf.pipeline import Sampling, StickerPipeline
-from rdtf.progress import console
+from rdtf.progress import bars, console
+from rdtf.rng import numpy_rng
 from rdtf.sheets import contact_sheet
 from rdtf.train.plan import make_plan
 from rdtf.train.run import TrainReport, resume, train
@@ -25,6 +27,7 @@ from rdtf.train.settings import TrainSettings, recipe_settings
 SHEET = "before-after.png"
 REQUEST = "finetune.json"
 """File in a run's folder with the arguments, so that the same call continues and another one is refused."""
+_REPLAY = "replay"  # folder of the stickers that the model drew itself
 _SHARE = 0.15  # approximate fraction of held-out stickers
 _SEEDS = 40  # number of splits that are tried
 _SHOWN = 6
@@ -41,7 +44,10 @@ class Finetuning:
         stickers: a folder or an archive. model: the model to start from, see :func:`rdtf.hub.find_pipeline`.
         tune: name of an adapter, for example ``lora``; None = all weights are trained.
         minutes: time of the training. Some steps are measured first, and give a fixed number of steps.
-        steps: number of steps, instead of ``minutes``. seed: seed of everything. threads: CPU threads.
+        steps: number of steps, instead of ``minutes``.
+        replay: number of stickers that the model draws of captions that it knows, before it is tuned. It is then
+            trained on them too, and forgets less of what it could draw.
+        seed: seed of everything. threads: CPU threads.
     """
 
     stickers: str
@@ -49,6 +55,7 @@ class Finetuning:
     tune: str | None = None
     minutes: float = 15.0
     steps: int | None = None
+    replay: int = 0
     seed: int = 0
     threads: int | None = None
 
@@ -66,6 +73,8 @@ def finetune(asked: Finetuning, run: Path) -> TrainReport:
     """
     if not asked.minutes > 0 or (asked.steps is not None and asked.steps < 1):
         raise ValueError(f"a training takes some time: minutes {asked.minutes} and steps {asked.steps} must be above 0")
+    if asked.replay < 0:
+        raise ValueError(f"replay is a number of stickers, 0 for none; not {asked.replay}")
     data, begun = run / "data", (run / "config.json").exists()
     before = load_pipeline(asked.model)
     _check_request(asked, run)
@@ -78,7 +87,8 @@ def finetune(asked: Finetuning, run: Path) -> TrainReport:
         )
         report = resume(data, run)
     else:
-        _prepare(asked, data, before.config.sample_size)
+        replay = _draw_replay(before, run / _REPLAY, asked.replay, asked.seed) if asked.replay else None
+        _prepare(asked, data, before.config.sample_size, replay)
         settings = _settings(asked, before)
         del before  # training loads the model again, and two may not fit into memory
         report = train(data, run, _with_steps(asked, data, run, settings))
@@ -105,18 +115,52 @@ def _check_request(asked: Finetuning, run: Path) -> None:
     write_text(path, json.dumps(wanted, indent=1) + "\n")
 
 
-def _prepare(asked: Finetuning, data: Path, size: int) -> None:
-    """Make the dataset. Seeds are tried until about the wanted fraction is held out.
+def _draw_replay(model: StickerPipeline, folder: Path, count: int, seed: int) -> Path:
+    """Stickers of captions that the model knows, as it draws them, for the train split. Captions are drawn evenly.
+
+    Raises:
+        ValueError: the model has no list of captions.
+    """
+    if model.known is None:
+        raise ValueError("the model has no list of the captions that it knows, so it cannot replay them; use --replay 0")
+    names = np.array(model.known.names, dtype=object)
+    rng = numpy_rng(seed, 0, "replay")
+    names = np.concatenate([rng.permutation(names) for _ in range(-(-count // len(names)))])[:count]
+    captions = [model.fit(name).caption for name in names]
+    rows = []
+    with bars() as progress:
+        bar = progress.add_task("Drawing what the model knows", total=count, note="")
+        for i in range(count):
+            file = f"{i:04}.webp"
+            [sticker] = model(captions[i], num_frames=_FRAMES, seed=seed + i, loop=True).stickers
+            save_sticker(sticker, folder / file, durable=False)
+            style = captions[i][len(names[i]) :].strip(", ")
+            rows.append({"file_name": file, "caption": names[i], "split": "train", **({"style": style} if style else {})})
+            progress.advance(bar)
+    write_text(folder / "metadata.jsonl", "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
+    return folder
+
+
+def _prepare(asked: Finetuning, data: Path, size: int, replay: Path | None) -> None:
+    """Make the dataset. Seeds are tried until about the wanted fraction of the user's stickers is held out.
 
     Raises:
         ValueError: fewer than two stickers, or all of them are near-duplicates.
     """
+    sources = [Path(asked.stickers), *([replay] if replay else [])]
     first = read_manifest(data).settings["seed"] if is_dataset(data) else asked.seed
     for seed in range(first, first + _SEEDS):
-        settings = PrepareSettings(size=size, splits=(1 - _SHARE, _SHARE, 0.0), seed=seed, workers=asked.threads)
-        report = prepare([Path(asked.stickers)], data, settings, overwrite=True)
-        total = sum(report.manifest.counts.values())
-        held_out = total - report.manifest.counts["train"]
+        settings = PrepareSettings(
+            size=size,
+            splits=(1 - _SHARE, _SHARE, 0.0),
+            seed=seed,
+            caption_style=replay is not None,  # the model's captions name a style
+            workers=asked.threads,
+        )
+        report = prepare(sources, data, settings, overwrite=True)
+        counts = report.manifest.counts
+        held_out = counts["val"] + counts["test"]
+        total = held_out + counts["train"] - asked.replay
         if total < 2:
             raise ValueError(
                 f"{asked.stickers} holds one sticker that can be used; at least two are needed, one to train on and "

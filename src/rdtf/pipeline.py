@@ -28,7 +28,7 @@ from rdtf.hub import FORMAT, FORMAT_KEY, INDEX
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, adapter_of
 from rdtf.model.time_axis import MAX_FRAMES
-from rdtf.pixels import fit, to_frames, to_tensor
+from rdtf.pixels import fit, sharpen_edges, to_frames, to_tensor
 from rdtf.request import OUTPUT_TYPES, GivenFrame, Request, StickerOutput, requests_of
 from rdtf.saved_module import Config
 from rdtf.sticker import Sticker
@@ -58,6 +58,8 @@ class Sampling(BaseModel):
         eta: noise that DDIM adds in each step (0 = none).
         still_first: for captions alone, make the first frame as a still and then the sticker that begins with it. In a
             training, None means yes if it draws single frames.
+        edge_contrast: narrows the edges of alpha of frames that are not given, see
+            :func:`~rdtf.pixels.sharpen_edges`; 1 = as decoded. Larger outputs get as much more as they are larger.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -69,6 +71,7 @@ class Sampling(BaseModel):
     guidance_high: float = Field(1.0, ge=0, le=1)
     eta: float = Field(0.0, ge=0, le=1)
     still_first: bool | None = None
+    edge_contrast: float = Field(1.0, ge=1, le=4)
 
 
 class PipelineConfig(Sampling):
@@ -342,6 +345,10 @@ class StickerPipeline:
                 large = enlarge(decoded.flatten(0, 1), (side, side)).unflatten(0, decoded.shape[:2])
                 self._put_given(large, requests)
             decoded = self.copy_decoder.redraw(decoded, known, torch.tensor(loops, device=self.device), large)
+        if self.config.edge_contrast > 1:
+            larger = max(1.0, decoded.shape[-1] / self.config.sample_size)
+            contrast, reach = self.config.edge_contrast * larger, math.ceil(larger)
+            decoded = sharpen_edges(decoded.flatten(0, 1), contrast, reach).unflatten(0, decoded.shape[:2])
         return to_frames(decoded)
 
     @staticmethod
