@@ -46,7 +46,12 @@ def test_names_without_styles(known: KnownCaptions) -> None:
         ("dog face in Noto style", "dog face, noto style"),
         ("T-Rex, noto style", "T-Rex, fluent 3d style"),  # there is none in the other style
         ("rocket", "rocket"),
-        ("", ""),
+        ("the T-Rex", "T-Rex, fluent 3d style"),
+        ("🚀", "rocket"),
+        ("🐶, noto style", "dog face, noto style"),
+        ("火箭", "rocket"),
+        ("Rakete", "rocket"),
+        ("fusée", "rocket"),
     ],
 )
 def test_a_known_name_gets_a_style_that_it_was_trained_in(known: KnownCaptions, asked: str, made: str) -> None:
@@ -62,6 +67,7 @@ def test_a_known_name_gets_a_style_that_it_was_trained_in(known: KnownCaptions, 
         ("dinosaurs", "T-Rex, fluent 3d style"),
         ("puppy in fluent 3d style", "dog face, fluent 3d style"),
         ("a spaceship", "rocket"),
+        ("a sad 🐱", "crying cat, noto style"),
     ],
 )
 def test_an_unknown_caption_gets_the_nearest_meaning_and_a_sentence(
@@ -79,6 +85,23 @@ def test_words_of_many_captions_are_combined_freely() -> None:
     assert known is not None
     assert known.fit(captions[0]) == Fit(captions[0])
     assert known.fit("a red whale jumps").note
+    assert known.fit("blue cat jumps") == Fit("a blue cat jumps")
+    # Captions of one style are combined although those of another, which are more, are names.
+    names = KnownCaptions.of_stickers((f"thing {i} of a red cat", NOTO, []) for i in range(99))
+    assert names is not None
+    both = known.joined(names)
+    assert both.fit("a white pig jumps") == Fit("a white pig jumps")
+    assert names.fit("red cat").note
+
+
+@pytest.mark.parametrize("asked", ["", "  ", "!!", "of the"])
+def test_an_empty_caption_is_told(known: KnownCaptions, asked: str) -> None:
+    assert known.fit(asked).caption == asked
+    assert "mixture" in known.fit(asked).note
+
+
+def test_a_long_caption_is_not_repeated(known: KnownCaptions) -> None:
+    assert len(known.fit("x" * 5000).note) < 250
 
 
 def test_without_the_package_the_caption_stays_and_the_sentence_says_what_to_install(
@@ -153,3 +176,10 @@ def test_commands_use_the_list(known: KnownCaptions, make_pipeline, tmp_path: Pa
     lines = [json.loads(line) for line in (tmp_path / "many" / "manifest.jsonl").read_text().splitlines()]
     assert [line["made"] for line in lines] == [None, "dog face, fluent 3d style"]
     assert "1 of the captions" in " ".join(made.output.split())
+
+
+def test_an_english_word_is_not_read_in_another_language() -> None:
+    # "santa" is the name of "mx claus" in French.
+    names = [("Santa Claus", "", ["santa"]), ("mx claus", "", [])]
+    known = KnownCaptions.of_stickers(names)
+    assert known is not None and known.fit("santa").caption == "Santa Claus"

@@ -29,6 +29,7 @@ _MOST_BYTES = 1 << 20
 _MOST_SYNONYMS = 16
 _SYNONYM = 0.7  # factor of a synonym's cosine: synonyms are looser than names ("puppy eyes" for a pleading face)
 _ENOUGH = 5  # a word in this many names is learned by itself, so new combinations of such words are known
+_MOST_SHOWN = 100  # characters of a caption in a message
 _FILLERS = frozenset("a an and at in is it its my of on some the this to very with".split())  # noqa: SIM905
 
 
@@ -127,13 +128,29 @@ class KnownCaptions:
             raise ValueError(f"{path} is no list of captions; the model is damaged, copy it again") from None
 
     @cached_property
-    def _words(self) -> frozenset[str]:
-        counts = Counter(word for name in self.names for word in {*caption_words(name)})
-        return frozenset(word for word, count in counts.items() if count >= _ENOUGH) | _FILLERS
+    def _learned(self) -> dict[str, frozenset[str]]:
+        """Words that are learned by themselves, by style; of styles most of whose names consist of such words."""
+        names_of: dict[str, list[set[str]]] = defaultdict(list)
+        for name, styles in self._styles_of.items():
+            for style in styles or ("",):
+                names_of[style].append({*caption_words(name)})
+        learned = {}
+        for style, names in names_of.items():
+            counts = Counter(word for words in names for word in words)
+            words = frozenset(word for word, count in counts.items() if count >= _ENOUGH) | _FILLERS
+            if 2 * sum(map(words.issuperset, names)) > len(names):
+                learned[style] = words
+        return learned
 
     @cached_property
     def _by_text(self) -> dict[tuple[str, ...], str]:
-        return {tuple(caption_words(name)): name for name in self.names}
+        without_fillers = {_content(caption_words(name)): name for name in reversed(self.names)}
+        return without_fillers | {tuple(caption_words(name)): name for name in self.names}
+
+    @cached_property
+    def _vocabulary(self) -> frozenset[str]:
+        texts = (text for name in self.names for text in (name, *self._synonyms[name]))
+        return frozenset(word for text in texts for word in caption_words(text))
 
     @cached_property
     def _vectors(self) -> tuple[np.ndarray, list[str]]:
@@ -144,23 +161,31 @@ class KnownCaptions:
     def fit(self, caption: str) -> Fit:
         """The caption itself if the model knows it, otherwise the nearest known one.
 
-        The model knows the names that it was trained on, and combinations of words that many names share. A known name
-        without a style gets the style that it was most often trained in. The similarity of a name is its cosine to the
-        caption, or that of a synonym times :data:`_SYNONYM` if this is larger. Of equally similar names, the one with
-        the larger cosine of its own is nearest.
+        The model knows the names that it was trained on, also as emoji or in another language of the package emoji. It
+        knows combinations of words that many names share, if most names are such combinations. A known name without a
+        style gets the style that it was most often trained in. The similarity of a name is its cosine to the caption,
+        or that of a synonym times :data:`_SYNONYM` if this is larger. Of equally similar names, the one with the larger
+        cosine of its own is nearest.
         """
         name, style = self._parted(caption)
-        words = caption_words(name)
-        if (same := self._by_text.get(tuple(words))) is not None:
-            return Fit(self._styled(same, style))
-        if self._words.issuperset(words):
-            return Fit(caption)
+        english = _emoji_names(name)
+        if self._vocabulary.isdisjoint(caption_words(english)):
+            english = _emoji_names(_as_emoji(english))
+        for words in map(caption_words, (name, english)):
+            if (same := self._by_text.get(tuple(words)) or self._by_text.get(_content(words))) is not None:
+                return Fit(self._styled(same, style))
+            for trained, learned in self._learned.items():
+                if style in ("", trained) and not _FILLERS.issuperset(words) and learned.issuperset(words):
+                    return Fit(caption if style else with_phrase(name, trained))
+        if _FILLERS.issuperset(caption_words(english)):
+            return Fit(caption, "The caption names nothing, so the model draws a mixture of what it knows")
+        name = name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…"
         unknown = f"The model was not trained on {name!r}"
         try:
             vectors, names = self._vectors
         except ModuleNotFoundError:
             return Fit(caption, f"{unknown} and may draw anything; with pip install 'rdtf[words]' it makes the nearest")
-        [asked] = sentence_encoder()([name])
+        [asked] = sentence_encoder()([english])
         of_name: dict[str, list[float]] = defaultdict(list)
         for known, cosine in zip(names, (vectors @ asked).tolist(), strict=True):
             of_name[known].append(cosine * (_SYNONYM if of_name[known] else 1))
@@ -178,6 +203,27 @@ class KnownCaptions:
     def _styled(self, name: str, style: str) -> str:
         trained = self._styles_of[name]
         return with_phrase(name, style if style in trained else next(iter(trained), ""))
+
+
+def _content(words: Sequence[str]) -> tuple[str, ...]:
+    """Words without fillers, if there are others."""
+    return tuple(word for word in words if word not in _FILLERS) or tuple(words)
+
+
+def _as_emoji(text: str) -> str:
+    """The emoji for its name in any language of the package emoji; other text as it is."""
+    import emoji  # its tables take a moment to load
+
+    coded = f":{'_'.join(text.lower().split())}:"
+    found = (emoji.emojize(coded, language=language) for language in emoji.LANGUAGES)
+    return next((one for one in found if one != coded), text)
+
+
+def _emoji_names(text: str) -> str:
+    """The text with English names for its emoji."""
+    import emoji
+
+    return emoji.demojize(text, delimiters=(" ", " ")).replace("_", " ").strip()
 
 
 @lru_cache(maxsize=1)
