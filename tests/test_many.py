@@ -145,3 +145,14 @@ def test_the_command(place: Path) -> None:
     assert sorted(path.name for path in Path("out").glob("*.gif")) == [f"00000{i}.gif" for i in range(1, 5)]
     both = CliRunner().invoke(app, [*words[:3], "a cat", "-m", "model", "-o", "out"])
     assert both.exit_code == 2 and "a file of captions with --from" in " ".join(both.output.split())
+
+
+def test_a_stopped_command_says_how_to_go_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(many, "save_sticker", stop)
+    words = ["generate", "--from", "captions.txt", "-m", "model", "--frames", "2", "--steps", "1", "-o", "out"]
+    stopped = CliRunner().invoke(app, words)
+    assert stopped.exit_code == 75
+    assert "goes on in out" in stopped.output and "Error" not in stopped.output

@@ -78,6 +78,8 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
     def guarded(*args: Any, **values: Any) -> None:
         try:
             command(*args, **values)
+        except typer.Exit:  # the command has said why
+            raise
         except KeyboardInterrupt:
             console.print("Stopped.")
             raise typer.Exit(130) from None
