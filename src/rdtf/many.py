@@ -134,7 +134,7 @@ def generate_many(
         ending: of the files.
         strict: refuse captions that the model does not know; otherwise it makes the nearest that it knows.
         engine: ``local``, or ``ray`` for a Ray cluster.
-        workers: with ``ray``, generators at a time; None for one on each GPU, or without GPUs on each core.
+        workers: with ``ray``, generators at a time; by default and at most one on each GPU, or without GPUs on each core.
         advance: called with the rows that are done, and with their number.
 
     Raises:
@@ -246,10 +246,11 @@ def _run_ray(here: _Generator, batches: Iterator[list[Entry]], workers: int | No
     with ray_cluster(workers) as ray:
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
+        places = gpus or int(resources["CPU"])
         actor = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_Generator)
         is_folder = here.model != SHIPPED and Path(here.model).exists()  # actors have another current folder
         model = str(Path(here.model).resolve()) if is_folder else here.model
-        count = workers or gpus or int(resources["CPU"])
+        count = min(workers or places, places)  # one more would wait for a place, and its batches for it
         actors = [actor.remote(model, here.out.resolve(), here.settings, here.weights) for _ in range(count)]
         running: dict[Any, Any] = {}
         try:
