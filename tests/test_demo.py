@@ -31,7 +31,7 @@ SETTINGS = DemoSettings(
         *("--set", "previews=0", "--set", "num_augmented=0"),
     ),
     prompts=(("cat", "green", "dance"), ("cat", "red", "spin")),
-    shipped=0,
+    shipped=(),
 )
 STEPS = 3
 GIVEN = {
@@ -78,14 +78,17 @@ def test_page_shows_every_task_with_its_pictures(demo: Path):
 
 def test_the_model_of_the_package_comes_first(make_pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(hub, "SHIPPED_FOLDER", tmp_path / "shipped")
-    assert _by_shipped_model(tmp_path, 2, seed=3) == []
-    pipeline = make_pipeline()
-    pipeline.known = KnownCaptions.of_stickers([(name, "", []) for name in ("cat", "cow", "dog", "fox")])
-    pipeline.save_pretrained(tmp_path / "shipped")
-    cards = _by_shipped_model(tmp_path, 2, seed=3)
+    assert _by_shipped_model(tmp_path, ["cat", "dog"], seed=3) == []
+    make_pipeline().save_pretrained(tmp_path / "shipped")
+    cards = _by_shipped_model(tmp_path, ["cat", "dog"], seed=3)
     assert [shlex.split(card["command"])[:3] for card in cards] == [
         ["rdtf", "generate", name] for name in ("cat", "dog")
     ]
+
+
+def test_the_model_of_the_package_knows_its_captions():
+    known = KnownCaptions.load(hub.SHIPPED_FOLDER)
+    assert known is not None and set(DemoSettings().shipped) <= set(known.names)
 
 
 def test_default_prompts_have_both_kinds():

@@ -25,7 +25,6 @@ from rdtf.io.write import save_sticker
 from rdtf.page import data_address, render_page
 from rdtf.sheets import contact_sheet
 from rdtf.sticker import Sticker
-from rdtf.text.known import KnownCaptions
 from rdtf.world import is_held_out
 from rdtf.world.artwork import ACTIONS
 
@@ -52,7 +51,7 @@ class DemoSettings:
         training: options of ``rdtf train``. The number of steps is fixed, so that the same command on the same machine
             makes the same model.
         prompts: body, colour and action of the text-to-video stickers.
-        shipped: number of stickers of the package's own model.
+        shipped: captions of the stickers by the package's own model.
     """
 
     stickers: int = 1600
@@ -67,7 +66,7 @@ class DemoSettings:
         ("cat", "blue", "peek"), ("ghost", "green", "dance"), ("star", "red", "dance"), ("robot", "yellow", "grow"),
         ("ghost", "yellow", "jump"), ("cat", "red", "jump"), ("ghost", "blue", "grow"), ("ghost", "blue", "peek"),
     )  # fmt: skip
-    shipped: int = 6
+    shipped: tuple[str, ...] = ("red heart", "jack-o-lantern", "rocket", "spouting whale", "fire", "snowman")
 
 
 def run_demo(out: Path, *, steps: int, seed: int = 0, settings: DemoSettings | None = None) -> Path:
@@ -84,7 +83,8 @@ def run_demo(out: Path, *, steps: int, seed: int = 0, settings: DemoSettings | N
     began = time.monotonic()
     settings = settings or DemoSettings()
     _clear(out)
-    shipped = _by_shipped_model(out, settings.shipped, seed)
+    if shipped := _by_shipped_model(out, settings.shipped, seed):
+        say(f"{out / 'stickers'} holds stickers by the model of the package. Now a small model is trained.")
     world, data, run = str(out / "world"), str(out / "data"), str(out / "run")
     count, size, cores = str(settings.stickers), ("--size", str(settings.size)), str(min(4, usable_cores()))
     begin, length = ("--seed", str(seed)), ("--steps", str(steps), "--checkpoint-every", str(steps))
@@ -136,17 +136,16 @@ def _make(out: Path, name: str, title: str, words: Sequence[str], badge: str = "
     return {"title": title, "badge": badge, "command": shlex.join(["rdtf", *command]), "sticker": sticker, "strip": ""}
 
 
-def _by_shipped_model(out: Path, count: int, seed: int) -> list[dict[str, str]]:
-    """Names that the package's own model knows, spread over the alphabet; none if there is no such model."""
+def _by_shipped_model(out: Path, captions: Sequence[str], seed: int) -> list[dict[str, str]]:
+    """Stickers by the package's own model; none if there is no such model."""
     try:
-        known = KnownCaptions.load(find_pipeline(SHIPPED))
+        find_pipeline(SHIPPED)
     except ValueError:
         return []
-    names = known.names if known else ()
-    spread = names[:: max(1, len(names) // max(1, count))][:count]
+    options = ["--loop", "--seed", str(seed), "--model", SHIPPED]
     return [
-        _make(out, f"shipped-{number}", name, ["generate", name, "--seed", str(seed), "--model", SHIPPED])
-        for number, name in enumerate(spread, 1)
+        _make(out, f"shipped-{number}", caption, ["generate", caption, *options])
+        for number, caption in enumerate(captions, 1)
     ]
 
 

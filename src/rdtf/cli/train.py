@@ -42,7 +42,7 @@ def demo(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps; more make better stickers.")] = 400,
     seed: Annotated[int, typer.Option(help="Seed of stickers, training and generation.")] = 0,
 ) -> None:
-    """Draw stickers, train a small model on them, generate with it, and write a page with the pictures."""
+    """Make stickers with the package's model, then train a small one on drawn stickers, and show both on a page."""
     from rdtf.cli.demo import run_demo
 
     say(f"Open {run_demo(out, steps=steps, seed=seed)}")
