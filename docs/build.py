@@ -15,19 +15,19 @@ sys.path.insert(0, str(DOCS.parent / "src"))
 
 from rdtf.io.metadata import note_of  # noqa: E402
 
-PICTURES = DOCS / "images" / "gallery"
+_GALLERY = re.compile(r"<!-- gallery (\w+) -->")
 _ROLE = re.compile(r":\w+:`~?([^`]+)`")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The gallery's place in a page is filled."""
-    return markdown.replace("<!-- gallery -->", gallery())
+    """The galleries' places in a page are filled."""
+    return _GALLERY.sub(lambda place: gallery(place[1]), markdown)
 
 
-def gallery() -> str:
-    """The pictures with their captions, seeds and models; a picture without a note is an error."""
+def gallery(folder: str) -> str:
+    """The pictures of a folder of images with captions, seeds and models; a picture without a note is an error."""
     figures = []
-    for file in sorted(PICTURES.glob("*.webp")):
+    for file in sorted((DOCS / "images" / folder).glob("*.webp")):
         note = note_of(file.read_bytes())
         if note is None:
             raise ValueError(f"{file.name} does not say how it was made; only pictures that rdtf wrote belong here")
@@ -36,7 +36,7 @@ def gallery() -> str:
         caption = escape(note["caption"] or "(no caption)")
         figures.append(
             '<figure markdown="span" style="display: inline-block; margin: .5em; width: 10em; vertical-align: top">'
-            f'![{caption}](images/gallery/{file.name}){{ width="128" }}'
+            f'![{caption}](images/{folder}/{file.name}){{ width="128" }}'
             f"<figcaption><b>{caption}</b><br>{escape(facts)}</figcaption></figure>"
         )
     return "\n\n".join(figures)

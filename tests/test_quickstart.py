@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from rdtf import hub
 from rdtf.pipeline import StickerPipeline
 from tests.test_pipeline import make_pipeline, pipeline  # noqa: F401 (fixtures)
 
@@ -17,7 +18,8 @@ NOTEBOOK = Path(__file__).parents[1] / "docs" / "quickstart.ipynb"
 
 def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipeline: StickerPipeline):  # noqa: F811
     monkeypatch.chdir(tmp_path)
-    pipeline.save_pretrained("demo/run")
+    pipeline.save_pretrained("model")
+    monkeypatch.setattr(hub, "SHIPPED_FOLDER", tmp_path / "model")
     shown: list[str] = []
     display = ModuleType("IPython.display")
     display.HTML = shown.append  # type: ignore[attr-defined]

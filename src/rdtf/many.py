@@ -134,7 +134,7 @@ def generate_many(
         ending: of the files.
         strict: refuse captions that the model does not know; otherwise it makes the nearest that it knows.
         engine: ``local``, or ``ray`` for a Ray cluster.
-        workers: with ``ray``, generators at a time; by default and at most one on each GPU, or without GPUs on each core.
+        workers: with ``ray``, generators at a time; by default and at most one on each GPU, or else on each core.
         advance: called with the rows that are done, and with their number.
 
     Raises:
