@@ -284,6 +284,8 @@ def test_plays_of_a_gif(plays: int):
 def test_emoji_of_a_sticker():
     assert emoji_of({"emoji": "😀👍"}, "x", 3) == ("😀", "👍")
     assert emoji_of({}, "red heart", 3) == ("❤️",)
+    assert emoji_of({}, "Jack-O-Lantern, fluent 3d style", 3) == ("🎃",)
+    assert emoji_of({}, "woman: beard, noto style", 3) == ("🧔‍♀️",)
     assert emoji_of({}, "a cat 🐱 waves", 1) == ("🐱",)
     assert emoji_of({}, "nothing that has a name", 3) == ("✨",)
 

@@ -77,9 +77,9 @@ def test_a_real_sticker_for_every_messenger(name: str, real_stickers: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", target_names())
 def test_many_real_stickers_for_every_messenger(name: str, real_stickers: Path):
-    """All 48: about five minutes a target on one core."""
-    for file in chosen(real_stickers):
-        sticker = read_sticker(file, max_frames=60)
+    """All 48, every eighth with as many frames as it has."""
+    for number, file in enumerate(chosen(real_stickers)):
+        sticker = read_sticker(file, max_frames=12 if number % 8 else 60)
         if len(sticker) == 1 and name in MOVING:
             with pytest.raises(ValueError, match="has to move"):
                 export_sticker(sticker, load_target(name))

@@ -16,6 +16,7 @@ from rdtf.export.check import problems_of
 from rdtf.export.target import load_target
 from rdtf.io.metadata import note_of
 from rdtf.io.write import save_sticker
+from rdtf.sticker import Sticker
 from rdtf.studio.library import Library
 from rdtf.world import draw_sticker
 from tests.studio.conftest import Running
@@ -150,12 +151,32 @@ def test_a_timeline_is_filled_frame_by_frame_and_a_messengers_file_comes_down(pa
     np.testing.assert_array_equal(seen[solid], pinned[solid])
 
 
+def test_a_picture_without_a_word_becomes_a_sticker_that_repeats(page, studio: Running, tmp_path: Path):
+    opened(page, "Make")
+    page.click("#make")
+    page.wait_for_selector("text=drop a picture to animate")
+    drawn = Sticker.at_fps(draw_sticker(3, 0, size=16).frames[:1])
+    save_sticker(drawn, tmp_path / "mine.png")
+    page.set_input_files("#upload input[type=file]", str(tmp_path / "mine.png"))
+    page.wait_for_selector("#image :text('given')")
+    assert page.is_disabled("#cancel")  # nothing runs
+    page.click("#make")
+    page.wait_for_selector("#made .sticker >> nth=3")
+    library = Library(studio.folder)
+    [key, *_] = library.listed()
+    shown = np.where(drawn.frames[0][..., 3:] > 0, drawn.frames[0], np.uint8(0))
+    np.testing.assert_array_equal(library.read(key).frames[0], shown)
+    assert note_of(library.path(key).read_bytes())["settings"]["loop"] is True
+    page.click("#upload button[aria-label='Clear']")
+    page.wait_for_selector("#image .sticker", state="detached")
+
+
 def test_captions_are_shown_as_text_on_every_ground_and_the_history_has_them(page):
     opened(page, "Make")
     evil = "<img src=x onerror=\"document.title='broken'\"> ${document.title='broken'} {{value}}"
     page.fill("#caption textarea", evil)
     page.click("#make")
-    page.wait_for_selector("#made .sticker >> nth=3")
+    page.wait_for_selector("#made figcaption b:text('{{value}}') >> nth=3")
     assert page.locator("#made figcaption b").first.inner_text() == evil
     assert page.title() == "RDTF studio" and page.locator("#made img[src=x]").count() == 0
     widths = page.eval_on_selector_all("#made .bubble img", "images => images.map(image => image.offsetWidth)")

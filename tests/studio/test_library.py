@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zipfile
+from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from rdtf.cli.make import WORDS_OPTIONS
+from rdtf.copy_decoder import CopyDecoder
 from rdtf.io.write import save_sticker
 from rdtf.provenance import make_again, read_made
 from rdtf.sticker import Sticker
@@ -59,6 +61,26 @@ def test_given_frames_come_back_and_the_file_says_how_it_was_made(maker: Maker, 
         again = make_again(note, model, [library.path(key)])
         alpha = again.frames[..., 3:] > 0
         np.testing.assert_array_equal(np.where(alpha, again.frames, np.uint8(0)), sticker.frames)
+
+
+def test_a_model_with_a_copy_decoder_keeps_the_pixels_of_a_larger_picture(
+    library: Library, make_pipeline: Callable, tmp_path: Path
+):
+    make_pipeline(copy_decoder=CopyDecoder(widths=(8, 8), references=1)).save_pretrained(tmp_path / "sharp")
+    maker = Maker(Models([tmp_path / "sharp"], tmp_path / "runs"), library)
+    drawn = draw_sticker(1, 0, size=40).frames[:1]
+    save_sticker(Sticker.at_fps(drawn), tmp_path / "cat.png")
+    pins = [(0, library.give(tmp_path / "cat.png"), 0)]
+    for asked, size in ((None, 40), (24, 24)):
+        settings = {"num_frames": 2, "output_size": asked}
+        [key] = made(maker, "sharp", "", pins=pins, settings=settings)
+        assert library.read(key).size == (size, size)
+        assert read_made(library.path(key)).settings["output_size"] == size
+        if asked is None:
+            shown = np.where(drawn[0][..., 3:] > 0, drawn[0], np.uint8(0))
+            np.testing.assert_array_equal(library.read(key).frames[0], shown)
+    [key] = made(maker, "sharp", "a cat", settings={"num_frames": 1})
+    assert library.read(key).size == (16, 16)
 
 
 def test_who_cancels_ends_what_runs_and_what_waits_and_others_are_served_in_turn(maker: Maker):

@@ -39,7 +39,7 @@ STYLE = (resources.files("rdtf.studio") / "studio.css").read_text("utf-8")
 QUEUE = 100
 """Requests that wait at most; more are refused with a sentence."""
 A_PAGE = 12
-_SETTINGS = ("num_frames", "fps", "loop", "num_inference_steps", "guidance_scale", "output_size")
+_SETTINGS = ("num_frames", "fps", "num_inference_steps", "guidance_scale", "output_size")
 _SIZES = [("Discord, 160 px", "160px"), ("Telegram Desktop, 256 px", "256px"), ("small, 96 px", "96px")]
 
 
@@ -105,18 +105,26 @@ def _size_style(size: str) -> str:
 def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
     fields = fields_of(WORDS_OPTIONS, _SETTINGS)
     with gr.Row():
-        caption = gr.Textbox(label="caption", placeholder="a blue cat waving", max_lines=2, scale=4, elem_id="caption")
-        seed = gr.Number(0, label="seed", precision=0, minimum=0, scale=1, elem_id="seed")
+        with gr.Column(scale=2):
+            caption = gr.Textbox(
+                label="what it shows, in words (with a picture: may be empty)",
+                placeholder="rocket",
+                max_lines=2,
+                elem_id="caption",
+            )
+            with gr.Row():
+                seed = gr.Number(0, label="seed", precision=0, minimum=0, elem_id="seed")
+                loop = gr.Checkbox(True, label="loop", info="The last frame leads back to the first.", elem_id="loop")
+        with gr.Column(scale=1):
+            upload = upload_field("a picture to animate", "upload")
+            image = gr.Textbox(visible=False, label="sticker")
+            image_shown = gr.HTML(elem_id="image")
     with gr.Row():
         make = gr.Button("Make four", variant="primary", elem_id="make")
         again = gr.Button("Four others", elem_id="again")
-        cancel = gr.Button("Cancel", variant="stop", elem_id="cancel")
-    with gr.Accordion("Picture to animate, settings", open=False, elem_id="more"):
-        upload = upload_field("a picture (of an animation, its first frame)", "upload")
-        image = gr.Textbox(visible=False, label="sticker")
-        image_shown = gr.HTML(elem_id="image")
-        with gr.Row():
-            components = [component(field) for field in fields]
+        cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="cancel")
+    with gr.Accordion("Settings", open=False, elem_id="more"), gr.Row():
+        components = [component(field) for field in fields]
     status = gr.HTML(elem_id="status")
     cards = gr.HTML(js_on_load=views.PICK, elem_id="made")
     made: gr.State = gr.State([])
@@ -129,11 +137,13 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
     image.change(lambda key: show(studio.library, [key] if key else []), image, image_shown, **HIDDEN)
 
     async def run(
-        name: str | None, words: str | None, first: int | None, pinned: str | None, *settings: Any
+        name: str | None, words: str | None, first: int | None, loop: bool, pinned: str | None, *settings: Any
     ) -> AsyncGenerator[tuple[Any, ...], None]:
+        if not ((words or "").strip() or pinned):
+            raise ValueError("write what the sticker shows, or drop a picture to animate")
         yield views.bar(0, 1, "Waiting for the model"), "", []
         step = Progress(0, 1)
-        values = {**values_of(fields, settings), "seed": int(first or 0)}
+        values = {**values_of(fields, settings), "seed": int(first or 0), "loop": bool(loop)}
         pins = [(0, pinned, 0)] if pinned else []
         work = studio.maker.make(name or "", words or "", pins=pins, count=FOUR, settings=values)
         async with aclosing(work) as steps:
@@ -146,7 +156,7 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
 
     other = again.click(lambda: random.randrange(2**31), None, seed, **HIDDEN)
     runs = [(trigger, run) for trigger in (make.click, caption.submit, other.then)]
-    inputs, outputs = [model, caption, seed, image, *components], [status, cards, made]
+    inputs, outputs = [model, caption, seed, loop, image, *components], [status, cards, made]
     generation(runs, inputs, outputs, [make, again], cancel)
     return cards, made
 
@@ -178,7 +188,8 @@ def _picked_panel(
 ) -> None:
     """The sticker that was clicked: its files for messengers, and the packs it goes into."""
     library = studio.library
-    choices = [(load_target(name).title, name) for name in target_names()]
+    targets = sorted((load_target(name).pack is None, load_target(name).title, name) for name in target_names())
+    choices = [(title, name) for _, title, name in targets]  # messengers first
     chosen: gr.State = gr.State([])
     with gr.Column(visible=False, elem_id="panel") as panel:
         about = gr.HTML(elem_id="picked")

@@ -13,7 +13,7 @@ from rdtf import hub
 from rdtf.cli.make import MAX_FRAMES
 from rdtf.loading import load_pipeline
 from rdtf.provenance import Call, Given, Task, load_frames, make_noted
-from rdtf.studio.library import Library
+from rdtf.studio.library import MOST_SIDE, Library
 
 if TYPE_CHECKING:
     from rdtf.pipeline import StickerPipeline
@@ -108,7 +108,8 @@ class Maker:
         Args:
             pins: given frames as (position, key of a sticker, frame of it).
             count: stickers, with seeds counting up.
-            settings: other arguments of the pipeline; None stands for the default.
+            settings: other arguments of the pipeline; None stands for the default. Around pins, a model with a copy
+                decoder by default makes stickers of the size of the largest pinned frame, up to 512 px.
 
         Raises:
             ValueError: anything that the pipeline does not take, or too many wait.
@@ -165,8 +166,11 @@ class Maker:
         if not given:
             fit = pipe.fit(caption)
             caption, note = fit.caption, fit.note
-        call = Call(task_of([one.position for one in given]), str(self.models.path(model)), caption, settings, given)
         frames = load_frames(given)
+        if given and pipe.copy_decoder is not None:  # it draws with the given pixels, and messengers show 512 px
+            side = min(max(max(frame.shape[:2]) for frame in frames.values()), MOST_SIDE)
+            settings = {"output_size": max(side, pipe.config.sample_size), **settings}
+        call = Call(task_of([one.position for one in given]), str(self.models.path(model)), caption, settings, given)
         # On a processor a batch is no faster than its stickers one by one, which are shown as they are ready.
         each = 1 if pipe.device.type == "cpu" else count
         rounds, before = count // each, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -47,7 +48,7 @@ def generation(
     buttons: Sequence[gr.Button],
     cancel: gr.Button,
 ) -> None:
-    """Begin generations. While one goes on, the buttons take no clicks, and ``cancel`` ends it.
+    """Begin generations. While one goes on, the buttons take no clicks, and ``cancel``, which does then, ends it.
 
     Args:
         runs: what triggers them, and what they do with the inputs.
@@ -56,27 +57,29 @@ def generation(
 
     def guarded(run: Callable[..., AsyncGenerator[tuple[Any, ...], None]]) -> Callable[..., AsyncGenerator[Any, None]]:
         async def steps(*args: Any) -> AsyncGenerator[tuple[Any, ...], None]:
-            held: Any = gr.update(interactive=False)
+            held = able(False)
             with sentences():
                 async with aclosing(run(*args)) as values:
                     async for value in values:
-                        yield (*value, *[held] * len(buttons))
-                        held = gr.skip()
+                        yield (*value, *held)
+                        held = [gr.skip() for _ in held]
 
         return steps
 
-    def free() -> list[Any]:
-        return [gr.update(interactive=True) for _ in buttons]
+    def able(free: bool) -> list[Any]:
+        return [gr.update(interactive=free) for _ in buttons] + [gr.update(interactive=not free)]
 
+    switched = [*buttons, cancel]
+    free = functools.partial(able, True)
     options: dict[str, Any] = {"queue": False, **HIDDEN}
     begun = [
-        trigger(guarded(run), inputs, [*outputs, *buttons], concurrency_limit=None, **HIDDEN) for trigger, run in runs
+        trigger(guarded(run), inputs, [*outputs, *switched], concurrency_limit=None, **HIDDEN) for trigger, run in runs
     ]
     for event in begun:
-        event.then(free, None, buttons, **options)
+        event.then(free, None, switched, **options)
     ended = cancel.click(None, cancels=begun, **options)
     text = views.note("Cancelled. Stickers that were ready are in the history.")
-    ended.then(lambda: (text, *free()), None, [outputs[0], *buttons], **options)
+    ended.then(lambda: (text, *free()), None, [outputs[0], *switched], **options)
 
 
 def component(field: Field) -> gr.components.Component:

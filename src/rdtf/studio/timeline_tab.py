@@ -60,7 +60,7 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
     with gr.Row():
         fill = gr.Button("Fill the slots", variant="primary", elem_id="fill")
         again = gr.Button("This frame anew", elem_id="anew")
-        cancel = gr.Button("Cancel", variant="stop", elem_id="line-cancel")
+        cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="line-cancel")
     status = gr.HTML(elem_id="line-status")
     result = gr.HTML(js_on_load=views.PICK, elem_id="line-result")
     keys: gr.State = gr.State([])
