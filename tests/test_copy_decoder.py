@@ -73,6 +73,22 @@ def test_outside_of_training_it_chooses_more_than_it_mixes(decoder: CopyDecoder)
     assert (sharp.amax(1) > trained.amax(1)).all()
 
 
+def test_trust_copies_more_from_each_reference(decoder: CopyDecoder):
+    drawn, references = frames(1, seed=1), frames(1, 2, seed=2)
+    offsets = torch.tensor([[-1, 1]])
+    own = {}
+    for trust in (0.0, 1.0):
+        decoder.trust = trust
+        for there in ([False, False], [True, False], [True, True]):
+            with torch.no_grad():
+                own[trust, sum(there)] = decoder._choices(drawn, references, offsets, torch.tensor([there]))[1][:, -1]
+    odds = {key: weight / (1 - weight) for key, weight in own.items()}
+    assert (own[0.0, 0] == 1).all() and (own[1.0, 0] == 1).all()
+    for count in (1, 2):
+        lower = torch.exp(torch.tensor(-decoder.sharpness * count))
+        assert torch.allclose(odds[1.0, count], odds[0.0, count] * lower, rtol=1e-3)
+
+
 def test_what_a_missing_reference_shows_does_not_matter(decoder: CopyDecoder):
     drawn, offsets, exists = frames(2, seed=1), torch.tensor([[-1, 1]] * 2), torch.tensor([[True, False], [False] * 2])
     one, other = frames(2, 2, seed=2), frames(2, 2, seed=3)

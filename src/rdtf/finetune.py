@@ -122,7 +122,9 @@ def _draw_replay(model: StickerPipeline, folder: Path, count: int, seed: int) ->
         ValueError: the model has no list of captions.
     """
     if model.known is None:
-        raise ValueError("the model has no list of the captions that it knows, so it cannot replay them; use --replay 0")
+        raise ValueError(
+            "the model has no list of the captions that it knows, so it cannot replay them; use --replay 0"
+        )
     names = np.array(model.known.names, dtype=object)
     rng = numpy_rng(seed, 0, "replay")
     names = np.concatenate([rng.permutation(names) for _ in range(-(-count // len(names)))])[:count]
@@ -135,7 +137,9 @@ def _draw_replay(model: StickerPipeline, folder: Path, count: int, seed: int) ->
             [sticker] = model(captions[i], num_frames=_FRAMES, seed=seed + i, loop=True).stickers
             save_sticker(sticker, folder / file, durable=False)
             style = captions[i][len(names[i]) :].strip(", ")
-            rows.append({"file_name": file, "caption": names[i], "split": "train", **({"style": style} if style else {})})
+            rows.append(
+                {"file_name": file, "caption": names[i], "split": "train", **({"style": style} if style else {})}
+            )
             progress.advance(bar)
     write_text(folder / "metadata.jsonl", "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
     return folder
