@@ -39,7 +39,7 @@ class PackReport:
 
 
 def emoji_of(attributes: dict[str, Any], caption: str, most: int) -> tuple[str, ...]:
-    """The emoji of a sticker: from its metadata, in its caption, or the one whose name the caption is, before a style."""
+    """The emoji of a sticker: from its metadata, from its caption, or the one that the caption names before a style."""
     import emoji  # its table takes a moment to load
 
     found: list[str] = []
