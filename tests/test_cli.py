@@ -158,6 +158,8 @@ def test_wrong_requests(model: Path, pictures: list[Path], animation: Path, tmp_
         assert "unknown ending" in refused("generate", "-m", model, "a cat", *out(ending))
         assert "unknown ending" in refused("extend", "-m", model, animation, *out(ending))
     assert not list(tmp_path.iterdir())
+    Image.new("RGBA", (SIZE, SIZE)).save(tmp_path / "empty.png")
+    assert "is transparent" in refused("animate", "-m", model, tmp_path / "empty.png", *out())
 
 
 def test_numbers_out_of_range(model: Path, tmp_path: Path):

@@ -45,7 +45,11 @@ def report(split_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     task = {
         "pattern": "10000000",
         "clips": len(ids),
-        "methods": {"model": {"psnr_white": ESTIMATE}, "crossfade": {"psnr_white": {**ESTIMATE, "value": 15.75}}},
+        "methods": {
+            "model": {"psnr_white": ESTIMATE, "flicker": ESTIMATE},
+            "crossfade": {"psnr_white": {**ESTIMATE, "value": 15.75}},
+        },
+        "ratios": {"model": {"half_transparent": {**ESTIMATE, "value": 1.25}}},
         "over_crossfade": {**ESTIMATE, "value": -1.5},
         "by_clip": [10.0 + i for i in range(len(ids))],
     }
@@ -86,6 +90,8 @@ def test_the_card_of_a_run(run: Path, report: Path, split_data: Path, tmp_path: 
     assert f"| {sum(file.stat().st_size for file in network.iterdir()):,} |" in text
     held = StickerDataset(split_data, "val")
     assert f"| from one image | 10000000 | {len(held)} | 14.250 \\[13.000, 15.500\\] | 15.750" in text
+    assert "| task | flicker | half transparent, made / real |" in text
+    assert "| from one image | 14.250 \\[13.000, 15.500\\] | 1.250 \\[13.000, 15.500\\] |" in text
     assert "Not measured: flow (no &lt;OpenCV&gt;)." in text
     assert "1.50 dB" in text.partition("cannot do")[2]  # worse than a cross-fade
 

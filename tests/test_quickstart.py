@@ -31,5 +31,5 @@ def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pi
     for cell in cells:
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), names)  # as a kernel does
-    assert [text.count("data:image/webp") for text in shown] == [2, 2, 1]
+    assert [text.count("data:image/webp") for text in shown] == [2, 1, 1]
     assert {path.name for path in Path("quickstart").iterdir()} >= {"mine.webp", "mine.gif"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from rdtf import hub
@@ -74,13 +75,16 @@ def test_both_commands_make_transparent_stickers_without_naming_a_model(
     said = CliRunner().invoke(app, ["generate", "a happy purple dragon", "--frames", "4", "-o", "dragon.webp"])
     assert said.exit_code == 0 and "nearest" in said.output, said.output
     said = CliRunner().invoke(app, ["animate", "dragon.webp", "--frames", "4", "-o", "again.webp"])
-    assert said.exit_code == 0, said.output
+    assert said.exit_code == 0 and "no transparent ground" not in said.output, said.output
     for name in ("dragon.webp", "again.webp"):
         sticker = read_sticker(Path(name))
         assert sticker.frames.shape == (4, 128, 128, 4)
         alpha = sticker.frames[..., 3]
         assert 0.03 < (alpha > 128).mean() < 0.97  # neither empty nor full
         assert read_made(Path(name)).model == hub.SHIPPED
+    Image.new("RGB", (90, 60), "green").save("photo.jpg")
+    said = CliRunner().invoke(app, ["animate", "photo.jpg", "--frames", "2", "--steps", "1", "-o", "photo.webp"])
+    assert said.exit_code == 0 and "no transparent ground" in said.output, said.output
 
 
 if __name__ == "__main__":

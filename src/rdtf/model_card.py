@@ -182,8 +182,15 @@ def _measures(report: Mapping[str, Any]) -> dict[str, str]:
         for name, task in tasks.items()
     )
     rows = ((name, *(_shown(result.get(name, "")) for result in made.values())) for name in names)
+    ours = {}
+    for name, task in tasks.items():
+        ratios = {f"{key}, made / real": value for key, value in task.get("ratios", {}).get("model", {}).items()}
+        ours[name] = {key: value for key, value in task["methods"]["model"].items() if key != "psnr_white"} | ratios
+    looks = list(dict.fromkeys(key for found in ours.values() for key in found))
+    of_ours = ((name, *(_shown(found.get(key, "")) for key in looks)) for name, found in ours.items())
     return {
         "filled_in": table(("task", "given", "clips", *methods), filled_in),
+        "looks": table(("task", *(key.replace("_", " ") for key in looks)), of_ours) if looks else "",
         "made": table(("measure", *made), rows) if made else "(not measured)",
     }
 

@@ -66,6 +66,8 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
         check_target(path, [model, *(frame.path for frame in frames)])
     _check_length(given)
     pixels = load_frames(frames)
+    if frames and not any(frame[..., 3].any() for frame in pixels.values()):
+        raise ValueError("everything in the given frames is transparent; there is nothing to go on with")
     check_given(model=model)
     from rdtf.loading import load_pipeline  # it imports torch
 
@@ -75,6 +77,10 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
         caption = fit.caption
         if fit.note:
             say(printable(fit.note))
+    elif model == SHIPPED and all(frame[..., 3].all() for frame in pixels.values()):
+        say(
+            "The picture has no transparent ground, as the model's stickers have; cut the thing out for a better result"
+        )
     if cut := pipe.text_encoder.unread(caption):
         say(f"The model does not read the whole caption; left out: {printable(cut[:200])}")
     with bars() as progress:
@@ -225,6 +231,8 @@ def extend(
     pace = {} if "fps" in given else {"durations": [new] * before + times + [new] * after}
     places = [(before + i, sticker, i, most) for i in range(len(source))]
     _make("extend", caption, places, {"num_frames": total, **pace, **given})
+    if context is None and len(source) == most:
+        say(f"Of {sticker} it has {most} evenly spaced frames; --context keeps more or fewer")
 
 
 def explain(
