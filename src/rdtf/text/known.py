@@ -153,10 +153,11 @@ class KnownCaptions:
         return frozenset(word for text in texts for word in caption_words(text))
 
     @cached_property
-    def _vectors(self) -> tuple[np.ndarray, list[str]]:
-        """Sentence vectors of all names and synonyms, and the name that each stands for."""
-        texts = [(text, name) for name in self.names for text in (name, *self._synonyms[name])]
-        return sentence_encoder()([text for text, _ in texts]), [name for _, name in texts]
+    def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sentence vectors of all names, each with its synonyms behind it, and the places of the names."""
+        texts = [(name, *self._synonyms[name]) for name in self.names]
+        places = np.cumsum([0, *map(len, texts[:-1])])
+        return sentence_encoder()([text for group in texts for text in group]), places
 
     def fit(self, caption: str) -> Fit:
         """The caption itself if the model knows it, otherwise the nearest known one.
@@ -170,7 +171,7 @@ class KnownCaptions:
         name, style = self._parted(caption)
         english = _emoji_names(name)
         if self._vocabulary.isdisjoint(caption_words(english)):
-            english = _emoji_names(_as_emoji(english))
+            english = _english_names().get(" ".join(english.lower().split()), english)
         for words in map(caption_words, (name, english)):
             if (same := self._by_text.get(tuple(words)) or self._by_text.get(_content(words))) is not None:
                 return Fit(self._styled(same, style))
@@ -182,14 +183,17 @@ class KnownCaptions:
         name = name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…"
         unknown = f"The model was not trained on {name!r}"
         try:
-            vectors, names = self._vectors
+            vectors, places = self._vectors
         except ModuleNotFoundError:
             return Fit(caption, f"{unknown} and may draw anything; with pip install 'rdtf[words]' it makes the nearest")
         [asked] = sentence_encoder()([english])
-        of_name: dict[str, list[float]] = defaultdict(list)
-        for known, cosine in zip(names, (vectors @ asked).tolist(), strict=True):
-            of_name[known].append(cosine * (_SYNONYM if of_name[known] else 1))
-        nearest = max(of_name, key=lambda known: (round(max(of_name[known]), 6), of_name[known][0]))
+        cosines = (vectors @ asked).astype(np.float64)
+        own = cosines[places]
+        cosines *= _SYNONYM
+        cosines[places] = own
+        best = np.maximum.reduceat(cosines, places).round(6)
+        equal = np.flatnonzero(best == best.max())
+        nearest = self.names[equal[own[equal].argmax()]]
         nearest = self._styled(nearest, style)
         return Fit(nearest, f"{unknown}; the nearest thing that it knows is {nearest!r}")
 
@@ -210,13 +214,22 @@ def _content(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(word for word in words if word not in _FILLERS) or tuple(words)
 
 
-def _as_emoji(text: str) -> str:
-    """The emoji for its name in any language of the package emoji; other text as it is."""
+@lru_cache(maxsize=1)
+def _english_names() -> dict[str, str]:
+    """English names of emoji by their names in all languages of the package emoji, in lower case."""
     import emoji  # its tables take a moment to load
 
-    coded = f":{'_'.join(text.lower().split())}:"
-    found = (emoji.emojize(coded, language=language) for language in emoji.LANGUAGES)
-    return next((one for one in found if one != coded), text)
+    emoji.config.load_language()
+    return {
+        _plain(name).lower(): _plain(names["en"])
+        for names in emoji.EMOJI_DATA.values()
+        for language, name in names.items()
+        if language in emoji.LANGUAGES
+    }
+
+
+def _plain(name: str) -> str:
+    return name.strip(":").replace("_", " ")
 
 
 def _emoji_names(text: str) -> str:
