@@ -187,6 +187,15 @@ class StickerPipeline:
             raise ValueError(fit.note[0].lower() + fit.note[1:])
         return fit
 
+    def misled(self, caption: str) -> str:
+        """A sentence if words beside given frames would mislead the model, for it was not trained on them; else empty.
+
+        Faces and bodies that begin whole fall apart then. With ``guidance_scale=0`` the words change nothing.
+        """
+        if not caption.strip() or self.known is None or not self.known.fit(caption).note:
+            return ""
+        return f"The model was not trained on {caption[:80]!r}; the given frames alone lead it"
+
     @torch.no_grad()
     def __call__(
         self,

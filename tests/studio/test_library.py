@@ -124,8 +124,14 @@ def test_an_unknown_caption_is_told_and_the_nearest_is_made(maker: Maker):
     assert "'a cat, noto style'" in unknown.note
     assert read_made(maker.library.path(unknown.keys[0])).caption == "a cat, noto style"
     assert not asyncio.run(all_of("a cat")).note
-    animated = asyncio.run(all_of("a kitty", pins=[(0, unknown.keys[0], 0)]))  # the picture says what it is
-    assert not animated.note and read_made(maker.library.path(animated.keys[0])).caption == "a kitty"
+    pins = [(0, unknown.keys[0], 0)]  # the picture says what it is, and an unknown word changes nothing
+    animated, wordless = (asyncio.run(all_of(caption, pins=pins)) for caption in ("a kitty", ""))
+    assert "frames alone" in animated.note and not wordless.note
+    assert read_made(maker.library.path(animated.keys[0])).caption == "a kitty"
+    frames = [maker.library.read(one.keys[0]).frames for one in (animated, wordless)]
+    np.testing.assert_array_equal(*frames)
+    known = asyncio.run(all_of("a cat", pins=pins))
+    assert not known.note and read_made(maker.library.path(known.keys[0])).settings["guidance_scale"] == 1.0
 
 
 def test_no_more_wait_than_there_is_room_for(maker: Maker, monkeypatch: pytest.MonkeyPatch):

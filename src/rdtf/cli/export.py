@@ -70,7 +70,7 @@ def export(
         with atomic_file(file) as stream:
             stream.write(result.data)
         changes = "".join(f"; {change}" for change in result.changes)
-        say(f"Wrote {file}: {len(result.data):,} bytes, {result.frames} frames, {result.psnr:.1f} dB{changes}")
+        say(f"Wrote {file}: {len(result.data):,} bytes, {result.frames} frames, {result.quality}{changes}")
         report.append({**facts, "file": str(file.relative_to(out)), **result.facts()})
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "export.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")

@@ -81,6 +81,9 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
         say(
             "The picture has no transparent ground, as the model's stickers have; cut the thing out for a better result"
         )
+    if frames and (note := pipe.misled(caption)):
+        given = {"guidance_scale": 0.0, **given}
+        say(printable(note))
     if cut := pipe.text_encoder.unread(caption):
         say(f"The model does not read the whole caption; left out: {printable(cut[:200])}")
     with bars() as progress:

@@ -55,6 +55,11 @@ class Export:
     settings: dict[str, Any]
     changes: list[str] = field(default_factory=list)
 
+    @property
+    def quality(self) -> str:
+        """In words."""
+        return "nothing lost" if self.psnr == float("inf") else f"{self.psnr:.1f} dB"
+
     def facts(self) -> dict[str, Any]:
         """All but the bytes, JSON-able; ``psnr`` is None where nothing was lost."""
         return {

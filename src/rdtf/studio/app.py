@@ -219,9 +219,8 @@ def _picked_panel(
 
     def make_file(key: str, name: str) -> str:
         path, made = library.export(key, name)
-        quality = "nothing lost" if made.psnr == float("inf") else f"{made.psnr:.1f} dB"
         changes = "".join(f"; {change}" for change in made.changes)
-        return views.download(path.name, f"{len(made.data):,} bytes, {made.frames} frames, {quality}{changes}")
+        return views.download(path.name, f"{len(made.data):,} bytes, {made.frames} frames, {made.quality}{changes}")
 
     export.click(plainly(make_file), [picked, target], link, **EXPORTING, **HIDDEN)
     use.click(lambda key: key, picked, source, **HIDDEN)

@@ -127,13 +127,14 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
         if len(pins) == len(line.slots):
             raise ValueError("every slot is pinned; empty one of them, or add a slot")
         made: tuple[str, ...] = ()
+        note = ""
         work = studio.maker.make(name or "", words or "", pins=pins, settings=values)
         async with aclosing(work) as steps:
             async for step in steps:
-                made = step.keys
+                made, note = step.keys, step.note
                 yield progress(step, 1), skip, skip, skip, skip
         line = line.replaced(line.at, Slot(made[0], line.at, pinned=False)) if anew else line.filled(made[0])
-        text = f"Seed {seed}. The sticker is in the history; click on it to download it."
+        text = f"Seed {seed}. The sticker is in the history; click on it to download it. {note}"
         yield views.note(text), *changed(line), show(library, made), list(made)
 
     inputs = [line, model, caption, seed, loop, *components]
