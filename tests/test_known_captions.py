@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -114,6 +115,17 @@ def test_without_the_package_the_caption_stays_and_the_sentence_says_what_to_ins
     fit = known.fit("a puppy")
     assert fit.caption == "a puppy"
     assert "rdtf[words]" in fit.note
+
+
+def test_beside_given_frames_an_unknown_caption_is_left_out(known: KnownCaptions, make_pipeline: Callable) -> None:
+    pipe = make_pipeline(8)
+    assert pipe.fit("a spaceship", given=True) == Fit("a spaceship")  # the model has no list
+    pipe.known = known
+    assert pipe.fit("dog face", given=True) == known.fit("dog face")
+    assert pipe.fit("", given=True) == Fit("") and pipe.fit("").note
+    fit = pipe.fit("a spaceship", given=True)
+    assert fit.caption == "" and "goes by the picture alone" in fit.note and "'a spaceship'" in fit.note
+    assert pipe.fit("a spaceship").caption != ""
 
 
 def test_saved_and_joined(known: KnownCaptions, tmp_path: Path) -> None:

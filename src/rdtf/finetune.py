@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rdtf.data.dataset import StickerDataset, is_dataset, read_manifest
+from rdtf.data.dataset import StickerDataset, StickerRecord, is_dataset, read_manifest
 from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
 from rdtf.diffusion.objective import Objective
@@ -20,6 +20,7 @@ from rdtf.pipeline import Sampling, StickerPipeline
 from rdtf.progress import bars, console
 from rdtf.rng import numpy_rng
 from rdtf.sheets import contact_sheet
+from rdtf.sticker import Sticker
 from rdtf.train.plan import make_plan
 from rdtf.train.run import TrainReport, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
@@ -219,16 +220,7 @@ def _show(data: Path, asked: Finetuning, run: Path) -> None:
     held.sort(key=lambda place: place[0].record(place[1]).num_frames < 2)  # moving stickers first
     records = [part.record(i) for part, i in held[:_SHOWN]]
     real = [_spread(part.frames(i)) for part, i in held[:_SHOWN]]
-    before, after = (
-        load_pipeline(model)(
-            [record.caption for record in records],
-            frames=[{0: clip[0]} for clip in real],
-            num_frames=_FRAMES,
-            seed=asked.seed,
-            loop=[record.loops for record in records],
-        ).stickers
-        for model in (asked.model, str(run))
-    )
+    before, after = (_animated(load_pipeline(model), records, real, asked.seed) for model in (asked.model, str(run)))
     sheet = contact_sheet(
         [clip for shown in zip(real, before, after, strict=True) for clip in shown],
         labels=[f"{name}{record.caption}" for record in records for name in ("real: ", "before: ", "after: ")],
@@ -237,6 +229,16 @@ def _show(data: Path, asked: Finetuning, run: Path) -> None:
     )
     with atomic_file(run / SHEET) as file:
         sheet.save(file, "PNG")
+
+
+def _animated(model: StickerPipeline, records: list[StickerRecord], real: list[np.ndarray], seed: int) -> list[Sticker]:
+    return model(
+        [model.fit(record.caption, given=True).caption for record in records],
+        frames=[{0: clip[0]} for clip in real],
+        num_frames=_FRAMES,
+        seed=seed,
+        loop=[record.loops for record in records],
+    ).stickers
 
 
 def _spread(frames: np.ndarray) -> np.ndarray:

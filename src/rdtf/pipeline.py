@@ -176,25 +176,24 @@ class StickerPipeline:
         config = Config(self.config.model_dump(), **{FORMAT_KEY: FORMAT})
         config.save(Path(save_directory, INDEX), type(self).__name__, **classes)
 
-    def fit(self, caption: str, strict: bool = False) -> Fit:
+    def fit(self, caption: str, strict: bool = False, *, given: bool = False) -> Fit:
         """The caption that a call should have instead: the nearest that the model knows, see :class:`KnownCaptions`.
+
+        Args:
+            given: the call has given frames. Then no caption is better than one that the model does not know, or one
+                that is near: it would turn the thing in the picture into another one.
 
         Raises:
             ValueError: with ``strict``, the model does not know the caption.
         """
-        fit = Fit(caption) if self.known is None else self.known.fit(caption)
+        if self.known is None or (given and not caption.strip()):
+            return Fit(caption)
+        fit = self.known.fit(caption)
         if strict and fit.note:
             raise ValueError(fit.note[0].lower() + fit.note[1:])
+        if given and fit.note:
+            return Fit("", f"The model was not trained on {caption[:200]!r}, so it goes by the picture alone")
         return fit
-
-    def misled(self, caption: str) -> str:
-        """A sentence if words beside given frames would mislead the model, for it was not trained on them; else empty.
-
-        Faces and bodies that begin whole fall apart then. With ``guidance_scale=0`` the words change nothing.
-        """
-        if not caption.strip() or self.known is None or not self.known.fit(caption).note:
-            return ""
-        return f"The model was not trained on {caption[:80]!r}; the given frames alone lead it"
 
     @torch.no_grad()
     def __call__(

@@ -126,12 +126,12 @@ def test_an_unknown_caption_is_told_and_the_nearest_is_made(maker: Maker):
     assert not asyncio.run(all_of("a cat")).note
     pins = [(0, unknown.keys[0], 0)]  # the picture says what it is, and an unknown word changes nothing
     animated, wordless = (asyncio.run(all_of(caption, pins=pins)) for caption in ("a kitty", ""))
-    assert "frames alone" in animated.note and not wordless.note
-    assert read_made(maker.library.path(animated.keys[0])).caption == "a kitty"
+    assert "picture alone" in animated.note and not wordless.note
+    assert read_made(maker.library.path(animated.keys[0])).caption == ""
     frames = [maker.library.read(one.keys[0]).frames for one in (animated, wordless)]
     np.testing.assert_array_equal(*frames)
     known = asyncio.run(all_of("a cat", pins=pins))
-    assert not known.note and read_made(maker.library.path(known.keys[0])).settings["guidance_scale"] == 1.0
+    assert not known.note and read_made(maker.library.path(known.keys[0])).caption == "a cat, noto style"
 
 
 def test_no_more_wait_than_there_is_room_for(maker: Maker, monkeypatch: pytest.MonkeyPatch):

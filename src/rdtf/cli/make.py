@@ -72,18 +72,14 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
     from rdtf.loading import load_pipeline  # it imports torch
 
     pipe = load_pipeline(model)
-    if not frames:
-        fit = pipe.fit(caption, strict)
-        caption = fit.caption
-        if fit.note:
-            say(printable(fit.note))
-    elif model == SHIPPED and all(frame[..., 3].all() for frame in pixels.values()):
+    fit = pipe.fit(caption, strict, given=bool(frames))
+    caption = fit.caption
+    if fit.note:
+        say(printable(fit.note))
+    if frames and model == SHIPPED and all(frame[..., 3].all() for frame in pixels.values()):
         say(
             "The picture has no transparent ground, as the model's stickers have; cut the thing out for a better result"
         )
-    if frames and (note := pipe.misled(caption)):
-        given = {"guidance_scale": 0.0, **given}
-        say(printable(note))
     if cut := pipe.text_encoder.unread(caption):
         say(f"The model does not read the whole caption; left out: {printable(cut[:200])}")
     with bars() as progress:

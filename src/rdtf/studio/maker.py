@@ -160,14 +160,10 @@ class Maker:
         settings: dict[str, Any],
     ) -> None:
         keys: list[str] = []
-        note = ""
         tell(Progress(0, 1))
         pipe = self.models.load(model)
-        if not given:
-            fit = pipe.fit(caption)
-            caption, note = fit.caption, fit.note
-        elif note := pipe.misled(caption):
-            settings = {"guidance_scale": 0.0, **settings}
+        fit = pipe.fit(caption, given=bool(given))
+        caption, note = fit.caption, fit.note
         frames = load_frames(given)
         if given and pipe.copy_decoder is not None:  # it draws with the given pixels, and messengers show 512 px
             side = min(max(max(frame.shape[:2]) for frame in frames.values()), MOST_SIDE)
