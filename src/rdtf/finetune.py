@@ -47,7 +47,7 @@ class Finetuning:
         minutes: time of the training. Some steps are measured first, and give a fixed number of steps.
         steps: number of steps, instead of ``minutes``.
         replay: number of stickers that the model draws of captions that it knows, before it is tuned. It is then
-            trained on them too, and forgets less of what it could draw.
+            trained on them too, against forgetting.
         seed: seed of everything. threads: CPU threads.
     """
 

@@ -58,8 +58,7 @@ class Sampling(BaseModel):
         eta: noise that DDIM adds in each step (0 = none).
         still_first: for captions alone, make the first frame as a still and then the sticker that begins with it. In a
             training, None means yes if it draws single frames.
-        edge_contrast: narrows the edges of alpha of frames that are not given, see
-            :func:`~rdtf.pixels.sharpen_edges`; 1 = as decoded. Larger outputs get as much more as they are larger.
+        edge_contrast: contrast of :func:`~rdtf.pixels.sharpen_edges` for new frames, times the enlargement; 1 = none.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -180,8 +179,8 @@ class StickerPipeline:
         """The caption that a call should have instead: the nearest that the model knows, see :class:`KnownCaptions`.
 
         Args:
-            given: the call has given frames. Then no caption is better than one that the model does not know, or one
-                that is near: it would turn the thing in the picture into another one.
+            given: the call has given frames. An unknown caption is then left out: with it, the model would turn the
+                thing in the picture into another one.
 
         Raises:
             ValueError: with ``strict``, the model does not know the caption.
@@ -326,10 +325,7 @@ class StickerPipeline:
         side: int,
         on_step: OnStep,
     ) -> np.ndarray:
-        """Straight frames ``(b, f, s, s, 4)`` uint8 in the model's size.
-
-        With a copy decoder they have the size ``side`` if that is larger.
-        """
+        """Straight frames ``(b, f, s, s, 4)`` uint8 in the model's size; with a copy decoder in ``side`` if larger."""
         loops, seeds = [request.loop for request in requests], [request.seed for request in requests]
         captions = [(request.caption, request.negative) for request in requests]
         known_video, known = self._known_latents(requests, num_frames)
@@ -341,10 +337,7 @@ class StickerPipeline:
             known[drawn_first, 0] = True
         latents = self._denoise(captions, known_video, known, scales, steps, seeds, loops, on_step)
         if not latents.isfinite().all():
-            raise ValueError(
-                "the model gives numbers that are not finite: it is damaged, or half precision is too narrow for it "
-                "(call .to(torch.float32))"
-            )
+            raise ValueError("the model gives numbers that are not finite: it is damaged, or needs .to(torch.float32)")
         decoded = self._decode(latents)
         if self.copy_decoder is not None:
             self._put_given(decoded, requests)
@@ -355,8 +348,7 @@ class StickerPipeline:
             decoded = self.copy_decoder.redraw(decoded, known, torch.tensor(loops, device=self.device), large)
         if self.config.edge_contrast > 1:
             larger = max(1.0, decoded.shape[-1] / self.config.sample_size)
-            contrast, reach = self.config.edge_contrast * larger, math.ceil(larger)
-            decoded = sharpen_edges(decoded.flatten(0, 1), contrast, reach).unflatten(0, decoded.shape[:2])
+            decoded = sharpen_edges(decoded, self.config.edge_contrast * larger, math.ceil(larger))
         return to_frames(decoded)
 
     @staticmethod

@@ -54,7 +54,7 @@ def valid_premultiplied(frames: torch.Tensor) -> torch.Tensor:
 
 
 def sharpen_edges(frames: torch.Tensor, contrast: float, reach: int = 1) -> torch.Tensor:
-    """Premultiplied ``(n, 4, h, w)`` in [-1, 1] with narrower edges of alpha; straight colours stay the same.
+    """Premultiplied ``(..., 4, h, w)`` in [-1, 1] with narrower edges of alpha; straight colours stay the same.
 
     A decoder's edges are wider than those of art. Between the smallest value ``l`` and the largest value ``h`` of alpha
     around a pixel, alpha in 0..1 becomes ``m + contrast (alpha - m)`` with ``m = (l + h) / 2``, clipped to ``l`` and
@@ -65,13 +65,15 @@ def sharpen_edges(frames: torch.Tensor, contrast: float, reach: int = 1) -> torc
     """
     import torch
 
-    alpha = frames[:, 3:]
-    side = 2 * reach + 1
-    high, low = (sign * torch.max_pool2d(sign * alpha, side, stride=1, padding=reach) for sign in (1, -1))
+    alpha = frames[..., 3:, :, :]
+    flat, side = alpha.reshape(-1, 1, *alpha.shape[-2:]), 2 * reach + 1
+    high, low = (
+        (sign * torch.max_pool2d(sign * flat, side, stride=1, padding=reach)).view_as(alpha) for sign in (1, -1)
+    )
     middle = (low + high) / 2
     sharp = torch.minimum(torch.maximum(middle + contrast * (alpha - middle), low), high)
-    colour = (frames[:, :3] + 1) * (sharp + 1) / (alpha + 1).clamp_min(1e-4) - 1
-    return valid_premultiplied(torch.cat([colour, sharp], 1))
+    colour = (frames[..., :3, :, :] + 1) * (sharp + 1) / (alpha + 1).clamp_min(1e-4) - 1
+    return valid_premultiplied(torch.cat([colour, sharp], dim=-3))
 
 
 def to_frames(video: torch.Tensor, clean_below: int = 6) -> np.ndarray:

@@ -66,7 +66,7 @@ class DemoSettings:
         ("cat", "blue", "peek"), ("ghost", "green", "dance"), ("star", "red", "dance"), ("robot", "yellow", "grow"),
         ("ghost", "yellow", "jump"), ("cat", "red", "jump"), ("ghost", "blue", "grow"), ("ghost", "blue", "peek"),
     )  # fmt: skip
-    shipped: tuple[str, ...] = ("red heart", "jack-o-lantern", "rocket", "spouting whale", "fire", "snowman")
+    shipped: tuple[str, ...] = ("red heart", "jack-o-lantern", "rocket", "bell", "fire", "snowman")
 
 
 def run_demo(out: Path, *, steps: int, seed: int = 0, settings: DemoSettings | None = None) -> Path:

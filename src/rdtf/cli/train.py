@@ -90,7 +90,9 @@ FINETUNE: dict[str, Any] = {
     "tune": option(str, "lora: train small added layers alone.", "all weights"),
     "minutes": option(float, "Length of the training. The command turns it into a fixed number of steps.", 15),
     "steps": option(int, "Optimiser steps, instead of --minutes."),
-    "replay": option(int, "Stickers that the model draws of what it knows and is trained on too, to forget less.", 0),
+    "replay": option(
+        int, "Stickers that the model draws of what it knows and is trained on too, against forgetting.", 0
+    ),
     "seed": option(int, "Seed of everything drawn.", 0),
     "threads": option(int, "CPU threads."),
 }
