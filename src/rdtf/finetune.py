@@ -24,6 +24,7 @@ from rdtf.sticker import Sticker
 from rdtf.train.plan import make_plan
 from rdtf.train.run import TrainReport, resume, train
 from rdtf.train.settings import TrainSettings, recipe_settings
+from rdtf.words import with_phrase
 
 SHEET = "before-after.png"
 REQUEST = "finetune.json"
@@ -129,18 +130,14 @@ def _draw_replay(model: StickerPipeline, folder: Path, count: int, seed: int) ->
     names = np.array(model.known.names, dtype=object)
     rng = numpy_rng(seed, 0, "replay")
     names = np.concatenate([rng.permutation(names) for _ in range(-(-count // len(names)))])[:count]
-    captions = [model.fit(name).caption for name in names]
     rows = []
     with bars() as progress:
         bar = progress.add_task("Drawing what the model knows", total=count, note="")
-        for i in range(count):
-            file = f"{i:04}.webp"
-            [sticker] = model(captions[i], num_frames=_FRAMES, seed=seed + i, loop=True).stickers
+        for i, name in enumerate(names):
+            file, style = f"{i:04}.webp", model.known.style_of(name)
+            [sticker] = model(with_phrase(name, style), num_frames=_FRAMES, seed=seed + i, loop=True).stickers
             save_sticker(sticker, folder / file, durable=False)
-            style = captions[i][len(names[i]) :].strip(", ")
-            rows.append(
-                {"file_name": file, "caption": names[i], "split": "train", **({"style": style} if style else {})}
-            )
+            rows.append({"file_name": file, "caption": name, "style": style, "split": "train"})
             progress.advance(bar)
     write_text(folder / "metadata.jsonl", "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
     return folder

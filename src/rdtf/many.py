@@ -250,7 +250,7 @@ def _run_ray(here: _Generator, batches: Iterator[list[Entry]], workers: int | No
         actor = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_Generator)
         is_folder = here.model != SHIPPED and Path(here.model).exists()  # actors have another current folder
         model = str(Path(here.model).resolve()) if is_folder else here.model
-        count = min(workers or places, places)  # one more would wait for a place, and its batches for it
+        count = min(workers or places, places)  # an actor without a core or GPU never starts
         actors = [actor.remote(model, here.out.resolve(), here.settings, here.weights) for _ in range(count)]
         running: dict[Any, Any] = {}
         try:

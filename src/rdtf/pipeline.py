@@ -179,19 +179,14 @@ class StickerPipeline:
         """The caption that a call should have instead: the nearest that the model knows, see :class:`KnownCaptions`.
 
         Args:
-            given: the call has given frames. An unknown caption is then left out: with it, the model would turn the
-                thing in the picture into another one.
+            given: the call has given frames; an unknown caption is then left out.
 
         Raises:
             ValueError: with ``strict``, the model does not know the caption.
         """
-        if self.known is None or (given and not caption.strip()):
-            return Fit(caption)
-        fit = self.known.fit(caption)
+        fit = Fit(caption) if self.known is None else self.known.fit(caption, given=given)
         if strict and fit.note:
             raise ValueError(fit.note[0].lower() + fit.note[1:])
-        if given and fit.note:
-            return Fit("", f"The model was not trained on {caption[:200]!r}, so it goes by the picture alone")
         return fit
 
     @torch.no_grad()

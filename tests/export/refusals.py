@@ -162,7 +162,7 @@ def refusals(data: bytes, target: str) -> list[str]:
     """The rules that a file breaks; numbers as the messengers' pages (or those who publish there) give them."""
     seen = look(data)
     height, width = seen.frames.shape[1:3]
-    total, shortest, size = sum(seen.times), min(seen.times), len(data)
+    total, shortest, size = round(sum(seen.times), 6), min(seen.times), len(data)  # 1/60 s has no exact float
     alpha = seen.frames[..., 3]
     rules: dict[str, bool] = {}
     if target in ("telegram", "telegram-emoji"):

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from rdtf.data.metadata_files import file_field, file_of, is_metadata, no_value, read_entries
+from rdtf.emoji_names import emoji_name
 from rdtf.io.archives import ArchiveTree, Tree
 from rdtf.sticker import StickerError
 
@@ -85,20 +86,6 @@ def caption_from_name(path: PurePath) -> str:
     """
     words = re.sub(r"[_\-\s]+", " ", path.stem)
     return clean_caption(re.sub(r"(\s*\(?\d+\)?)+$", "", words))
-
-
-def emoji_name(text: str) -> str | None:
-    """The English name of an emoji ("smiling face with sunglasses"); None if the text is no emoji.
-
-    Names of several emoji are joined by commas.
-    """
-    import emoji  # its table takes a moment to load, and only preparation needs it
-
-    text = text.strip()
-    if not text or text.isascii() or not emoji.purely_emoji("".join(text.split())):
-        return None
-    names = [emoji.EMOJI_DATA[found["emoji"]]["en"] for found in emoji.emoji_list(text)]
-    return ", ".join(name.strip(":").replace("_", " ") for name in dict.fromkeys(names))
 
 
 def find_captions(

@@ -10,12 +10,12 @@ import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rdtf.emoji_names import emoji_called, emoji_in
 from rdtf.export.batch import Source
 from rdtf.export.search import Export, export_sticker
 from rdtf.export.target import PackRules, Picture, Target
@@ -40,30 +40,12 @@ class PackReport:
 
 def emoji_of(attributes: dict[str, Any], caption: str, most: int) -> tuple[str, ...]:
     """The emoji of a sticker: from its metadata, from its caption, or the one that the caption names before a style."""
-    import emoji  # its table takes a moment to load
-
     found: list[str] = []
     for value in (attributes.get("emoji"), attributes.get("emojis"), caption):
         texts = value if isinstance(value, list) else [value]
-        found += [match["emoji"] for text in texts if isinstance(text, str) for match in emoji.emoji_list(text)]
-    names = (_letters(text) for text in (caption, caption.rpartition(", ")[0]))
-    named = [_emoji_names()[name] for name in names if name in _emoji_names()]
-    return tuple(dict.fromkeys(found or named[:1] or [FALLBACK_EMOJI]))[:most]
-
-
-@cache
-def _emoji_names() -> dict[str, str]:
-    """All emoji by the letters of their names, which go before those of their other names."""
-    from emoji import EMOJI_DATA, STATUS
-
-    whole = [(c, about) for c, about in EMOJI_DATA.items() if about["status"] == STATUS["fully_qualified"]]
-    names = {_letters(str(about["en"])): character for character, about in whole}
-    others = {_letters(name): character for character, about in whole for name in about.get("alias", ())}
-    return {**others, **names}
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "", name.lower())
+        found += [character for text in texts if isinstance(text, str) for character in emoji_in(text)]
+    named = emoji_called(caption) or emoji_called(caption.rpartition(", ")[0])
+    return tuple(dict.fromkeys(found or [named or FALLBACK_EMOJI]))[:most]
 
 
 def check_texts(target: Target, name: str, author: str) -> PackRules:

@@ -48,7 +48,7 @@ def generation(
     buttons: Sequence[gr.Button],
     cancel: gr.Button,
 ) -> None:
-    """Begin generations. While one goes on, the buttons take no clicks, and ``cancel``, which does then, ends it.
+    """Begin generations. While one goes on, the buttons are disabled, and ``cancel``, which ends it, is enabled.
 
     Args:
         runs: what triggers them, and what they do with the inputs.

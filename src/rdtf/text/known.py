@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import BaseModel, StrictInt
 
 from rdtf import hub
+from rdtf.emoji_names import english_name, spell_emoji
 from rdtf.files import write_text
 from rdtf.words import caption_words, with_phrase
 
@@ -159,43 +160,63 @@ class KnownCaptions:
         places = np.cumsum([0, *map(len, texts[:-1])])
         return sentence_encoder()([text for group in texts for text in group]), places
 
-    def fit(self, caption: str) -> Fit:
+    def fit(self, caption: str, *, given: bool = False) -> Fit:
         """The caption itself if the model knows it, otherwise the nearest known one.
 
         The model knows the names that it was trained on, also as emoji or in another language of the package emoji. It
         knows combinations of words that many names share, if most names are such combinations. A known name without a
-        style gets the style that it was most often trained in. The similarity of a name is its cosine to the caption,
-        or that of a synonym times :data:`_SYNONYM` if this is larger. Of equally similar names, the one with the larger
-        cosine of its own is nearest.
+        style gets the style that it was most often trained in.
+
+        Args:
+            given: the caption stands beside given frames. An unknown caption is then left out, because a near one would
+                turn the thing in the picture into another one.
         """
         name, style = self._parted(caption)
-        english = _emoji_names(name)
+        english = spell_emoji(name)
         if self._vocabulary.isdisjoint(caption_words(english)):
-            english = _english_names().get(" ".join(english.lower().split()), english)
+            english = english_name(english)
         for words in map(caption_words, (name, english)):
-            if (same := self._by_text.get(tuple(words)) or self._by_text.get(_content(words))) is not None:
-                return Fit(self._styled(same, style))
-            for trained, learned in self._learned.items():
-                if style in ("", trained) and not _FILLERS.issuperset(words) and learned.issuperset(words):
-                    return Fit(caption if style else with_phrase(name, trained))
+            if (known := self._known(words, caption, style)) is not None:
+                return Fit(known)
+        shown = name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…"
+        unknown = f"The model was not trained on {shown!r}"
+        if given:
+            return Fit("", f"{unknown}, so it goes by the picture alone" if name.strip() else "")
         if _FILLERS.issuperset(caption_words(english)):
             return Fit(caption, "The caption names nothing, so the model draws a mixture of what it knows")
-        name = name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…"
-        unknown = f"The model was not trained on {name!r}"
         try:
-            vectors, places = self._vectors
+            nearest = self._styled(self._nearest(english), style)
         except ModuleNotFoundError:
-            return Fit(caption, f"{unknown} and may draw anything; with pip install 'rdtf[words]' it makes the nearest")
-        [asked] = sentence_encoder()([english])
+            return Fit(caption, f"{unknown} and may draw anything; with {_INSTALL} it makes the nearest")
+        return Fit(nearest, f"{unknown}; the nearest thing that it knows is {nearest!r}")
+
+    def _known(self, words: list[str], caption: str, style: str) -> str | None:
+        """The caption to ask for if its words are a known name or a combination of learned words; otherwise None."""
+        if (same := self._by_text.get(tuple(words)) or self._by_text.get(_content(words))) is not None:
+            return self._styled(same, style)
+        for trained, learned in self._learned.items():
+            if style in ("", trained) and not _FILLERS.issuperset(words) and learned.issuperset(words):
+                return caption if style else with_phrase(caption, trained)
+        return None
+
+    def _nearest(self, text: str) -> str:
+        """The name of the largest similarity to a text.
+
+        The similarity of a name is its cosine to the text, or that of a synonym times :data:`_SYNONYM` if this is
+        larger. Of equally similar names, the one with the larger cosine of its own is nearest.
+
+        Raises:
+            ModuleNotFoundError: see :func:`sentence_encoder`.
+        """
+        vectors, places = self._vectors
+        [asked] = sentence_encoder()([text])
         cosines = (vectors @ asked).astype(np.float64)
         own = cosines[places]
         cosines *= _SYNONYM
         cosines[places] = own
         best = np.maximum.reduceat(cosines, places).round(6)
         equal = np.flatnonzero(best == best.max())
-        nearest = self.names[equal[own[equal].argmax()]]
-        nearest = self._styled(nearest, style)
-        return Fit(nearest, f"{unknown}; the nearest thing that it knows is {nearest!r}")
+        return self.names[equal[own[equal].argmax()]]
 
     def _parted(self, caption: str) -> tuple[str, str]:
         """A user's caption without its style, and the style if the model knows it."""
@@ -204,39 +225,17 @@ class KnownCaptions:
                 return found[1], style
         return caption, ""
 
+    def style_of(self, name: str) -> str:
+        """The style that a name was most often trained in; empty for none."""
+        return next(iter(self._styles_of[name]), "")
+
     def _styled(self, name: str, style: str) -> str:
-        trained = self._styles_of[name]
-        return with_phrase(name, style if style in trained else next(iter(trained), ""))
+        return with_phrase(name, style if style in self._styles_of[name] else self.style_of(name))
 
 
 def _content(words: Sequence[str]) -> tuple[str, ...]:
     """Words without fillers, if there are others."""
     return tuple(word for word in words if word not in _FILLERS) or tuple(words)
-
-
-@lru_cache(maxsize=1)
-def _english_names() -> dict[str, str]:
-    """English names of emoji by their names in all languages of the package emoji, in lower case."""
-    import emoji  # its tables take a moment to load
-
-    emoji.config.load_language()
-    return {
-        _plain(name).lower(): _plain(names["en"])
-        for names in emoji.EMOJI_DATA.values()
-        for language, name in names.items()
-        if language in emoji.LANGUAGES
-    }
-
-
-def _plain(name: str) -> str:
-    return name.strip(":").replace("_", " ")
-
-
-def _emoji_names(text: str) -> str:
-    """The text with English names for its emoji."""
-    import emoji
-
-    return emoji.demojize(text, delimiters=(" ", " ")).replace("_", " ").strip()
 
 
 @lru_cache(maxsize=1)
