@@ -148,6 +148,12 @@ def test_line_gets_whole_seconds_without_another_speed(frames: int, ms: float, s
         assert image.info["loop"] == plays
 
 
+def test_four_seconds_that_are_a_little_more_as_a_float_play_once():
+    clip, _ = on_clock(ball(8, 193 / 60 * 1000 / 8), load_target("line"))
+    assert 4000 < clip.durations.sum() < 4000.001 and clip.plays == 1
+    assert not any("plays" in problem for problem in problems_of(apng(clip), load_target("line")))
+
+
 @pytest.mark.parametrize(
     ("durations", "fps"),
     [

@@ -94,7 +94,8 @@ def on_clock(sticker: Sticker, target: Target) -> tuple[Clip, list[str]]:
             done.append(f"last frame shown {abs(held)} ms {'longer' if held > 0 else 'less'}, to end on a whole second")
     plays = 0
     if target.loops == "counted":
-        plays = min(target.max_loops, int((target.max_total_ms or np.inf) // clip.durations.sum()))
+        total = round(float(clip.durations.sum()), 3)  # 4 s in frames of 1/60 s may be a little more as a float
+        plays = min(target.max_loops, int((target.max_total_ms or np.inf) // total))
     if len(clip.frames) < target.min_frames:
         raise ValueError(
             f"{len(clip.frames)} different frames; a {target.title} needs at least {target.min_frames} "
