@@ -128,6 +128,53 @@ def test_beside_given_frames_an_unknown_caption_is_left_out(known: KnownCaptions
     assert pipe.fit("a spaceship").caption != ""
 
 
+MOTIONS = {"dancing": ["dance"], "jumping": ["jumping up and down", "jump"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "still", "clip"),
+    [
+        ("rocket jumping", "rocket", "jumping"),
+        ("A rocket is jumping up and down", "A rocket", "jumping"),
+        ("dog face, noto style, jump", "dog face, noto style", "jumping"),
+        ("Jumping!", "!", "jumping"),
+        ("woman dancing", "woman dancing", "woman dancing"),  # a name of the model
+        ("a jumper", "a jumper", "a jumper"),
+        ("rocket", "rocket", "rocket"),
+    ],
+)
+def test_a_motion_is_asked_for_without_the_name(asked: str, still: str, clip: str) -> None:
+    known = KnownCaptions.of_stickers([*STICKERS, ("woman dancing", NOTO, [])], MOTIONS)
+    assert known is not None
+    assert known.stages(asked) == (still, clip)
+
+
+def test_motions_beside_names_and_pictures(known: KnownCaptions, tmp_path: Path) -> None:
+    assert known.stages("rocket jumping") == ("rocket jumping", "rocket jumping")  # no moved stills were trained on
+    moving = KnownCaptions.of_stickers(STICKERS, MOTIONS)
+    assert moving is not None
+    moving.save(tmp_path)
+    loaded = KnownCaptions.load(tmp_path)
+    assert loaded is not None
+    for known_motions in (moving, loaded, loaded.joined(known), known.joined(loaded)):
+        assert known_motions.motions == {name: tuple(words) for name, words in MOTIONS.items()}
+        assert known_motions.fit("dog face jump") == Fit("dog face, fluent 3d style, jumping")
+        assert known_motions.fit("dog face, fluent 3d style, jumping") == Fit("dog face, fluent 3d style, jumping")
+        assert known_motions.fit("jumping", given=True) == Fit("jumping")
+    nearest = moving.fit("a spaceship jumping up and down")
+    assert nearest.caption == "rocket, jumping" and "'a spaceship'" in nearest.note
+    beside = moving.fit("my cat jumping", given=True)
+    assert beside.caption == "jumping" and "'my cat'" in beside.note and "'jumping'" in beside.note
+    assert moving.fit("jumping") == Fit("jumping", moving.fit("").note)  # the motion of what?
+
+
+def test_a_model_of_moved_stills_alone_knows_motions() -> None:
+    known = KnownCaptions.of_stickers([], MOTIONS)
+    assert known is not None
+    assert known.fit("a cat jump") == Fit("a cat, jumping")
+    assert known.fit("a cat jump", given=True) == Fit("jumping")
+
+
 def test_saved_and_joined(known: KnownCaptions, tmp_path: Path) -> None:
     known.save(tmp_path)
     loaded = KnownCaptions.load(tmp_path)

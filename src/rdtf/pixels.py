@@ -122,6 +122,20 @@ def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     return unpremultiply(out)
 
 
+def transform(frame: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """A premultiplied frame ``(s, s, 4)`` uint8 after a map of its pixels' positions. What leaves the canvas is lost.
+
+    Args:
+        matrix: ``(3, 3)``, from columns ``(x, y, 1)`` of the frame to those of the result; the origin is the corner.
+    """
+    inverse = np.linalg.inv(matrix)  # Pillow takes the map from the result to the frame
+    image = Image.frombuffer("RGBa", frame.shape[1::-1], np.ascontiguousarray(frame), "raw", "RGBa", 0, 1)
+    moved = image.transform(image.size, Image.Transform.AFFINE, inverse[:2].ravel().tolist(), Image.Resampling.BICUBIC)
+    out = np.frombuffer(moved.tobytes(), np.uint8).reshape(frame.shape).copy()
+    out[..., :3] = np.minimum(out[..., :3], out[..., 3:])  # filter overshoot
+    return out
+
+
 def composite(frames: np.ndarray, background: Background | np.ndarray) -> np.ndarray:
     """Straight RGBA ``(..., h, w, 4)`` uint8 over a colour or an ``(h, w, 3)`` picture: ``(..., h, w, 3)`` uint8."""
     alpha = frames[..., 3:].astype(np.float32) / 255.0

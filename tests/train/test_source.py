@@ -301,16 +301,35 @@ def test_the_names_of_a_dataset_have_styles_and_synonyms():
     assert vars(known) == vars(expected)
 
 
+def test_moved_stills_are_motions_and_give_no_single_frames(make_source, latents: LatentCache, monkeypatch):
+    rows = {
+        "captions": [["a cat"], ["jumping", "jumping up and down"], ["spinning"]],
+        "attributes": ["{}", '{"motion": "jump", "of": "a dog"}', '{"motion": "spin"}'],
+    }
+    known = known_captions(SimpleNamespace(column=rows.__getitem__))
+    assert known is not None and known.names == ("a cat",)
+    assert known.motions == {"jumping": ("jumping up and down", "jump"), "spinning": ("spin",)}
+    assert not latents.moved.any()
+    moved = np.arange(len(latents)) % 3 == 1
+    monkeypatch.setattr(latents, "moved", moved)
+    source = make_source(still_fraction=0.5)
+    single, clips = ({name for step in range(12) for name in _drawn(source, step, one)} for one in (True, False))
+    assert single == _ids(source, np.flatnonzero(~moved))
+    assert clips == _ids(source, source.moving)  # moved or not
+    monkeypatch.setattr(latents, "moved", np.ones(len(latents), bool))
+    assert len(make_source(still_fraction=0.5).stills) == len(latents)  # there are no others
+
+
 def test_moving_stickers_alone_give_the_single_frames_too(make_source: Callable[..., ClipSource]):
     source = make_source(still_fraction=0.25)
-    source.everything = source.moving
+    source.stills = source.moving
     assert source.draws_stills_separately
     assert (len(_drawn(source, 0, True)), len(_drawn(source, 0, False))) == (2, 6)
 
 
 def test_stills_alone_fill_the_batch(make_source: Callable[..., ClipSource]):
     source = make_source(still_fraction=0.25)
-    source.everything = np.setdiff1d(source.everything, source.moving)
+    source.everything = source.stills = np.setdiff1d(source.everything, source.moving)
     source.moving = source.moving[:0]
     assert not source.draws_stills_separately
     assert len(_drawn(source, 0, True)) == 8

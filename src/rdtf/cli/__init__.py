@@ -20,6 +20,7 @@ app = typer.Typer(
 _COMMANDS: list[Callable[..., None]] = [
     train.demo,
     data.world,
+    data.move_stills,
     data.prepare,
     data.inspect,
     train.train,

@@ -27,6 +27,28 @@ def world(
     say(f"Wrote {count} stickers to {out}")
 
 
+def move_stills(
+    sources: Annotated[list[Path], typer.Argument(help="Folders or archives of stills; last the new folder.")],
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Height and width in pixels.")] = 128,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many, drawn at random.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the stills and their motions.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Let still pictures jump, turn or dance: moving stickers for `rdtf prepare`, captioned by their motion."""
+    from rdtf.data.moved_stills import write_moved_stills
+
+    if len(sources) < 2:
+        raise ValueError("give at least one folder or archive of stills and then the folder to make")
+    count, problems = write_moved_stills(sources[:-1], sources[-1], size=size, limit=limit, seed=seed, workers=workers)
+    for problem in problems[:_SHOWN]:
+        say(f"left out: {problem}")
+    if len(problems) > _SHOWN:
+        say(f"and {len(problems) - _SHOWN} more")
+    say(f"Wrote {count:,} moving stickers to {sources[-1]}")
+
+
+_SHOWN = 5  # files that could not be read
+
 PREPARE: dict[str, Any] = {
     "size": option(int, "Height and width of the frames.", 64),
     "max_frames": option(int, "Longer stickers are thinned out evenly.", 40),

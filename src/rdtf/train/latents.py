@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import zlib
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from torch import Tensor
 from rdtf.codec import Codec
 from rdtf.data.augment import FIRST_AUGMENTED, Augmentation, variant_frames
 from rdtf.data.dataset import StickerDataset, StickerRecord
+from rdtf.data.moved_stills import is_moved
 from rdtf.faults import reach
 from rdtf.pixels import to_tensor
 from rdtf.progress import bars, console
@@ -59,12 +61,14 @@ class LatentCache:
 
     Attributes:
         record: function from a sticker's number to its record. num_frames: number of frames of each sticker.
+        moved: bool, whether each sticker is a moved still (:mod:`rdtf.data.moved_stills`).
     """
 
     def __init__(self, dataset: StickerDataset, codec: Codec, folder: Path, num_augmented: int = 0) -> None:
         self.num_augmented = num_augmented
         self.record = lru_cache(maxsize=_RECORDS_KEPT)(dataset.record)
         self.num_frames = np.asarray(dataset.column("num_frames"), np.int64)
+        self.moved = np.array([is_moved(json.loads(text)) for text in dataset.column("attributes")], bool)
         rows_each = self.num_frames * (FIRST_AUGMENTED + num_augmented)
         rows, self._starts = int(rows_each.sum()), np.cumsum(rows_each) - rows_each
         side = dataset.size // codec.downscale

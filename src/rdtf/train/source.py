@@ -16,6 +16,7 @@ from rdtf.curriculum import Curriculum
 from rdtf.data.augment import FIRST_AUGMENTED, PLAIN
 from rdtf.data.clips import ClipPlan, plan_clip
 from rdtf.data.dataset import StickerDataset
+from rdtf.data.moved_stills import MOTION, is_moved
 from rdtf.data.style import FIELD, style_phrase, without_style
 from rdtf.masks import GENERATION, Task, draw_known
 from rdtf.rng import numpy_rng
@@ -53,9 +54,19 @@ def unread_captions(captions: Iterable[str], text: TextEncoder) -> str:
 
 
 def known_captions(dataset: StickerDataset) -> KnownCaptions | None:
-    """The names of a dataset's stickers. Synonyms are the other captions and the attribute ``keywords``."""
-    captions, attributes = dataset.column("captions"), map(json.loads, dataset.column("attributes"))
-    return KnownCaptions.of_stickers(map(_name_style_synonyms, captions, attributes))
+    """The names of a dataset's stickers, and the motions of its moved stills.
+
+    Synonyms of a name are the other captions and the attribute ``keywords``. Those of a motion are the other captions
+    and the attribute itself.
+    """
+    named, motions = [], {}
+    for captions, text in zip(dataset.column("captions"), dataset.column("attributes"), strict=True):
+        attributes = json.loads(text)
+        if is_moved(attributes):
+            motions[captions[0]] = [*captions[1:], attributes[MOTION]]
+        else:
+            named.append((captions, attributes))
+    return KnownCaptions.of_stickers((_name_style_synonyms(*each) for each in named), dict(sorted(motions.items())))
 
 
 def _name_style_synonyms(captions: list[str], attributes: dict[str, Any]) -> tuple[str, str, list[str]]:
@@ -126,6 +137,9 @@ class ClipSource:
             raise ValueError("the training split is empty; prepare more stickers or change the split shares")
         if not len(self.everything):
             raise ValueError(f"no sticker has {fewest} frames, which short_clips=false asks for; lower frames")
+        # The caption of a moved still names its motion, which says nothing about a single frame.
+        own = self.everything[~latents.moved[self.everything]]
+        self.stills = own if len(own) else self.everything
         self._order = lru_cache(maxsize=4)(
             lambda purpose, epoch, count: numpy_rng(settings.seed, epoch, purpose).permutation(count)
         )
@@ -151,7 +165,7 @@ class ClipSource:
         num_clips, most_frames = size - num_stills, 1 if stills else self.settings.frames
         sources = self.moving if num_stills else self.everything
         drawn = [(self._nth(sources, "clips", step * num_clips + i), most_frames) for i in range(num_clips)]
-        drawn += [(self._nth(self.everything, "stills", step * num_stills + i), 1) for i in range(num_stills)]
+        drawn += [(self._nth(self.stills, "stills", step * num_stills + i), 1) for i in range(num_stills)]
         rng = numpy_rng(self.settings.seed, step, "clips")
         samples = [
             self._draw(position, sticker, self._plan(sticker, most, rng), progress, rng)

@@ -182,7 +182,7 @@ def compose(
         edges=not flat,
     )
     pose = Pose()
-    durations = _animate(rng, pose, action, frames, body)
+    durations = animate(rng, pose, action, frames, body)
     if prop != NONE:  # a calmer arm, held out, so that what it holds stays in sight
         pose.arm_r = rng.uniform(8, 20) + 0.25 * np.asarray(pose.arm_r)
     parts = figure(BODIES[body], EXPRESSIONS[expression], ACCESSORIES.get(accessory), PROPS.get(prop), pose, look)
@@ -210,8 +210,11 @@ def _frame_count(rng: np.random.Generator) -> int:
     return short if kind < 0.17 else int(np.clip(round(bulk), 5, MAX_FRAMES))
 
 
-def _animate(rng: np.random.Generator, pose: Pose, action: str, frames: int, body: str) -> np.ndarray:
-    """Fill ``pose`` for ``frames`` frames of the action; returns the durations ``(frames,)`` in ms."""
+def animate(rng: np.random.Generator, pose: Pose, action: str, frames: int, body: str) -> np.ndarray:
+    """Fill ``pose`` for ``frames`` frames of the action of a body; returns the durations ``(frames,)`` in ms.
+
+    ``rng`` draws strength, pace and phase.
+    """
     strength, pace, phase = rng.uniform(0.85, 1.15), rng.uniform(0.75, 1.35), rng.random()
     step_ms = rng.uniform(60, 120)
     hold, times = rng.random() < 0.12, rng.uniform(3, 6)  # some show their last frame longer
