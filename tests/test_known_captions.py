@@ -168,6 +168,36 @@ def test_motions_beside_names_and_pictures(known: KnownCaptions, tmp_path: Path)
     assert moving.fit("jumping") == Fit("jumping", moving.fit("").note)  # the motion of what?
 
 
+@pytest.mark.parametrize(
+    ("asked", "made"),
+    [
+        ("purple T-Rex", "purple T-Rex, fluent 3d style"),
+        ("a blue dog face in noto style", "blue dog face, noto style"),
+        ("Blue rocket jumping", "blue rocket, jumping"),
+        ("red heart", "red heart"),  # a name of the model
+        ("red 🚀", "red rocket"),
+        ("rocket", "rocket"),
+    ],
+)
+def test_a_colour_goes_with_any_name(asked: str, made: str) -> None:
+    known = KnownCaptions.of_stickers([*STICKERS, ("red heart", "", [])], MOTIONS, ["red", "blue", "purple", "blue"])
+    assert known is not None and known.colours == ("blue", "purple", "red")
+    assert known.fit(asked) == Fit(made)
+
+
+def test_a_colour_beside_an_unknown_name(tmp_path: Path) -> None:
+    known = KnownCaptions.of_stickers([*STICKERS, ("red heart", "", ["love"])], {}, ["red", "blue"])
+    assert known is not None
+    known.save(tmp_path)
+    for each in (known, KnownCaptions.load(tmp_path)):
+        assert each is not None
+        fit = each.fit("a happy blue dragon")
+        assert fit.caption == "blue dragon face, noto style" and "'a happy dragon'" in fit.note
+        assert each.fit("blue love").caption == "red heart"  # the name has a colour of its own
+        assert each.fit("blue") == Fit("blue", each.fit("").note)
+        assert each.fit("my blue thing", given=True).caption == ""
+
+
 def test_a_model_of_moved_stills_alone_knows_motions() -> None:
     known = KnownCaptions.of_stickers([], MOTIONS)
     assert known is not None

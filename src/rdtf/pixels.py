@@ -122,6 +122,18 @@ def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
     return unpremultiply(out)
 
 
+def turn_hue(frame: np.ndarray, steps: int) -> np.ndarray:
+    """A straight frame ``(h, w, 4)`` uint8 with all hues turned by 1/256 of the circle a step. Greys and alpha stay."""
+    hsv = hue_saturation_value(frame)
+    hsv[..., 0] += np.uint8(steps % 256)  # wraps, as hue does
+    return np.dstack([np.asarray(Image.fromarray(hsv, "HSV").convert("RGB")), frame[..., 3]])
+
+
+def hue_saturation_value(frame: np.ndarray) -> np.ndarray:
+    """``(h, w, 3)`` uint8, each 0 to 255, of a straight frame ``(h, w, 4)``."""
+    return np.array(Image.fromarray(np.ascontiguousarray(frame[..., :3]), "RGB").convert("HSV"))
+
+
 def transform(frame: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """A premultiplied frame ``(s, s, 4)`` uint8 after a map of its pixels' positions. What leaves the canvas is lost.
 

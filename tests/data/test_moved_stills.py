@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from rdtf.data.dataset import StickerDataset
-from rdtf.data.moved_stills import FRAMES, MOTIONS, is_moved, move_still, write_moved_stills
+from rdtf.data.derived import write_derived
+from rdtf.data.moved_stills import FRAMES, MOTIONS, MoveStill, is_moved, move_still
 from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
 from rdtf.io.read import read_sticker
@@ -70,25 +71,25 @@ def stills(tmp_path: Path) -> Path:
 
 
 def test_files_and_metadata(stills: Path, tmp_path: Path) -> None:
-    count, problems = write_moved_stills([stills], tmp_path / "moved", size=32)
-    assert count == 6 and len(problems) == 2 and any("broken.png" in problem for problem in problems)
+    count, problems = write_derived([stills], tmp_path / "moved", MoveStill(32))
+    assert count == 6 and len(problems) == 1 and any("broken.png" in problem for problem in problems)
     rows = [json.loads(line) for line in (tmp_path / "moved/metadata.jsonl").read_text().splitlines()]
     assert {row["attributes"]["of"] for row in rows} == {f"box {i}" for i in range(6)}
     for row in rows:
         assert row["attributes"]["motion"] in MOTIONS and row["attributes"]["emoji"] == "📦"
         assert row["caption"].endswith("ing") and row["license"] == "CC0-1.0" and "style" not in row["attributes"]
         assert read_sticker(tmp_path / "moved" / row["file_name"]).frames.shape[1:] == (32, 32, 4)
-    write_moved_stills([stills], tmp_path / "again", size=32, workers=2)
+    write_derived([stills], tmp_path / "again", MoveStill(32), workers=2)
     for file in (tmp_path / "moved").iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
-    few, _ = write_moved_stills([stills], tmp_path / "few", size=32, limit=2)
+    few, _ = write_derived([stills], tmp_path / "few", MoveStill(32), limit=2)
     assert few == 2 and len(list((tmp_path / "few").iterdir())) == 3
     for file in (tmp_path / "few").glob("*.webp"):
         assert file.read_bytes() == (tmp_path / "moved" / file.name).read_bytes()
 
 
 def test_a_dataset_of_them(stills: Path, tmp_path: Path) -> None:
-    write_moved_stills([stills], tmp_path / "moved", size=32)
+    write_derived([stills], tmp_path / "moved", MoveStill(32))
     settings = PrepareSettings(size=32, splits=(1, 0, 0), split_by="emoji", caption_style=True)
     prepare([tmp_path / "moved"], tmp_path / "data", settings)
     dataset = StickerDataset(tmp_path / "data", "train")
@@ -99,10 +100,10 @@ def test_a_dataset_of_them(stills: Path, tmp_path: Path) -> None:
 
 def test_what_is_refused(stills: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not empty"):
-        write_moved_stills([stills], stills)
+        write_derived([stills], stills, MoveStill(32))
     moving = tmp_path / "moving"
     moving.mkdir()
     (stills / "moves.webp").rename(moving / "moves.webp")
-    with pytest.raises(ValueError, match="no still sticker was found"):
-        write_moved_stills([moving], tmp_path / "out")
+    with pytest.raises(ValueError, match="is of the kind that is needed"):
+        write_derived([moving], tmp_path / "out", MoveStill(32))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["moving", "stills"]

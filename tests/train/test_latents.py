@@ -111,7 +111,7 @@ def test_other_augmentation_or_pixels_are_another_cache(
         apply = Augmentation.apply
         monkeypatch.setattr(Augmentation, "apply", lambda self, frames: apply(self, frames) // 2)
     elif changed == "recolour":
-        monkeypatch.setattr(Augmentation, "_recolour", lambda self, frame: frame)
+        monkeypatch.setattr(augment, "turn_hue", lambda frame, steps: frame)
     elif changed == "premultiply":
         monkeypatch.setattr(augment, "premultiply", lambda frames: frames)
     else:

@@ -21,6 +21,7 @@ _COMMANDS: list[Callable[..., None]] = [
     train.demo,
     data.world,
     data.move_stills,
+    data.recolour,
     data.prepare,
     data.inspect,
     train.train,

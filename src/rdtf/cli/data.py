@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,16 +36,36 @@ def move_stills(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Let still pictures jump, turn or dance: moving stickers for `rdtf prepare`, captioned by their motion."""
-    from rdtf.data.moved_stills import write_moved_stills
+    from rdtf.data.moved_stills import MoveStill
+
+    _derive(sources, MoveStill(size, seed), limit, seed, workers)
+
+
+def recolour(
+    sources: Annotated[list[Path], typer.Argument(help="Folders or archives of stickers; last the new folder.")],
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Height and width in pixels.")] = 128,
+    count: Annotated[int, typer.Option(min=1, max=6, help="Colours for each sticker.")] = 2,
+    limit: Annotated[int | None, typer.Option(min=1, help="Of at most this many stickers, drawn at random.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the stickers and their colours.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Stills of other colours for `rdtf prepare`, captioned by them ("purple dragon"), from stickers of one colour."""
+    from rdtf.data.recoloured import Recolour
+
+    _derive(sources, Recolour(size, count, seed), limit, seed, workers)
+
+
+def _derive(sources: list[Path], make: Callable[..., Any], limit: int | None, seed: int, workers: int) -> None:
+    from rdtf.data.derived import write_derived
 
     if len(sources) < 2:
-        raise ValueError("give at least one folder or archive of stills and then the folder to make")
-    count, problems = write_moved_stills(sources[:-1], sources[-1], size=size, limit=limit, seed=seed, workers=workers)
+        raise ValueError("give at least one folder or archive of stickers and then the folder to make")
+    count, problems = write_derived(sources[:-1], sources[-1], make, limit=limit, seed=seed, workers=workers)
     for problem in problems[:_SHOWN]:
         say(f"left out: {problem}")
     if len(problems) > _SHOWN:
         say(f"and {len(problems) - _SHOWN} more")
-    say(f"Wrote {count:,} moving stickers to {sources[-1]}")
+    say(f"Wrote {count:,} stickers to {sources[-1]}")
 
 
 _SHOWN = 5  # files that could not be read

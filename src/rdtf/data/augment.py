@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from rdtf.data.dataset import StickerRecord
-from rdtf.pixels import premultiply, unpremultiply
+from rdtf.pixels import premultiply, turn_hue, unpremultiply
 from rdtf.rng import numpy_rng
 
 PLAIN, MIRRORED, FIRST_AUGMENTED = 0, 1, 2
@@ -54,13 +54,8 @@ class Augmentation:
         if self.mirror:
             frames = frames[:, :, ::-1]
         if self.hue:
-            frames = np.stack([self._recolour(frame) for frame in frames])
+            frames = np.stack([turn_hue(frame, int(self.hue * 256)) for frame in frames])
         return unpremultiply(np.stack([self._move(frame) for frame in premultiply(frames)]))
-
-    def _recolour(self, frame: np.ndarray) -> np.ndarray:
-        hsv = np.array(Image.fromarray(np.ascontiguousarray(frame[..., :3]), "RGB").convert("HSV"))
-        hsv[..., 0] += np.uint8(self.hue * 256)  # wraps, as hue does
-        return np.dstack([np.asarray(Image.fromarray(hsv, "HSV").convert("RGB")), frame[..., 3]])
 
     def _move(self, frame: np.ndarray) -> np.ndarray:
         size = len(frame)

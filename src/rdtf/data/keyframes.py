@@ -7,6 +7,7 @@ features here are small pictures with an edge map: they need no download and sep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal, get_args
 
@@ -27,6 +28,7 @@ EDGE_WEIGHT = 2.0
 LOOP_SEAM = 1.5
 """A clip loops if the step from last to first frame is at most this many mean steps."""
 
+_FULL_COVERAGE = 0.5  # a typical frame has at least this part of the coverage of the sticker's fullest frame
 ITERATIONS = 4  # iterations of k-means, which starts close to its end
 
 
@@ -155,6 +157,21 @@ def extract_frames(how: Extraction, k: int, labels: np.ndarray, rng: np.random.G
     if how == "cluster-random":
         return np.sort([rng.choice(np.flatnonzero(labels == label)) for label in np.unique(labels)])
     raise ValueError(f"unknown extraction {how!r}; choose one of {', '.join(EXTRACTIONS)}")
+
+
+def typical_frame(features: np.ndarray, coverage: Sequence[float] | np.ndarray) -> int:
+    """The medoid of a sticker's frames: the frame with the smallest mean distance to the others.
+
+    Frames that show less than half as much as the fullest one do not count: a car may be out of view for most of the
+    time.
+
+    Args:
+        features: ``(n, d)``, in which frames are compared.
+        coverage: ``(n,)``, see :func:`coverage`.
+    """
+    coverage = np.asarray(coverage)
+    distances = np.linalg.norm(features[:, None] - features, axis=-1).mean(1)
+    return int(np.where(coverage >= _FULL_COVERAGE * coverage.max(), distances, np.inf).argmin())
 
 
 def frame_steps(frames: np.ndarray) -> np.ndarray:

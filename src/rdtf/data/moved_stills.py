@@ -7,28 +7,18 @@ of a picture whose name the model does not know.
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rdtf.data.find import find_items, source_labels
+from rdtf.data.derived import Derived
 from rdtf.data.items import Item
-from rdtf.data.metadata_files import METADATA
 from rdtf.data.style import FIELD
-from rdtf.files import check_new_folder, check_writable, disk_errors, publish, write_text
-from rdtf.io.write import save_sticker
 from rdtf.pixels import fit, premultiply, transform, unpremultiply
-from rdtf.progress import bars
 from rdtf.rng import numpy_rng
-from rdtf.sticker import Sticker, StickerError
+from rdtf.sticker import Sticker
 from rdtf.world import animate
 from rdtf.world.artwork import ACTIONS
 from rdtf.world.drawing import matrix
@@ -85,100 +75,32 @@ def _inside(move: np.ndarray, corners: np.ndarray, size: int, drop: float) -> np
     return matrix(x, y + drop * (size - low[1] - y), 0, scale, scale)[0] @ move
 
 
-def write_moved_stills(
-    sources: Sequence[Path],
-    out: Path,
-    *,
-    size: int = 128,
-    frames: int = FRAMES,
-    limit: int | None = None,
-    seed: int = 0,
-    workers: int = 1,
-) -> tuple[int, list[str]]:
-    """Write the stills of some sources in a motion each, as lossless WebP with a ``metadata.jsonl``.
+@dataclass(frozen=True)
+class MoveStill:
+    """Makes a moved still of each still, for :func:`~rdtf.data.derived.write_derived`.
 
-    Captions name the motion. The attribute ``of`` has the still's caption. Other metadata, such as ``emoji``, are kept
-    as attributes, apart from the style.
+    The motion depends on the seed and the still's name. Other metadata than the style are kept as attributes.
 
-    Args:
-        sources: see :func:`~rdtf.data.find.find_items`.
-        out: a new or empty folder, complete or not there.
+    Attributes:
         size: height and width in pixels.
-        limit: at most this many stickers, drawn at random; None for all.
-        seed: draws stills and motions. The motion of a still depends on the seed and its name alone.
-        workers: number of processes. The files do not depend on it.
-
-    Returns:
-        the number of stickers, and a sentence for each file that could not be read.
-
-    Raises:
-        ValueError: ``out`` holds files, or the sources have no stills.
-        DiskError: the disk is full or read-only.
     """
-    check_new_folder(out)
-    check_writable(out.parent)
-    items = [
-        item
-        for source, label in zip(sources, source_labels(sources), strict=True)
-        for item in find_items(source, label).items
-    ]
-    order = numpy_rng(seed, 0, "moved stills").permutation(len(items)).tolist()
-    unfinished = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    write = partial(_write_one, unfinished, size, frames, seed)
-    rows: list[dict[str, Any]] = []
-    problems: list[str] = []
-    try:
-        with disk_errors(out), bars() as progress, ExitStack() as stack:
-            task = progress.add_task("moving stills", total=limit or len(items), note="")
-            run: Callable[..., Iterable[dict[str, Any] | str | None]] = map
-            if workers > 1:
-                # "spawn": a forked child would inherit the locks of torch's threads.
-                pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-                run = stack.enter_context(pool).map
-            left = limit or len(items)
-            while order and left > len(rows):
-                missing = left - len(rows)
-                chunk, order = order[:missing], order[missing:]
-                for made in run(write, [(number, items[number]) for number in chunk]):
-                    if isinstance(made, str):
-                        problems.append(made)
-                    elif made is not None:
-                        rows.append(made)
-                    progress.advance(task)
-            if not rows:
-                raise ValueError(f"no still sticker was found in {', '.join(map(str, sources))}")
-            rows.sort(key=lambda row: str(row["file_name"]))
-            write_text(unfinished / METADATA, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-            publish(unfinished, out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return len(rows), problems
 
+    size: int
+    seed: int = 0
 
-def _write_one(out: Path, size: int, frames: int, seed: int, numbered: tuple[int, Item]) -> dict[str, Any] | str | None:
-    """The metadata of a moved still that was written; None for a sticker that moves; a sentence for a bad file."""
-    number, item = numbered
-    rng = numpy_rng(seed, 0, f"moved still/{item.name}")
-    try:
-        sticker = item.read(size=2 * size, max_frames=2)  # twice the size, so that turned edges stay sharp
-    except StickerError as error:
-        return f"{item.name}: {error.reason}"
-    if len(sticker) > 1:
-        return None
-    picture = fit(sticker.frames, 2 * size)[0]
-    if not picture[..., 3].any():
-        return f"{item.name}: it is completely transparent"
-    motion = MOTIONS[int(rng.integers(len(MOTIONS)))]
-    moved = move_still(picture, motion, rng, frames=frames)
-    name = f"{number:06}.webp"
-    save_sticker(Sticker(fit(moved.frames, size), moved.durations), out / name, durable=False)
-    kept = {key: value for key, value in item.caption.attributes.items() if key != FIELD}
-    row = {
-        "file_name": name,
-        "caption": moved.caption,
-        "caption_long": ACTIONS[motion].doing[1],
-        "attributes": {**kept, MOTION: motion, "of": item.caption.texts[0]},
-    }
-    return row | ({"license": item.caption.license} if item.caption.license else {})
+    def __call__(self, item: Item) -> list[Derived]:
+        """The moved still; nothing for a sticker that moves.
+
+        Raises:
+            StickerError: the file cannot be read.
+        """
+        sticker = item.read(size=2 * self.size, max_frames=2)  # twice the size, so that turned edges stay sharp
+        picture = fit(sticker.frames, 2 * self.size)[0]
+        if len(sticker) > 1 or not picture[..., 3].any():
+            return []
+        rng = numpy_rng(self.seed, 0, f"moved still/{item.name}")
+        motion = MOTIONS[int(rng.integers(len(MOTIONS)))]
+        moved = move_still(picture, motion, rng)
+        kept = {key: value for key, value in item.caption.attributes.items() if key != FIELD}
+        frames = Sticker(fit(moved.frames, self.size), moved.durations)
+        return [Derived(frames, ACTIONS[motion].doing, {**kept, MOTION: motion})]

@@ -16,7 +16,9 @@ from rdtf.curriculum import Curriculum
 from rdtf.data.augment import FIRST_AUGMENTED, PLAIN
 from rdtf.data.clips import ClipPlan, plan_clip
 from rdtf.data.dataset import StickerDataset
+from rdtf.data.keyframes import typical_frame
 from rdtf.data.moved_stills import MOTION, is_moved
+from rdtf.data.recoloured import COLOUR, is_recoloured
 from rdtf.data.style import FIELD, style_phrase, without_style
 from rdtf.masks import GENERATION, Task, draw_known
 from rdtf.rng import numpy_rng
@@ -25,7 +27,6 @@ from rdtf.train.latents import LatentCache
 from rdtf.train.settings import TrainSettings
 
 _SHOWABLE_COVERAGE = 0.02  # a frame with a smaller opaque part is not used as the only given image
-_FULL_COVERAGE = 0.5  # a typical frame has at least this part of the opaque pixels of the sticker's fullest frame
 _TEXT_BYTES = 256 << 20  # largest cache of text features
 _ENTRY_BYTES = 512  # about the size of a cache entry without its arrays
 _WORD_DROP_VARIANTS = 8  # of a caption by word dropout: few, so that their text features stay in the cache
@@ -54,19 +55,22 @@ def unread_captions(captions: Iterable[str], text: TextEncoder) -> str:
 
 
 def known_captions(dataset: StickerDataset) -> KnownCaptions | None:
-    """The names of a dataset's stickers, and the motions of its moved stills.
+    """The names of a dataset's stickers, the motions of its moved stills and the colours of its recoloured stickers.
 
     Synonyms of a name are the other captions and the attribute ``keywords``. Those of a motion are the other captions
     and the attribute itself.
     """
-    named, motions = [], {}
+    named, motions, colours = [], {}, []
     for captions, text in zip(dataset.column("captions"), dataset.column("attributes"), strict=True):
         attributes = json.loads(text)
         if is_moved(attributes):
             motions[captions[0]] = [*captions[1:], attributes[MOTION]]
+        elif is_recoloured(attributes):
+            colours.append(attributes[COLOUR])
         else:
             named.append((captions, attributes))
-    return KnownCaptions.of_stickers((_name_style_synonyms(*each) for each in named), dict(sorted(motions.items())))
+    stickers = (_name_style_synonyms(*each) for each in named)
+    return KnownCaptions.of_stickers(stickers, dict(sorted(motions.items())), colours)
 
 
 def _name_style_synonyms(captions: list[str], attributes: dict[str, Any]) -> tuple[str, str, list[str]]:
@@ -199,14 +203,7 @@ class ClipSource:
         )
 
     def _typical_frame(self, sticker: int) -> int:
-        """The medoid of the sticker's frames: the frame with the smallest mean distance to the others.
-
-        Frames that show less than half as much as the fullest one do not count: a car may be out of view for most of
-        the time.
-        """
-        features, coverage = self.latents.frame_features(sticker), np.asarray(self.latents.record(sticker).coverage)
-        distances = np.linalg.norm(features[:, None] - features, axis=-1).mean(1)
-        return int(np.where(coverage >= _FULL_COVERAGE * coverage.max(), distances, np.inf).argmin())
+        return typical_frame(self.latents.frame_features(sticker), self.latents.record(sticker).coverage)
 
     def _draw(self, position: int, sticker: int, plan: ClipPlan, progress: float, rng: np.random.Generator) -> _Sample:
         settings, record = self.settings, self.latents.record(sticker)
