@@ -171,6 +171,21 @@ def test_a_picture_without_a_word_becomes_a_sticker_that_repeats(page, studio: R
     page.wait_for_selector("#image .sticker", state="detached")
 
 
+def test_a_motion_is_chosen_beside_the_words(page, studio: Running):
+    opened(page, "Make")
+    library = Library(studio.folder)
+    known = library.listed()
+    page.fill("#caption textarea", "a hat")
+    page.click("#motion input")
+    page.get_by_role("option", name="jumping").click()
+    page.click("#make")
+    page.wait_for_selector("#made figcaption b:text('a hat, jumping') >> nth=3")
+    assert note_of(library.path(library.listed()[0]).read_bytes())["caption"] == "a hat, jumping"
+    assert len(library.listed()) == len(known) + 4
+    page.click("#motion input")
+    page.get_by_role("option", name="any").click()
+
+
 def test_captions_are_shown_as_text_on_every_ground_and_the_history_has_them(page):
     opened(page, "Make")
     evil = "<img src=x onerror=\"document.title='broken'\"> ${document.title='broken'} {{value}}"

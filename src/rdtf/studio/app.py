@@ -115,6 +115,7 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
             with gr.Row():
                 seed = gr.Number(0, label="seed", precision=0, minimum=0, elem_id="seed")
                 loop = gr.Checkbox(True, label="loop", info="The last frame leads back to the first.", elem_id="loop")
+                motion = gr.Dropdown(**_motions(studio, model.value), label="motion", elem_id="motion")
         with gr.Column(scale=1):
             upload = upload_field("a picture to animate", "upload")
             image = gr.Textbox(visible=False, label="sticker")
@@ -136,16 +137,28 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
     upload.change(plainly(give), upload, image, api_name="give")
     image.change(lambda key: show(studio.library, [key] if key else []), image, image_shown, **HIDDEN)
 
+    def motions_of(name: str | None) -> Any:
+        return gr.update(**_motions(studio, name))
+
+    model.change(motions_of, model, motion, **HIDDEN)
+
     async def run(
-        name: str | None, words: str | None, first: int | None, loop: bool, pinned: str | None, *settings: Any
+        name: str | None,
+        words: str | None,
+        first: int | None,
+        loop: bool,
+        how: str | None,
+        pinned: str | None,
+        *settings: Any,
     ) -> AsyncGenerator[tuple[Any, ...], None]:
         if not ((words or "").strip() or pinned):
             raise ValueError("write what the sticker shows, or drop a picture to animate")
+        words = f"{words or ''} {how or ''}".strip()
         yield views.bar(0, 1, "Waiting for the model"), "", []
         step = Progress(0, 1)
         values = {**values_of(fields, settings), "seed": int(first or 0), "loop": bool(loop)}
         pins = [(0, pinned, 0)] if pinned else []
-        work = studio.maker.make(name or "", words or "", pins=pins, count=FOUR, settings=values)
+        work = studio.maker.make(name or "", words, pins=pins, count=FOUR, settings=values)
         async with aclosing(work) as steps:
             async for now in steps:
                 shown = gr.skip() if now.keys == step.keys else show(studio.library, now.keys)
@@ -156,9 +169,15 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
 
     other = again.click(lambda: random.randrange(2**31), None, seed, **HIDDEN)
     runs = [(trigger, run) for trigger in (make.click, caption.submit, other.then)]
-    inputs, outputs = [model, caption, seed, loop, image, *components], [status, cards, made]
+    inputs, outputs = [model, caption, seed, loop, motion, image, *components], [status, cards, made]
     generation(runs, inputs, outputs, [make, again], cancel)
     return cards, made
+
+
+def _motions(studio: Studio, model: str | None) -> dict[str, Any]:
+    """Choices, value and visibility of the field for motions."""
+    motions = studio.models.motions(model)
+    return {"choices": [("any", ""), *((motion, motion) for motion in motions)], "value": "", "visible": bool(motions)}
 
 
 def _history_tab(studio: Studio, tab: gr.Tab) -> tuple[gr.HTML, gr.State]:

@@ -232,7 +232,7 @@ class KnownCaptions:
     def _fit_thing(self, caption: str, given: bool, motion: str) -> Fit:
         """:meth:`fit` of a caption whose motion and colour were taken out."""
         if not self.names:
-            return Fit("" if given else caption)
+            return Fit(caption)
         name, style = self._parted(caption)
         english = spell_emoji(name)
         if self._vocabulary.isdisjoint(caption_words(english)):
@@ -244,6 +244,8 @@ class KnownCaptions:
         unknown = f"The model was not trained on {shown!r}"
         if given:
             goes = f"by the picture and {motion!r}" if motion else "by the picture alone"
+            if self.motions and not motion:
+                goes += f"; motions that it knows: {', '.join(self.motions)}"
             return Fit("", f"{unknown}, so it goes {goes}" if name.strip() else "")
         if _FILLERS.issuperset(caption_words(english)):
             return Fit(caption, "The caption names nothing, so the model draws a mixture of what it knows")
