@@ -11,7 +11,7 @@ from PIL import Image
 
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.derived import write_derived
-from rdtf.data.moved_stills import FRAMES, MOTIONS, MoveStill, is_moved, move_still
+from rdtf.data.moved_stills import FRAMES, MOTIONS, SMALL_MOTIONS, MoveStill, is_moved, move_still
 from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
 from rdtf.io.read import read_sticker
@@ -76,12 +76,14 @@ def test_files_and_metadata(stills: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "moved/metadata.jsonl").read_text().splitlines()]
     assert {row["attributes"]["of"] for row in rows} == {f"box {i}" for i in range(6)}
     for row in rows:
-        assert row["attributes"]["motion"] in MOTIONS and row["attributes"]["emoji"] == "📦"
+        assert row["attributes"]["motion"] in SMALL_MOTIONS and row["attributes"]["emoji"] == "📦"
         assert row["caption"].endswith("ing") and row["license"] == "CC0-1.0" and "style" not in row["attributes"]
         assert read_sticker(tmp_path / "moved" / row["file_name"]).frames.shape[1:] == (32, 32, 4)
     write_derived([stills], tmp_path / "again", MoveStill(32), workers=2)
     for file in (tmp_path / "moved").iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+    write_derived([stills], tmp_path / "turning", MoveStill(32, motions=("turn",)))
+    assert '"turning"' in (tmp_path / "turning/metadata.jsonl").read_text()
     few, _ = write_derived([stills], tmp_path / "few", MoveStill(32), limit=2)
     assert few == 2 and len(list((tmp_path / "few").iterdir())) == 3
     for file in (tmp_path / "few").glob("*.webp"):
@@ -101,6 +103,8 @@ def test_a_dataset_of_them(stills: Path, tmp_path: Path) -> None:
 def test_what_is_refused(stills: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not empty"):
         write_derived([stills], stills, MoveStill(32))
+    with pytest.raises(ValueError, match="no motion 'hop'; there are bounce"):
+        MoveStill(32, motions=("jump", "hop"))
     moving = tmp_path / "moving"
     moving.mkdir()
     (stills / "moves.webp").rename(moving / "moves.webp")

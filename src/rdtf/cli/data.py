@@ -31,14 +31,22 @@ def world(
 def move_stills(
     sources: Annotated[list[Path], typer.Argument(help="Folders or archives of stills; last the new folder.")],
     size: Annotated[int, typer.Option(min=16, max=1024, help="Height and width in pixels.")] = 128,
+    motions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--motion",
+            help="bounce, dance, fly, grow, jump, peek, shiver, spin or turn; repeatable.",
+            show_default="bounce, dance, fly, jump, shiver",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many, drawn at random.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws the stills and their motions.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
-    """Let still pictures jump, turn or dance: moving stickers for `rdtf prepare`, captioned by their motion."""
-    from rdtf.data.moved_stills import MoveStill
+    """Let still pictures jump, fly or dance: moving stickers for `rdtf prepare`, captioned by their motion."""
+    from rdtf.data.moved_stills import SMALL_MOTIONS, MoveStill
 
-    _derive(sources, MoveStill(size, seed), limit, seed, workers)
+    _derive(sources, MoveStill(size, seed, tuple(motions or SMALL_MOTIONS)), limit, seed, workers)
 
 
 def recolour(

@@ -28,6 +28,8 @@ MOTION = "motion"
 """Attribute of a moved still: the action. Stickers that move by themselves do not have it."""
 MOTIONS = ("bounce", "dance", "fly", "grow", "jump", "peek", "shiver", "spin", "turn")
 """Actions that move the whole figure. The others move limbs or faces, which a still does not have."""
+SMALL_MOTIONS = ("bounce", "dance", "fly", "jump", "shiver")
+"""Motions that a small model learns within an hour: the picture stays upright and in sight."""
 FRAMES = 8
 _UNITS = 90  # height of a figure in the units of its poses
 _GROUND = 44.0  # the pivot of a pose that stands on the ground
@@ -83,10 +85,19 @@ class MoveStill:
 
     Attributes:
         size: height and width in pixels.
+        motions: what is drawn from, of :data:`MOTIONS`.
+
+    Raises:
+        ValueError: an unknown motion.
     """
 
     size: int
     seed: int = 0
+    motions: tuple[str, ...] = SMALL_MOTIONS
+
+    def __post_init__(self) -> None:
+        if unknown := sorted({*self.motions} - {*MOTIONS}):
+            raise ValueError(f"there is no motion {unknown[0]!r}; there are {', '.join(MOTIONS)}")
 
     def __call__(self, item: Item) -> list[Derived]:
         """The moved still; nothing for a sticker that moves.
@@ -99,7 +110,7 @@ class MoveStill:
         if len(sticker) > 1 or not picture[..., 3].any():
             return []
         rng = numpy_rng(self.seed, 0, f"moved still/{item.name}")
-        motion = MOTIONS[int(rng.integers(len(MOTIONS)))]
+        motion = self.motions[int(rng.integers(len(self.motions)))]
         moved = move_still(picture, motion, rng)
         kept = {key: value for key, value in item.caption.attributes.items() if key != FIELD}
         frames = Sticker(fit(moved.frames, self.size), moved.durations)
