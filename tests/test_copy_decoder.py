@@ -110,6 +110,27 @@ def test_only_unknown_frames_of_clips_with_known_ones_are_redrawn(decoder: CopyD
         assert torch.equal(decoder.redraw(clips, marks.bool(), torch.tensor([True, False])), clips)
 
 
+def test_no_time_is_spent_on_references_that_no_frame_has(decoder: CopyDecoder, monkeypatch: pytest.MonkeyPatch):
+    clips, known = frames(1, 4), torch.tensor([[True, False, False, False]])
+    whole = []
+    with torch.no_grad():
+        for frame in (1, 2, 3):
+            index, away, exists = nearest_known(known, torch.tensor([False]), 3)
+            at = index[0, frame], away[0, frame], exists[0, frame]
+            whole.append(decoder(clips[0, [frame]], clips[0, at[0]][None], at[1][None], at[2][None]))
+        network = CopyDecoder._network
+        slots = []
+
+        def watched(self, drawn, references, *rest):
+            slots.append(references.shape[1])
+            return network(self, drawn, references, *rest)
+
+        monkeypatch.setattr(CopyDecoder, "_network", watched)
+        out = decoder.redraw(clips, known, torch.tensor([False]))
+    assert slots == [1]
+    torch.testing.assert_close(out[0, 1:], torch.cat(whole))
+
+
 def test_it_learns_to_copy_what_has_moved():
     """A blurred frame is all it sees of the new position; the sharp pixels are in the reference, 2 px away."""
     torch.manual_seed(0)

@@ -241,6 +241,8 @@ class CopyDecoder(SavedModule):
         """
         out = (frames if large is None else large).clone()
         index, offsets, exists = nearest_known(known, loop, self.references)
+        slots = max(1, int(exists.sum(-1).max()))  # the existing references come first
+        index, offsets, exists = index[..., :slots], offsets[..., :slots], exists[..., :slots]
         clips, positions = torch.nonzero(~known & exists.any(-1), as_tuple=True)
         together = max(1, _FRAMES_AT_ONCE * frames.shape[-1] ** 2 // out.shape[-1] ** 2)
         for at in range(0, len(clips), together):
