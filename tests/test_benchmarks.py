@@ -34,6 +34,7 @@ LONG = {
     "plan_accuracy",
     "prepare_scale",
     "recipes",
+    "sampling",
     "train_judge",
     "train_namer",
     "train_step",
