@@ -105,13 +105,15 @@ def test_minutes_become_steps_that_the_run_keeps(tmp_path: Path, monkeypatch: py
     assert len(StickerDataset(run / "data", "val")) == 1 and (run / "before-after.png").is_file()
 
 
-def test_replay_trains_on_what_the_model_draws(tmp_path: Path, shipped: Path):
+@pytest.mark.parametrize("asked", [("--replay", 3), ()])
+def test_replay_trains_on_what_the_model_draws(tmp_path: Path, shipped: Path, monkeypatch, asked: tuple):
     """The model's own stickers are trained on, never held out, and keep names and styles apart."""
     known = KnownCaptions({"cat": (["noto style"], ["kitten"]), "red kite": ([], [])})
     known.save(shipped)
+    monkeypatch.setattr("rdtf.finetune.REPLAY", 3)
     try:
         folder, run = stickers(tmp_path / "mine", 8), tmp_path / "run"
-        tune(folder, run, "--steps", 2, "--replay", 3)
+        tune(folder, run, "--steps", 2, *asked)
         train, val = (StickerDataset(run / "data", split) for split in ("train", "val"))
         replayed = [record for record in map(train.record, range(len(train))) if record.source.startswith("replay/")]
         assert len(train) + len(val) == 11 and len(replayed) == 3

@@ -29,6 +29,8 @@ from rdtf.words import with_phrase
 SHEET = "before-after.png"
 REQUEST = "finetune.json"
 """File in a run's folder with the arguments, so that the same call continues and another one is refused."""
+REPLAY = 96
+"""Default number of replayed stickers: fewer forget more, and drawing these takes two minutes of two cores."""
 _REPLAY = "replay"  # folder of the stickers that the model drew itself
 _SHARE = 0.15  # approximate fraction of held-out stickers
 _SEEDS = 40  # number of splits that are tried
@@ -48,7 +50,8 @@ class Finetuning:
         minutes: time of the training. Some steps are measured first, and give a fixed number of steps.
         steps: number of steps, instead of ``minutes``.
         replay: number of stickers that the model draws of captions that it knows, before it is tuned. It is then
-            trained on them too, against forgetting.
+            trained on them too, against forgetting. None = :data:`REPLAY` if all weights are trained and the model lists
+            its captions, otherwise 0; an adapter forgets little.
         seed: seed of everything. threads: CPU threads.
     """
 
@@ -57,7 +60,7 @@ class Finetuning:
     tune: str | None = None
     minutes: float = 15.0
     steps: int | None = None
-    replay: int = 0
+    replay: int | None = None
     seed: int = 0
     threads: int | None = None
 
@@ -75,7 +78,7 @@ def finetune(asked: Finetuning, run: Path) -> TrainReport:
     """
     if not asked.minutes > 0 or (asked.steps is not None and asked.steps < 1):
         raise ValueError(f"a training takes some time: minutes {asked.minutes} and steps {asked.steps} must be above 0")
-    if asked.replay < 0:
+    if asked.replay is not None and asked.replay < 0:
         raise ValueError(f"replay is a number of stickers, 0 for none; not {asked.replay}")
     data, begun = run / "data", (run / "config.json").exists()
     before = load_pipeline(asked.model)
@@ -89,8 +92,11 @@ def finetune(asked: Finetuning, run: Path) -> TrainReport:
         )
         report = resume(data, run)
     else:
-        replay = _draw_replay(before, run / _REPLAY, asked.replay, asked.seed) if asked.replay else None
-        _prepare(asked, data, before.config.sample_size, replay)
+        count = asked.replay
+        if count is None:
+            count = REPLAY if asked.tune is None and before.known is not None and before.known.names else 0
+        replay = _draw_replay(before, run / _REPLAY, count, asked.seed) if count else None
+        _prepare(asked, data, before.config.sample_size, replay, count)
         settings = _settings(asked, before)
         del before  # training loads the model again, and two may not fit into memory
         report = train(data, run, _with_steps(asked, data, run, settings))
@@ -123,7 +129,7 @@ def _draw_replay(model: StickerPipeline, folder: Path, count: int, seed: int) ->
     Raises:
         ValueError: the model has no list of captions.
     """
-    if model.known is None:
+    if model.known is None or not model.known.names:
         raise ValueError(
             "the model has no list of the captions that it knows, so it cannot replay them; use --replay 0"
         )
@@ -143,7 +149,7 @@ def _draw_replay(model: StickerPipeline, folder: Path, count: int, seed: int) ->
     return folder
 
 
-def _prepare(asked: Finetuning, data: Path, size: int, replay: Path | None) -> None:
+def _prepare(asked: Finetuning, data: Path, size: int, replay: Path | None, replayed: int) -> None:
     """Make the dataset. Seeds are tried until about the wanted fraction of the user's stickers is held out.
 
     Raises:
@@ -162,7 +168,7 @@ def _prepare(asked: Finetuning, data: Path, size: int, replay: Path | None) -> N
         report = prepare(sources, data, settings, overwrite=True)
         counts = report.manifest.counts
         held_out = counts["val"] + counts["test"]
-        total = held_out + counts["train"] - asked.replay
+        total = held_out + counts["train"] - replayed
         if total < 2:
             raise ValueError(
                 f"{asked.stickers} holds one sticker that can be used; at least two are needed, one to train on and "

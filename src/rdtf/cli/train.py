@@ -91,7 +91,9 @@ FINETUNE: dict[str, Any] = {
     "minutes": option(float, "Length of the training. The command turns it into a fixed number of steps.", 15),
     "steps": option(int, "Optimiser steps, instead of --minutes."),
     "replay": option(
-        int, "Stickers that the model draws of what it knows and is trained on too, against forgetting.", 0
+        int,
+        "Stickers that the model draws of what it knows and is trained on too, against forgetting.",
+        "96, with --tune 0",
     ),
     "seed": option(int, "Seed of everything drawn.", 0),
     "threads": option(int, "CPU threads."),
