@@ -23,7 +23,6 @@ from rdtf.loading import load_pipeline
 from rdtf.model.adapter import AdaptedDFGN
 from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit, premultiply, sharpen_edges, to_frames, to_tensor
-from rdtf.text import KnownCaptions
 
 SIZE = 8
 
@@ -361,23 +360,6 @@ def test_a_still_first_begins_the_sticker(pipeline: StickerPipeline, monkeypatch
     lengths.clear()
     given = pipeline("a cat", frames={1: picture(0)}, num_frames=3, still_first=True, **arguments).stickers[0]
     assert [length for length, _ in lengths] == [3, 3] and np.array_equal(given.frames[1], picture(0))
-
-
-def test_a_motion_is_for_the_clip_and_the_name_for_its_first_frame(make_pipeline, monkeypatch):
-    pipe = make_pipeline(still_first=True)
-    pipe.known = KnownCaptions.of_stickers([("a cat", "", [])], {"jumping": []})
-    asked = []
-    prepare = pipe.text_encoder.prepare
-    monkeypatch.setattr(
-        pipe.text_encoder, "prepare", lambda captions: asked.append(list(captions)) or prepare(captions)
-    )
-    sticker = pipe("a cat, jumping", num_frames=2, seed=1).stickers[0]
-    assert [{text for text in texts if text} for texts in asked] == [{"a cat"}, {"jumping"}]
-    assert sticker.caption == "a cat, jumping"
-    asked.clear()
-    pipe("a cat, jumping", num_frames=2, frames={0: picture(0)})
-    pipe("a cat, jumping", num_frames=2, still_first=False)
-    assert [{text for text in texts if text} for texts in asked] == [{"jumping"}, {"a cat, jumping"}]
 
 
 def test_the_text_guides_between_two_noise_levels(make_pipeline, monkeypatch):

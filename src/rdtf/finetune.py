@@ -50,8 +50,8 @@ class Finetuning:
         minutes: time of the training. Some steps are measured first, and give a fixed number of steps.
         steps: number of steps, instead of ``minutes``.
         replay: number of stickers that the model draws of captions that it knows, before it is tuned. It is then
-            trained on them too, against forgetting. None = :data:`REPLAY` if all weights are trained and the model lists
-            its captions, otherwise 0; an adapter forgets little.
+            trained on them too, against forgetting. None = :data:`REPLAY` if all weights are trained and the model
+            lists its captions, otherwise 0; an adapter forgets little.
         seed: seed of everything. threads: CPU threads.
     """
 

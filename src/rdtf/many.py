@@ -21,7 +21,7 @@ from rdtf.hub import SHIPPED
 from rdtf.io.write import check_target, save_sticker
 from rdtf.loading import load_pipeline
 from rdtf.pipeline import StickerPipeline
-from rdtf.provenance import Call, Made, described, fingerprint, note_of_call, read_made
+from rdtf.provenance import Call, Made, described, fingerprint, make, note_of_call, read_made, understand
 from rdtf.ray_cluster import CALLS_AHEAD, ray_cluster
 
 MANIFEST = "manifest.jsonl"
@@ -53,6 +53,7 @@ class Entry:
     Attributes:
         row: counts from 0.
         caption: of the row. made: the caption that the model was asked for, if that is another one.
+        motion, colour: settings that other words of the caption stand for.
     """
 
     row: int
@@ -60,6 +61,12 @@ class Entry:
     caption: str
     seed: int
     made: str | None = None
+    motion: str | None = None
+    colour: str | None = None
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Those that were given, with the words of the caption where nothing was given."""
+        return {"motion": self.motion, "colour": self.colour, **given}
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,7 @@ def _entries(source: Path, pipeline: StickerPipeline, seed: int, ending: str, st
     entries: dict[str, Entry] = {}
     unknown = 0
     for number, row in enumerate(read_rows(source)):
-        fit = pipeline.fit(row.caption)
+        fit, words = understand(pipeline, row.caption)
         if strict and fit.note:
             raise ValueError(f"{source}, row {number + 1}: {fit.note}")
         unknown += bool(fit.note)
@@ -176,17 +183,19 @@ def _entries(source: Path, pipeline: StickerPipeline, seed: int, ending: str, st
             raise ValueError(f"{source}: two rows have the name {name.casefold()!r}; each needs one of its own")
         changed = None if fit.caption == row.caption else fit.caption
         own_seed = seed + number if row.seed is None else row.seed
-        entries[name.casefold()] = Entry(number, f"{name}{ending}", row.caption, own_seed, changed)
+        entries[name.casefold()] = Entry(number, f"{name}{ending}", row.caption, own_seed, changed, **words)
     if not entries:
         raise ValueError(f"{source} holds no captions")
     return list(entries.values()), unknown
 
 
 def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
-    """Entries for one call of the pipeline each: at most ``size``, with seeds that count up."""
+    """Entries for one call of the pipeline each: at most ``size``, with seeds that count up and equal settings."""
     waiting: list[Entry] = []
     for entry in entries:
-        if waiting and (len(waiting) == size or waiting[-1].seed + 1 != entry.seed):
+        if waiting and (
+            len(waiting) == size or waiting[-1].seed + 1 != entry.seed or waiting[-1].settings({}) != entry.settings({})
+        ):
             yield waiting
             waiting = []
         waiting.append(entry)
@@ -205,7 +214,7 @@ class _Generator:
             raise ValueError(f"{model} is another model on this machine; all machines need the same one")
 
     def _note(self, entry: Entry) -> Made:
-        settings = {**self.settings, "seed": entry.seed}
+        settings = {**entry.settings(self.settings), "seed": entry.seed}
         call = Call("generate", self.model, entry.made or entry.caption, settings)
         return note_of_call(self.pipeline, call, self.weights)
 
@@ -230,7 +239,7 @@ class _Generator:
     def make(self, entries: list[Entry]) -> list[Entry]:
         """Write the stickers of a batch."""
         captions = [entry.made or entry.caption for entry in entries]
-        drawn = self.pipeline(captions, seed=entries[0].seed, **self.settings).stickers
+        drawn = make(self.pipeline, captions, seed=entries[0].seed, **entries[0].settings(self.settings))
         for entry, sticker in zip(entries, drawn, strict=True):
             [noted] = described([sticker], self._note(entry))
             save_sticker(noted, self.out / entry.file)

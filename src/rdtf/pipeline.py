@@ -322,20 +322,15 @@ class StickerPipeline:
     ) -> np.ndarray:
         """Straight frames ``(b, f, s, s, 4)`` uint8 in the model's size; with a copy decoder in ``side`` if larger."""
         loops, seeds = [request.loop for request in requests], [request.seed for request in requests]
-        negatives = [request.negative for request in requests]
-        captions = [request.caption for request in requests]
-        stages = [(caption, caption) if self.known is None else self.known.stages(caption) for caption in captions]
+        captions = [(request.caption, request.negative) for request in requests]
         known_video, known = self._known_latents(requests, num_frames)
         drawn_first = ~known.any(1)
         if still_first and drawn_first.any():
             empty, nothing = known_video[:, :, :1] * 0, known[:, :1] & False
-            of_stills = list(zip([still for still, _ in stages], negatives, strict=True))
-            stills = self._denoise(of_stills, empty, nothing, scales, steps, seeds, [False] * len(requests), on_step)
+            stills = self._denoise(captions, empty, nothing, scales, steps, seeds, [False] * len(requests), on_step)
             known_video[drawn_first, :, 0] = stills[drawn_first, :, 0]
             known[drawn_first, 0] = True
-        texts = [clip if k else caption for k, caption, (_, clip) in zip(known.any(1), captions, stages, strict=True)]
-        of_clips = list(zip(texts, negatives, strict=True))
-        latents = self._denoise(of_clips, known_video, known, scales, steps, seeds, loops, on_step)
+        latents = self._denoise(captions, known_video, known, scales, steps, seeds, loops, on_step)
         if not latents.isfinite().all():
             raise ValueError("the model gives numbers that are not finite: it is damaged, or needs .to(torch.float32)")
         decoded = self._decode(latents)

@@ -11,12 +11,13 @@ from PIL import Image
 
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.derived import write_derived
-from rdtf.data.moved_stills import FRAMES, MOTIONS, SMALL_MOTIONS, MoveStill, is_moved, move_still
+from rdtf.data.moved_stills import FRAMES, SMALL_MOTIONS, MoveStill, is_moved, move_still
 from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
 from rdtf.io.read import read_sticker
 from rdtf.io.write import save_sticker
 from rdtf.sticker import Sticker
+from rdtf.whole_figure import MOTIONS
 
 
 def picture(size: int = 64, margin: int = 0) -> np.ndarray:

@@ -11,18 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from rdtf.text import KnownCaptions
-
 SIZE = 16
 
 
 @pytest.fixture(scope="session")
 def model(make_pipeline: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved pipeline of a tiny network of random weights, which takes a motion."""
+    """A saved pipeline of a tiny network of random weights."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    pipe = make_pipeline(SIZE, steps=2, guidance=1.0)
-    pipe.known = KnownCaptions({}, {"jumping": ["jump"]})
-    pipe.save_pretrained(folder)
+    make_pipeline(SIZE, steps=2, guidance=1.0).save_pretrained(folder)
     return folder
 
 

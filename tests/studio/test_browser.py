@@ -177,13 +177,14 @@ def test_a_motion_is_chosen_beside_the_words(page, studio: Running):
     known = library.listed()
     page.fill("#caption textarea", "a hat")
     page.click("#motion input")
-    page.get_by_role("option", name="jumping").click()
+    page.get_by_role("option", name="jump").click()
     page.click("#make")
-    page.wait_for_selector("#made figcaption b:text('a hat, jumping') >> nth=3")
-    assert note_of(library.path(library.listed()[0]).read_bytes())["caption"] == "a hat, jumping"
+    page.wait_for_selector("#made figcaption b:text('a hat') >> nth=3")
+    note = note_of(library.path(library.listed()[0]).read_bytes())
+    assert (note["caption"], note["settings"]["motion"]) == ("a hat", "jump")
     assert len(library.listed()) == len(known) + 4
     page.click("#motion input")
-    page.get_by_role("option", name="any").click()
+    page.get_by_role("option", name="the model's").click()
 
 
 def test_captions_are_shown_as_text_on_every_ground_and_the_history_has_them(page):

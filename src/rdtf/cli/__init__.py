@@ -21,7 +21,6 @@ _COMMANDS: list[Callable[..., None]] = [
     train.demo,
     data.world,
     data.move_stills,
-    data.recolour,
     data.prepare,
     data.inspect,
     train.train,

@@ -49,20 +49,6 @@ def move_stills(
     _derive(sources, MoveStill(size, seed, tuple(motions or SMALL_MOTIONS)), limit, seed, workers)
 
 
-def recolour(
-    sources: Annotated[list[Path], typer.Argument(help="Folders or archives of stickers; last the new folder.")],
-    size: Annotated[int, typer.Option(min=16, max=1024, help="Height and width in pixels.")] = 128,
-    count: Annotated[int, typer.Option(min=1, max=6, help="Colours for each sticker.")] = 2,
-    limit: Annotated[int | None, typer.Option(min=1, help="Of at most this many stickers, drawn at random.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the stickers and their colours.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-) -> None:
-    """Stills of other colours for `rdtf prepare`, captioned by them ("purple dragon"), from stickers of one colour."""
-    from rdtf.data.recoloured import Recolour
-
-    _derive(sources, Recolour(size, count, seed), limit, seed, workers)
-
-
 def _derive(sources: list[Path], make: Callable[..., Any], limit: int | None, seed: int, workers: int) -> None:
     from rdtf.data.derived import write_derived
 

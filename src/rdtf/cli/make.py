@@ -32,8 +32,13 @@ OPTIONS: dict[str, Any] = {
     "output_size": option(int, "Output pixels.", "the model's", "--size", min=16, max=2048),
 }
 """Arguments of the pipeline by their options."""
+_MOTION = option(
+    str, "The first frame moves as a whole: bounce, dance, fly, jump, peek, shiver, spin or turn.", "none", "--motion"
+)
 WORDS_OPTIONS: dict[str, Any] = {
     **OPTIONS,
+    "motion": _MOTION,
+    "colour": option(str, "Main colour: red, orange, yellow, green, blue, purple or pink.", "the model's", "--colour"),
     "strict": option(bool, "Refuse captions that the model does not know.", False, "--strict"),
     "still_first": option(
         bool,
@@ -46,6 +51,7 @@ FRAMES_OPTIONS: dict[str, Any] = {
     **OPTIONS,
     "image_guidance_scale": option(float, "How closely to follow the given frames.", "the model's", "--image-guidance"),
 }
+IMAGE_OPTIONS: dict[str, Any] = {**FRAMES_OPTIONS, "motion": _MOTION}
 COUNTED_FRAMES = {name: option for name, option in FRAMES_OPTIONS.items() if name != "num_frames"}
 
 
@@ -56,7 +62,7 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
         places: where the given frames come from, as arguments of :class:`rdtf.provenance.Given`.
     """
     from rdtf.io.write import check_target, save_sticker
-    from rdtf.provenance import Call, Given, load_frames, make_noted
+    from rdtf.provenance import UNPAINTED, Call, Given, load_frames, make_noted, understand
 
     frames = [Given(*place) for place in places]
     model, out, strict = given.pop("model", SHIPPED), given.pop("out", "sticker.webp"), given.pop("strict", False)
@@ -72,8 +78,8 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
     from rdtf.loading import load_pipeline  # it imports torch
 
     pipe = load_pipeline(model)
-    fit = pipe.fit(caption, strict, given=bool(frames))
-    caption = fit.caption
+    fit, words = understand(pipe, caption, strict, given=[frame.position for frame in frames])
+    caption, given = fit.caption, {**words, **given}
     if fit.note:
         say(printable(fit.note))
     if frames and model == SHIPPED and all(frame[..., 3].all() for frame in pixels.values()):
@@ -86,6 +92,8 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
         bar = progress.add_task("Generating", total=given.get("num_inference_steps", pipe.config.steps), note="")
         call = Call(task, model, caption, given, frames)
         stickers = make_noted(pipe, call, pixels, lambda done, total: progress.update(bar, completed=done, total=total))
+    if any(UNPAINTED in sticker.attributes for sticker in stickers):
+        say(f"It has no main colour, so {given['colour']!r} changed nothing")
     for path, sticker in zip(paths, stickers, strict=True):
         save_sticker(sticker, path)
         say(f"Wrote {path}")
@@ -173,7 +181,7 @@ def _make_many(source: Path, given: dict[str, Any], **options: Any) -> None:
         )
 
 
-@takes(FRAMES_OPTIONS)
+@takes(IMAGE_OPTIONS)
 def animate(
     image: Annotated[Path, typer.Argument(help="The image (of an animation: its first frame).")],
     caption: Annotated[str, typer.Argument(help="What it does, in words.")] = "",

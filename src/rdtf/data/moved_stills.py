@@ -1,8 +1,7 @@
 """Training clips from stills: a still picture in the whole-figure motions of the built-in world.
 
 Few collections have thousands of moving stickers, but many have thousands of stills. A still that jumps or turns shows
-a model how a whole thing moves. The caption of such a clip names the motion alone, so a prompt can ask for the motion
-of a picture whose name the model does not know.
+a model how a whole thing moves. The caption of such a clip names the motion alone.
 """
 
 from __future__ import annotations
@@ -16,23 +15,19 @@ import numpy as np
 from rdtf.data.derived import Derived
 from rdtf.data.items import Item
 from rdtf.data.style import FIELD
-from rdtf.pixels import fit, premultiply, transform, unpremultiply
+from rdtf.pixels import fit
 from rdtf.rng import numpy_rng
 from rdtf.sticker import Sticker
+from rdtf.whole_figure import MOTIONS, apply_moves, moves_of
 from rdtf.world import animate
 from rdtf.world.artwork import ACTIONS
-from rdtf.world.drawing import matrix
 from rdtf.world.motion import Pose
 
 MOTION = "motion"
 """Attribute of a moved still: the action. Stickers that move by themselves do not have it."""
-MOTIONS = ("bounce", "dance", "fly", "grow", "jump", "peek", "shiver", "spin", "turn")
-"""Actions that move the whole figure. The others move limbs or faces, which a still does not have."""
 SMALL_MOTIONS = ("bounce", "dance", "fly", "jump", "shiver")
-"""Motions that a small model learns within an hour: the picture stays upright and in sight."""
+"""Motions in which the picture stays upright and in sight. They are easier to learn than the others."""
 FRAMES = 8
-_UNITS = 90  # height of a figure in the units of its poses
-_GROUND = 44.0  # the pivot of a pose that stands on the ground
 
 
 def is_moved(attributes: Mapping[str, Any]) -> bool:
@@ -51,30 +46,11 @@ def move_still(picture: np.ndarray, motion: str, rng: np.random.Generator, *, fr
         motion: one of :data:`MOTIONS`.
         rng: draws size, strength, pace and phase.
     """
-    size, scale = len(picture), rng.uniform(0.75, 1)
+    scale = rng.uniform(0.75, 1)
     pose = Pose()
     durations = animate(rng, pose, motion, frames, "ghost")
-    rows, columns = (np.flatnonzero(picture[..., 3].any(axis)) for axis in (1, 0))
-    left, top, right, bottom = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    x, y = (left + right) / 2, (top + bottom) / 2
-    unit = scale * max(right - left, bottom - top) / _UNITS
-    about = (x, y + pose.pivot / _GROUND * scale * (bottom - top) / 2)
-    moves = matrix(np.multiply(pose.x, unit), np.multiply(pose.y, unit), pose.angle, pose.sx, pose.sy, about)
-    moves = np.broadcast_to(moves @ matrix(sx=scale, sy=scale, about=(x, y)), (frames, 3, 3))
-    corners = np.array([[left, right, left, right], [top, top, bottom, bottom], [1, 1, 1, 1]])
-    hidden = np.broadcast_to(pose.drop, frames)
-    moves = np.stack([_inside(move, corners, size, float(drop)) for move, drop in zip(moves, hidden, strict=True)])
-    moved = [transform(premultiply(picture), move) for move in moves]
-    return Sticker(unpremultiply(np.stack(moved)), durations, ACTIONS[motion].doing[0], {MOTION: motion})
-
-
-def _inside(move: np.ndarray, corners: np.ndarray, size: int, drop: float) -> np.ndarray:
-    """A move ``(3, 3)`` after which all corners lie in the canvas; then ``drop`` of the way to its lower edge."""
-    ends = move[:2] @ corners
-    scale = min(1.0, float(size / (ends.max(1) - ends.min(1)).max()))
-    low, high = scale * ends.min(1), scale * ends.max(1)
-    x, y = np.clip((1 - scale) * ends.mean(1), -low, size - high)
-    return matrix(x, y + drop * (size - low[1] - y), 0, scale, scale)[0] @ move
+    moved = apply_moves(picture, *moves_of(pose, picture, frames, scale))
+    return Sticker(moved, durations, ACTIONS[motion].doing[0], {MOTION: motion})
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from rdtf.studio.parts import (
 from rdtf.studio.timeline_tab import timeline_tab
 from rdtf.studio.training_tab import training_tab
 from rdtf.studio.trainings import Trainings
+from rdtf.whole_figure import LOOPING
 
 STYLE = (resources.files("rdtf.studio") / "studio.css").read_text("utf-8")
 QUEUE = 100
@@ -115,7 +116,12 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
             with gr.Row():
                 seed = gr.Number(0, label="seed", precision=0, minimum=0, elem_id="seed")
                 loop = gr.Checkbox(True, label="loop", info="The last frame leads back to the first.", elem_id="loop")
-                motion = gr.Dropdown(**_motions(studio, model.value), label="motion", elem_id="motion")
+                motion = gr.Dropdown(
+                    [("the model's", ""), *((name, name) for name in LOOPING)],
+                    value="",
+                    label="motion",
+                    elem_id="motion",
+                )
         with gr.Column(scale=1):
             upload = upload_field("a picture to animate", "upload")
             image = gr.Textbox(visible=False, label="sticker")
@@ -137,11 +143,6 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
     upload.change(plainly(give), upload, image, api_name="give")
     image.change(lambda key: show(studio.library, [key] if key else []), image, image_shown, **HIDDEN)
 
-    def motions_of(name: str | None) -> Any:
-        return gr.update(**_motions(studio, name))
-
-    model.change(motions_of, model, motion, **HIDDEN)
-
     async def run(
         name: str | None,
         words: str | None,
@@ -153,12 +154,11 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
     ) -> AsyncGenerator[tuple[Any, ...], None]:
         if not ((words or "").strip() or pinned):
             raise ValueError("write what the sticker shows, or drop a picture to animate")
-        words = f"{words or ''} {how or ''}".strip()
         yield views.bar(0, 1, "Waiting for the model"), "", []
         step = Progress(0, 1)
-        values = {**values_of(fields, settings), "seed": int(first or 0), "loop": bool(loop)}
+        values = {**values_of(fields, settings), "seed": int(first or 0), "loop": bool(loop), "motion": how or None}
         pins = [(0, pinned, 0)] if pinned else []
-        work = studio.maker.make(name or "", words, pins=pins, count=FOUR, settings=values)
+        work = studio.maker.make(name or "", words or "", pins=pins, count=FOUR, settings=values)
         async with aclosing(work) as steps:
             async for now in steps:
                 shown = gr.skip() if now.keys == step.keys else show(studio.library, now.keys)
@@ -172,12 +172,6 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
     inputs, outputs = [model, caption, seed, loop, motion, image, *components], [status, cards, made]
     generation(runs, inputs, outputs, [make, again], cancel)
     return cards, made
-
-
-def _motions(studio: Studio, model: str | None) -> dict[str, Any]:
-    """Choices, value and visibility of the field for motions."""
-    motions = studio.models.motions(model)
-    return {"choices": [("any", ""), *((motion, motion) for motion in motions)], "value": "", "visible": bool(motions)}
 
 
 def _history_tab(studio: Studio, tab: gr.Tab) -> tuple[gr.HTML, gr.State]:

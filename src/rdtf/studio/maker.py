@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rdtf import hub
 from rdtf.cli.make import MAX_FRAMES
 from rdtf.loading import load_pipeline
-from rdtf.provenance import Call, Given, Task, load_frames, make_noted
+from rdtf.provenance import Call, Given, Task, load_frames, make_noted, understand
 from rdtf.studio.library import MOST_SIDE, Library
-from rdtf.text import KnownCaptions
 
 if TYPE_CHECKING:
     from rdtf.pipeline import StickerPipeline
@@ -76,13 +75,6 @@ class Models:
             there = ", ".join(self.names()) or "none yet: train one, or start the studio with -m and a model's folder"
             raise ValueError(f"there is no model {name!r}; there are: {there}")
         return self.named.get(name, self.runs / name)
-
-    def motions(self, name: str | None) -> list[str]:
-        """The motions that a model takes beside a name or a picture; none for an unknown model."""
-        if name not in self.names():
-            return []
-        known = KnownCaptions.load(hub.find_pipeline(self.path(name)))
-        return [] if known is None else list(known.motions)
 
     def load(self, name: str) -> StickerPipeline:
         """The pipeline of a model; kept until another one is asked for or the model is saved anew."""
@@ -170,8 +162,8 @@ class Maker:
         keys: list[str] = []
         tell(Progress(0, 1))
         pipe = self.models.load(model)
-        fit = pipe.fit(caption, given=bool(given))
-        caption, note = fit.caption, fit.note
+        fit, words = understand(pipe, caption, given=[one.position for one in given])
+        caption, note, settings = fit.caption, fit.note, {**words, **settings}
         frames = load_frames(given)
         if given and pipe.copy_decoder is not None:  # it draws with the given pixels, and messengers show 512 px
             side = min(max(max(frame.shape[:2]) for frame in frames.values()), MOST_SIDE)

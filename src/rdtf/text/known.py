@@ -35,12 +35,10 @@ _FILLERS = frozenset("a an and at in is it its my of on some the this to very wi
 
 
 class _File(BaseModel):
-    """The file :data:`KNOWN_CAPTIONS`: each name has the indices of its styles, and its synonyms."""
+    """The file :data:`KNOWN_CAPTIONS`: for each name the indices of its styles, and its synonyms."""
 
     styles: list[str] = []
     names: dict[str, tuple[list[StrictInt], list[str]]]
-    motions: dict[str, list[str]] = {}
-    colours: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -57,26 +55,17 @@ class Fit:
 
 
 class KnownCaptions:
-    """The names of what a model was trained on, with their synonyms and styles, and words that go with any name.
+    """The names of what a model was trained on, with their synonyms and styles.
 
     Args:
         names: for each name its styles (phrases at the end of captions, such as ``noto style``; most frequent first)
             and its synonyms.
-        motions: of moved stills; for each motion other words for it (``jumping``: ``jump``, ``jumping up and down``).
-        colours: of recoloured stickers.
     """
 
-    def __init__(
-        self,
-        names: Mapping[str, tuple[Iterable[str], Iterable[str]]],
-        motions: Mapping[str, Iterable[str]] | None = None,
-        colours: Iterable[str] = (),
-    ) -> None:
+    def __init__(self, names: Mapping[str, tuple[Iterable[str], Iterable[str]]]) -> None:
         self._styles_of = {name: tuple(styles) for name, (styles, _) in names.items()}
         self._synonyms = {name: tuple(words) for name, (_, words) in names.items()}
         self.styles = tuple(sorted({style for styles in self._styles_of.values() for style in styles}))
-        self.motions = {motion: tuple(words) for motion, words in (motions or {}).items()}
-        self.colours = tuple(sorted(set(colours)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,17 +73,11 @@ class KnownCaptions:
         return tuple(self._styles_of)
 
     @classmethod
-    def of_stickers(
-        cls,
-        stickers: Iterable[tuple[str, str, Iterable[str]]],
-        motions: Mapping[str, Iterable[str]] | None = None,
-        colours: Iterable[str] = (),
-    ) -> KnownCaptions | None:
-        """The names of a training set; None for more than :data:`MOST_NAMES`, or if there is nothing to list.
+    def of_stickers(cls, stickers: Iterable[tuple[str, str, Iterable[str]]]) -> KnownCaptions | None:
+        """The names of a training set; None for more than :data:`MOST_NAMES`, or for none.
 
         Args:
             stickers: name, style phrase (or ``""``) and synonyms of each.
-            motions, colours: see :class:`KnownCaptions`.
         """
         found: dict[str, tuple[Counter[str], dict[str, None]]] = defaultdict(lambda: (Counter(), {}))
         for name, style, synonyms in stickers:
@@ -108,25 +91,22 @@ class KnownCaptions:
         for name, (styles, others) in sorted(found.items()):
             by_count = sorted(filter(None, styles), key=lambda style: (-styles[style], style))
             names[name] = by_count, list(others)[:_MOST_SYNONYMS]
-        known = cls(names, motions, colours)
-        return known if names or known.motions or known.colours else None
+        return cls(names) if names else None
 
     def joined(self, other: KnownCaptions) -> KnownCaptions:
-        """What either knows; where both have a name, the styles and synonyms of ``other`` come first."""
+        """The names of both; where both have a name, the styles and synonyms of ``other`` come first."""
         merged: dict[str, tuple[dict[str, None], dict[str, None]]] = defaultdict(lambda: ({}, {}))
         for known in (other, self):
             for name in known.names:
                 merged[name][0].update(dict.fromkeys(known._styles_of[name]))
                 merged[name][1].update(dict.fromkeys(known._synonyms[name]))
-        motions = dict(sorted({**self.motions, **other.motions}.items()))
-        return KnownCaptions(dict(sorted(merged.items())), motions, self.colours + other.colours)
+        return KnownCaptions(dict(sorted(merged.items())))
 
     def save(self, folder: Path) -> None:
         """Write :data:`KNOWN_CAPTIONS`, unless it would be larger than a model's configuration may be."""
         index = {style: number for number, style in enumerate(self.styles)}
         names = {name: [[index[style] for style in self._styles_of[name]], self._synonyms[name]] for name in self.names}
-        words = {key: value for key, value in (("motions", self.motions), ("colours", self.colours)) if value}
-        text = json.dumps({"styles": self.styles, "names": names, **words}, ensure_ascii=False) + "\n"
+        text = json.dumps({"styles": self.styles, "names": names}, ensure_ascii=False) + "\n"
         if len(text.encode()) <= _MOST_BYTES:
             write_text(folder / KNOWN_CAPTIONS, text)
 
@@ -144,8 +124,7 @@ class KnownCaptions:
         try:
             found = _File.model_validate(config)
             styles = dict(enumerate(found.styles))
-            names = {name: ([styles[i] for i in indices], words) for name, (indices, words) in found.names.items()}
-            return cls(names, found.motions, found.colours)
+            return cls({name: ([styles[i] for i in indices], words) for name, (indices, words) in found.names.items()})
         except (ValueError, KeyError):
             raise ValueError(f"{path} is no list of captions; the model is damaged, copy it again") from None
 
@@ -186,53 +165,12 @@ class KnownCaptions:
 
         The model knows the names that it was trained on, also as emoji or in another language of the package emoji. It
         knows combinations of words that many names share, if most names are such combinations. A known name without a
-        style gets the style that it was most often trained in. Known colours and motions may stand beside any name.
+        style gets the style that it was most often trained in.
 
         Args:
-            given: the caption stands beside given frames. An unknown name is then left out, because a near one would
+            given: the caption stands beside given frames. An unknown caption is then left out, because a near one would
                 turn the thing in the picture into another one.
         """
-        thing, motion = self._part(caption, self._motion_of)
-        thing, colour = self._part(thing, {colour: colour for colour in self.colours})
-        fit = self._fit_thing(thing, given, motion)
-        made = fit.caption
-        if colour and (made or not given) and set(self.colours).isdisjoint(caption_words(made)):
-            made = f"{colour} {made}".strip()
-        if motion:
-            made = motion if given else with_phrase(made, motion) or motion
-        return Fit(made, fit.note)
-
-    def stages(self, caption: str) -> tuple[str, str]:
-        """The captions of a still and of the clip that begins with it: ``a cat jumping`` is ``a cat``, ``jumping``.
-
-        Motions were trained without names. A caption without a motion stays as it is.
-        """
-        thing, motion = self._part(caption, self._motion_of)
-        return thing, motion or caption
-
-    @cached_property
-    def _motion_of(self) -> dict[str, str]:
-        """The motion of each phrase."""
-        return {phrase: motion for motion, others in self.motions.items() for phrase in (motion, *others)}
-
-    def _part(self, caption: str, phrases: Mapping[str, str]) -> tuple[str, str]:
-        """A caption without the longest phrase that it has, and what the phrase means; empty if it has none.
-
-        A name such as "woman dancing" or "red heart" stays whole.
-        """
-        words = caption_words(self._parted(caption)[0])
-        if tuple(words) in self._by_text or _content(words) in self._by_text:
-            return caption, ""
-        for phrase in sorted(phrases, key=len, reverse=True):
-            pattern = rf"(?:^|[\s,]+)(?:is )?{re.escape(phrase)}(?=$|[\s,.!])"
-            if found := re.search(pattern, caption, re.IGNORECASE):
-                return (caption[: found.start()] + caption[found.end() :]).strip(" ,"), phrases[phrase]
-        return caption, ""
-
-    def _fit_thing(self, caption: str, given: bool, motion: str) -> Fit:
-        """:meth:`fit` of a caption whose motion and colour were taken out."""
-        if not self.names:
-            return Fit(caption)
         name, style = self._parted(caption)
         english = spell_emoji(name)
         if self._vocabulary.isdisjoint(caption_words(english)):
@@ -243,10 +181,7 @@ class KnownCaptions:
         shown = name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…"
         unknown = f"The model was not trained on {shown!r}"
         if given:
-            goes = f"by the picture and {motion!r}" if motion else "by the picture alone"
-            if self.motions and not motion:
-                goes += f"; motions that it knows: {', '.join(self.motions)}"
-            return Fit("", f"{unknown}, so it goes {goes}" if name.strip() else "")
+            return Fit("", f"{unknown}, so it goes by the picture alone" if name.strip() else "")
         if _FILLERS.issuperset(caption_words(english)):
             return Fit(caption, "The caption names nothing, so the model draws a mixture of what it knows")
         try:

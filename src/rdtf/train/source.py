@@ -17,8 +17,7 @@ from rdtf.data.augment import FIRST_AUGMENTED, PLAIN
 from rdtf.data.clips import ClipPlan, plan_clip
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.keyframes import typical_frame
-from rdtf.data.moved_stills import MOTION, is_moved
-from rdtf.data.recoloured import COLOUR, is_recoloured
+from rdtf.data.moved_stills import is_moved
 from rdtf.data.style import FIELD, style_phrase, without_style
 from rdtf.masks import GENERATION, Task, draw_known
 from rdtf.rng import numpy_rng
@@ -55,22 +54,12 @@ def unread_captions(captions: Iterable[str], text: TextEncoder) -> str:
 
 
 def known_captions(dataset: StickerDataset) -> KnownCaptions | None:
-    """The names of a dataset's stickers, the motions of its moved stills and the colours of its recoloured stickers.
+    """The names of a dataset's stickers, apart from moved stills, whose captions name a motion.
 
-    Synonyms of a name are the other captions and the attribute ``keywords``. Those of a motion are the other captions
-    and the attribute itself.
+    Synonyms are the other captions and the attribute ``keywords``.
     """
-    named, motions, colours = [], {}, []
-    for captions, text in zip(dataset.column("captions"), dataset.column("attributes"), strict=True):
-        attributes = json.loads(text)
-        if is_moved(attributes):
-            motions[captions[0]] = [*captions[1:], attributes[MOTION]]
-        elif is_recoloured(attributes):
-            colours.append(attributes[COLOUR])
-        else:
-            named.append((captions, attributes))
-    stickers = (_name_style_synonyms(*each) for each in named)
-    return KnownCaptions.of_stickers(stickers, dict(sorted(motions.items())), colours)
+    rows = zip(dataset.column("captions"), map(json.loads, dataset.column("attributes")), strict=True)
+    return KnownCaptions.of_stickers(_name_style_synonyms(*row) for row in rows if not is_moved(row[1]))
 
 
 def _name_style_synonyms(captions: list[str], attributes: dict[str, Any]) -> tuple[str, str, list[str]]:
