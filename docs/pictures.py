@@ -32,22 +32,27 @@ GHOST, PENGUIN = "1f47b", "1f427"
 KEY_FRAMES = {GHOST: "ghost", "1f9ad": "seal", "1f640": "weary cat", "1f47d": "alien", "1f64a": "speak-no-evil monkey"}
 PICTURES = {PENGUIN: "penguin", "1f99e": "lobster", "1f6a2": "ship", "1f994": "hedgehog", "1f69c": "tractor"}
 """Emoji that the model was not trained on, in any style."""
+MOVED = {"penguin": "dance", "lobster": "jump", "ship": "fly", "hedgehog": "spin", "tractor": "bounce"}
+"""The same pictures, moved as a whole."""
 WAIT = 1800_000  # ms, for a slow and busy machine
 
 
 def gallery(stickers: Path, place: Path) -> None:
-    """Stickers between key frames, and from one picture."""
+    """Stickers between key frames, and from one picture, by the model and by a motion."""
     pipe = load_pipeline("shipped")
     given = {
         **{("gallery", name): key_frames(stickers / f"animated/{code}.json") for code, name in KEY_FRAMES.items()},
         **{("animated", name): [Given(0, still(stickers, code, place))] for code, name in PICTURES.items()},
+        **{("moved", name): [Given(0, still(stickers, code, place))] for code, name in PICTURES.items()},
     }
-    for folder in ("gallery", "animated"):
+    for folder in ("gallery", "animated", "moved"):
         shutil.rmtree(IMAGES / folder, ignore_errors=True)
         (IMAGES / folder).mkdir()
     for (folder, name), frames in given.items():
         task: Any = "inbetween" if len(frames) > 1 else "animate"
-        settings = {"num_frames": 8, "loop": True, "guidance_scale": 0.0, "seed": 0}  # no guidance by unknown words
+        settings: dict[str, Any] = {"num_frames": 8, "loop": True, "guidance_scale": 0.0, "seed": 0}  # unknown words
+        if folder == "moved":
+            settings["motion"] = MOVED[name]
         call = Call(task, "shipped", name, settings, frames)
         [sticker] = make_noted(pipe, call, load_frames(frames))
         save_sticker(sticker, IMAGES / folder / f"{name.replace(' ', '-')}.webp")

@@ -24,6 +24,7 @@ HUES = {"red": 0, "orange": 26, "yellow": 50, "green": 118, "blue": 215, "purple
 _UNITS = 90  # height of a figure in the units of its poses
 _GROUND = 44.0  # the pivot of a pose that stands on the ground
 _PHASES = 32
+_DIRECTIONS = 64
 _COLOURFUL = 0.3  # a pixel with a smaller saturation or value has no hue that counts
 _NEAR = 30.0  # degrees from the middle of the main colour
 _MAIN = 0.6  # the main colour has at least this part of what is drawn
@@ -54,10 +55,8 @@ def apply_moves(picture: np.ndarray, moves: np.ndarray, hidden: Sequence[float] 
 
     A frame that would leave the canvas is moved back into it, and scaled down if it is too large.
     """
-    left, top, right, bottom = _box(picture)
-    corners = np.array([[left, right, left, right], [top, top, bottom, bottom], [1, 1, 1, 1]])
-    flat, size = premultiply(picture), len(picture)
-    moved = [transform(flat, _inside(move, corners, size, drop)) for move, drop in zip(moves, hidden, strict=True)]
+    outline, flat, size = _outline(picture), premultiply(picture), len(picture)
+    moved = [transform(flat, _inside(move, outline, size, drop)) for move, drop in zip(moves, hidden, strict=True)]
     return unpremultiply(np.stack(moved))
 
 
@@ -100,9 +99,18 @@ def _box(picture: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _inside(move: np.ndarray, corners: np.ndarray, size: int, drop: float) -> np.ndarray:
-    """A move ``(3, 3)`` after which all corners lie in the canvas; then ``drop`` of the way to its lower edge."""
-    ends = move[:2] @ corners
+def _outline(picture: np.ndarray) -> np.ndarray:
+    """The outermost points ``(3, n)`` of what is drawn, as columns ``(x, y, 1)``, in :data:`_DIRECTIONS` directions."""
+    y, x = np.nonzero(picture[..., 3])
+    angles = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
+    away = np.stack([np.cos(angles), np.sin(angles)])
+    furthest = (away.T @ np.stack([x, y])).argmax(1)
+    return np.stack([*(np.stack([x[furthest], y[furthest]]) + 0.5 + 0.5 * away), np.ones(_DIRECTIONS)])
+
+
+def _inside(move: np.ndarray, outline: np.ndarray, size: int, drop: float) -> np.ndarray:
+    """A move ``(3, 3)`` after which the outline lies in the canvas; then ``drop`` of the way to its lower edge."""
+    ends = move[:2] @ outline
     scale = min(1.0, float(size / (ends.max(1) - ends.min(1)).max()))
     low, high = scale * ends.min(1), scale * ends.max(1)
     x, y = np.clip((1 - scale) * ends.mean(1), -low, size - high)
