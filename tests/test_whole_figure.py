@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rdtf.cli import app
+from rdtf.cli.make import WORDS_OPTIONS
 from rdtf.evaluate.frames import half_transparent
 from rdtf.io.read import read_sticker
 from rdtf.pixels import turn_hue
@@ -172,6 +174,9 @@ def test_a_call_with_a_motion_makes_one_frame_and_moves_it(pipe, monkeypatch: py
     lengths.clear()
     [given] = make(pipe, "", {0: disc(RED, 20)}, motion="jump", output_size=40)
     assert lengths == [] and given.frames.shape == (8, 40, 40, 4)
+    with pytest.raises(ValueError, match="no motion 'hop'"):
+        make(pipe, "dragon", motion="hop")
+    assert lengths == []
     for frames, settings in (({1: disc(RED)}, {"motion": "jump"}), ({0: disc(RED)}, {"colour": "red"})):
         with pytest.raises(ValueError, match="give it as the first frame|from words"):
             make(pipe, "", frames, **settings)
@@ -184,6 +189,11 @@ def test_a_call_with_a_colour_paints_or_says_that_it_could_not(pipe, monkeypatch
         [sticker] = make(pipe, "dragon", colour="blue", num_frames=2, seed=3)
         assert (UNPAINTED in sticker.attributes) == (hue is None)
         assert np.array_equal(sticker.frames, plain.frames) == (hue is None)
+
+
+def test_the_options_name_all_motions_and_colours() -> None:
+    help_of = {name: get_args(WORDS_OPTIONS[name])[1].help for name in ("motion", "colour")}
+    assert all(name in help_of["motion"] for name in LOOPING) and all(name in help_of["colour"] for name in HUES)
 
 
 def test_the_commands(pipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

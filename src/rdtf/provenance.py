@@ -236,8 +236,9 @@ def make(
         ValueError: what the pipeline does not take, an unknown motion or colour, or one that does not fit the frames.
     """
     from rdtf.pixels import fit
-    from rdtf.whole_figure import move_picture
+    from rdtf.whole_figure import check_names, move_picture
 
+    check_names(motion, colour)
     if colour and frames:
         raise ValueError("a colour is for stickers from words; given frames keep theirs")
     if motion and set(frames or ()) - {0}:

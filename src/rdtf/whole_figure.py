@@ -30,6 +30,17 @@ _NEAR = 30.0  # degrees from the middle of the main colour
 _MAIN = 0.6  # the main colour has at least this part of what is drawn
 
 
+def check_names(motion: str | None = None, colour: str | None = None) -> None:
+    """Refuse a motion that is not in :data:`LOOPING`, or a colour that is not in :data:`HUES`.
+
+    Raises:
+        ValueError: the message lists them.
+    """
+    for kind, name, names in (("motion", motion, LOOPING), ("colour", colour, tuple(HUES))):
+        if name is not None and name not in names:
+            raise ValueError(f"there is no {kind} {name!r}; there are {', '.join(names)}")
+
+
 # ---------------------------------------------------------------------------------------------------- motion
 
 
@@ -73,8 +84,7 @@ def move_picture(picture: np.ndarray, motion: str, frames: int) -> np.ndarray:
     Raises:
         ValueError: another motion, or a picture that is wholly transparent.
     """
-    if motion not in LOOPING:
-        raise ValueError(f"there is no motion {motion!r}; there are {', '.join(LOOPING)}")
+    check_names(motion=motion)
     if not picture[..., 3].any():
         raise ValueError("the picture is wholly transparent; there is nothing to move")
     cycles = max(1, frames // 2) if motion == "shiver" else 1
@@ -148,8 +158,7 @@ def paint(frames: np.ndarray, colour: str) -> np.ndarray | None:
     Raises:
         ValueError: an unknown colour.
     """
-    if colour not in HUES:
-        raise ValueError(f"there is no colour {colour!r}; there are {', '.join(HUES)}")
+    check_names(colour=colour)
     own = main_hue(frames[0])
     if own is None:
         return None
