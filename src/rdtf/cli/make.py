@@ -86,6 +86,8 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
         say(
             "The picture has no transparent ground, as the model's stickers have; cut the thing out for a better result"
         )
+    if task == "animate" and model == SHIPPED and not given.get("motion"):
+        say("If parts of the picture break: --motion dance (or jump, spin, ...) moves it as a whole")
     if cut := pipe.text_encoder.unread(caption):
         say(f"The model does not read the whole caption; left out: {printable(cut[:200])}")
     with bars() as progress:
