@@ -38,7 +38,9 @@ _MOTION = option(
 WORDS_OPTIONS: dict[str, Any] = {
     **OPTIONS,
     "motion": _MOTION,
-    "colour": option(str, "Main colour: red, orange, yellow, green, blue, purple or pink.", "the model's", "--colour"),
+    "colour": option(
+        str, "Main colour: red, orange, yellow, green, blue, purple or pink.", "the model's", "--colour", "--color"
+    ),
     "strict": option(bool, "Refuse captions that the model does not know.", False, "--strict"),
     "still_first": option(
         bool,
