@@ -1,12 +1,13 @@
 """Fewer denoising steps: seconds and quality of stickers from captions: ``python benchmarks/sampling.py DATA``.
 
-Captions of the training split of a prepared dataset that the model knows, each with every number of steps in turn and
-the same noise, so that all numbers of steps meet the same machine. A sticker is a still and then a clip. Two distances
-to the real stickers of these captions are measured:
+Captions come from the training split of DATA, a prepared dataset; the model must know them. Each caption is made with
+every number of steps in turn, from the same noise. So slow moments of the machine hit all numbers of steps alike. A
+sticker is a still and then a clip. Two distances to the real stickers of these captions are measured:
 
-- the unbiased MMD of the two sets (times 1000), in small pictures (:func:`rdtf.data.keyframes.frame_features`) of the
-  mean frame and of the mean step between frames, each scaled to unit variance over the real stickers;
-- the mean absolute error of the typical frame, premultiplied RGBA, of 255.
+- the unbiased MMD of generated and real stickers, times 1000. Its features are small pictures
+  (:func:`rdtf.data.keyframes.frame_features`) of the mean frame and of the mean step between frames. Each feature has
+  about unit variance over the real stickers;
+- the mean absolute error of the first frame to the real typical frame, premultiplied RGBA, of 255.
 
 The reference is 50 steps with guidance. On the flow path a step of DDIM is a step of Euler's method. Prints a table and
 ends in one JSON line.

@@ -16,8 +16,9 @@ from rdtf.cli import app
 from rdtf.cli.make import WORDS_OPTIONS
 from rdtf.evaluate.frames import half_transparent
 from rdtf.io.read import read_sticker
+from rdtf.making import UNPAINTED, make, understand
 from rdtf.pixels import turn_hue
-from rdtf.provenance import UNPAINTED, make, read_made, understand
+from rdtf.provenance import read_made
 from rdtf.text import KnownCaptions
 from rdtf.whole_figure import HUES, LOOPING, main_hue, move_picture, paint, part_words
 

@@ -20,8 +20,9 @@ from rdtf.files import atomic_file, folder_lock
 from rdtf.hub import SHIPPED
 from rdtf.io.write import check_target, save_sticker
 from rdtf.loading import load_pipeline
+from rdtf.making import make, understand
 from rdtf.pipeline import StickerPipeline
-from rdtf.provenance import Call, Made, described, fingerprint, make, note_of_call, read_made, understand
+from rdtf.provenance import Call, Made, described, fingerprint, note_of_call, read_made
 from rdtf.ray_cluster import CALLS_AHEAD, ray_cluster
 
 MANIFEST = "manifest.jsonl"

@@ -6,6 +6,7 @@ such pixels are the same value, and filtering (resizing, convolving) them brings
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,15 +135,14 @@ def hue_saturation_value(frame: np.ndarray) -> np.ndarray:
     return np.array(Image.fromarray(np.ascontiguousarray(frame[..., :3]), "RGB").convert("HSV"))
 
 
-def transform(frame: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """A premultiplied frame ``(s, s, 4)`` uint8 after a map of its pixels' positions. What leaves the canvas is lost.
+def transform(frame: np.ndarray, affine: Sequence[float]) -> np.ndarray:
+    """A premultiplied frame ``(s, s, 4)`` uint8, moved and filtered (bicubic). What leaves the canvas is lost.
 
     Args:
-        matrix: ``(3, 3)``, from columns ``(x, y, 1)`` of the frame to those of the result; the origin is the corner.
+        affine: ``(a, b, c, d, e, f)``: the pixel at x, y shows the frame at ``a x + b y + c``, ``d x + e y + f``.
     """
-    inverse = np.linalg.inv(matrix)  # Pillow takes the map from the result to the frame
     image = Image.frombuffer("RGBa", frame.shape[1::-1], np.ascontiguousarray(frame), "raw", "RGBa", 0, 1)
-    moved = image.transform(image.size, Image.Transform.AFFINE, inverse[:2].ravel().tolist(), Image.Resampling.BICUBIC)
+    moved = image.transform(image.size, Image.Transform.AFFINE, tuple(affine), Image.Resampling.BICUBIC)
     out = np.frombuffer(moved.tobytes(), np.uint8).reshape(frame.shape).copy()
     out[..., :3] = np.minimum(out[..., :3], out[..., 3:])  # filter overshoot
     return out

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -25,11 +25,8 @@ from rdtf.sticker import Sticker
 
 if TYPE_CHECKING:  # torch takes seconds, and notes are read without it
     from rdtf.pipeline import StickerPipeline
-    from rdtf.text import Fit
 
 Task = Literal["generate", "animate", "inbetween", "extend"]
-UNPAINTED = "unpainted"
-"""Attribute of a sticker that has no main colour, so that a wanted colour changed nothing."""
 _MOST_STICKERS = 1000
 _MOST_FRAMES = 16
 _DEFAULTS: dict[str, Any] = {
@@ -188,95 +185,6 @@ def note_of_call(pipeline: StickerPipeline, call: Call, weights: str | None = No
     )
 
 
-def understand(
-    pipeline: StickerPipeline, caption: str, strict: bool = False, *, given: Collection[int] = ()
-) -> tuple[Fit, dict[str, str]]:
-    """What to ask a pipeline for, and the settings ``motion`` and ``colour`` that other words of the caption stand for.
-
-    A caption that the model knows as a whole, such as "woman dancing", is asked for as it is. Settings are only those
-    that :func:`make` takes with given frames at these positions.
-
-    Raises:
-        ValueError: with ``strict``, the model does not know the rest of the caption.
-    """
-    from rdtf.whole_figure import part_words
-
-    words: dict[str, str] = {}
-    known = pipeline.fit(caption, given=bool(given))
-    if known.note and pipeline.known is not None and {*given} <= {0}:
-        thing, words = part_words(caption)
-        if given:
-            words.pop("colour", None)
-        if words:
-            known = pipeline.fit(thing, given=bool(given))
-    if strict and known.note:
-        raise ValueError(known.note[0].lower() + known.note[1:])
-    return known, words
-
-
-def make(
-    pipeline: StickerPipeline,
-    caption: str | Sequence[str],
-    frames: Mapping[int, np.ndarray] | None = None,
-    *,
-    motion: str | None = None,
-    colour: str | None = None,
-    **settings: Any,
-) -> list[Sticker]:
-    """Call a pipeline, and move or paint the whole figure afterwards, see :mod:`rdtf.whole_figure`.
-
-    Args:
-        frames: given frames by position.
-        motion: the first frame, given or made as a still, moves as a whole. The network makes no other frames.
-        colour: of the stickers' main colour; not with given frames. A sticker without a main colour stays as it is,
-            and its attribute :data:`UNPAINTED` says so.
-        settings: other arguments of the pipeline.
-
-    Raises:
-        ValueError: what the pipeline does not take, an unknown motion or colour, or one that does not fit the frames.
-    """
-    from rdtf.pixels import fit
-    from rdtf.whole_figure import check_names, move_picture
-
-    check_names(motion, colour)
-    if colour and frames:
-        raise ValueError("a colour is for stickers from words; given frames keep theirs")
-    if motion and set(frames or ()) - {0}:
-        raise ValueError("a motion moves one picture; give it as the first frame, and no others")
-    if not motion:
-        stickers = pipeline(caption, frames=frames, **settings).stickers
-    elif frames:
-        side = settings.get("output_size") or pipeline.config.sample_size
-        picture = Sticker(fit(frames[0][None], side), np.ones(1), str(caption), {"given": [0]})
-        stickers = [picture] * settings.get("num_stickers_per_prompt", 1)
-    else:
-        stickers = pipeline(caption, **{**settings, "num_frames": 1, "durations": None}).stickers
-    if colour:
-        stickers = [_painted(sticker, colour) for sticker in stickers]
-    if motion:
-        count = settings.get("num_frames", _DEFAULTS["num_frames"])
-        times = settings.get("durations") or [1000 / settings.get("fps", _DEFAULTS["fps"])] * count
-        stickers = [
-            replace(
-                sticker,
-                frames=move_picture(sticker.frames[0], motion, count),
-                durations=np.asarray(times, np.float64),
-                attributes={**sticker.attributes, "loops": True},
-            )
-            for sticker in stickers
-        ]
-    return stickers
-
-
-def _painted(sticker: Sticker, colour: str) -> Sticker:
-    from rdtf.whole_figure import paint
-
-    frames = paint(sticker.frames, colour)
-    if frames is None:
-        return replace(sticker, attributes={**sticker.attributes, UNPAINTED: True})
-    return replace(sticker, frames=frames)
-
-
 def make_noted(
     pipeline: StickerPipeline,
     call: Call,
@@ -284,6 +192,8 @@ def make_noted(
     on_step: Callable[[int, int], None] | None = None,
 ) -> list[Sticker]:
     """Make the stickers of a call, each with its note. ``frames`` are the given ones, see :func:`load_frames`."""
+    from rdtf.making import make  # it imports torch
+
     stickers = make(pipeline, call.caption, frames, on_step=on_step, **call.settings)
     return described(stickers, note_of_call(pipeline, call))
 
@@ -346,6 +256,7 @@ def make_again(made: Made, model: Path, inputs: Iterable[Path] = ()) -> Sticker:
         raise ValueError(f"it was made from {', '.join(missing)}; name the files with --input")
     given = [Given(i.position, hashes[i.sha256], i.frame, i.most) for i in made.inputs]
     from rdtf.loading import load_pipeline
+    from rdtf.making import make
 
     pipeline = load_pipeline(model)
     if (found := fingerprint(pipeline)) != made.fingerprint:

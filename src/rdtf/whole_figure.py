@@ -67,8 +67,8 @@ def apply_moves(picture: np.ndarray, moves: np.ndarray, hidden: Sequence[float] 
     A frame that would leave the canvas is moved back into it, and scaled down if it is too large.
     """
     outline, flat, size = _outline(picture), premultiply(picture), len(picture)
-    moved = [transform(flat, _inside(move, outline, size, drop)) for move, drop in zip(moves, hidden, strict=True)]
-    return unpremultiply(np.stack(moved))
+    inside = [_inside(move, outline, size, drop) for move, drop in zip(moves, hidden, strict=True)]
+    return unpremultiply(np.stack([transform(flat, np.linalg.inv(move)[:2].ravel().tolist()) for move in inside]))
 
 
 def move_picture(picture: np.ndarray, motion: str, frames: int) -> np.ndarray:
@@ -168,6 +168,9 @@ def paint(frames: np.ndarray, colour: str) -> np.ndarray | None:
 # ----------------------------------------------------------------------------------------------------- words
 
 
+_MOTION_OF = {words: motion for motion in LOOPING for words in (motion, ACTIONS[motion].does, *ACTIONS[motion].doing)}
+
+
 def part_words(caption: str) -> tuple[str, dict[str, str]]:
     """A caption without the words for a motion and a colour, and these as ``motion`` and ``colour``.
 
@@ -181,6 +184,3 @@ def part_words(caption: str) -> tuple[str, dict[str, str]]:
                 found[name] = meaning[phrase]
                 break
     return caption, found
-
-
-_MOTION_OF = {words: motion for motion in LOOPING for words in (motion, ACTIONS[motion].does, *ACTIONS[motion].doing)}

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from rdtf.data.dataset import StickerDataset
-from rdtf.data.derived import write_derived
-from rdtf.data.moved_stills import FRAMES, SMALL_MOTIONS, MoveStill, is_moved, move_still
+from rdtf.data.moved_stills import FRAMES, SMALL_MOTIONS, is_moved, move_still, write_moved_stills
 from rdtf.data.prepare import prepare
 from rdtf.data.settings import PrepareSettings
 from rdtf.io.read import read_sticker
@@ -72,7 +71,7 @@ def stills(tmp_path: Path) -> Path:
 
 
 def test_files_and_metadata(stills: Path, tmp_path: Path) -> None:
-    count, problems = write_derived([stills], tmp_path / "moved", MoveStill(32))
+    count, problems = write_moved_stills([stills], tmp_path / "moved", size=32)
     assert count == 6 and len(problems) == 1 and any("broken.png" in problem for problem in problems)
     rows = [json.loads(line) for line in (tmp_path / "moved/metadata.jsonl").read_text().splitlines()]
     assert {row["attributes"]["of"] for row in rows} == {f"box {i}" for i in range(6)}
@@ -80,19 +79,19 @@ def test_files_and_metadata(stills: Path, tmp_path: Path) -> None:
         assert row["attributes"]["motion"] in SMALL_MOTIONS and row["attributes"]["emoji"] == "📦"
         assert row["caption"].endswith("ing") and row["license"] == "CC0-1.0" and "style" not in row["attributes"]
         assert read_sticker(tmp_path / "moved" / row["file_name"]).frames.shape[1:] == (32, 32, 4)
-    write_derived([stills], tmp_path / "again", MoveStill(32), workers=2)
+    write_moved_stills([stills], tmp_path / "again", size=32, workers=2)
     for file in (tmp_path / "moved").iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
-    write_derived([stills], tmp_path / "turning", MoveStill(32, motions=("turn",)))
+    write_moved_stills([stills], tmp_path / "turning", size=32, motions=("turn",))
     assert '"turning"' in (tmp_path / "turning/metadata.jsonl").read_text()
-    few, _ = write_derived([stills], tmp_path / "few", MoveStill(32), limit=2)
+    few, _ = write_moved_stills([stills], tmp_path / "few", size=32, limit=2)
     assert few == 2 and len(list((tmp_path / "few").iterdir())) == 3
     for file in (tmp_path / "few").glob("*.webp"):
         assert file.read_bytes() == (tmp_path / "moved" / file.name).read_bytes()
 
 
 def test_a_dataset_of_them(stills: Path, tmp_path: Path) -> None:
-    write_derived([stills], tmp_path / "moved", MoveStill(32))
+    write_moved_stills([stills], tmp_path / "moved", size=32)
     settings = PrepareSettings(size=32, splits=(1, 0, 0), split_by="emoji", caption_style=True)
     prepare([tmp_path / "moved"], tmp_path / "data", settings)
     dataset = StickerDataset(tmp_path / "data", "train")
@@ -103,12 +102,12 @@ def test_a_dataset_of_them(stills: Path, tmp_path: Path) -> None:
 
 def test_what_is_refused(stills: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not empty"):
-        write_derived([stills], stills, MoveStill(32))
+        write_moved_stills([stills], stills, size=32)
     with pytest.raises(ValueError, match="no motion 'hop'; there are bounce"):
-        MoveStill(32, motions=("jump", "hop"))
+        write_moved_stills([stills], tmp_path / "out", motions=("jump", "hop"))
     moving = tmp_path / "moving"
     moving.mkdir()
     (stills / "moves.webp").rename(moving / "moves.webp")
-    with pytest.raises(ValueError, match="is of the kind that is needed"):
-        write_derived([moving], tmp_path / "out", MoveStill(32))
+    with pytest.raises(ValueError, match="no still sticker was found"):
+        write_moved_stills([moving], tmp_path / "out", size=32)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["moving", "stills"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rdtf.cli.common import option, say, takes
+
+_SHOWN = 5  # files that could not be read
 
 
 def world(
@@ -44,25 +45,20 @@ def move_stills(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Let still pictures jump, fly or dance: moving stickers for `rdtf prepare`, captioned by their motion."""
-    from rdtf.data.moved_stills import SMALL_MOTIONS, MoveStill
-
-    _derive(sources, MoveStill(size, seed, tuple(motions or SMALL_MOTIONS)), limit, seed, workers)
-
-
-def _derive(sources: list[Path], make: Callable[..., Any], limit: int | None, seed: int, workers: int) -> None:
-    from rdtf.data.derived import write_derived
+    from rdtf.data.moved_stills import SMALL_MOTIONS, write_moved_stills
 
     if len(sources) < 2:
         raise ValueError("give at least one folder or archive of stickers and then the folder to make")
-    count, problems = write_derived(sources[:-1], sources[-1], make, limit=limit, seed=seed, workers=workers)
+    *stills, out = sources
+    count, problems = write_moved_stills(
+        stills, out, size=size, motions=motions or SMALL_MOTIONS, limit=limit, seed=seed, workers=workers
+    )
     for problem in problems[:_SHOWN]:
         say(f"left out: {problem}")
     if len(problems) > _SHOWN:
         say(f"and {len(problems) - _SHOWN} more")
-    say(f"Wrote {count:,} stickers to {sources[-1]}")
+    say(f"Wrote {count:,} stickers to {out}")
 
-
-_SHOWN = 5  # files that could not be read
 
 PREPARE: dict[str, Any] = {
     "size": option(int, "Height and width of the frames.", 64),

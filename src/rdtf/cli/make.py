@@ -64,7 +64,7 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
         places: where the given frames come from, as arguments of :class:`rdtf.provenance.Given`.
     """
     from rdtf.io.write import check_target, save_sticker
-    from rdtf.provenance import UNPAINTED, Call, Given, load_frames, make_noted, understand
+    from rdtf.provenance import Call, Given, load_frames, make_noted
 
     frames = [Given(*place) for place in places]
     model, out, strict = given.pop("model", SHIPPED), given.pop("out", "sticker.webp"), given.pop("strict", False)
@@ -78,6 +78,7 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
         raise ValueError("everything in the given frames is transparent; there is nothing to go on with")
     check_given(model=model)
     from rdtf.loading import load_pipeline  # it imports torch
+    from rdtf.making import UNPAINTED, understand
 
     pipe = load_pipeline(model)
     fit, words = understand(pipe, caption, strict, given=[frame.position for frame in frames])

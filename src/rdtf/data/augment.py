@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from rdtf.data.dataset import StickerRecord
-from rdtf.pixels import premultiply, turn_hue, unpremultiply
+from rdtf.pixels import premultiply, transform, turn_hue, unpremultiply
 from rdtf.rng import numpy_rng
 
 PLAIN, MIRRORED, FIRST_AUGMENTED = 0, 1, 2
@@ -62,13 +61,7 @@ class Augmentation:
         centre = (size - 1) / 2
         cos, sin = (f(math.radians(self.angle)) / self.scale for f in (math.cos, math.sin))
         x, y = (centre + s * size for s in self.shift)
-        # Pillow takes the inverse map: from output x/y to input x/y.
-        affine = (cos, sin, centre - cos * x - sin * y, -sin, cos, centre + sin * x - cos * y)
-        image = Image.frombuffer("RGBa", (size, size), np.ascontiguousarray(frame), "raw", "RGBa", 0, 1)
-        moved = image.transform((size, size), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
-        out = np.frombuffer(moved.tobytes(), np.uint8).reshape(frame.shape).copy()
-        out[..., :3] = np.minimum(out[..., :3], out[..., 3:])  # filter overshoot
-        return out
+        return transform(frame, (cos, sin, centre - cos * x - sin * y, -sin, cos, centre + sin * x - cos * y))
 
 
 def variant_frames(record: StickerRecord, frames: np.ndarray, variant: int) -> np.ndarray:

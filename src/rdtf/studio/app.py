@@ -158,13 +158,12 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
         step = Progress(0, 1)
         values = {**values_of(fields, settings), "seed": int(first or 0), "loop": bool(loop), "motion": how or None}
         pins = [(0, pinned, 0)] if pinned else []
-        count = 1 if pinned and how else FOUR  # a moved picture is the same for every seed
-        work = studio.maker.make(name or "", words or "", pins=pins, count=count, settings=values)
+        work = studio.maker.make(name or "", words or "", pins=pins, count=FOUR, settings=values)
         async with aclosing(work) as steps:
             async for now in steps:
                 shown = gr.skip() if now.keys == step.keys else show(studio.library, now.keys)
                 step = now
-                yield progress(step, count), shown, list(step.keys)
+                yield progress(step), shown, list(step.keys)
         text = "Ready, and kept in the history. Click on a sticker to download it."
         yield views.note(f"{text} {step.note}." if step.note else text), gr.skip(), gr.skip()
 

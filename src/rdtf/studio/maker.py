@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from rdtf import hub
 from rdtf.cli.make import MAX_FRAMES
 from rdtf.loading import load_pipeline
-from rdtf.provenance import Call, Given, Task, load_frames, make_noted, understand
+from rdtf.making import understand
+from rdtf.provenance import Call, Given, Task, load_frames, make_noted
 from rdtf.studio.library import MOST_SIDE, Library
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Maker:
 
         Args:
             pins: given frames as (position, key of a sticker, frame of it).
-            count: stickers, with seeds counting up.
+            count: stickers, with seeds counting up. A picture that moves as a whole gives one.
             settings: other arguments of the pipeline; None stands for the default. Around pins, a model with a copy
                 decoder by default makes stickers of the size of the largest pinned frame, up to 512 px.
 
@@ -164,6 +165,8 @@ class Maker:
         pipe = self.models.load(model)
         fit, words = understand(pipe, caption, given=[one.position for one in given])
         caption, note, settings = fit.caption, fit.note, {**words, **settings}
+        if given and settings.get("motion"):
+            count = 1  # a moved picture is the same for every seed
         frames = load_frames(given)
         if given and pipe.copy_decoder is not None:  # it draws with the given pixels, and messengers show 512 px
             side = min(max(max(frame.shape[:2]) for frame in frames.values()), MOST_SIDE)

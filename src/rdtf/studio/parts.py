@@ -112,6 +112,6 @@ def show(library: Library, keys: Sequence[str], picked: str = "") -> str:
     return views.cards([library.entry(key) for key in keys], [picked])
 
 
-def progress(step: Progress, count: int) -> str:
-    """A bar about a generation of ``count`` stickers."""
-    return views.bar(step.done, step.total, f"Step {step.done} of {step.total}, {len(step.keys)} of {count} ready")
+def progress(step: Progress) -> str:
+    """A bar about a generation."""
+    return views.bar(step.done, step.total, f"Step {step.done} of {step.total}, ready: {len(step.keys)}")

@@ -132,7 +132,7 @@ def timeline_tab(studio: Studio, model: gr.Dropdown, source: gr.State) -> tuple[
         async with aclosing(work) as steps:
             async for step in steps:
                 made, note = step.keys, step.note
-                yield progress(step, 1), skip, skip, skip, skip
+                yield progress(step), skip, skip, skip, skip
         line = line.replaced(line.at, Slot(made[0], line.at, pinned=False)) if anew else line.filled(made[0])
         text = f"Seed {seed}. The sticker is in the history; click on it to download it. {note}"
         yield views.note(text), *changed(line), show(library, made), list(made)
