@@ -94,7 +94,7 @@ def test_what_is_missing_or_wrong_is_told(place: Path, pipeline: StickerPipeline
         pipeline.save_pretrained("other")
         weight -= 1
     code, text = run("explain", "out.webp", "-o", "x.webp", "--model", "other", "--input", "elsewhere/c.png")
-    assert code == 2 and "another model" in text
+    assert code == 2 and "is another one" in text
 
 
 def test_notes_of_strangers_are_checked(place: Path):

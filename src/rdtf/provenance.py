@@ -241,27 +241,42 @@ def load_frames(given: Iterable[Given]) -> dict[int, np.ndarray]:
     return frames
 
 
-def make_again(made: Made, model: Path, inputs: Iterable[Path] = ()) -> Sticker:
+def find_given(made: Made, files: Iterable[Path]) -> list[Given]:
+    """Where the given frames of a sticker lie among some files. Files are known by the hash of their content.
+
+    Raises:
+        ValueError: an input is not among them.
+    """
+    candidates = [path for path in dict.fromkeys(files) if path.is_file()]
+    hashes = {_sha256(path): path for path in reversed(candidates)} if made.inputs else {}
+    if missing := sorted({f"{i.name} (SHA-256 {i.sha256[:12]}…)" for i in made.inputs if i.sha256 not in hashes}):
+        raise ValueError(f"it was made from {', '.join(missing)}, not found beside it")
+    return [Given(i.position, hashes[i.sha256], i.frame, i.most) for i in made.inputs]
+
+
+def inputs_near(made: Made, file: Path) -> list[Path]:
+    """Where the inputs of a sticker may lie: beside its file and in the current folder, under their names."""
+    names = sorted({Path(i.name).name for i in made.inputs})
+    return [place / name for place in (file.parent, Path()) for name in names]
+
+
+def make_again(
+    made: Made, pipeline: StickerPipeline, given: Iterable[Given] = (), *, output_size: int | None = None
+) -> Sticker:
     """The sticker once more: on the same machine the same pixels.
 
     Args:
-        model: the model's folder. inputs: files among which the given frames are looked for.
+        given: the given frames, see :func:`find_given`.
+        output_size: another height and width than the note's.
 
     Raises:
-        ValueError: the model is another one, an input is missing, or a setting is not known.
+        ValueError: the pipeline is another one, or a setting is not known.
     """
-    candidates = [path for path in dict.fromkeys(inputs) if path.is_file()]
-    hashes = {_sha256(path): path for path in reversed(candidates)} if made.inputs else {}
-    if missing := sorted({f"{i.name} (SHA-256 {i.sha256[:12]}…)" for i in made.inputs if i.sha256 not in hashes}):
-        raise ValueError(f"it was made from {', '.join(missing)}; name the files with --input")
-    given = [Given(i.position, hashes[i.sha256], i.frame, i.most) for i in made.inputs]
-    from rdtf.loading import load_pipeline
     from rdtf.making import make
 
-    pipeline = load_pipeline(model)
     if (found := fingerprint(pipeline)) != made.fingerprint:
         raise ValueError(
-            f"{model} is another model than {made.model}, which made it (fingerprint {found[:12]}, not "
+            f"the model is another one than {made.model}, which made it (fingerprint {found[:12]}, not "
             f"{made.fingerprint[:12]}); name the right one with --model"
         )
     settings: dict[str, Any] = dict(made.settings)
@@ -269,6 +284,8 @@ def make_again(made: Made, model: Path, inputs: Iterable[Path] = ()) -> Sticker:
         raise ValueError(f"a newer rdtf made it: the setting {unknown[0]} is not known here")
     if not made.number < settings.get("num_stickers_per_prompt", 1) <= _MOST_STICKERS:
         raise ValueError("its note is damaged: the number of stickers is out of range")
+    if output_size is not None:
+        settings["output_size"] = output_size
     number = made.number
     if settings.get("batch_size") == 1:  # then a sticker is the same without the others of its call
         settings |= {"seed": made.seed, "num_stickers_per_prompt": 1}

@@ -28,6 +28,7 @@ _DIRECTIONS = 64
 _COLOURFUL = 0.3  # a pixel with a smaller saturation or value has no hue that counts
 _NEAR = 30.0  # degrees from the middle of the main colour
 _MAIN = 0.6  # the main colour has at least this part of what is drawn
+_FAINT = 16  # alpha below which a pixel may leave the canvas, if others are above: faint dots do not limit a jump
 
 
 def check_names(motion: str | None = None, colour: str | None = None) -> None:
@@ -103,15 +104,21 @@ def move_picture(picture: np.ndarray, motion: str, frames: int) -> np.ndarray:
     return out
 
 
+def _drawn(picture: np.ndarray) -> np.ndarray:
+    """Which pixels are part of the figure."""
+    alpha = picture[..., 3]
+    return alpha >= min(_FAINT, int(alpha.max()))
+
+
 def _box(picture: np.ndarray) -> tuple[int, int, int, int]:
     """Left, top, right and bottom edge of what is drawn."""
-    rows, columns = (np.flatnonzero(picture[..., 3].any(axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero(_drawn(picture).any(axis)) for axis in (1, 0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _outline(picture: np.ndarray) -> np.ndarray:
     """The outermost points ``(3, n)`` of what is drawn, as columns ``(x, y, 1)``, in :data:`_DIRECTIONS` directions."""
-    y, x = np.nonzero(picture[..., 3])
+    y, x = np.nonzero(_drawn(picture))
     angles = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
     away = np.stack([np.cos(angles), np.sin(angles)])
     furthest = (away.T @ np.stack([x, y])).argmax(1)

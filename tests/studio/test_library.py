@@ -15,7 +15,8 @@ import pytest
 from rdtf.cli.make import WORDS_OPTIONS
 from rdtf.copy_decoder import CopyDecoder
 from rdtf.io.write import save_sticker
-from rdtf.provenance import make_again, read_made
+from rdtf.loading import load_pipeline
+from rdtf.provenance import find_given, inputs_near, make_again, read_made
 from rdtf.sticker import Sticker
 from rdtf.studio import views
 from rdtf.studio.forms import fields_of, values_of
@@ -58,7 +59,7 @@ def test_given_frames_come_back_and_the_file_says_how_it_was_made(maker: Maker, 
         assert library.entry(one) == Entry(one, "a <cat>", 5 + number, "tiny")
         note = read_made(library.path(one))
         assert note.task == "animate"
-        again = make_again(note, model, [library.path(key)])
+        again = make_again(note, load_pipeline(model), find_given(note, inputs_near(note, library.path(one))))
         alpha = again.frames[..., 3:] > 0
         np.testing.assert_array_equal(np.where(alpha, again.frames, np.uint8(0)), sticker.frames)
 

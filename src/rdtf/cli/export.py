@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,21 +18,35 @@ if TYPE_CHECKING:
     from rdtf.export.search import Export
 
 To = Annotated[list[str], typer.Option("--to", help="telegram, whatsapp, line, ... or a JSON file; again for more.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m", help="Draws generated stickers anew where they are too small; default: by their notes."
+    ),
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")]
 
 
 def _export(
-    sources: list[Source], targets: list[str], workers: int | None, max_bytes: int | None
+    sources: list[Source], targets: list[str], workers: int | None, max_bytes: int | None, model: str | None
 ) -> dict[tuple[str, Source], Export | str]:
     from rdtf.export.batch import export_all
+    from rdtf.export.larger import loader, with_larger
+    from rdtf.export.target import load_target
 
-    made: dict[tuple[str, Source], Export | str] = {}
-    with bars() as progress:
-        task = progress.add_task("Exporting", total=len(sources) * len(targets), note="")
-        for source, target, result in export_all(sources, targets, workers, max_bytes):
-            made[target, source] = result
+    made: dict[tuple[str, str], Export | str] = {}
+    rules, load = [load_target(target) for target in targets], loader(model)
+    with bars() as progress, tempfile.TemporaryDirectory() as folder:
+        task = progress.add_task("Exporting", total=len(sources) * (1 + len(targets)), note="")
+        drawn = []
+        for source in sources:
+            progress.update(task, note=source.name)
+            drawn.append(with_larger(source, rules, Path(folder), load))
+            progress.update(task, advance=1)
+        for source, target, result in export_all(drawn, targets, workers, max_bytes):
+            made[target, source.name] = result
             progress.update(task, advance=1, note=f"{source.name} for {target}")
-    return {(target, source): made[target, source] for target in targets for source in sources}
+    return {(target, source): made[target, source.name] for target in targets for source in sources}
 
 
 def export(
@@ -39,6 +54,7 @@ def export(
     to: To,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; each target gets a folder in it.")] = Path("export"),
     max_bytes: Annotated[int | None, typer.Option(min=1000, help="A lower limit than the target's.")] = None,
+    model: Model = None,
     workers: Workers = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of the same names.")] = False,
     no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Leave out how the sticker was made.")] = False,
@@ -58,7 +74,7 @@ def export(
         if file.exists() and (not overwrite or file.samefile(source.path)):
             raise ValueError(f"{file} is there already; choose another folder with -o, or add --overwrite")
     report, failed = [], 0
-    for (target, source), result in _export(sources, list(suffixes), workers, max_bytes).items():
+    for (target, source), result in _export(sources, list(suffixes), workers, max_bytes, model).items():
         facts: dict[str, Any] = {"source": str(source.path), "target": target}
         if isinstance(result, str):
             failed += 1
@@ -109,6 +125,7 @@ def pack(
     out: Annotated[Path, typer.Option("--out", "-o", help="New or empty folder.")] = Path("packs"),
     name: Annotated[str, typer.Option(help="The pack's name.")] = "My stickers",
     author: Annotated[str, typer.Option(help="Who made it.")] = "RDTF",
+    model: Model = None,
     workers: Workers = None,
 ) -> None:
     """Make sticker packs: files, emoji, texts, and the pictures that a messenger asks for beside them."""
@@ -120,7 +137,7 @@ def pack(
     target = load_target(to)
     check_texts(target, name, author)
     check_new_folder(out)
-    made = _export(find_sources([folder]), [to], workers, None)
+    made = _export(find_sources([folder]), [to], workers, None, model)
     results = [(source, result) for (_, source), result in made.items()]
     report = write_packs(results, target, to, out, name=name, author=author)
     for sticker, reason in report.left_out.items():

@@ -265,7 +265,7 @@ def explain(
     """
     from rdtf.hub import find_pipeline
     from rdtf.io.write import check_target, save_sticker
-    from rdtf.provenance import make_again, read_made
+    from rdtf.provenance import find_given, inputs_near, make_again, read_made
 
     made = read_made(file)
     if as_json:
@@ -288,8 +288,13 @@ def explain(
         folder = find_pipeline(model or Path(made.model).name)
     except ValueError as error:
         raise ValueError(f"{printable(str(error))}; name the model that made it with --model") from None
-    names = {Path(i.name).name for i in made.inputs}
-    beside = [place / name for place in (file.parent, Path()) for name in sorted(names)]
-    check_target(out, [file, folder, *(inputs or []), *beside])
-    save_sticker(make_again(made, folder, [*(inputs or []), *beside]), out)
+    files = [*(inputs or []), *inputs_near(made, file)]
+    check_target(out, [file, folder, *files])
+    try:
+        given = find_given(made, files)
+    except ValueError as error:
+        raise ValueError(f"{printable(str(error))}; name the files with --input") from None
+    from rdtf.loading import load_pipeline  # torch takes seconds, and what is wrong above is told before
+
+    save_sticker(make_again(made, load_pipeline(folder), given), out)
     say(f"Wrote {out}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from rdtf.data.find import find_items
 from rdtf.device import usable_cores
 from rdtf.export.search import Export, export_sticker
-from rdtf.export.target import load_target
+from rdtf.export.target import Target, load_target
 from rdtf.io.metadata import NOTE, note_of
 from rdtf.io.read import SUFFIXES
 from rdtf.io.wall import read_sticker
@@ -29,6 +29,8 @@ class Source:
         name: of the file that is written, without ending. path: of the sticker's file.
         caption: in words. attributes: what its metadata says.
         keep_note: the note of how it was made goes into its exports, where a messenger's rules allow.
+        larger: a file with the sticker as its model draws it at a larger size.
+        remark: a sentence why there is none.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Source:
     caption: str = ""
     attributes: tuple[tuple[str, Any], ...] = ()
     keep_note: bool = True
+    larger: Path | None = None
+    remark: str = ""
 
     def read(self) -> Sticker:
         """Decode it. The note of how it was made is its attribute :data:`rdtf.io.metadata.NOTE`.
@@ -47,6 +51,22 @@ class Source:
         note = note_of(self.path.read_bytes()) if self.keep_note else None
         attributes = {} if note is None else {NOTE: note}
         return Sticker(sticker.frames, sticker.durations, self.caption, attributes)
+
+    def export(self, target: Target, max_bytes: int | None = None) -> Export:
+        """The sticker's file for a target. Where it would be scaled up, :attr:`larger` is used.
+
+        Raises:
+            ValueError: it cannot be read, or no file of it can keep the target's rules.
+        """
+        sticker, change = self.read(), self.remark
+        if target.canvas.side <= max(sticker.size):
+            change = ""
+        elif self.larger:
+            again = read_sticker(self.larger)
+            sticker = replace(sticker, frames=again.frames, durations=again.durations)
+            change = f"drawn by its model at {again.size[0]} px"
+        made = export_sticker(sticker, target, max_bytes=max_bytes)
+        return replace(made, changes=[change, *made.changes]) if change else made
 
 
 def find_sources(paths: Sequence[Path]) -> list[Source]:
@@ -98,6 +118,6 @@ def export_all(
 
 def _export_one(source: Source, target: str, max_bytes: int | None) -> Export | str:
     try:
-        return export_sticker(source.read(), load_target(target), max_bytes=max_bytes)
+        return source.export(load_target(target), max_bytes)
     except ValueError as error:
         return str(error)

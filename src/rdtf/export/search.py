@@ -93,7 +93,7 @@ def export_sticker(sticker: Sticker, target: Target, *, max_bytes: int | None = 
     scales = _SMALLER if target.canvas.rule == "square" or (target.canvas.rule == "free" and aim) else (1.0,)
     best: Export | None = None
     for clip in (clip for scale in scales for clip in rates(_scaled(master, scale, prepare), target)):
-        if best is not None and _score(clip, master) <= best.psnr:
+        if best is not None and psnr_over_time(clip, master) <= best.psnr:
             continue  # a file cannot be better than its frames are
         attempt = _Attempt(clip, target, note, master)
         found = attempt.best(aim)
@@ -155,14 +155,16 @@ class _Attempt:
         data = self.file(knob, dither=True)
         if aim is not None and len(data) > aim:
             return best
-        gain = _score(self.shown(data), self.master, 2) - _score(self.shown(best.data), self.master, 2)
+        gain = psnr_over_time(self.shown(data), self.master, 2) - psnr_over_time(self.shown(best.data), self.master, 2)
         # The gain is no number where both are exact.
         return self.export(data, {**best.settings, "dither": True}) if gain > _DITHER_DB else best
 
     def export(self, data: bytes, settings: dict[str, Any]) -> Export:
         """A file with its quality."""
         shown = self.shown(data)
-        return Export(data, len(shown.frames), float(shown.durations.sum()), _score(shown, self.master), settings)
+        return Export(
+            data, len(shown.frames), float(shown.durations.sum()), psnr_over_time(shown, self.master), settings
+        )
 
     def shown(self, data: bytes) -> Clip:
         """What a viewer sees of a file."""
@@ -187,7 +189,7 @@ class _Attempt:
         return apng(shown, note=note) if self.target.truecolour else apng(shown, palette, indices, note)
 
 
-def _score(shown: Clip, master: Clip, afar: int = 1) -> float:
+def psnr_over_time(shown: Clip, master: Clip, afar: int = 1) -> float:
     """PSNR in dB over white and black at moments of the master, at its size.
 
     Args:

@@ -34,6 +34,11 @@ class Canvas(_Table):
     height: int = Field(0, ge=0)
     smallest: int = Field(1, ge=1)
 
+    @property
+    def side(self) -> int:
+        """Side of a square sticker on the canvas; 0 where it may have any."""
+        return min(self.width, self.height or self.width)
+
 
 class Picture(_Table):
     """A still picture that a pack needs beside its stickers; sides in pixels."""

@@ -57,8 +57,8 @@ class Studio:
     def __init__(self, folder: Path, models: Sequence[Path] = (), sources: Sequence[Path] = ()) -> None:
         if missing := [path for path in sources if not path.exists()]:
             raise ValueError(f"{missing[0]}: no such file or folder; name stickers that are there with --stickers")
-        self.library = Library(folder)
         self.models = Models(models, folder / "runs")
+        self.library = Library(folder, self.models.load)
         self.maker = Maker(self.models, self.library)
         self.trainings = Trainings(folder, {path.resolve().name: path for path in sources}, self.models)
 

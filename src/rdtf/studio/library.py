@@ -15,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 
 from rdtf.export.batch import Source
+from rdtf.export.larger import Load, loader, with_larger
 from rdtf.export.pack import check_texts, write_packs
-from rdtf.export.search import Export, export_sticker
+from rdtf.export.search import Export
 from rdtf.export.target import Target, load_target, target_names
 from rdtf.files import write_bytes
 from rdtf.io.metadata import note_of
@@ -51,8 +52,9 @@ class Entry:
 class Library:
     """Stickers in a folder, each a lossless WebP with the note of how it was made."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, load: Load | None = None) -> None:
+        """``load`` gives the pipeline of a model's name; by default those that a command finds."""
+        self.folder, self._load = folder, load or loader()
         for name in (_STICKERS, _EXPORTS):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -158,7 +160,8 @@ class Library:
 
     def _exported(self, key: str, target: str) -> Export:
         rules = _known(target)
-        return export_sticker(self._source(key).read(), rules)
+        with tempfile.TemporaryDirectory() as folder:
+            return with_larger(self._source(key), [rules], Path(folder), self._load).export(rules)
 
 
 def _known(target: str) -> Target:

@@ -55,6 +55,7 @@ class Models:
         self._first = named[0].resolve().name if named else None
         self.runs = runs
         self._loaded: tuple[tuple[Path, int], StickerPipeline] | None = None
+        self._loading = threading.Lock()  # exports load models too, in threads of their own
 
     def names(self) -> list[str]:
         """All models there are at this moment."""
@@ -81,10 +82,11 @@ class Models:
         """The pipeline of a model; kept until another one is asked for or the model is saved anew."""
         folder = self.path(name)
         tag = (folder, (hub.find_pipeline(folder) / hub.INDEX).stat().st_mtime_ns)
-        if self._loaded is None or self._loaded[0] != tag:
-            self._loaded = None  # two of them may not fit into memory
-            self._loaded = (tag, load_pipeline(folder))
-        return self._loaded[1]
+        with self._loading:
+            if self._loaded is None or self._loaded[0] != tag:
+                self._loaded = None  # two of them may not fit into memory
+                self._loaded = (tag, load_pipeline(folder))
+            return self._loaded[1]
 
 
 class Maker:
