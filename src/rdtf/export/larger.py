@@ -1,6 +1,6 @@
 """Generated stickers on a canvas larger than they are: their model draws them again at that size.
 
-A filter that scales up makes soft edges. The decoder makes crisp ones, with the pixels of given frames at their own size.
+A filter that scales up makes soft edges. The decoder makes crisp ones, with the pixels of given frames at their size.
 """
 
 from __future__ import annotations
