@@ -25,6 +25,7 @@ SMALLEST = {
 }
 LONG = {
     "busy_cores",
+    "captions_learned",
     "export_compared",
     "judge_proof",
     "kill_resume",

@@ -35,11 +35,13 @@ class TextContext:
         keys_values: keys and values of every cross-attention, in the order of use.
         bias: ``(b, l + 1)``, -inf on padding.
         pooled: ``(b, embedding)``, added to the time embedding; None with ``pooled_text=False``.
+        prior: ``(b, c, side, side)``, what :class:`TextPrior` makes of the captions; None without one.
     """
 
     keys_values: list[Tensor]
     bias: Tensor
     pooled: Tensor | None
+    prior: Tensor | None = None
 
 
 class DFGN(SavedModule):
@@ -67,6 +69,9 @@ class DFGN(SavedModule):
             predicts the clean clip, -1 if it predicts the velocity (noise minus clip), 0 for no residual.
         pooled_text: add the mean of the text states to the time embedding, so that the caption reaches residual blocks
             without attention too.
+        text_prior: hidden width of the :class:`TextPrior`, 0 for none. Its latents are a further input. Where no frame
+            is known they are the reference, in place of the cross-fade.
+        text_prior_side: height and width of the prior's latents. They are scaled to maps of other sizes.
     """
 
     @register_to_config
@@ -90,6 +95,8 @@ class DFGN(SavedModule):
         known_neighbours: bool = True,
         residual_to_known: float = 1.0,
         pooled_text: bool = False,
+        text_prior: int = 0,
+        text_prior_side: int = 8,
     ) -> None:
         super().__init__()
         if not len(attention) == len(sti_pool) == len(widths):
@@ -103,6 +110,7 @@ class DFGN(SavedModule):
         self.embed_time = nn.Sequential(nn.Linear(first, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
         self.embed_clip = nn.Sequential(nn.Linear(2, embedding), nn.SiLU(), zero_init(nn.Linear(embedding, embedding)))
         self.embed_text = nn.Linear(text_width, embedding) if pooled_text else None
+        self.text_prior = TextPrior(text_width, text_prior, latent_channels, text_prior_side) if text_prior else None
         self.no_text = nn.Parameter(torch.randn(1, 1, text_width).mul_(0.02))
 
         self.condition = ConditionPath(
@@ -114,7 +122,7 @@ class DFGN(SavedModule):
             known_neighbours,
             temporal_encoders,
         )
-        self.conv_in = Conv3x3(latent_channels + condition_out, first)
+        self.conv_in = Conv3x3(latent_channels * (2 if text_prior else 1) + condition_out, first)
         self.temporal_in = TemporalTransformer(first, head_dim, norm, ff_multiple) if temporal_encoders else None
 
         level = partial(Level.of, self.config)
@@ -165,15 +173,15 @@ class DFGN(SavedModule):
 
         A learned "no text" token is added, so an empty caption (mask all False) is valid.
         """
-        pooled = None
-        if self.embed_text is not None:
-            share = mask.to(states.dtype) / mask.sum(1, keepdim=True).clamp_min(1)
-            pooled = self.embed_text((share[:, None] @ states).squeeze(1))
+        share = mask.to(states.dtype) / mask.sum(1, keepdim=True).clamp_min(1)
+        mean = (share[:, None] @ states).squeeze(1)
+        pooled = None if self.embed_text is None else self.embed_text(mean)
+        prior = None if self.text_prior is None else self.text_prior(mean)
         states = torch.cat([self.no_text.to(states.dtype).expand(len(states), -1, -1), states], 1)
         shown = F.pad(mask, (1, 0), value=True)
         bias = torch.zeros(shown.shape, device=states.device).masked_fill(~shown, float("-inf"))
         layers = [lv.spatial.cross_attention for lv in self._levels() if lv.spatial is not None]
-        return TextContext([layer.keys_values(states) for layer in layers], bias, pooled)
+        return TextContext([layer.keys_values(states) for layer in layers], bias, pooled, prior)
 
     def forward(
         self,
@@ -210,7 +218,13 @@ class DFGN(SavedModule):
             embedding = embedding + text.pooled
 
         condition, reference = self.condition(known_video, known & valid, axis, loop)
-        x = torch.cat([rearrange(noisy, "b c f h w -> (b f) c h w"), condition], 1)
+        inputs = [rearrange(noisy, "b c f h w -> (b f) c h w"), condition]
+        if text.prior is not None:
+            prior = _scaled(text.prior, noisy)
+            inputs.append(prior.repeat_interleave(f, 0))
+            alone = ~(known & valid).any(1)
+            reference = torch.where(alone[:, None, None, None, None], prior[:, :, None].to(reference.dtype), reference)
+        x = torch.cat(inputs, 1)
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
         if self.temporal_in is not None:
             x = self.temporal_in(x, axis)
@@ -251,6 +265,25 @@ class DFGN(SavedModule):
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(level, x, embedding, axis, level_kv, text_bias, use_reentrant=False)
         return level(x, embedding, axis, level_kv, text_bias)
+
+
+class TextPrior(nn.Module):
+    """The latents of a frame from its caption alone (ours).
+
+    The U-Net's way from a caption to a frame is narrow: a small map of its coarsest level, and scales of channels. Two
+    fully connected layers write a whole frame at once. What they cannot know is left to the U-Net.
+    """
+
+    def __init__(self, text_width: int, hidden: int, channels: int, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.inner = nn.Linear(text_width, hidden)
+        self.embed_out = zero_init(nn.Linear(hidden, channels * side * side))  # "embed": AdamW trains it faster
+
+    def forward(self, pooled: Float[Tensor, "b w"]) -> Float[Tensor, "b c side side"]:
+        """From the mean of the text states."""
+        out = self.embed_out(F.silu(self.inner(pooled)))
+        return rearrange(out, "b (c h w) -> b c h w", h=self.side, w=self.side)
 
 
 class Stage(nn.Module):
@@ -368,6 +401,12 @@ class ConditionPath(nn.Module):
         if self.temporal is not None:
             x = self.temporal(x, axis)
         return x, _mix(near.blend, known_video)
+
+
+def _scaled(maps: Float[Tensor, "b c p p"], like: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c h w"]:
+    """Maps of the height and width of a clip."""
+    size = like.shape[-2:]
+    return maps if maps.shape[-2:] == size else F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 def _mix(matrix: Float[Tensor, "b f g"], video: Float[Tensor, "b c g h w"]) -> Float[Tensor, "b c f h w"]:

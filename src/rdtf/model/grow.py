@@ -1,10 +1,11 @@
-"""Growing a network to twice the size of its pictures."""
+"""Trained networks that become larger: for twice the size of pictures, or by a text prior."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch.nn.functional import interpolate, pad
 
 from rdtf.model.dfgn import DFGN
 
@@ -23,9 +24,14 @@ def grown(network: DFGN) -> DFGN:
         "widths": (width, *config["widths"]),
         "attention": (False, *config["attention"]),
         "sti_pool": (config["sti_pool"][0], *config["sti_pool"]),
+        "text_prior_side": 2 * config["text_prior_side"],
     }
     new: Any = DFGN(**config)
-    missing, unexpected = new.load_state_dict({_renamed(k): v for k, v in network.state_dict().items()}, strict=False)
+    weights = {_renamed(k): v for k, v in network.state_dict().items()}
+    for name in ("text_prior.embed_out.weight", "text_prior.embed_out.bias"):
+        if name in weights:
+            weights[name] = _enlarged(weights[name], network.config["text_prior_side"])
+    missing, unexpected = new.load_state_dict(weights, strict=False)
     last = len(new.up) - 1
     fresh = ("down.0.", f"up.{last}.", f"up.{last - 1}.resize.")
     assert not unexpected and all(name.startswith(fresh) for name in missing)
@@ -43,6 +49,34 @@ def grown(network: DFGN) -> DFGN:
         skip.bias.zero_()
         skip.weight[:, :width, 0, 0] = identity
     return new.to(network.device, network.dtype)
+
+
+@torch.no_grad()
+def with_text_prior(network: DFGN, hidden: int, side: int) -> DFGN:
+    """A network with a new text prior, which says nothing at first.
+
+    Args:
+        hidden, side: see :class:`rdtf.model.DFGN`.
+
+    Raises:
+        ValueError: it has one already.
+    """
+    config = {name: value for name, value in network.config.items() if not name.startswith("_")}
+    if config["text_prior"]:
+        raise ValueError("the network has a text prior already; leave out add_text_prior")
+    new: Any = DFGN(**config | {"text_prior": hidden, "text_prior_side": side})
+    weights, name = network.state_dict(), "conv_in.weight"
+    weights[name] = pad(weights[name], (0, 0, 0, 0, 0, config["latent_channels"]))  # the prior's channels come last
+    missing, unexpected = new.load_state_dict(weights, strict=False)
+    assert not unexpected and all(name.startswith("text_prior.") for name in missing)
+    return new.to(network.device, network.dtype)
+
+
+def _enlarged(rows: torch.Tensor, side: int) -> torch.Tensor:
+    """Output weights or biases of a text prior that writes maps of twice the side (bilinear)."""
+    maps = rows.reshape(-1, side * side, rows[0].numel()).transpose(1, 2).unflatten(2, (side, side))
+    large = interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
+    return large.flatten(2).transpose(1, 2).reshape(-1, *rows.shape[1:])
 
 
 def _renamed(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,12 @@ from rdtf.codec import Codec
 from rdtf.loading import load_pipeline
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, Adapter, adapter_of, without_adapter
-from rdtf.model.grow import grown
+from rdtf.model.grow import grown, with_text_prior
 from rdtf.pipeline import StickerPipeline
 from rdtf.text import TextEncoder, load_text_encoder
 from rdtf.train.settings import TrainSettings
+
+_MOST_PRIOR_SIDE = 16  # latents; a text prior of more would be larger than the rest of the network
 
 
 class Network(nn.Module):
@@ -81,27 +83,36 @@ def load_start(settings: TrainSettings, run: Path) -> StickerPipeline | None:
             f"{settings.start_from} predicts {found[0]} on the {path} path, this training another; add "
             f"--set objective.path={path} --set objective.prediction={found[0]}"
         )
+    torch.manual_seed(settings.seed)
+    side = start.config.sample_size // start.codec.downscale
     if settings.grow:
-        torch.manual_seed(settings.seed)
-        start.dfgn = grown(cast(DFGN, start.dfgn))
+        start.dfgn, side = grown(cast(DFGN, start.dfgn)), 2 * side
+    if settings.add_text_prior:
+        start.dfgn = with_text_prior(cast(DFGN, start.dfgn), settings.add_text_prior, min(side, _MOST_PRIOR_SIDE))
     return start
 
 
+def network_arguments(settings: TrainSettings, codec: Codec, size: int) -> dict[str, Any]:
+    """Arguments of the network for stickers of ``size`` px, as they are before the text encoder decides its width."""
+    side = min(size // codec.downscale, _MOST_PRIOR_SIDE)
+    return {"text_prior_side": side, **settings.network(), "latent_channels": codec.latent_channels}
+
+
 def build_network(
-    settings: TrainSettings, codec: Codec, device: torch.device, start: StickerPipeline | None = None
+    settings: TrainSettings, codec: Codec, size: int, device: torch.device, start: StickerPipeline | None = None
 ) -> Network:
     """The network of a new run on ``device``, with the weights of ``start``, or random ones from the seed.
 
-    This is the last use of torch's global generator.
+    ``size`` is that of the stickers in pixels. This is the last use of torch's global generator.
 
     Raises:
         ValueError: the adapter's options are wrong.
     """
     torch.manual_seed(settings.seed)
     if start is None:
-        arguments = settings.network()
+        arguments = network_arguments(settings, codec, size)
         text = load_text_encoder(settings.text, arguments["text_width"]).to(device)
-        dfgn = DFGN(**arguments | {"latent_channels": codec.latent_channels, "text_width": text.width})
+        dfgn = DFGN(**arguments | {"text_width": text.width})
         net = Network(dfgn, text)
     else:
         net = Network(start.dfgn, start.text_encoder)

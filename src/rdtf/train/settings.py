@@ -29,6 +29,7 @@ class TrainSettings(BaseModel):
             text encoder. The data may have another size in pixels; a step at half of the size costs a quarter.
         grow: put one more level around that network (:func:`rdtf.model.grow.grown`). For data of twice the size: shapes
             that it learned at the smaller size are kept.
+        add_text_prior: give that network a text prior (:class:`rdtf.model.dfgn.TextPrior`) of this hidden width.
         tune: name of an adapter (:mod:`rdtf.model.adapter`), with ``tune_options``. Only the adapter's layers are
             trained. By default, and with ``full``, all weights of network and text encoder are trained.
         steps: optimiser steps. max_minutes: stop earlier, at this wall-clock time; schedules then follow the clock.
@@ -76,6 +77,7 @@ class TrainSettings(BaseModel):
 
     start_from: str | None = None
     grow: bool = False
+    add_text_prior: int = Field(0, ge=0, le=8192)
     tune: str | None = None
     tune_options: dict[str, Any] = Field(default_factory=dict)
 
@@ -139,6 +141,11 @@ class TrainSettings(BaseModel):
         if self.grow and (self.start_from is None or self.by_adapter):
             raise ValueError(
                 "grow puts a level around all of a trained model; name it with start_from (--from), no tune"
+            )
+        if self.add_text_prior and (self.start_from is None or self.by_adapter):
+            raise ValueError(
+                "add_text_prior is for all of a trained model; name it with start_from (--from), no tune. A new network "
+                "gets one by --set model.text_prior=..."
             )
         if self.tune_options and not self.by_adapter:
             raise ValueError("tune_options are for a method named by tune; full fine-tuning has none")

@@ -93,7 +93,7 @@ class Learner:
                 f"{data} holds stickers of {dataset.size} px, and the codec takes multiples of {self.codec.downscale}; "
                 "prepare the data with another --size"
             )
-        self.net = build_network(settings, self.codec, self.device, start)
+        self.net = build_network(settings, self.codec, dataset.size, self.device, start)
         precision, self.precision_reason = str(settings.precision), "the settings say so"
         if precision == "auto":
             precision, self.precision_reason = choose_precision(self.device, max(self.net.plain.config.widths))
