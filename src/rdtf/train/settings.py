@@ -144,8 +144,8 @@ class TrainSettings(BaseModel):
             )
         if self.add_text_prior and (self.start_from is None or self.by_adapter):
             raise ValueError(
-                "add_text_prior is for all of a trained model; name it with start_from (--from), no tune. A new network "
-                "gets one by --set model.text_prior=..."
+                "add_text_prior is for all of a trained model; name it with start_from (--from), no tune. "
+                "A new network gets one by --set model.text_prior=WIDTH"
             )
         if self.tune_options and not self.by_adapter:
             raise ValueError("tune_options are for a method named by tune; full fine-tuning has none")
