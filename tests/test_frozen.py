@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from rdtf.loading import load_pipeline
+from rdtf.provenance import fingerprint
 
 FOLDER = Path(__file__).parent / "frozen" / "format1"
 
@@ -33,3 +34,8 @@ def test_it_makes_the_same_stickers():
         for name, frames in made().items():
             away = np.abs(frames.astype(int) - expected[name].astype(int))
             assert away.max() <= 8 and away.mean() < 0.1, name
+
+
+def test_its_fingerprint_stays():
+    """Notes in stickers name it; a new setting of a network belongs into ``provenance._LATER_DEFAULTS``."""
+    assert fingerprint(load_pipeline(FOLDER)).startswith("6f366bcb94582f67")

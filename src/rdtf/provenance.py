@@ -116,8 +116,11 @@ class Made(_Table):
         return {"caption": self.caption, "model's fingerprint": self.fingerprint, **settings, "seed": self.seed}
 
 
-_LATER_DEFAULTS = {"guidance_low": 0.0, "guidance_high": 1.0, "edge_contrast": 1.0}
-"""Settings that pipelines have since format 1, with values that change nothing."""
+_LATER_DEFAULTS = {
+    **{"guidance_low": 0.0, "guidance_high": 1.0, "edge_contrast": 1.0},
+    **{"text_prior": 0, "text_prior_side": 8},
+}
+"""Settings that pipelines and their parts have since format 1, with values that change nothing."""
 
 
 def fingerprint(pipeline: StickerPipeline) -> str:
