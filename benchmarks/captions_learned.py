@@ -1,9 +1,9 @@
 """What a model has learned of its training pictures: ``python benchmarks/captions_learned.py DATA MODEL...``.
 
-For stickers of DATA's training split, the model predicts the clean latents of the typical frame
-(:func:`rdtf.data.keyframes.typical_frame`) from pure noise and the caption, in one step and without guidance. The error
-is the mean square of the difference to the encoded frame. An error of the latents' variance is that of a model that
-knows nothing. Moving stickers and stills are measured apart. Prints a table and ends in one JSON line.
+The model predicts clean latents from pure noise and a caption of DATA's training split, in one step and without
+guidance. The error is the mean square of the difference to the encoded typical frame of that sticker
+(:func:`rdtf.data.keyframes.typical_frame`). A model that knows nothing has the variance of the latents as its error.
+Moving stickers and stills are measured apart. Prints a table and ends in one JSON line.
 """
 
 from __future__ import annotations

@@ -13,10 +13,12 @@ from rich.table import Table
 
 from rdtf.batch import ClipBatch
 from rdtf.codec import load_codec
+from rdtf.data.dataset import StickerDataset
 from rdtf.device import best_device
 from rdtf.model import DFGN
 from rdtf.progress import duration
 from rdtf.train.hardware import free_memory, peak_memory, reset_peak_memory
+from rdtf.train.network import network_arguments
 from rdtf.train.run import Trainer
 from rdtf.train.settings import TrainSettings
 from rdtf.train.step import Learner
@@ -78,7 +80,7 @@ def make_plan(data: Path, settings: TrainSettings, folder: Path = Path()) -> Pla
         ValueError: the training does not fit into memory. The text says what would fit.
     """
     with tempfile.TemporaryDirectory(dir=folder, prefix=".plan-") as run:
-        _refuse_large_network(settings)
+        _refuse_large_network(data, settings)
         learner = Trainer(data, Path(run), settings).learner
         if learner.devices.count > 1:
             raise ValueError("a plan is made in one process: start it without torchrun or accelerate launch")
@@ -114,15 +116,15 @@ def _held(parameters: int, settings: TrainSettings) -> int:
     return 4 * parameters * (1 + 1 + (1 if settings.muon else 2) + 1)
 
 
-def _refuse_large_network(settings: TrainSettings) -> None:
+def _refuse_large_network(data: Path, settings: TrainSettings) -> None:
     """Refuse a network whose weights, gradients, moments and averages do not fit. Nothing is built for that."""
     if settings.start_from is not None:
         return  # the network has been trained before, so it fits
     device = best_device()
     free = free_memory(device)
-    channels = load_codec(settings.codec).latent_channels
+    arguments = network_arguments(settings, load_codec(settings.codec), StickerDataset(data, "train").size)
     with torch.device("meta"):
-        network = DFGN(**{**settings.network(), "latent_channels": channels})
+        network = DFGN(**arguments)
     needed = _held(sum(parameter.numel() for parameter in network.parameters()), settings)
     if needed > _USABLE * free:
         raise ValueError(
