@@ -144,6 +144,18 @@ def test_saved_and_joined(known: KnownCaptions, tmp_path: Path) -> None:
     assert KnownCaptions.load(tmp_path / "other") is None
 
 
+def test_names_of_stills(tmp_path: Path) -> None:
+    rows = [(name, "noto style", []) for name in ("pizza", "rocket", "dog")]
+    known, other = KnownCaptions.of_stickers(rows, {"dog"}), KnownCaptions.of_stickers(rows[1:], {"rocket"})
+    assert known is not None and other is not None
+    known.save(tmp_path)
+    loaded = KnownCaptions.load(tmp_path)
+    assert loaded is not None and loaded.stills == known.stills == {"pizza", "rocket"}
+    assert loaded.fit("Pizza") == Fit("pizza, noto style", still=True)
+    assert loaded.fit("a slice of pizza pie").still and not loaded.fit("dog").still
+    assert known.joined(other).stills == other.joined(known).stills == {"pizza"}  # one of the models saw it move
+
+
 @pytest.mark.parametrize(
     "content",
     ["[]", "{}", '{"styles": [], "names": {"a": [[0], []]}}', '{"styles": ["x style"], "names": {"a": [["0"], []]}}'],

@@ -16,11 +16,11 @@ from rdtf.cli import app
 from rdtf.cli.make import WORDS_OPTIONS
 from rdtf.evaluate.frames import half_transparent
 from rdtf.io.read import read_sticker
-from rdtf.making import UNPAINTED, make, understand
+from rdtf.making import STILL_MOTION, UNPAINTED, make, remarks, understand
 from rdtf.pixels import turn_hue
 from rdtf.provenance import read_made
-from rdtf.text import KnownCaptions
-from rdtf.whole_figure import HUES, LOOPING, main_hue, move_picture, paint, part_words
+from rdtf.text import Fit, KnownCaptions
+from rdtf.whole_figure import HUES, LOOPING, NO_MOTION, main_hue, move_picture, paint, part_words
 
 RED, GREEN, BLUE = (230, 20, 20), (30, 200, 40), (30, 60, 220)
 
@@ -158,6 +158,22 @@ def test_only_words_that_the_model_does_not_know_become_settings(pipe) -> None:
         understand(pipe, "my cat jumping", True, given=(0,))
     pipe.known = None  # free text: the network is asked for everything
     assert found("purple dragon jumping") == ("purple dragon jumping", {})
+
+
+def test_what_is_known_as_a_still_moves_as_a_whole(pipe) -> None:
+    pipe.known = KnownCaptions.of_stickers([("pizza", "", []), ("dragon", "", [])], {"dragon"})
+    fit, words = understand(pipe, "pizza")
+    assert (fit, words) == (Fit("pizza", still=True), {"motion": STILL_MOTION})
+    assert "only still pictures" in "".join(remarks(fit, words))
+    assert not remarks(fit, {"motion": NO_MOTION}) and not remarks(fit, {**words, "num_frames": 1})
+    assert understand(pipe, "green pizza jumping")[1] == {"motion": "jump", "colour": "green"}
+    assert understand(pipe, "dragon")[1] == {} and understand(pipe, "pizza", given=[0])[1] == {}
+    [moved] = make(pipe, fit.caption, num_frames=4, **words)
+    [still] = make(pipe, fit.caption, num_frames=1, **words)
+    assert np.array_equal(moved.frames, move_picture(still.frames[0], STILL_MOTION, 4))
+    assert len(still) == 1 and not still.attributes.get("loops")
+    [own] = make(pipe, fit.caption, num_frames=4, motion=NO_MOTION)
+    assert np.array_equal(own.frames, pipe(fit.caption, num_frames=4).stickers[0].frames)
 
 
 def test_a_call_with_a_motion_makes_one_frame_and_moves_it(pipe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,10 @@ from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit
 from rdtf.sticker import Sticker
 from rdtf.text import Fit
-from rdtf.whole_figure import check_names, move_picture, paint, part_words
+from rdtf.whole_figure import NO_MOTION, check_names, move_picture, paint, part_words
 
+STILL_MOTION = "dance"
+"""Motion of a thing that the model has seen only as a still picture. Its network would hardly move it."""
 UNPAINTED = "unpainted"
 """Attribute of a sticker that has no main colour, so that a wanted colour changed nothing."""
 
@@ -27,8 +29,9 @@ def understand(
 ) -> tuple[Fit, dict[str, str]]:
     """What to ask a pipeline for, and the settings ``motion`` and ``colour`` that other words of the caption stand for.
 
-    A caption that the model knows as a whole, such as "woman dancing", is asked for as it is. Settings are only those
-    that :func:`make` takes with given frames at these positions.
+    A caption that the model knows as a whole, such as "woman dancing", is asked for as it is. A thing that it has seen
+    only as a still picture moves by :data:`STILL_MOTION`, unless the caption names another motion. Settings are only
+    those that :func:`make` takes with given frames at these positions.
 
     Raises:
         ValueError: with ``strict``, the model does not know the rest of the caption.
@@ -40,7 +43,24 @@ def understand(
         if beside:
             words.pop("colour", None)
         caption = rest if words else caption
-    return pipeline.fit(caption, strict, given=beside), words
+    fit = pipeline.fit(caption, strict, given=beside)
+    if fit.still and not beside:
+        words.setdefault("motion", STILL_MOTION)
+    return fit, words
+
+
+def remarks(fit: Fit, settings: Mapping[str, Any]) -> list[str]:
+    """Sentences for the user: what is made instead of the caption, and how it moves.
+
+    Args:
+        fit: from :func:`understand`.
+        settings: arguments of :func:`make`, with those that :func:`understand` found.
+    """
+    said = [fit.note] if fit.note else []
+    motion = settings.get("motion") or NO_MOTION
+    if fit.still and motion != NO_MOTION and settings.get("num_frames") != 1:
+        said.append(f"The model has seen only still pictures of it, so it moves as a whole ({motion})")
+    return said
 
 
 def make(
@@ -59,7 +79,8 @@ def make(
 
     Args:
         frames: given frames by position.
-        motion: the first frame, given or made as a still, moves as a whole. The network makes no other frames.
+        motion: the first frame, given or made as a still, moves as a whole. The network makes no other frames. With
+            :data:`~rdtf.whole_figure.NO_MOTION` it makes all of them.
         colour: of the stickers' main colour; not with given frames. A sticker without a main colour stays as it is,
             and its attribute :data:`UNPAINTED` says so.
         num_frames, fps, durations, settings: arguments of the pipeline.
@@ -67,6 +88,7 @@ def make(
     Raises:
         ValueError: what the pipeline does not take, an unknown motion or colour, or one that does not fit the frames.
     """
+    motion = None if motion == NO_MOTION or num_frames == 1 else motion
     check_names(motion, colour)
     if colour and frames:
         raise ValueError("a colour is for stickers from words; given frames keep theirs")

@@ -19,6 +19,8 @@ from rdtf.world.motion import Pose
 MOTIONS = ("bounce", "dance", "fly", "grow", "jump", "peek", "shiver", "spin", "turn")
 """Actions of the built-in world that move the whole figure. The others move limbs or faces."""
 LOOPING = tuple(motion for motion in MOTIONS if ACTIONS[motion].loops)
+NO_MOTION = "none"
+"""Says that a figure shall not move as a whole."""
 HUES = {"red": 0, "orange": 26, "yellow": 50, "green": 118, "blue": 215, "purple": 275, "pink": 325}
 """Colours by their hue in degrees, about as the built-in world draws them."""
 _UNITS = 90  # height of a figure in the units of its poses

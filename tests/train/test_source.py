@@ -289,6 +289,7 @@ def test_the_names_of_a_dataset_have_styles_and_synonyms():
             '{"keywords": "x"}',
             "{}",
         ],
+        "num_frames": [1, 8, 1, 1],
     }
     known = known_captions(SimpleNamespace(column=rows.__getitem__))
     expected = KnownCaptions.of_stickers(
@@ -296,8 +297,10 @@ def test_the_names_of_a_dataset_have_styles_and_synonyms():
             ("dog face", "noto style", ["Hund", "pet"]),
             ("dog face", "fluent 3d style", []),
             ("a cat, noto style", "", []),  # words of its maker, not a style of the metadata
-        ]
+        ],
+        {"dog face"},
     )
+    assert known is not None and known.stills == {"a cat, noto style"}
     assert vars(known) == vars(expected)
 
 
@@ -305,6 +308,7 @@ def test_moved_stills_are_motions_and_give_no_single_frames(make_source, latents
     rows = {
         "captions": [["a cat"], ["jumping", "jumping up and down"], ["spinning"]],
         "attributes": ["{}", '{"motion": "jump", "of": "a dog"}', '{"motion": "spin"}'],
+        "num_frames": [1, 8, 8],
     }
     known = known_captions(SimpleNamespace(column=rows.__getitem__))
     assert known is not None and known.names == ("a cat",)

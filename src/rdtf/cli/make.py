@@ -32,12 +32,10 @@ OPTIONS: dict[str, Any] = {
     "output_size": option(int, "Output pixels.", "the model's", "--size", min=16, max=2048),
 }
 """Arguments of the pipeline by their options."""
-_MOTION = option(
-    str, "The first frame moves as a whole: bounce, dance, fly, jump, peek, shiver, spin or turn.", "none", "--motion"
-)
+_MOVES = "The first frame moves as a whole: bounce, dance, fly, jump, peek, shiver, spin or turn."
 WORDS_OPTIONS: dict[str, Any] = {
     **OPTIONS,
-    "motion": _MOTION,
+    "motion": option(str, _MOVES, "none; dance for a thing that the model knows only as a still", "--motion"),
     "colour": option(
         str, "Main colour: red, orange, yellow, green, blue, purple or pink.", "the model's", "--colour", "--color"
     ),
@@ -53,7 +51,7 @@ FRAMES_OPTIONS: dict[str, Any] = {
     **OPTIONS,
     "image_guidance_scale": option(float, "How closely to follow the given frames.", "the model's", "--image-guidance"),
 }
-IMAGE_OPTIONS: dict[str, Any] = {**FRAMES_OPTIONS, "motion": _MOTION}
+IMAGE_OPTIONS: dict[str, Any] = {**FRAMES_OPTIONS, "motion": option(str, _MOVES, "none", "--motion")}
 COUNTED_FRAMES = {name: option for name, option in FRAMES_OPTIONS.items() if name != "num_frames"}
 
 
@@ -78,13 +76,13 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
         raise ValueError("everything in the given frames is transparent; there is nothing to go on with")
     check_given(model=model)
     from rdtf.loading import load_pipeline  # it imports torch
-    from rdtf.making import UNPAINTED, understand
+    from rdtf.making import UNPAINTED, remarks, understand
 
     pipe = load_pipeline(model)
     fit, words = understand(pipe, caption, strict, given=[frame.position for frame in frames])
     caption, given = fit.caption, {**words, **given}
-    if fit.note:
-        say(printable(fit.note))
+    for sentence in remarks(fit, given):
+        say(printable(sentence))
     if frames and model == SHIPPED and all(frame[..., 3].all() for frame in pixels.values()):
         say(
             "The picture has no transparent ground, as the model's stickers have; cut the thing out for a better result"

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from rdtf import hub
 from rdtf.cli.make import MAX_FRAMES
 from rdtf.loading import load_pipeline
-from rdtf.making import understand
+from rdtf.making import remarks, understand
 from rdtf.provenance import Call, Given, Task, load_frames, make_noted
 from rdtf.studio.library import MOST_SIDE, Library
+from rdtf.whole_figure import NO_MOTION
 
 if TYPE_CHECKING:
     from rdtf.pipeline import StickerPipeline
@@ -166,8 +167,9 @@ class Maker:
         tell(Progress(0, 1))
         pipe = self.models.load(model)
         fit, words = understand(pipe, caption, given=[one.position for one in given])
-        caption, note, settings = fit.caption, fit.note, {**words, **settings}
-        if given and settings.get("motion"):
+        caption, settings = fit.caption, {**words, **settings}
+        note = ". ".join(remarks(fit, settings))
+        if given and settings.get("motion", NO_MOTION) != NO_MOTION:
             count = 1  # a moved picture is the same for every seed
         frames = load_frames(given)
         if given and pipe.copy_decoder is not None:  # it draws with the given pixels, and messengers show 512 px

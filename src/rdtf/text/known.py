@@ -10,7 +10,7 @@ import importlib.util
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -35,10 +35,11 @@ _FILLERS = frozenset("a an and at in is it its my of on some the this to very wi
 
 
 class _File(BaseModel):
-    """The file :data:`KNOWN_CAPTIONS`: for each name the indices of its styles, and its synonyms."""
+    """The file :data:`KNOWN_CAPTIONS`: for each name the indices of its styles, and its synonyms; names of stills."""
 
     styles: list[str] = []
     names: dict[str, tuple[list[StrictInt], list[str]]]
+    stills: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,12 @@ class Fit:
     Attributes:
         caption: the caption that was asked for, or the nearest one that the model knows.
         note: a sentence for the user if the model does not know what was asked for; otherwise empty.
+        still: whether the model has seen only still pictures of it.
     """
 
     caption: str
     note: str = ""
+    still: bool = False
 
 
 class KnownCaptions:
@@ -60,11 +63,13 @@ class KnownCaptions:
     Args:
         names: for each name its styles (phrases at the end of captions, such as ``noto style``; most frequent first)
             and its synonyms.
+        stills: the names that no moving sticker had.
     """
 
-    def __init__(self, names: Mapping[str, tuple[Iterable[str], Iterable[str]]]) -> None:
+    def __init__(self, names: Mapping[str, tuple[Iterable[str], Iterable[str]]], stills: Iterable[str] = ()) -> None:
         self._styles_of = {name: tuple(styles) for name, (styles, _) in names.items()}
         self._synonyms = {name: tuple(words) for name, (_, words) in names.items()}
+        self.stills = frozenset(stills)
         self.styles = tuple(sorted({style for styles in self._styles_of.values() for style in styles}))
 
     @property
@@ -73,11 +78,14 @@ class KnownCaptions:
         return tuple(self._styles_of)
 
     @classmethod
-    def of_stickers(cls, stickers: Iterable[tuple[str, str, Iterable[str]]]) -> KnownCaptions | None:
+    def of_stickers(
+        cls, stickers: Iterable[tuple[str, str, Iterable[str]]], moving: Container[str] | None = None
+    ) -> KnownCaptions | None:
         """The names of a training set; None for more than :data:`MOST_NAMES`, or for none.
 
         Args:
             stickers: name, style phrase (or ``""``) and synonyms of each.
+            moving: names of the stickers that move; None: all.
         """
         found: dict[str, tuple[Counter[str], dict[str, None]]] = defaultdict(lambda: (Counter(), {}))
         for name, style, synonyms in stickers:
@@ -91,7 +99,7 @@ class KnownCaptions:
         for name, (styles, others) in sorted(found.items()):
             by_count = sorted(filter(None, styles), key=lambda style: (-styles[style], style))
             names[name] = by_count, list(others)[:_MOST_SYNONYMS]
-        return cls(names) if names else None
+        return cls(names, () if moving is None else (n for n in names if n not in moving)) if names else None
 
     def joined(self, other: KnownCaptions) -> KnownCaptions:
         """The names of both; where both have a name, the styles and synonyms of ``other`` come first."""
@@ -100,13 +108,15 @@ class KnownCaptions:
             for name in known.names:
                 merged[name][0].update(dict.fromkeys(known._styles_of[name]))
                 merged[name][1].update(dict.fromkeys(known._synonyms[name]))
-        return KnownCaptions(dict(sorted(merged.items())))
+        stills = (self.stills | other.stills) - ({*self.names} - self.stills) - ({*other.names} - other.stills)
+        return KnownCaptions(dict(sorted(merged.items())), stills)
 
     def save(self, folder: Path) -> None:
         """Write :data:`KNOWN_CAPTIONS`, unless it would be larger than a model's configuration may be."""
         index = {style: number for number, style in enumerate(self.styles)}
         names = {name: [[index[style] for style in self._styles_of[name]], self._synonyms[name]] for name in self.names}
-        text = json.dumps({"styles": self.styles, "names": names}, ensure_ascii=False) + "\n"
+        content = {"styles": self.styles, "names": names, "stills": sorted(self.stills)}
+        text = json.dumps(content, ensure_ascii=False) + "\n"
         if len(text.encode()) <= _MOST_BYTES:
             write_text(folder / KNOWN_CAPTIONS, text)
 
@@ -124,7 +134,8 @@ class KnownCaptions:
         try:
             found = _File.model_validate(config)
             styles = dict(enumerate(found.styles))
-            return cls({name: ([styles[i] for i in indices], words) for name, (indices, words) in found.names.items()})
+            names = {name: ([styles[i] for i in indices], words) for name, (indices, words) in found.names.items()}
+            return cls(names, found.stills)
         except (ValueError, KeyError):
             raise ValueError(f"{path} is no list of captions; the model is damaged, copy it again") from None
 
@@ -177,7 +188,7 @@ class KnownCaptions:
             english = english_name(english)
         for words in map(caption_words, (name, english)):
             if (known := self._known(words, caption, style)) is not None:
-                return Fit(known)
+                return Fit(known, still=self._parted(known)[0] in self.stills)
         shown = name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…"
         unknown = f"The model was not trained on {shown!r}"
         if given:
@@ -188,7 +199,8 @@ class KnownCaptions:
             nearest = self._styled(self._nearest(english), style)
         except ModuleNotFoundError:
             return Fit(caption, f"{unknown} and may draw anything; with {_INSTALL} it makes the nearest")
-        return Fit(nearest, f"{unknown}; the nearest thing that it knows is {nearest!r}")
+        note = f"{unknown}; the nearest thing that it knows is {nearest!r}"
+        return Fit(nearest, note, self._parted(nearest)[0] in self.stills)
 
     def _known(self, words: list[str], caption: str, style: str) -> str | None:
         """The caption to ask for if its words are a known name or a combination of learned words; otherwise None."""

@@ -58,8 +58,10 @@ def known_captions(dataset: StickerDataset) -> KnownCaptions | None:
 
     Synonyms are the other captions and the attribute ``keywords``.
     """
-    rows = zip(dataset.column("captions"), map(json.loads, dataset.column("attributes")), strict=True)
-    return KnownCaptions.of_stickers(_name_style_synonyms(*row) for row in rows if not is_moved(row[1]))
+    columns = map(dataset.column, ("captions", "attributes", "num_frames"))
+    rows = [(captions, json.loads(attributes), frames) for captions, attributes, frames in zip(*columns, strict=True)]
+    found = [(*_name_style_synonyms(*row), frames) for *row, frames in rows if not is_moved(row[1])]
+    return KnownCaptions.of_stickers((row[:3] for row in found), {row[0] for row in found if row[3] > 1})
 
 
 def _name_style_synonyms(captions: list[str], attributes: dict[str, Any]) -> tuple[str, str, list[str]]:
