@@ -13,10 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rdtf.cli import app
-from rdtf.cli.make import WORDS_OPTIONS
 from rdtf.evaluate.frames import half_transparent
 from rdtf.io.read import read_sticker
 from rdtf.making import STILL_MOTION, UNPAINTED, make, remarks, understand
+from rdtf.options import WORDS_OPTIONS
 from rdtf.pixels import turn_hue
 from rdtf.provenance import read_made
 from rdtf.text import Fit, KnownCaptions

@@ -35,8 +35,8 @@ def running(folder: Path, model: Path, token: str | None = None) -> Iterator[Run
     """A studio in a thread."""
     import uvicorn
 
-    from rdtf.studio.app import Studio
     from rdtf.studio.server import build_server, free_port
+    from rdtf.studio.state import Studio
 
     port = free_port("127.0.0.1", 0)
     app = build_server(Studio(folder, [model]), token=token, host="127.0.0.1", port=port)

@@ -135,7 +135,7 @@ def test_a_token_is_asked_for(model: Path, tmp_path: Path):
 
 def test_any_other_address_than_the_loopback_gets_a_token(monkeypatch, model: Path, tmp_path: Path):
     from rdtf.studio import server
-    from rdtf.studio.app import Studio
+    from rdtf.studio.state import Studio
 
     tokens, said = [], []
     monkeypatch.setattr(server, "build_server", lambda studio, token, host, port: tokens.append(token))

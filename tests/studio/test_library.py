@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rdtf.cli.make import WORDS_OPTIONS
 from rdtf.copy_decoder import CopyDecoder
 from rdtf.io.write import save_sticker
 from rdtf.loading import load_pipeline
+from rdtf.options import WORDS_OPTIONS
 from rdtf.provenance import find_given, inputs_near, make_again, read_made
 from rdtf.sticker import Sticker
 from rdtf.studio import views

@@ -9,31 +9,16 @@ import sys
 from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.markup import escape
 
+from rdtf.options import option
 from rdtf.progress import console
 
 STOPPED = 75
 """Exit code of a training that was asked to stop and has saved (EX_TEMPFAIL): start the command again."""
-
-
-def option(kind: Any, text: str, default: object = None, *flags: str, **limits: Any) -> Any:
-    """An option for :func:`takes`.
-
-    Args:
-        kind: type of its value.
-        text: its help.
-        default: what help shows; the value itself stands with the setting.
-        flags: its names, where they differ from the setting's.
-    """
-    shown = None if default is None else str(default)
-    return Annotated[kind | None, typer.Option(*flags, help=text, show_default=shown or False, **limits)]
-
-
-OTHERS = option(list[str], "Any other setting, as name=value (value is JSON or text).", None, "--set")
 
 
 def training_options(steps: int) -> dict[str, Any]:
@@ -109,7 +94,7 @@ def takes(options: Mapping[str, Any]) -> Callable[[Callable[..., None]], Callabl
 
     The command gets the settings that the user gave as a dictionary, in its argument ``given``. Settings that the user
     left out are not in it, so defaults and limits stand in the settings' class alone. An option named ``settings``
-    (see :data:`OTHERS`) adds any other setting to it; options of their own count more.
+    (see :data:`rdtf.options.OTHERS`) adds any other setting to it; options of their own count more.
     """
 
     def wrap(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rdtf.cli.common import option, say, takes
+from rdtf.cli.common import say, takes
+from rdtf.options import PREPARE_OPTIONS
 
 _SHOWN = 5  # files that could not be read
 
@@ -60,43 +61,7 @@ def move_stills(
     say(f"Wrote {count:,} stickers to {out}")
 
 
-PREPARE: dict[str, Any] = {
-    "size": option(int, "Height and width of the frames.", 64),
-    "max_frames": option(int, "Longer stickers are thinned out evenly.", 40),
-    "split_by": option(
-        str, "content, caption, or a metadata field: stickers that are equal in it share a split.", "content"
-    ),
-    "splits": option(tuple[float, float, float], "Fractions of train, val and test, which sum to 1.", "0.9 0.05 0.05"),
-    "seed": option(int, "Seed of the splits.", 0),
-    "captions": option(list[str], "Metadata field or column that is a caption; repeatable.", None, "--caption-column"),
-    "licenses": option(
-        list[str], "Licence where metadata names none: NAME for all, or SOURCE=NAME; repeatable.", None, "--licence"
-    ),
-    "caption_style": option(
-        bool,
-        "End captions in the sticker's style, as in 'a cat, flat style': metadata's field `style`, or --style.",
-        None,
-        "--caption-style",
-    ),
-    "styles": option(
-        list[str],
-        "Style where metadata names none: NAME for all, or SOURCE=NAME; repeatable; implies --caption-style.",
-        None,
-        "--style",
-    ),
-    "duplicates": option(str, "keep, or drop: leave out all but the first of near-duplicates.", "keep"),
-    "crop": option(str, "none, or content: crop to what is drawn.", "none"),
-    "background": option(str, "keep, or transparent: clear backgrounds of one colour.", "keep"),
-    "features": option(str, "What frames are clustered by: builtin, or vgg16:FILE (torchvision's weights).", "builtin"),
-    "time_limit": option(float, "Seconds of processor time a file may take.", 30),
-    "memory_limit": option(int, "MiB that decoding a file may take.", 1024),
-    "workers": option(int, "Processes.", "one a core"),
-    "engine": option(str, "local, or ray: the cores of a Ray cluster.", "local"),
-}
-"""Settings of ``PrepareSettings`` by their options."""
-
-
-@takes(PREPARE)
+@takes(PREPARE_OPTIONS)
 def prepare(
     sources: Annotated[list[Path], typer.Argument(help="Folders, archives, tables or files; last the dataset folder.")],
     overwrite: Annotated[

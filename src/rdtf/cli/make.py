@@ -9,50 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rdtf.cli.common import STOPPED, check_given, option, say, takes
+from rdtf.cli.common import STOPPED, check_given, say, takes
 from rdtf.hub import SHIPPED
+from rdtf.options import COUNTED_FRAMES, IMAGE_OPTIONS, MAX_FRAMES, WORDS_OPTIONS
 from rdtf.progress import bars, printable
 
 if TYPE_CHECKING:
     from rdtf.provenance import Task
 
-MAX_FRAMES = 16
-Model = option(str, "shipped, a run's or saved pipeline's folder, or a hub id (owner/name).", SHIPPED, "--model", "-m")
 Caption = Annotated[str, typer.Option(help="What it shows, in words.")]
-OPTIONS: dict[str, Any] = {
-    "out": option(str, ".webp, .png/.apng, .gif, .sheet.png, or a folder of PNGs.", "sticker.webp", "--out", "-o"),
-    "model": Model,
-    "num_frames": option(int, "Frames of the sticker.", 8, "--frames", min=1, max=MAX_FRAMES),
-    "seed": option(int, "Same seed, same pixels.", 0),
-    "num_inference_steps": option(int, "Denoising steps.", "the model's", "--steps", min=1),
-    "guidance_scale": option(float, "How closely to follow the caption; 1 = no guidance.", "the model's", "--guidance"),
-    "num_stickers_per_prompt": option(int, "Stickers to make, with seeds counting up.", 1, "--count", min=1),
-    "fps": option(float, "Frames a second.", "8, or the sticker's", min=0.1, max=100),
-    "loop": option(bool, "Time is circular: the last frame leads back to the first.", None, "--loop"),
-    "output_size": option(int, "Output pixels.", "the model's", "--size", min=16, max=2048),
-}
-"""Arguments of the pipeline by their options."""
-_MOVES = "The first frame moves as a whole: bounce, dance, fly, jump, peek, shiver, spin or turn."
-WORDS_OPTIONS: dict[str, Any] = {
-    **OPTIONS,
-    "motion": option(str, _MOVES, "none; dance for a thing that the model knows only as a still", "--motion"),
-    "colour": option(
-        str, "Main colour: red, orange, yellow, green, blue, purple or pink.", "the model's", "--colour", "--color"
-    ),
-    "strict": option(bool, "Refuse captions that the model does not know.", False, "--strict"),
-    "still_first": option(
-        bool,
-        "Make the first frame alone, then the sticker that begins with it.",
-        "the model's",
-        "--still-first/--at-once",
-    ),
-}
-FRAMES_OPTIONS: dict[str, Any] = {
-    **OPTIONS,
-    "image_guidance_scale": option(float, "How closely to follow the given frames.", "the model's", "--image-guidance"),
-}
-IMAGE_OPTIONS: dict[str, Any] = {**FRAMES_OPTIONS, "motion": option(str, _MOVES, "none", "--motion")}
-COUNTED_FRAMES = {name: option for name, option in FRAMES_OPTIONS.items() if name != "num_frames"}
 
 
 def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: dict[str, Any]) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from rdtf.cli.common import OTHERS, STOPPED, check_given, option, say, takes
-from rdtf.cli.make import Model
+from rdtf.cli.common import STOPPED, check_given, say, takes
 from rdtf.hub import SHIPPED
+from rdtf.options import OTHERS, Model, option
 from rdtf.progress import console
 
 EVALUATE: dict[str, Any] = {

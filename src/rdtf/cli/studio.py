@@ -43,7 +43,7 @@ def studio(
             raise
         raise ImportError("the studio needs gradio: pip install 'rdtf[studio]'") from None
     from rdtf.hub import SHIPPED, find_pipeline
-    from rdtf.studio.app import Studio
+    from rdtf.studio.state import Studio
 
     if SHIPPED in (model or ()):
         find_pipeline(SHIPPED)  # it is in the list whenever it is there

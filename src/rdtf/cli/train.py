@@ -9,30 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rdtf.cli.common import OTHERS, STOPPED, check_given, option, say, takes, training_options
-from rdtf.cli.make import Model
+from rdtf.cli.common import STOPPED, check_given, say, takes, training_options
 from rdtf.hub import SHIPPED
+from rdtf.options import OTHERS, TRAIN_OPTIONS, Model, option
 from rdtf.progress import console
-
-SETTINGS: dict[str, Any] = {
-    "size": option(str, "tiny, small, base or paper.", "tiny"),
-    "start_from": option(str, "Model to begin with: shipped, a run's or saved pipeline's folder.", None, "--from"),
-    "tune": option(str, "Train only the layers that this method adds (docs/baselines.md).", "all weights"),
-    "steps": option(int, "Optimiser steps.", 2000),
-    "max_minutes": option(float, "End earlier, at this time, with the schedule complete.", None, "--minutes"),
-    "batch_size": option(int, "Stickers a step.", 16),
-    "frames": option(int, "Most frames of a clip, up to 16.", 8),
-    "codec": option(str, "f4, f8, pixel, pixel2, or a folder or hub id.", "f4"),
-    "text": option(list[str], "builtin, or one or two folders or hub ids.", "builtin"),
-    "curriculum": option(str, "none, linear, adaptive or adaptive-normalised.", "adaptive-normalised"),
-    "seed": option(int, "Seed of everything drawn.", 0),
-    "threads": option(int, "CPU threads."),
-    "checkpoint_every": option(int, "Steps between checkpoints.", 500),
-    "preview_every": option(int, "Steps between previews.", 500),
-    "eval_every": option(int, "Steps between held-out losses.", 500),
-    "settings": OTHERS,
-}
-"""Settings of ``TrainSettings`` that have an option of their own. The defaults are those of the recipe fast."""
 
 Recipe = Annotated[str | None, typer.Option(help="fast, paper or tune; default: fast, or tune with --from.")]
 
@@ -48,7 +28,7 @@ def demo(
     say(f"Open {run_demo(out, steps=steps, seed=seed)}")
 
 
-@takes(SETTINGS)
+@takes(TRAIN_OPTIONS)
 def train(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
     run: Annotated[Path, typer.Argument(help="New folder for the run (an existing one with --resume).")],
@@ -124,7 +104,7 @@ def finetune(
     )
 
 
-@takes(SETTINGS)
+@takes(TRAIN_OPTIONS)
 def plan(
     data: Annotated[Path, typer.Argument(help="Prepared dataset.")],
     recipe: Recipe = None,

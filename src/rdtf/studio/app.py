@@ -7,18 +7,16 @@ import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from rdtf.cli.make import WORDS_OPTIONS
 from rdtf.export.target import load_target, target_names
+from rdtf.options import WORDS_OPTIONS
 from rdtf.studio import views
 from rdtf.studio.endpoints import endpoints
 from rdtf.studio.forms import fields_of, values_of
-from rdtf.studio.library import Library
-from rdtf.studio.maker import Maker, Models, Progress
+from rdtf.studio.maker import Progress
 from rdtf.studio.parts import (
     EXPORTING,
     FOUR,
@@ -31,9 +29,9 @@ from rdtf.studio.parts import (
     show,
     upload_field,
 )
+from rdtf.studio.state import Studio
 from rdtf.studio.timeline_tab import timeline_tab
 from rdtf.studio.training_tab import training_tab
-from rdtf.studio.trainings import Trainings
 from rdtf.whole_figure import LOOPING, NO_MOTION
 
 STYLE = (resources.files("rdtf.studio") / "studio.css").read_text("utf-8")
@@ -42,25 +40,6 @@ QUEUE = 100
 A_PAGE = 12
 _SETTINGS = ("num_frames", "fps", "num_inference_steps", "guidance_scale", "output_size")
 _SIZES = [("Discord, 160 px", "160px"), ("Telegram Desktop, 256 px", "256px"), ("small, 96 px", "96px")]
-
-
-class Studio:
-    """What the page works on.
-
-    Args:
-        folder: of the studio. models: folders of models. sources: what may be trained on.
-
-    Raises:
-        ValueError: one of the folders of models holds none, or a source is not there.
-    """
-
-    def __init__(self, folder: Path, models: Sequence[Path] = (), sources: Sequence[Path] = ()) -> None:
-        if missing := [path for path in sources if not path.exists()]:
-            raise ValueError(f"{missing[0]}: no such file or folder; name stickers that are there with --stickers")
-        self.models = Models(models, folder / "runs")
-        self.library = Library(folder, self.models.load)
-        self.maker = Maker(self.models, self.library)
-        self.trainings = Trainings(folder, {path.resolve().name: path for path in sources}, self.models)
 
 
 def theme() -> gr.themes.Base:

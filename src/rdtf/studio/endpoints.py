@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rdtf.cli.make import FRAMES_OPTIONS, WORDS_OPTIONS
+from rdtf.options import FRAMES_OPTIONS, WORDS_OPTIONS
 from rdtf.studio.forms import fields_of, named_values
 from rdtf.studio.library import GIVEN, MADE
 from rdtf.studio.parts import EXPORTING, FOUR, plainly, sentences
-
-if TYPE_CHECKING:
-    from rdtf.studio.app import Studio
+from rdtf.studio.state import Studio
 
 
 def endpoints(studio: Studio) -> dict[Callable[..., Any], dict[str, Any]]:

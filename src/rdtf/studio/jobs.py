@@ -1,8 +1,4 @@
-"""Commands of ``rdtf`` that run as processes of their own: they outlive the page and the studio.
-
-``python -m rdtf.studio.jobs FOLDER`` is such a process. It runs the commands in ``FOLDER/commands.json``, one after the
-other, until one fails, and leaves their exit code.
-"""
+"""Commands of ``rdtf`` that run as processes of their own: they outlive the page and the studio."""
 
 from __future__ import annotations
 
@@ -55,9 +51,10 @@ class Jobs:
         for old in (_PROCESS, _END):
             (folder / old).unlink(missing_ok=True)
         write_text(folder / _COMMANDS, json.dumps([list(command) for command in commands], indent=1))
+        files = [str(folder.resolve() / name) for name in (_COMMANDS, _END)]
         with (folder / _LOG).open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "rdtf.studio.jobs", str(folder.resolve())],
+                [sys.executable, "-m", "rdtf.cli.several", *files],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -116,24 +113,3 @@ class Jobs:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _LOG_BYTES))
             return file.read().decode("utf-8", "replace").replace("\r", "\n")
-
-
-def _main(folder: Path) -> int:
-    from rdtf.cli import app
-
-    code = 1
-    try:
-        for command in json.loads((folder / _COMMANDS).read_text("utf-8")):
-            try:
-                app(command)
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else int(end.code is not None)
-            if code:
-                break
-    finally:
-        write_text(folder / _END, json.dumps({"code": code}))
-    return code
-
-
-if __name__ == "__main__":
-    sys.exit(_main(Path(sys.argv[1])))

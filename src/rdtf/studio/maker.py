@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rdtf import hub
-from rdtf.cli.make import MAX_FRAMES
 from rdtf.loading import load_pipeline
 from rdtf.making import remarks, understand
+from rdtf.options import MAX_FRAMES
 from rdtf.provenance import Call, Given, Task, load_frames, make_noted
 from rdtf.studio.library import MOST_SIDE, Library
 from rdtf.whole_figure import NO_MOTION

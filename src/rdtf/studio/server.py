@@ -21,7 +21,8 @@ from PIL import Image
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rdtf.studio.app import STYLE, Studio, build_page, theme
+from rdtf.studio.app import STYLE, build_page, theme
+from rdtf.studio.state import Studio
 
 COOKIE = "rdtf-studio"
 UPLOAD_BYTES = 64 * 2**20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rdtf.cli.make import MAX_FRAMES
+from rdtf.options import MAX_FRAMES
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,16 @@ import functools
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
-from rdtf.cli.make import FRAMES_OPTIONS, MAX_FRAMES
+from rdtf.options import FRAMES_OPTIONS, MAX_FRAMES
 from rdtf.studio import views
 from rdtf.studio.forms import fields_of, values_of
 from rdtf.studio.parts import HIDDEN, component, generation, given, plainly, progress, show, upload_field
+from rdtf.studio.state import Studio
 from rdtf.studio.timeline import Slot, Timeline
-
-if TYPE_CHECKING:
-    from rdtf.studio.app import Studio
 
 _SETTINGS = ("fps", "num_inference_steps", "guidance_scale", "image_guidance_scale", "output_size")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -10,10 +10,8 @@ from rdtf.studio import views
 from rdtf.studio.forms import values_of
 from rdtf.studio.jobs import RUNNING
 from rdtf.studio.parts import HIDDEN, component, plainly
+from rdtf.studio.state import Studio
 from rdtf.studio.trainings import PREPARING, TRAINING
-
-if TYPE_CHECKING:
-    from rdtf.studio.app import Studio
 
 _SECONDS = 3
 SCRATCH = "nothing: from scratch"

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rdtf.cli.data import PREPARE
-from rdtf.cli.train import SETTINGS
+from rdtf.options import PREPARE_OPTIONS, TRAIN_OPTIONS
 from rdtf.studio.forms import Field, fields_of, named_values
 from rdtf.studio.jobs import Jobs, checked_name
 from rdtf.studio.maker import Models
 
-PREPARING = fields_of(PREPARE, ("size", "max_frames", "duplicates", "crop", "background"))
-TRAINING = fields_of(SETTINGS, ("size", "steps", "max_minutes", "batch_size", "frames", "seed", "preview_every"))
+PREPARING = fields_of(PREPARE_OPTIONS, ("size", "max_frames", "duplicates", "crop", "background"))
+TRAINING = fields_of(TRAIN_OPTIONS, ("size", "steps", "max_minutes", "batch_size", "frames", "seed", "preview_every"))
 
 Points = list[tuple[float, float]]
 
