@@ -1,16 +1,18 @@
 """Fewer denoising steps: seconds and quality of stickers from captions: ``python benchmarks/sampling.py DATA``.
 
-Captions come from the training split of DATA, a prepared dataset; the model must know them. Each caption is made with
-every number of steps in turn, from the same noise. So slow moments of the machine hit all numbers of steps alike. A
-sticker is a still and then a clip. Two distances to the real stickers of these captions are measured:
+Captions come from the training split of DATA, a prepared dataset; the model must know them. Each caption is made in
+every way in turn, from the same noise. So slow moments of the machine hit all ways alike. A way is a number of steps,
+and after colons what differs from the model: ``8:guidance=1:shift=2``. A sticker is a still and then a clip. Two
+distances to the real stickers of these captions are measured:
 
 - the unbiased MMD of generated and real stickers, times 1000. Its features are small pictures
   (:func:`rdtf.data.keyframes.frame_features`) of the mean frame and of the mean step between frames. Each feature has
   about unit variance over the real stickers;
 - the mean absolute error of the first frame to the real typical frame, premultiplied RGBA, of 255.
 
-The reference is 50 steps with guidance. On the flow path a step of DDIM is a step of Euler's method. Prints a table and
-ends in one JSON line.
+The reference is 50 steps with the model's guidance. On the flow path a step of DDIM is a step of Euler's method. A
+shift s moves noise levels x to s x / (1 + (s - 1) x), so more steps are spent on much noise. Prints a table and ends in
+one JSON line.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from rich.table import Table
@@ -34,6 +38,27 @@ from rdtf.progress import bars, console
 from rdtf.sticker import Sticker
 
 FRAMES = 8
+SOLVERS = {"unipc": "UniPCMultistepScheduler", "dpm": "DPMSolverMultistepScheduler"}
+
+
+class Way:
+    """A number of denoising steps, and what differs from the model: guidance, shift, solver (of :data:`SOLVERS`)."""
+
+    def __init__(self, text: str) -> None:
+        steps, *rest = text.split(":")
+        self.steps, options = int(steps), dict(part.split("=") for part in rest)
+        self.guidance = float(options.pop("guidance")) if "guidance" in options else None
+        self.shift, self.solver = float(options.pop("shift", 1)), options.pop("solver", None)
+        if options or self.solver not in (None, *SOLVERS):
+            raise ValueError(f"{text}: options of a way are guidance, shift and solver ({', '.join(SOLVERS)})")
+
+    def scheduler(self, own: Any) -> Any:
+        """The model's scheduler, or another one for the same path."""
+        config = dict(own.config)
+        if self.solver is None:
+            return own if self.shift == 1 else diffusers.FlowMatchEulerDiscreteScheduler(**config, shift=self.shift)
+        flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": self.shift}
+        return getattr(diffusers, SOLVERS[self.solver]).from_config({**config, **flow})
 
 
 def clip_features(frames: np.ndarray) -> np.ndarray:
@@ -53,7 +78,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="prepared dataset of the model's size")
     parser.add_argument("-m", "--model", default=SHIPPED)
     parser.add_argument("--count", type=int, default=48, help="captions")
-    parser.add_argument("--steps", type=int, nargs="+", default=[50, 12, 8, 6, 4], help="the first is the reference")
+    parser.add_argument("--ways", nargs="+", default=["50", "12", "8", "6", "4"], help="the first is the reference")
     parser.add_argument("--threads", type=int, help="default: torch's")
     options = parser.parse_args()
     if options.threads:
@@ -75,37 +100,40 @@ def main() -> None:
             break
     if len(captions) < 4:
         raise SystemExit(f"{options.data} has {len(captions)} moving stickers whose captions {options.model} knows")
-    made: dict[int, list[Sticker]] = {steps: [] for steps in options.steps}
-    seconds: dict[int, list[float]] = {steps: [] for steps in options.steps}
+    ways = {text: Way(text) for text in options.ways}
+    made: dict[str, list[Sticker]] = {way: [] for way in ways}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    own = pipe.scheduler
     pipe(captions[0], num_frames=FRAMES, num_inference_steps=1)  # the first call builds kernels
     with bars() as progress:
-        task = progress.add_task("making stickers", total=len(captions) * len(options.steps), note="")
+        task = progress.add_task("making stickers", total=len(captions) * len(ways), note="")
         for seed, caption in enumerate(captions):
-            for steps in options.steps:
+            for name, way in ways.items():
+                pipe.scheduler = way.scheduler(own)
+                given = {} if way.guidance is None else {"guidance_scale": way.guidance}
                 start = time.perf_counter()
-                made[steps] += pipe(
-                    caption, num_frames=FRAMES, num_inference_steps=steps, seed=seed, loop=True
-                ).stickers
-                seconds[steps].append(time.perf_counter() - start)
+                call = pipe(caption, num_frames=FRAMES, num_inference_steps=way.steps, seed=seed, loop=True, **given)
+                seconds[name].append(time.perf_counter() - start)
+                made[name] += call.stickers
                 progress.advance(task)
     truth = np.stack([clip_features(frames) for frames in real])
     scale = truth.std(0) + 0.1 * truth.std(0).mean()
     table = Table(title=f"{len(captions)} captions, {torch.get_num_threads()} threads")
-    for column in ("steps", "seconds a sticker", "times as fast", "MMD x 1000", "95 %", "error of the typical frame"):
+    for column in ("way", "seconds a sticker", "times as fast", "MMD x 1000", "95 %", "error of the typical frame"):
         table.add_column(column, justify="right")
     summary = {}
-    slowest = float(np.median(seconds[options.steps[0]]))
-    for steps in options.steps:
-        drawn = np.stack([clip_features(sticker.frames) for sticker in made[steps]])
+    slowest = float(np.median(seconds[options.ways[0]]))
+    for way, stickers in made.items():
+        drawn = np.stack([clip_features(sticker.frames) for sticker in stickers])
         mmd = unbiased_mmd((truth - truth.mean(0)) / scale, (drawn - truth.mean(0)) / scale)
         low, high = (1000 * x for x in (mmd.low, mmd.high))
-        wrong = np.mean([error(sticker.frames[0], still) for sticker, still in zip(made[steps], typical, strict=True)])
-        took = float(np.median(seconds[steps]))
-        summary[steps] = {"seconds": round(took, 3), "mmd": round(1000 * mmd.value, 2), "error": round(float(wrong), 2)}
+        wrong = np.mean([error(sticker.frames[0], still) for sticker, still in zip(stickers, typical, strict=True)])
+        took = float(np.median(seconds[way]))
+        summary[way] = {"seconds": round(took, 3), "mmd": round(1000 * mmd.value, 2), "error": round(float(wrong), 2)}
         cells = (took, slowest / took, 1000 * mmd.value)
-        table.add_row(str(steps), *(f"{x:.2f}" for x in cells), f"{low:.1f} to {high:.1f}", f"{wrong:.2f}")
+        table.add_row(way, *(f"{x:.2f}" for x in cells), f"{low:.1f} to {high:.1f}", f"{wrong:.2f}")
     console.print(table)
-    print(json.dumps({"captions": len(captions), "threads": torch.get_num_threads(), "steps": summary}))
+    print(json.dumps({"captions": len(captions), "threads": torch.get_num_threads(), "ways": summary}))
 
 
 if __name__ == "__main__":
