@@ -84,11 +84,6 @@ def unknown_counts(task: Task, num_frames: int) -> range:
     return range(1, n - kept + 1)
 
 
-def possible_tasks(num_frames: int) -> list[Task]:
-    """The tasks that a clip of ``num_frames`` allows."""
-    return [task for task in Task if len(unknown_counts(task, num_frames))]
-
-
 def draw_known(
     task: Task,
     num_frames: int,
