@@ -109,9 +109,12 @@ def test_the_card_of_a_run(run: Path, report: Path, split_data: Path, tmp_path: 
 
 def test_random_captions_are_known_ones_if_the_model_lists_them(make_pipeline: Callable, tmp_path: Path):
     pipeline = make_pipeline(SIZE, network=SMALLEST_NETWORK)
-    pipeline.known = KnownCaptions.of_stickers([("a cat", "noto style", []), ("a dog", "", []), ("a cow", "", [])])
+    pipeline.known = KnownCaptions.of_stickers(
+        [("a cat", "noto style", []), ("a dog", "", []), ("a cow", "", [])], {"a dog"}
+    )
     pipeline.save_pretrained(tmp_path / "model")
-    assert "3 of 3 of the names that it was trained on" in card(tmp_path / "model", "-o", tmp_path / "card")
+    text = card(tmp_path / "model", "-o", tmp_path / "card")
+    assert "3 of 3 of the names that it was trained on" in text and "dance: known only as a still picture" in text
     assert (tmp_path / "card/random.png").is_file()
 
 

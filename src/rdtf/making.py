@@ -26,7 +26,7 @@ UNPAINTED = "unpainted"
 
 def understand(
     pipeline: StickerPipeline, caption: str, strict: bool = False, *, given: Collection[int] = ()
-) -> tuple[Fit, dict[str, str]]:
+) -> tuple[Fit, dict[str, Any]]:
     """What to ask a pipeline for, and the settings ``motion`` and ``colour`` that other words of the caption stand for.
 
     A caption that the model knows as a whole, such as "woman dancing", is asked for as it is. A thing that it has seen
@@ -36,7 +36,7 @@ def understand(
     Raises:
         ValueError: with ``strict``, the model does not know the rest of the caption.
     """
-    words: dict[str, str] = {}
+    words: dict[str, Any] = {}
     beside = bool(given)
     if pipeline.known is not None and {*given} <= {0} and pipeline.fit(caption, given=beside).note:
         rest, words = part_words(caption)
