@@ -108,7 +108,7 @@ def test_minutes_become_steps_that_the_run_keeps(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("asked", [("--replay", 3), ()])
 def test_replay_trains_on_what_the_model_draws(tmp_path: Path, shipped: Path, monkeypatch, asked: tuple):
     """The model's own stickers are trained on, never held out, and keep names and styles apart."""
-    known = KnownCaptions({"cat": (["noto style"], ["kitten"]), "red kite": ([], [])})
+    known = KnownCaptions({"cat": (["noto style"], ["kitten"]), "red kite": ([], [])}, stills=["red kite"])
     known.save(shipped)
     monkeypatch.setattr("rdtf.finetune.REPLAY", 3)
     try:
@@ -117,9 +117,12 @@ def test_replay_trains_on_what_the_model_draws(tmp_path: Path, shipped: Path, mo
         train, val = (StickerDataset(run / "data", split) for split in ("train", "val"))
         replayed = [record for record in map(train.record, range(len(train))) if record.source.startswith("replay/")]
         assert len(train) + len(val) == 11 and len(replayed) == 3
-        assert {record.caption for record in replayed} == {"cat, noto style", "red kite"}
+        lengths = {record.caption: record.num_frames for record in replayed}
+        assert lengths.keys() == {"cat, noto style", "red kite"}
+        assert lengths["red kite"] == 1 < lengths["cat, noto style"]
         tuned = load_pipeline(run).known
         assert tuned is not None and {"cat", "red kite"} <= {*tuned.names} and "cat, noto style" not in tuned.names
+        assert "red kite" in tuned.stills and "cat" not in tuned.stills
         assert tuned.fit("kitten").caption == "kitten" or tuned.fit("cat").caption == "cat, noto style"
     finally:
         (shipped / "known_captions.json").unlink()

@@ -126,6 +126,8 @@ def _check_request(asked: Finetuning, run: Path) -> None:
 def _draw_replay(model: StickerPipeline, folder: Path, count: int, seed: int) -> Path:
     """Stickers of captions that the model knows, as it draws them, for the train split. Captions are drawn evenly.
 
+    What the model has seen only as a still picture is a still again.
+
     Raises:
         ValueError: the model has no list of captions.
     """
@@ -141,7 +143,8 @@ def _draw_replay(model: StickerPipeline, folder: Path, count: int, seed: int) ->
         bar = progress.add_task("Drawing what the model knows", total=count, note="")
         for i, name in enumerate(names):
             file, style = f"{i:04}.webp", model.known.style_of(name)
-            [sticker] = model(with_phrase(name, style), num_frames=_FRAMES, seed=seed + i, loop=True).stickers
+            length = 1 if name in model.known.stills else _FRAMES
+            [sticker] = model(with_phrase(name, style), num_frames=length, seed=seed + i, loop=True).stickers
             save_sticker(sticker, folder / file, durable=False)
             rows.append({"file_name": file, "caption": name, "style": style, "split": "train"})
             progress.advance(bar)
