@@ -30,6 +30,7 @@ from rich.table import Table
 
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.keyframes import frame_features, typical_frame
+from rdtf.diffusion.schedulers import FlowMatchEulerDiscreteScheduler
 from rdtf.evaluate.sets import unbiased_mmd
 from rdtf.hub import SHIPPED
 from rdtf.loading import load_pipeline
@@ -56,7 +57,7 @@ class Way:
         """The model's scheduler, or another one for the same path."""
         config = dict(own.config)
         if self.solver is None:
-            return own if self.shift == 1 else diffusers.FlowMatchEulerDiscreteScheduler(**config, shift=self.shift)
+            return own if self.shift == 1 else FlowMatchEulerDiscreteScheduler(**{**config, "shift": self.shift})
         flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": self.shift}
         return getattr(diffusers, SOLVERS[self.solver]).from_config({**config, **flow})
 

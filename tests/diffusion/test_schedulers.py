@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -9,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from rdtf.diffusion.flow_euler import FlowMatchEulerDiscreteScheduler
 from rdtf.diffusion.objective import Objective
 from rdtf.diffusion.sampling import Start, sample
-from rdtf.diffusion.schedulers import SCHEDULERS, check_scheduler
+from rdtf.diffusion.schedulers import FLOW_EULER, SCHEDULERS, check_scheduler, load_scheduler
 
 SHAPE = (2, 3, 4, 2, 2)
 PREDICTIONS = {"flow": ("sample", "v_prediction"), "ddpm": ("sample", "epsilon", "v_prediction")}
@@ -90,8 +92,11 @@ def test_with_an_oracle_it_ends_at_the_picture(path: str, name: str, prediction:
     assert (out - target)[~mask].abs().max() < (0.03 if path == "flow" else 0.15)
 
 
-def test_our_euler_is_that_of_diffusers():
-    ours = Objective().make_scheduler()
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_our_euler_is_that_of_diffusers(shift: float, tmp_path: Path):
+    ours = FlowMatchEulerDiscreteScheduler(shift=shift)
+    ours.save_pretrained(tmp_path)
+    assert type(loaded := load_scheduler(tmp_path, FLOW_EULER)) is type(ours) and loaded.config == ours.config
     theirs = diffusers.FlowMatchEulerDiscreteScheduler.from_config(ours.config)
     arguments = (draw(0), draw(1), torch.zeros(2, 4, dtype=torch.bool))
     one, two = (

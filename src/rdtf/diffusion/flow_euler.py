@@ -1,4 +1,4 @@
-"""Euler's method on the flow path, equal to diffusers' scheduler of the same name with its default options.
+"""Euler's method on the flow path, equal to diffusers' scheduler of the same name with a shift and no other options.
 
 It is the default scheduler of models on the flow path. Diffusers' class imports scipy and torch's compiler, which takes
 longer than making a sticker. Diffusers' class is still used for other options.
@@ -35,6 +35,7 @@ class FlowMatchEulerDiscreteScheduler:
 
     Args:
         num_train_timesteps: timestep of level 1; the timestep is the level times this.
+        shift: s moves noise levels x to s x / (1 + (s - 1) x), so that more steps are spent on much noise.
 
     Attributes:
         config: the arguments.
@@ -43,14 +44,16 @@ class FlowMatchEulerDiscreteScheduler:
         step_index: index of the next step; None before the first.
     """
 
-    def __init__(self, num_train_timesteps: int = 1000) -> None:
-        self.config = Config(num_train_timesteps=num_train_timesteps)
+    def __init__(self, num_train_timesteps: int = 1000, shift: float = 1.0) -> None:
+        self.config = Config(num_train_timesteps=num_train_timesteps, shift=shift)
         self.timesteps = self.sigmas = torch.zeros(0)
         self.step_index: int | None = None
 
     def set_timesteps(self, *, sigmas: Sequence[float], device: torch.device | str | None = None) -> None:
-        """Set the noise levels, decreasing in (0, 1]."""
+        """Set the noise levels, decreasing in (0, 1], and shift them."""
         levels = torch.tensor(sigmas, dtype=torch.float32, device=device)
+        if (shift := self.config.shift) != 1:
+            levels = shift * levels / (1 + (shift - 1) * levels)
         self.timesteps = levels * self.config.num_train_timesteps
         self.sigmas = torch.cat([levels, levels.new_zeros(1)])
         self.step_index = None

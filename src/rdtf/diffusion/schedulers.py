@@ -52,7 +52,6 @@ _NOT_WITH: dict[str, tuple[Any, ...]] = {
 _NOT_ON_FLOW = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 """Options of multistep solvers that replace the flow path's noise levels by those of the ddpm path."""
 _PLAIN_EULER = {
-    "shift": 1.0,
     "use_dynamic_shifting": False,
     "base_shift": 0.5,
     "max_shift": 1.15,
@@ -66,7 +65,7 @@ _PLAIN_EULER = {
     "time_shift_type": "exponential",
     "stochastic_sampling": False,
 }
-"""Options of Euler on the flow path for which our own class is equal."""
+"""Options of Euler on the flow path, beside the shift, for which our own class is equal."""
 _NO_SAMPLE = ("EulerAncestralDiscreteScheduler",)
 """Schedulers that cannot use a prediction of the clean clip."""
 
@@ -84,9 +83,10 @@ def load_scheduler(folder: Path, name: str) -> Any:
     """
     config = {key: value for key, value in read_config(folder / SCHEDULER_CONFIG).items() if key[0] != "_"}
     if name == FLOW_EULER:
-        options = {key: value for key, value in config.items() if key != "num_train_timesteps"}
-        if options.items() <= _PLAIN_EULER.items():
-            return FlowMatchEulerDiscreteScheduler(config.get("num_train_timesteps", TRAIN_TIMESTEPS))
+        options = {key: value for key, value in config.items() if key not in ("num_train_timesteps", "shift")}
+        if options.items() <= _PLAIN_EULER.items() and config.get("shift", 1.0) > 0:
+            own = {"num_train_timesteps": TRAIN_TIMESTEPS, "shift": 1.0}
+            return FlowMatchEulerDiscreteScheduler(**{key: config.get(key, value) for key, value in own.items()})
     import diffusers  # takes seconds
 
     return getattr(diffusers, name).from_pretrained(folder, local_files_only=True)
