@@ -114,7 +114,7 @@ def test_random_captions_are_known_ones_if_the_model_lists_them(make_pipeline: C
     )
     pipeline.save_pretrained(tmp_path / "model")
     text = card(tmp_path / "model", "-o", tmp_path / "card")
-    assert "3 of 3 of the names that it was trained on" in text and "dance: known only as a still picture" in text
+    assert "3 of 3 of the names that it was trained on" in text and "move as a whole, by the motion in brackets" in text
     assert (tmp_path / "card/random.png").is_file()
 
 

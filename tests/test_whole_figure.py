@@ -15,12 +15,14 @@ from typer.testing import CliRunner
 from rdtf.cli import app
 from rdtf.evaluate.frames import half_transparent
 from rdtf.io.read import read_sticker
-from rdtf.making import STILL_MOTION, UNPAINTED, make, remarks, understand
+from rdtf.making import MOVED, UNPAINTED, make, moved_remark, understand
 from rdtf.options import WORDS_OPTIONS
 from rdtf.pixels import turn_hue
 from rdtf.provenance import read_made
+from rdtf.request import StickerOutput
+from rdtf.sticker import Sticker
 from rdtf.text import Fit, KnownCaptions
-from rdtf.whole_figure import HUES, LOOPING, NO_MOTION, main_hue, move_picture, paint, part_words
+from rdtf.whole_figure import ANY_MOTION, HUES, LIVELY, LOOPING, NO_MOTION, main_hue, move_picture, paint, part_words
 
 RED, GREEN, BLUE = (230, 20, 20), (30, 200, 40), (30, 60, 220)
 
@@ -163,17 +165,39 @@ def test_only_words_that_the_model_does_not_know_become_settings(pipe) -> None:
 def test_what_is_known_as_a_still_moves_as_a_whole(pipe) -> None:
     pipe.known = KnownCaptions.of_stickers([("pizza", "", []), ("dragon", "", [])], {"dragon"})
     fit, words = understand(pipe, "pizza")
-    assert (fit, words) == (Fit("pizza", still=True), {"motion": STILL_MOTION})
-    assert "only still pictures" in "".join(remarks(fit, words))
-    assert not remarks(fit, {"motion": NO_MOTION}) and not remarks(fit, {**words, "num_frames": 1})
+    assert (fit, words) == (Fit("pizza", still=True), {"motion": ANY_MOTION})
     assert understand(pipe, "green pizza jumping")[1] == {"motion": "jump", "colour": "green"}
     assert understand(pipe, "dragon")[1] == {} and understand(pipe, "pizza", given=[0])[1] == {}
-    [moved] = make(pipe, fit.caption, num_frames=4, **words)
+    made = make(pipe, fit.caption, num_frames=4, seed=1, num_stickers_per_prompt=2, **words)
+    assert [sticker.attributes[MOVED] for sticker in made] == [LIVELY[1], LIVELY[2]]
+    for sticker in made:
+        assert np.array_equal(sticker.frames, move_picture(sticker.frames[0], sticker.attributes[MOVED], 4))
+    assert "only still pictures" in moved_remark(fit, words, made) and "bounce, jump" in moved_remark(fit, {}, made)
+    assert not moved_remark(fit, {"motion": "jump"}, made)
     [still] = make(pipe, fit.caption, num_frames=1, **words)
-    assert np.array_equal(moved.frames, move_picture(still.frames[0], STILL_MOTION, 4))
     assert len(still) == 1 and not still.attributes.get("loops")
-    [own] = make(pipe, fit.caption, num_frames=4, motion=NO_MOTION)
-    assert np.array_equal(own.frames, pipe(fit.caption, num_frames=4).stickers[0].frames)
+
+
+def test_what_hardly_moves_moves_as_a_whole_unless_it_shall_not(pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    [lively] = make(pipe, "dragon", num_frames=4)
+    assert np.array_equal(lively.frames, pipe("dragon", num_frames=4).stickers[0].frames)
+    assert not moved_remark(Fit("dragon"), {}, [lively])
+
+    def hardly(*args, num_frames: int = 8, seed: int = 0, **rest) -> StickerOutput:
+        frames = np.repeat(disc(RED)[None], num_frames, 0)
+        frames[1:, 16, 16] = 0  # a dot that blinks
+        return StickerOutput([Sticker(frames, np.full(num_frames, 125.0), "dragon", {"seed": seed})])
+
+    monkeypatch.setattr(type(pipe), "__call__", hardly)
+    for frames in (None, {0: disc(RED)}):
+        [moved] = make(pipe, "dragon", frames, num_frames=6, seed=5, fps=4.0)
+        assert np.array_equal(moved.frames, move_picture(disc(RED), LIVELY[2], 6))
+        assert moved.durations.tolist() == [250.0] * 6 and moved.attributes[MOVED] == LIVELY[2]
+        assert "hardly moves it" in moved_remark(Fit("dragon"), {}, [moved])
+        [own] = make(pipe, "dragon", frames, num_frames=6, motion=NO_MOTION)
+        assert not own.frames[1:, 16, 16].any() and MOVED not in own.attributes
+    for frames in ({0: disc(RED), 4: disc(RED)}, {3: disc(RED)}):  # the user has said where the figure is
+        assert MOVED not in make(pipe, "dragon", frames, num_frames=6)[0].attributes
 
 
 def test_a_call_with_a_motion_makes_one_frame_and_moves_it(pipe, monkeypatch: pytest.MonkeyPatch) -> None:

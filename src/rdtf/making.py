@@ -6,22 +6,25 @@ figure afterwards, see :mod:`rdtf.whole_figure`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from rdtf.data.keyframes import frame_steps
+from rdtf.data.keyframes import motion as mean_step
 from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import fit
 from rdtf.sticker import Sticker
 from rdtf.text import Fit
-from rdtf.whole_figure import NO_MOTION, check_names, move_picture, paint, part_words
+from rdtf.whole_figure import ANY_MOTION, LIVELY, NO_MOTION, check_names, move_picture, paint, part_words
 
-STILL_MOTION = "dance"
-"""Motion of a thing that the model has seen only as a still picture. Its network would hardly move it."""
+MOVED = "moved"
+"""Attribute of a sticker that moves as a whole: the motion."""
 UNPAINTED = "unpainted"
 """Attribute of a sticker that has no main colour, so that a wanted colour changed nothing."""
+_LITTLE = 0.01  # mean step between frames, in 0..1, of a sticker that hardly moves; that of real ones is 0.07
 
 
 def understand(
@@ -30,8 +33,8 @@ def understand(
     """What to ask a pipeline for, and the settings ``motion`` and ``colour`` that other words of the caption stand for.
 
     A caption that the model knows as a whole, such as "woman dancing", is asked for as it is. A thing that it has seen
-    only as a still picture moves by :data:`STILL_MOTION`, unless the caption names another motion. Settings are only
-    those that :func:`make` takes with given frames at these positions.
+    only as a still picture moves as a whole, also where the caption names no motion. Settings are only those that
+    :func:`make` takes with given frames at these positions.
 
     Raises:
         ValueError: with ``strict``, the model does not know the rest of the caption.
@@ -45,22 +48,21 @@ def understand(
         caption = rest if words else caption
     fit = pipeline.fit(caption, strict, given=beside)
     if fit.still and not beside:
-        words.setdefault("motion", STILL_MOTION)
+        words.setdefault("motion", ANY_MOTION)
     return fit, words
 
 
-def remarks(fit: Fit, settings: Mapping[str, Any]) -> list[str]:
-    """Sentences for the user: what is made instead of the caption, and how it moves.
+def moved_remark(fit: Fit, settings: Mapping[str, Any], stickers: Iterable[Sticker]) -> str:
+    """A sentence for the user about stickers that move as a whole although nobody has asked for it; else empty.
 
     Args:
-        fit: from :func:`understand`.
-        settings: arguments of :func:`make`, with those that :func:`understand` found.
+        fit, settings: what :func:`understand` found, and the user's settings. stickers: from :func:`make`.
     """
-    said = [fit.note] if fit.note else []
-    motion = settings.get("motion") or NO_MOTION
-    if fit.still and motion != NO_MOTION and settings.get("num_frames") != 1:
-        said.append(f"The model has seen only still pictures of it, so it moves as a whole ({motion})")
-    return said
+    moved = sorted({sticker.attributes[MOVED] for sticker in stickers if MOVED in sticker.attributes})
+    if not moved or settings.get("motion", ANY_MOTION) != ANY_MOTION:
+        return ""
+    why = "has seen only still pictures of it" if fit.still else "hardly moves it"
+    return f"The model {why}, so it moves as a whole ({', '.join(moved)}); the motion 'none' leaves it to the model"
 
 
 def make(
@@ -79,8 +81,9 @@ def make(
 
     Args:
         frames: given frames by position.
-        motion: the first frame, given or made as a still, moves as a whole. The network makes no other frames. With
-            :data:`~rdtf.whole_figure.NO_MOTION` it makes all of them.
+        motion: the first frame, given or made as a still, moves as a whole. The network makes no other frames.
+            ``any``: in a motion by the seed. None: the network makes all frames, and a sticker of words or of one
+            picture that hardly moves then moves in any motion. ``none``: it stays as the network made it.
         colour: of the stickers' main colour; not with given frames. A sticker without a main colour stays as it is,
             and its attribute :data:`UNPAINTED` says so.
         num_frames, fps, durations, settings: arguments of the pipeline.
@@ -88,27 +91,35 @@ def make(
     Raises:
         ValueError: what the pipeline does not take, an unknown motion or colour, or one that does not fit the frames.
     """
-    motion = None if motion == NO_MOTION or num_frames == 1 else motion
-    check_names(motion, colour)
+    by_network = motion in (None, NO_MOTION) or num_frames == 1
+    check_names(None if by_network or motion == ANY_MOTION else motion, colour)
     if colour and frames:
         raise ValueError("a colour is for stickers from words; given frames keep theirs")
-    if motion and set(frames or ()) - {0}:
+    of_one_picture = not set(frames or ()) - {0}
+    if not (by_network or of_one_picture):
         raise ValueError("a motion moves one picture; give it as the first frame, and no others")
-    if not motion:
+    if by_network:
         timing: dict[str, Any] = {"num_frames": num_frames, "fps": fps, "durations": durations}
         stickers = pipeline(caption, frames=frames, **timing, **settings).stickers
     elif frames:
         side = settings.get("output_size") or pipeline.config.sample_size
-        picture = Sticker(fit(frames[0][None], side), np.ones(1), str(caption), {"given": [0]})
+        about = {"given": [0], "seed": settings.get("seed", 0)}
+        picture = Sticker(fit(frames[0][None], side), np.ones(1), str(caption), about)
         stickers = [picture] * settings.get("num_stickers_per_prompt", 1)
     else:
         stickers = pipeline(caption, num_frames=1, **settings).stickers
     if colour:
         stickers = [_painted(sticker, colour) for sticker in stickers]
-    if motion:
-        times = np.full(num_frames, 1000 / fps) if durations is None else np.asarray(durations, np.float64)
-        stickers = [_moved(sticker, motion, times) for sticker in stickers]
-    return stickers
+    if by_network and (motion or num_frames == 1 or not of_one_picture):
+        return stickers
+    times = np.full(num_frames, 1000 / fps) if durations is None else np.asarray(durations, np.float64)
+    if by_network:
+        return [_moved(s, ANY_MOTION, times) if _hardly_moves(s.frames) else s for s in stickers]
+    return [_moved(sticker, motion or ANY_MOTION, times) for sticker in stickers]
+
+
+def _hardly_moves(frames: np.ndarray) -> bool:
+    return bool(frames[0, ..., 3].any()) and mean_step(frame_steps(frames)) < _LITTLE
 
 
 def _painted(sticker: Sticker, colour: str) -> Sticker:
@@ -118,6 +129,9 @@ def _painted(sticker: Sticker, colour: str) -> Sticker:
     return replace(sticker, frames=frames)
 
 
-def _moved(still: Sticker, motion: str, times: np.ndarray) -> Sticker:
-    frames = move_picture(still.frames[0], motion, len(times))
-    return replace(still, frames=frames, durations=times, attributes={**still.attributes, "loops": True})
+def _moved(sticker: Sticker, motion: str, times: np.ndarray) -> Sticker:
+    if motion == ANY_MOTION:
+        motion = LIVELY[sticker.attributes["seed"] % len(LIVELY)]
+    frames = move_picture(sticker.frames[0], motion, len(times))
+    attributes = {**sticker.attributes, "loops": True, MOVED: motion}
+    return replace(sticker, frames=frames, durations=times, attributes=attributes)

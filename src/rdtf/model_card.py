@@ -22,7 +22,7 @@ from rdtf.data.dataset import StickerDataset, is_dataset
 from rdtf.files import atomic_file, write_text
 from rdtf.hub import find_pipeline
 from rdtf.loading import load_pipeline
-from rdtf.making import STILL_MOTION, make, understand
+from rdtf.making import MOVED, make, understand
 from rdtf.pipeline import StickerPipeline
 from rdtf.rng import numpy_rng
 from rdtf.sheets import contact_sheet
@@ -219,15 +219,16 @@ def _random(pipe: StickerPipeline, data: Path | None, out: Path, seed: int) -> s
     if not captions:
         return ""
     chosen = sorted(numpy_rng(seed, 0, "card").permutation(len(captions))[:PICTURES].tolist())
-    rows, labels = [], []
+    rows, labels, moved = [], [], 0
     for i in chosen:
         fit, words = understand(pipe, captions[i])
         [sticker] = make(pipe, fit.caption, num_frames=_FRAMES, seed=seed + i, **words)
         rows.append(sticker.frames)
-        labels.append(f"{fit.caption} ({words['motion']})" if fit.still else fit.caption)
+        motion = sticker.attributes.get(MOVED)
+        moved += motion is not None
+        labels.append(f"{fit.caption} ({motion})" if motion else fit.caption)
     _sheet(out / "random.png", rows, labels, [()] * len(rows))
-    still = bool(pipe.known and pipe.known.stills)
-    how = f"; {STILL_MOTION}: known only as a still picture, and moved as a whole" if still else ""
+    how = f"; {moved} move as a whole, by the motion in brackets, because the model does not move them" if moved else ""
     return f"{len(rows)} of {len(captions)} {said}, drawn at random{how}"
 
 

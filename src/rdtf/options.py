@@ -40,10 +40,15 @@ OPTIONS: dict[str, Any] = {
     "output_size": option(int, "Output pixels.", "the model's", "--size", min=16, max=2048),
 }
 """Arguments of the pipeline by their options."""
-_MOVES = "The first frame moves as a whole: bounce, dance, fly, jump, peek, shiver, spin or turn."
+_MOTION = option(
+    str,
+    "The first frame moves as a whole: any, bounce, dance, fly, jump, peek, shiver, spin or turn; or none does.",
+    "any where the model hardly moves it",
+    "--motion",
+)
 WORDS_OPTIONS: dict[str, Any] = {
     **OPTIONS,
-    "motion": option(str, _MOVES, "none; dance for a thing that the model knows only as a still", "--motion"),
+    "motion": _MOTION,
     "colour": option(
         str, "Main colour: red, orange, yellow, green, blue, purple or pink.", "the model's", "--colour", "--color"
     ),
@@ -59,7 +64,7 @@ FRAMES_OPTIONS: dict[str, Any] = {
     **OPTIONS,
     "image_guidance_scale": option(float, "How closely to follow the given frames.", "the model's", "--image-guidance"),
 }
-IMAGE_OPTIONS: dict[str, Any] = {**FRAMES_OPTIONS, "motion": option(str, _MOVES, "none", "--motion")}
+IMAGE_OPTIONS: dict[str, Any] = {**FRAMES_OPTIONS, "motion": _MOTION}
 COUNTED_FRAMES = {name: kept for name, kept in FRAMES_OPTIONS.items() if name != "num_frames"}
 PREPARE_OPTIONS: dict[str, Any] = {
     "size": option(int, "Height and width of the frames.", 64),

@@ -20,7 +20,10 @@ MOTIONS = ("bounce", "dance", "fly", "grow", "jump", "peek", "shiver", "spin", "
 """Actions of the built-in world that move the whole figure. The others move limbs or faces."""
 LOOPING = tuple(motion for motion in MOTIONS if ACTIONS[motion].loops)
 NO_MOTION = "none"
-"""Says that a figure shall not move as a whole."""
+"""The figure shall not move as a whole."""
+ANY_MOTION = "any"
+"""It shall move as a whole, in one of :data:`LIVELY`."""
+LIVELY = ("dance", "bounce", "jump")
 HUES = {"red": 0, "orange": 26, "yellow": 50, "green": 118, "blue": 215, "purple": 275, "pink": 325}
 """Colours by their hue in degrees, about as the built-in world draws them."""
 _UNITS = 90  # height of a figure in the units of its poses

@@ -41,25 +41,27 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
         raise ValueError("everything in the given frames is transparent; there is nothing to go on with")
     check_given(model=model)
     from rdtf.loading import load_pipeline  # it imports torch
-    from rdtf.making import UNPAINTED, remarks, understand
+    from rdtf.making import UNPAINTED, moved_remark, understand
 
     pipe = load_pipeline(model)
     fit, words = understand(pipe, caption, strict, given=[frame.position for frame in frames])
     caption, given = fit.caption, {**words, **given}
-    for sentence in remarks(fit, given):
-        say(printable(sentence))
+    if fit.note:
+        say(printable(fit.note))
     if frames and model == SHIPPED and all(frame[..., 3].all() for frame in pixels.values()):
         say(
             "The picture has no transparent ground, as the model's stickers have; cut the thing out for a better result"
         )
-    if task == "animate" and model == SHIPPED and not given.get("motion"):
-        say("If parts of the picture break: --motion dance (or jump, spin, ...) moves it as a whole")
     if cut := pipe.text_encoder.unread(caption):
         say(f"The model does not read the whole caption; left out: {printable(cut[:200])}")
     with bars() as progress:
         bar = progress.add_task("Generating", total=given.get("num_inference_steps", pipe.config.steps), note="")
         call = Call(task, model, caption, given, frames)
         stickers = make_noted(pipe, call, pixels, lambda done, total: progress.update(bar, completed=done, total=total))
+    if moved := moved_remark(fit, given, stickers):
+        say(moved)
+    elif task == "animate" and model == SHIPPED and not given.get("motion"):
+        say("If parts of the picture break: --motion dance (or jump, spin, ...) moves it as a whole")
     if any(UNPAINTED in sticker.attributes for sticker in stickers):
         say(f"It has no main colour, so {given['colour']!r} changed nothing")
     for path, sticker in zip(paths, stickers, strict=True):

@@ -32,7 +32,7 @@ from rdtf.studio.parts import (
 from rdtf.studio.state import Studio
 from rdtf.studio.timeline_tab import timeline_tab
 from rdtf.studio.training_tab import training_tab
-from rdtf.whole_figure import LOOPING, NO_MOTION
+from rdtf.whole_figure import ANY_MOTION, LOOPING, NO_MOTION
 
 STYLE = (resources.files("rdtf.studio") / "studio.css").read_text("utf-8")
 QUEUE = 100
@@ -96,7 +96,7 @@ def _make_tab(studio: Studio, model: gr.Dropdown) -> tuple[gr.HTML, gr.State]:
                 seed = gr.Number(0, label="seed", precision=0, minimum=0, elem_id="seed")
                 loop = gr.Checkbox(True, label="loop", info="The last frame leads back to the first.", elem_id="loop")
                 motion = gr.Dropdown(
-                    [("the model's", ""), *((name, name) for name in (NO_MOTION, *LOOPING))],
+                    [("the model's", ""), *((name, name) for name in (NO_MOTION, ANY_MOTION, *LOOPING))],
                     value="",
                     label="motion",
                     elem_id="motion",

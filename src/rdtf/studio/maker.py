@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from rdtf import hub
 from rdtf.loading import load_pipeline
-from rdtf.making import remarks, understand
+from rdtf.making import moved_remark, understand
 from rdtf.options import MAX_FRAMES
 from rdtf.provenance import Call, Given, Task, load_frames, make_noted
+from rdtf.sticker import Sticker
 from rdtf.studio.library import MOST_SIDE, Library
-from rdtf.whole_figure import NO_MOTION
+from rdtf.whole_figure import ANY_MOTION, NO_MOTION
 
 if TYPE_CHECKING:
     from rdtf.pipeline import StickerPipeline
@@ -164,12 +165,13 @@ class Maker:
         settings: dict[str, Any],
     ) -> None:
         keys: list[str] = []
+        made: list[Sticker] = []
         tell(Progress(0, 1))
         pipe = self.models.load(model)
         fit, words = understand(pipe, caption, given=[one.position for one in given])
         caption, settings = fit.caption, {**words, **settings}
-        note = ". ".join(remarks(fit, settings))
-        if given and settings.get("motion", NO_MOTION) != NO_MOTION:
+        note = fit.note
+        if given and settings.get("motion", NO_MOTION) not in (NO_MOTION, ANY_MOTION):
             count = 1  # a moved picture is the same for every seed
         frames = load_frames(given)
         if given and pipe.copy_decoder is not None:  # it draws with the given pixels, and messengers show 512 px
@@ -187,6 +189,8 @@ class Maker:
             part = {"seed": settings.get("seed", 0) + before * each, "num_stickers_per_prompt": each}
             stickers = make_noted(pipe, replace(call, settings={**settings, **part}), frames, on_step)
             keys += map(self.library.add, stickers)
+            made += stickers
+        note = ". ".join(filter(None, (note, moved_remark(fit, settings, made))))
         tell(Progress(1, 1, tuple(keys), note))
 
 
