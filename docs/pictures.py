@@ -51,8 +51,8 @@ def gallery(stickers: Path, place: Path) -> None:
     for (folder, name), frames in given.items():
         task: Any = "inbetween" if len(frames) > 1 else "animate"
         settings: dict[str, Any] = {"num_frames": 8, "loop": True, "guidance_scale": 0.0, "seed": 0}  # unknown words
-        if folder == "moved":
-            settings["motion"] = MOVED[name]
+        if folder != "gallery":
+            settings["motion"] = MOVED[name] if folder == "moved" else "none"
         call = Call(task, "shipped", name, settings, frames)
         [sticker] = make_noted(pipe, call, load_frames(frames))
         save_sticker(sticker, IMAGES / folder / f"{name.replace(' ', '-')}.webp")
