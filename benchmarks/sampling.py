@@ -49,16 +49,19 @@ class Way:
         steps, *rest = text.split(":")
         self.steps, options = int(steps), dict(part.split("=") for part in rest)
         self.guidance = float(options.pop("guidance")) if "guidance" in options else None
-        self.shift, self.solver = float(options.pop("shift", 1)), options.pop("solver", None)
+        self.shift = float(options.pop("shift")) if "shift" in options else None
+        self.solver = options.pop("solver", None)
         if options or self.solver not in (None, *SOLVERS):
             raise ValueError(f"{text}: options of a way are guidance, shift and solver ({', '.join(SOLVERS)})")
 
     def scheduler(self, own: Any) -> Any:
         """The model's scheduler, or another one for the same path."""
-        config = dict(own.config)
+        if self.solver is None and self.shift is None:
+            return own
+        config = {**own.config, "shift": self.shift or own.config.get("shift", 1.0)}
         if self.solver is None:
-            return own if self.shift == 1 else FlowMatchEulerDiscreteScheduler(**{**config, "shift": self.shift})
-        flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": self.shift}
+            return FlowMatchEulerDiscreteScheduler(**config)
+        flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": config["shift"]}
         return getattr(diffusers, SOLVERS[self.solver]).from_config({**config, **flow})
 
 
