@@ -39,6 +39,8 @@ from rdtf.progress import bars, console
 from rdtf.sticker import Sticker
 
 FRAMES = 8
+_DEFAULT = ("50", "12", "8", "6", "4")
+_WAYS = "STEPS[:guidance=G][:shift=S][:solver=unipc or dpm]; the first is the reference"
 SOLVERS = {"unipc": "UniPCMultistepScheduler", "dpm": "DPMSolverMultistepScheduler"}
 
 
@@ -46,13 +48,13 @@ class Way:
     """A number of denoising steps, and what differs from the model: guidance, shift, solver (of :data:`SOLVERS`)."""
 
     def __init__(self, text: str) -> None:
-        steps, *rest = text.split(":")
+        self.text, (steps, *rest) = text, text.split(":")
         self.steps, options = int(steps), dict(part.split("=") for part in rest)
         self.guidance = float(options.pop("guidance")) if "guidance" in options else None
         self.shift = float(options.pop("shift")) if "shift" in options else None
         self.solver = options.pop("solver", None)
         if options or self.solver not in (None, *SOLVERS):
-            raise ValueError(f"{text}: options of a way are guidance, shift and solver ({', '.join(SOLVERS)})")
+            raise ValueError  # argparse names the argument
 
     def scheduler(self, own: Any) -> Any:
         """The model's scheduler, or another one for the same path."""
@@ -82,7 +84,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="prepared dataset of the model's size")
     parser.add_argument("-m", "--model", default=SHIPPED)
     parser.add_argument("--count", type=int, default=48, help="captions")
-    parser.add_argument("--ways", nargs="+", default=["50", "12", "8", "6", "4"], help="the first is the reference")
+    parser.add_argument("--ways", type=Way, nargs="+", default=[*map(Way, _DEFAULT)], help=_WAYS)
     parser.add_argument("--threads", type=int, help="default: torch's")
     options = parser.parse_args()
     if options.threads:
@@ -104,7 +106,7 @@ def main() -> None:
             break
     if len(captions) < 4:
         raise SystemExit(f"{options.data} has {len(captions)} moving stickers whose captions {options.model} knows")
-    ways = {text: Way(text) for text in options.ways}
+    ways = {way.text: way for way in options.ways}
     made: dict[str, list[Sticker]] = {way: [] for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     own = pipe.scheduler
@@ -126,7 +128,7 @@ def main() -> None:
     for column in ("way", "seconds a sticker", "times as fast", "MMD x 1000", "95 %", "error of the typical frame"):
         table.add_column(column, justify="right")
     summary = {}
-    slowest = float(np.median(seconds[options.ways[0]]))
+    slowest = float(np.median(seconds[options.ways[0].text]))
     for way, stickers in made.items():
         drawn = np.stack([clip_features(sticker.frames) for sticker in stickers])
         mmd = unbiased_mmd((truth - truth.mean(0)) / scale, (drawn - truth.mean(0)) / scale)

@@ -196,6 +196,8 @@ def test_what_hardly_moves_moves_as_a_whole_unless_it_shall_not(pipe, monkeypatc
         assert "hardly moves it" in moved_remark(Fit("dragon"), {}, [moved])
         [own] = make(pipe, "dragon", frames, num_frames=6, motion=NO_MOTION)
         assert not own.frames[1:, 16, 16].any() and MOVED not in own.attributes
+    several = make(pipe, "", {0: disc(RED)}, motion=ANY_MOTION, seed=1, num_stickers_per_prompt=3)
+    assert [sticker.attributes[MOVED] for sticker in several] == [LIVELY[1], LIVELY[2], LIVELY[0]]
     for frames in ({0: disc(RED), 4: disc(RED)}, {3: disc(RED)}):  # the user has said where the figure is
         assert MOVED not in make(pipe, "dragon", frames, num_frames=6)[0].attributes
 

@@ -91,31 +91,37 @@ def make(
     Raises:
         ValueError: what the pipeline does not take, an unknown motion or colour, or one that does not fit the frames.
     """
-    by_network = motion in (None, NO_MOTION) or num_frames == 1
-    check_names(None if by_network or motion == ANY_MOTION else motion, colour)
+    check_names(None if motion in (NO_MOTION, ANY_MOTION) else motion, colour)
     if colour and frames:
         raise ValueError("a colour is for stickers from words; given frames keep theirs")
+    as_a_whole = motion not in (None, NO_MOTION) and num_frames > 1
     of_one_picture = not set(frames or ()) - {0}
-    if not (by_network or of_one_picture):
+    if as_a_whole and not of_one_picture:
         raise ValueError("a motion moves one picture; give it as the first frame, and no others")
-    if by_network:
+    if as_a_whole:
+        stickers = _first_frames(pipeline, caption, frames, **settings)
+    else:
         timing: dict[str, Any] = {"num_frames": num_frames, "fps": fps, "durations": durations}
         stickers = pipeline(caption, frames=frames, **timing, **settings).stickers
-    elif frames:
-        side = settings.get("output_size") or pipeline.config.sample_size
-        about = {"given": [0], "seed": settings.get("seed", 0)}
-        picture = Sticker(fit(frames[0][None], side), np.ones(1), str(caption), about)
-        stickers = [picture] * settings.get("num_stickers_per_prompt", 1)
-    else:
-        stickers = pipeline(caption, num_frames=1, **settings).stickers
     if colour:
         stickers = [_painted(sticker, colour) for sticker in stickers]
-    if by_network and (motion or num_frames == 1 or not of_one_picture):
-        return stickers
     times = np.full(num_frames, 1000 / fps) if durations is None else np.asarray(durations, np.float64)
-    if by_network:
+    if as_a_whole:
+        return [_moved(sticker, motion or ANY_MOTION, times) for sticker in stickers]
+    if motion is None and of_one_picture and num_frames > 1:
         return [_moved(s, ANY_MOTION, times) if _hardly_moves(s.frames) else s for s in stickers]
-    return [_moved(sticker, motion or ANY_MOTION, times) for sticker in stickers]
+    return stickers
+
+
+def _first_frames(
+    pipeline: StickerPipeline, caption: str | Sequence[str], frames: Mapping[int, np.ndarray] | None, **settings: Any
+) -> list[Sticker]:
+    """The first frame of each sticker of a call: the given one, or one that is made as a still."""
+    if not frames:
+        return pipeline(caption, num_frames=1, **settings).stickers
+    picture = fit(frames[0][None], settings.get("output_size") or pipeline.config.sample_size)
+    seeds = range(seed := settings.get("seed", 0), seed + settings.get("num_stickers_per_prompt", 1))
+    return [Sticker(picture, np.ones(1), str(caption), {"given": [0], "seed": seed}) for seed in seeds]
 
 
 def _hardly_moves(frames: np.ndarray) -> bool:

@@ -77,3 +77,10 @@ def test_where_the_model_cannot_draw_it_the_reason_is_told(place: Path):
     save_sticker(Sticker(frames, changed.durations, "", {NOTE: note}), "made.webp")
     assert "was changed" in export("made.webp")[1][0]
     assert "holds no trained model" in export("made.webp", "-m", "nowhere")[1][0]
+
+
+def test_a_sticker_that_would_move_otherwise_at_the_larger_size_is_scaled(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("rdtf.making._hardly_moves", lambda frames: frames.shape[1] > 200)
+    run("generate", "rocket", "--frames", "2", "--steps", "1", "-o", "made.webp")
+    _, changes = export("made.webp")
+    assert any("it would move in another way" in change for change in changes)

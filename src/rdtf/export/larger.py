@@ -70,12 +70,18 @@ def with_larger(source: Source, targets: Sequence[Target], folder: Path, load: L
 
 
 def _drawn(path: Path, sticker: Sticker, side: int, load: Load) -> Sticker:
+    from rdtf.making import MOVED  # it imports torch
+
     made = read_made(path)
     given = find_given(made, inputs_near(made, path))
     pipeline = load(made.model)
-    if not _alike(sticker, make_again(made, pipeline, given)):
+    again = make_again(made, pipeline, given)
+    if not _alike(sticker, again):
         raise ValueError("the file was changed after it had been made")
-    return make_again(made, pipeline, given, output_size=side)
+    larger = make_again(made, pipeline, given, output_size=side)
+    if larger.attributes.get(MOVED) != again.attributes.get(MOVED):
+        raise ValueError("at that size it would move in another way")
+    return larger
 
 
 def _alike(found: Sticker, made: Sticker) -> bool:

@@ -35,7 +35,7 @@ _FILLERS = frozenset("a an and at in is it its my of on some the this to very wi
 
 
 class _File(BaseModel):
-    """The file :data:`KNOWN_CAPTIONS`: for each name the indices of its styles, and its synonyms; names of stills."""
+    """The file :data:`KNOWN_CAPTIONS`: names with the indices of their styles and with synonyms; names of stills."""
 
     styles: list[str] = []
     names: dict[str, tuple[list[StrictInt], list[str]]]
