@@ -381,6 +381,24 @@ def test_the_text_guides_between_two_noise_levels(make_pipeline, monkeypatch):
     assert np.array_equal(*same)
 
 
+def test_clips_with_given_frames_have_their_own_guidance(make_pipeline, monkeypatch):
+    pipe = make_pipeline(guidance=3.0, clip_guidance=1.0)
+    passes = []
+    forward = pipe.dfgn.forward
+
+    def watched(noisy, *rest):
+        passes.append((noisy.shape[2], len(noisy)))
+        return forward(noisy, *rest)
+
+    monkeypatch.setattr(pipe.dfgn, "forward", watched)
+    call = {"num_frames": 2, "num_inference_steps": 1}
+    pipe("a cat", still_first=True, **call)
+    pipe("a cat", still_first=False, **call)
+    pipe("a cat", frames={0: picture(0)}, **call)
+    pipe("a cat", frames={0: picture(0)}, guidance_scale=3.0, **call)
+    assert passes == [(1, 2), (2, 1), (2, 2), (2, 1), (2, 2)]
+
+
 def test_narrower_edges_keep_colours_and_even_areas():
     soft = np.full((1, 6, 6, 4), (200, 80, 10, 0), np.uint8)
     soft[0, :, 1:, 3] = 60, 128, 195, 255, 255  # an edge of three pixels

@@ -118,7 +118,8 @@ class Made(_Table):
 
 _LATER_DEFAULTS = {
     **{"guidance_low": 0.0, "guidance_high": 1.0, "edge_contrast": 1.0},
-    **{"text_prior": 0, "text_prior_side": 8, "shift": 1.0},
+    **{"text_prior": 0, "text_prior_side": 8, "shift": 1.0, "text_motion": 0, "text_motion_side": 8},
+    "clip_guidance": None,
 }
 """Settings that pipelines and their parts have since format 1, with values that change nothing."""
 

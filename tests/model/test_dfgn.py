@@ -27,6 +27,7 @@ VARIANTS = {
     },
     "conv3d": {"temporal_layer": "conv3d"},
     "text prior": {"text_prior": 8, "text_prior_side": SIDE},
+    "motion prior": {"text_prior": 8, "text_prior_side": SIDE, "text_motion": 8, "text_motion_side": SIDE},
     "three levels": {"widths": (16, 16, 16), "attention": (True, False, True), "sti_pool": (4, 2, 1)},
 }
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -296,7 +297,7 @@ def test_gradient_checkpointing_changes_nothing(make_network: Callable[..., DFGN
 @every_variant
 def test_every_parameter_learns(make_network: Callable[..., DFGN], variant: str):
     network = make_network(**VARIANTS[variant])
-    Inputs([4, 2]).run(network).square().mean().backward()
+    Inputs([4, 2], loop=variant == "motion prior").run(network).square().mean().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 

@@ -27,7 +27,7 @@ def test_what_it_says_of_a_smooth_picture_is_kept(layers: int):
     torch.manual_seed(0)
     small = awaken(DFGN(latent_channels=4, widths=(16, 32), attention=(False, True), sti_pool=(1, 1), layers=layers,
                         head_dim=16, text_width=16, pooled_text=True, residual_to_known=-1.0,
-                        text_prior=16, text_prior_side=2)).eval()  # fmt: skip
+                        text_prior=16, text_prior_side=2, text_motion=8, text_motion_side=2)).eval()  # fmt: skip
     large = grown(small).eval()
     assert tuple(large.config["widths"]) == (16, 16, 32) and len(large.up) == 3
     noisy = interpolate(torch.randn(2 * 4 * 3, 1, 2, 2), (16, 16), mode="bicubic").view(2, 4, 3, 16, 16)

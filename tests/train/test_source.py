@@ -98,6 +98,34 @@ def test_without_short_clips_all_clips_are_whole(make_source: Callable[..., Clip
         ClipSource(short, TEXT, source.curriculum, source.settings)
 
 
+def test_whole_clips_show_all_of_a_sticker(make_source: Callable[..., ClipSource], latents: LatentCache):
+    source = make_source(whole_fraction=1.0, still_fraction=0.0, frames=6, batch_size=4, cluster_fraction=0.5)
+    lengths = {latents.record(i).id: min(6, int(latents.num_frames[i])) for i in range(len(latents))}
+    for batch in (batch for step in range(10) for batch in source.batches(step, 0.5)):
+        assert [int(count) for count in batch.valid.sum(1)] == [lengths[name] for name in batch.ids]
+
+
+def test_captioned_clips_begin_where_the_typical_frame_is(make_source: Callable[..., ClipSource], latents: LatentCache):
+    source = make_source(captioned_clips="whole", still_fraction=0.0, frames=6, batch_size=8, caption_dropout=0.3)
+    numbers = {latents.record(i).id: i for i in range(len(latents))}
+    captioned, other = 0, 0
+    for batch in (batch for step in range(20) for batch in source.batches(step, 0.5)):
+        for i, (name, task, text) in enumerate(zip(batch.ids, batch.tasks, batch.text, strict=True)):
+            count = int(batch.valid[i].sum())
+            if count == 1:
+                continue
+            record = latents.record(numbers[name])
+            plan = source.captioned_clip(numbers[name])
+            wanted = latents.clip(numbers[name], plan.frames, plan.variant)
+            same = count == len(plan.frames) and torch.equal(batch.video[i, :, :count], wanted)
+            if task in (Task.TEXT_TO_VIDEO, Task.IMAGE_TEXT_TO_VIDEO) and len(text.arrays[0]):
+                captioned += 1
+                assert same and bool(batch.loop[i]) == record.loops
+            else:
+                other += not same
+    assert captioned > 10 and other > 10
+
+
 @pytest.mark.parametrize("extraction", EXTRACTIONS[1:])  # the first one draws
 def test_clips_are_extracted_as_the_settings_say(
     make_source: Callable[..., ClipSource], latents: LatentCache, extraction: Extraction

@@ -39,6 +39,7 @@ def plan_clip(
     rng: np.random.Generator,
     *,
     cluster_fraction: float,
+    whole_fraction: float = 0.0,
     num_augmented: int = 0,
     shorter: bool = True,
     extraction: Extraction = "cluster-random",
@@ -48,7 +49,9 @@ def plan_clip(
     Args:
         num_augmented: number of augmented variants to choose from. The sticker and its mirror image (if its caption
             allows that) are chosen from too.
-        cluster_fraction: probability of informative frames; otherwise evenly spaced ones of the whole or a part.
+        whole_fraction: probability of the whole sticker in as many evenly spaced frames as possible.
+        cluster_fraction: otherwise, the probability of informative frames. All other clips are evenly spaced frames of
+            the whole or a part.
         extraction: how the informative frames are chosen, see :func:`~rdtf.data.keyframes.extract_frames`.
         shorter: whether evenly spaced frames may be fewer than there could be.
     """
@@ -62,7 +65,9 @@ def plan_clip(
     if total == 1 or max_frames == 1:
         return ClipPlan((int(rng.integers(total)),), False, variant)
     whole = True
-    if max_frames >= CLUSTER_COUNTS[0] and rng.random() < cluster_fraction:
+    if whole_fraction and rng.random() < whole_fraction:
+        frames = np.asarray(whole_clip(record, max_frames, 0).frames)
+    elif max_frames >= CLUSTER_COUNTS[0] and rng.random() < cluster_fraction:
         k = int(rng.choice([k for k in CLUSTER_COUNTS if k <= max_frames]))
         labels = np.asarray(record.clusters[CLUSTER_COUNTS.index(k)])
         frames = extract_frames(extraction, k, labels, rng)
@@ -79,3 +84,16 @@ def plan_clip(
     if loop:
         frames = np.roll(frames, int(rng.integers(len(frames))))
     return ClipPlan(tuple(int(i) for i in frames), loop, variant)
+
+
+def whole_clip(record: StickerRecord, max_frames: int, first: int) -> ClipPlan:
+    """The whole sticker in as many evenly spaced frames as possible, at most ``max_frames``.
+
+    Args:
+        first: frame that a looping sticker begins with; others begin with their own first frame.
+    """
+    count, total = min(record.num_frames, max_frames), record.num_frames
+    frames = np.arange(count) * total // count
+    if record.loops:
+        frames = (frames + first) % total
+    return ClipPlan(tuple(int(i) for i in frames), record.loops, PLAIN)

@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rdtf.model.layers import Conv3x3, Norm, ResBlock, SpatialTransformer, make_norm, zero_init
 from rdtf.model.temporal import PlainConvolution, SpatialTemporalInteraction, TemporalTransformer
+from rdtf.model.text_prior import MotionPrior, TextPrior, mean_state, scaled
 from rdtf.model.time_axis import TimeAxis, known_neighbours, make_time_axis
 from rdtf.saved_module import SavedModule, register_to_config
 
@@ -36,12 +37,14 @@ class TextContext:
         bias: ``(b, l + 1)``, -inf on padding.
         pooled: ``(b, embedding)``, added to the time embedding; None with ``pooled_text=False``.
         prior: ``(b, c, side, side)``, what :class:`TextPrior` makes of the captions; None without one.
+        mean: ``(b, w)``, the mean of the text states; 0 without a caption.
     """
 
     keys_values: list[Tensor]
     bias: Tensor
     pooled: Tensor | None
-    prior: Tensor | None = None
+    prior: Tensor | None
+    mean: Tensor
 
 
 class DFGN(SavedModule):
@@ -72,6 +75,9 @@ class DFGN(SavedModule):
         text_prior: hidden width of the :class:`TextPrior`, 0 for none. Its latents are a further input. Where no frame
             is known they are the reference, in place of the cross-fade.
         text_prior_side: height and width of the prior's latents. They are scaled to maps of other sizes.
+        text_motion: hidden width of the :class:`MotionPrior`, 0 for none. It needs a text prior. In looping clips with
+            a caption and at most one given frame, its changes over time are added to the text prior and the reference.
+        text_motion_side: height and width of its latents.
     """
 
     @register_to_config
@@ -97,12 +103,16 @@ class DFGN(SavedModule):
         pooled_text: bool = False,
         text_prior: int = 0,
         text_prior_side: int = 8,
+        text_motion: int = 0,
+        text_motion_side: int = 8,
     ) -> None:
         super().__init__()
         if not len(attention) == len(sti_pool) == len(widths):
             raise ValueError(f"attention {attention} and sti_pool {sti_pool} need one entry for each of {widths}")
         if min(sti_pool) < 1 or not -1 <= residual_to_known <= 1:
             raise ValueError(f"sti_pool {sti_pool} must be 1 or more, residual_to_known {residual_to_known} in -1..1")
+        if text_motion and not text_prior:
+            raise ValueError("text_motion needs a text_prior")
         if temporal_layer not in get_args(TemporalLayer):
             raise ValueError(f"temporal_layer {temporal_layer!r}; choose from {', '.join(get_args(TemporalLayer))}")
         self.gradient_checkpointing = False
@@ -111,6 +121,9 @@ class DFGN(SavedModule):
         self.embed_clip = nn.Sequential(nn.Linear(2, embedding), nn.SiLU(), zero_init(nn.Linear(embedding, embedding)))
         self.embed_text = nn.Linear(text_width, embedding) if pooled_text else None
         self.text_prior = TextPrior(text_width, text_prior, latent_channels, text_prior_side) if text_prior else None
+        self.text_motion = (
+            MotionPrior(text_width, text_motion, latent_channels, text_motion_side) if text_motion else None
+        )
         self.no_text = nn.Parameter(torch.randn(1, 1, text_width).mul_(0.02))
 
         self.condition = ConditionPath(
@@ -173,15 +186,14 @@ class DFGN(SavedModule):
 
         A learned "no text" token is added, so an empty caption (mask all False) is valid.
         """
-        share = mask.to(states.dtype) / mask.sum(1, keepdim=True).clamp_min(1)
-        mean = (share[:, None] @ states).squeeze(1)
+        mean = mean_state(states, mask)
         pooled = None if self.embed_text is None else self.embed_text(mean)
         prior = None if self.text_prior is None else self.text_prior(mean)
         states = torch.cat([self.no_text.to(states.dtype).expand(len(states), -1, -1), states], 1)
         shown = F.pad(mask, (1, 0), value=True)
         bias = torch.zeros(shown.shape, device=states.device).masked_fill(~shown, float("-inf"))
         layers = [lv.spatial.cross_attention for lv in self._levels() if lv.spatial is not None]
-        return TextContext([layer.keys_values(states) for layer in layers], bias, pooled, prior)
+        return TextContext([layer.keys_values(states) for layer in layers], bias, pooled, prior, mean)
 
     def forward(
         self,
@@ -220,10 +232,16 @@ class DFGN(SavedModule):
         condition, reference = self.condition(known_video, known & valid, axis, loop)
         inputs = [rearrange(noisy, "b c f h w -> (b f) c h w"), condition]
         if text.prior is not None:
-            prior = _scaled(text.prior, noisy)
-            inputs.append(prior.repeat_interleave(f, 0))
+            prior = scaled(text.prior, noisy)[:, :, None].expand_as(noisy)
             alone = ~(known & valid).any(1)
-            reference = torch.where(alone[:, None, None, None, None], prior[:, :, None].to(reference.dtype), reference)
+            reference = torch.where(alone[:, None, None, None, None], prior.to(reference.dtype), reference)
+            if self.text_motion is not None:
+                moving = loop & text.mean.any(1) & ((known & valid).sum(1) <= 1)
+                change = self.text_motion(text.mean, axis.valid, noisy) * moving[:, None, None, None, None]
+                prior = prior + change
+                at_known = torch.einsum("bcfhw,bf->bchw", change, (known & valid).to(change.dtype))
+                reference = reference + (change - at_known[:, :, None]).to(reference.dtype)
+            inputs.append(rearrange(prior, "b c f h w -> (b f) c h w"))
         x = torch.cat(inputs, 1)
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
         if self.temporal_in is not None:
@@ -265,25 +283,6 @@ class DFGN(SavedModule):
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(level, x, embedding, axis, level_kv, text_bias, use_reentrant=False)
         return level(x, embedding, axis, level_kv, text_bias)
-
-
-class TextPrior(nn.Module):
-    """The latents of a frame from its caption alone (ours).
-
-    The U-Net's way from a caption to a frame is narrow: a small map of its coarsest level, and scales of channels. Two
-    fully connected layers write a whole frame at once. What they cannot know is left to the U-Net.
-    """
-
-    def __init__(self, text_width: int, hidden: int, channels: int, side: int) -> None:
-        super().__init__()
-        self.side = side
-        self.inner = nn.Linear(text_width, hidden)
-        self.embed_out = zero_init(nn.Linear(hidden, channels * side * side))  # "embed": AdamW trains it faster
-
-    def forward(self, pooled: Float[Tensor, "b w"]) -> Float[Tensor, "b c side side"]:
-        """From the mean of the text states."""
-        out = self.embed_out(F.silu(self.inner(pooled)))
-        return rearrange(out, "b (c h w) -> b c h w", h=self.side, w=self.side)
 
 
 class Stage(nn.Module):
@@ -401,12 +400,6 @@ class ConditionPath(nn.Module):
         if self.temporal is not None:
             x = self.temporal(x, axis)
         return x, _mix(near.blend, known_video)
-
-
-def _scaled(maps: Float[Tensor, "b c p p"], like: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c h w"]:
-    """Maps of the height and width of a clip."""
-    size = like.shape[-2:]
-    return maps if maps.shape[-2:] == size else F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 def _mix(matrix: Float[Tensor, "b f g"], video: Float[Tensor, "b c g h w"]) -> Float[Tensor, "b c f h w"]:

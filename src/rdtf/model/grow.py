@@ -1,4 +1,4 @@
-"""Trained networks that become larger: for twice the size of pictures, or by a text prior."""
+"""Trained networks that become larger: for twice the size of pictures, by a text prior or by a motion prior."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ def grown(network: DFGN) -> DFGN:
         "attention": (False, *config["attention"]),
         "sti_pool": (config["sti_pool"][0], *config["sti_pool"]),
         "text_prior_side": 2 * config["text_prior_side"],
+        "text_motion_side": 2 * config["text_motion_side"],
     }
     new: Any = DFGN(**config)
     weights = {_renamed(k): v for k, v in network.state_dict().items()}
-    for name in ("text_prior.embed_out.weight", "text_prior.embed_out.bias"):
-        if name in weights:
-            weights[name] = _enlarged(weights[name], network.config["text_prior_side"])
+    for prior in ("text_prior", "text_motion"):
+        for name in (f"{prior}.embed_out.weight", f"{prior}.embed_out.bias"):
+            if name in weights:
+                weights[name] = _enlarged(weights[name], network.config[f"{prior}_side"])
     missing, unexpected = new.load_state_dict(weights, strict=False)
     last = len(new.up) - 1
     fresh = ("down.0.", f"up.{last}.", f"up.{last - 1}.resize.")
@@ -69,6 +71,25 @@ def with_text_prior(network: DFGN, hidden: int, side: int) -> DFGN:
     weights[name] = pad(weights[name], (0, 0, 0, 0, 0, config["latent_channels"]))  # the prior's channels come last
     missing, unexpected = new.load_state_dict(weights, strict=False)
     assert not unexpected and all(name.startswith("text_prior.") for name in missing)
+    return new.to(network.device, network.dtype)
+
+
+@torch.no_grad()
+def with_text_motion(network: DFGN, hidden: int, side: int) -> DFGN:
+    """A network with a new motion prior, which says nothing at first.
+
+    Args:
+        hidden, side: see :class:`rdtf.model.DFGN`.
+
+    Raises:
+        ValueError: it has one already, or no text prior.
+    """
+    config = {name: value for name, value in network.config.items() if not name.startswith("_")}
+    if config["text_motion"]:
+        raise ValueError("the network has a motion prior already; leave out add_text_motion")
+    new: Any = DFGN(**config | {"text_motion": hidden, "text_motion_side": side})
+    missing, unexpected = new.load_state_dict(network.state_dict(), strict=False)
+    assert not unexpected and all(name.startswith("text_motion.") for name in missing)
     return new.to(network.device, network.dtype)
 
 

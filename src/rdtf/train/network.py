@@ -14,7 +14,7 @@ from rdtf.codec import Codec
 from rdtf.loading import load_pipeline
 from rdtf.model import DFGN
 from rdtf.model.adapter import AdaptedDFGN, Adapter, adapter_of, without_adapter
-from rdtf.model.grow import grown, with_text_prior
+from rdtf.model.grow import grown, with_text_motion, with_text_prior
 from rdtf.pipeline import StickerPipeline
 from rdtf.text import TextEncoder, load_text_encoder
 from rdtf.train.settings import TrainSettings
@@ -89,13 +89,20 @@ def load_start(settings: TrainSettings, run: Path) -> StickerPipeline | None:
         start.dfgn, side = grown(cast(DFGN, start.dfgn)), 2 * side
     if settings.add_text_prior:
         start.dfgn = with_text_prior(cast(DFGN, start.dfgn), settings.add_text_prior, min(side, _MOST_PRIOR_SIDE))
+    if settings.add_text_motion:
+        start.dfgn = with_text_motion(cast(DFGN, start.dfgn), settings.add_text_motion, min(side, _MOST_PRIOR_SIDE))
     return start
 
 
 def network_arguments(settings: TrainSettings, codec: Codec, size: int) -> dict[str, Any]:
     """Arguments of the network for stickers of ``size`` px, as they are before the text encoder decides its width."""
     side = min(size // codec.downscale, _MOST_PRIOR_SIDE)
-    return {"text_prior_side": side, **settings.network(), "latent_channels": codec.latent_channels}
+    return {
+        "text_prior_side": side,
+        "text_motion_side": side,
+        **settings.network(),
+        "latent_channels": codec.latent_channels,
+    }
 
 
 def build_network(

@@ -15,7 +15,7 @@ from rdtf.data.dataset import Manifest
 
 LASTING = (
     "size", "model", "codec", "text", "objective", "residual_to_known", "muon",
-    "start_from", "grow", "add_text_prior", "tune", "tune_options",
+    "start_from", "grow", "add_text_prior", "add_text_motion", "tune", "tune_options",
 )  # fmt: skip
 """Settings that change the tensors of a checkpoint or their meaning. They cannot change within a run."""
 HARMLESS = ("checkpoint_every", "preview_every", "previews", "eval_every", "eval_clips", "threads")

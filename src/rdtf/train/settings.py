@@ -29,7 +29,9 @@ class TrainSettings(BaseModel):
             text encoder. The data may have another size in pixels; a step at half of the size costs a quarter.
         grow: put one more level around that network (:func:`rdtf.model.grow.grown`). For data of twice the size: shapes
             that it learned at the smaller size are kept.
-        add_text_prior: give that network a text prior (:class:`rdtf.model.dfgn.TextPrior`) of this hidden width.
+        add_text_prior: give that network a text prior (:class:`rdtf.model.text_prior.TextPrior`) of this hidden width.
+        add_text_motion: give it a motion prior (:class:`rdtf.model.text_prior.MotionPrior`) of this hidden width. It is
+            first fitted alone to the looping clips, and then trained with the network.
         tune: name of an adapter (:mod:`rdtf.model.adapter`), with ``tune_options``. Only the adapter's layers are
             trained. By default, and with ``full``, all weights of network and text encoder are trained.
         steps: optimiser steps. max_minutes: stop earlier, at this wall-clock time; schedules then follow the clock.
@@ -42,7 +44,12 @@ class TrainSettings(BaseModel):
         frames: most frames of a clip.
         short_clips: also train on stills and on stickers with fewer than ``frames`` frames; the loss mask allows it.
             False is the paper's ablation without masks: every clip has ``frames`` frames.
-        cluster_fraction: fraction of clips of informative frames. The other clips have evenly spaced frames.
+        whole_fraction: fraction of clips that are the whole sticker in ``frames`` evenly spaced frames. Generated and
+            measured clips are such clips.
+        captioned_clips: ``whole``: generated clips with a caption are always such whole clips, unaltered, and loops
+            begin with their typical frame. A caption then has one motion. ``any``: clips like all others.
+        cluster_fraction: fraction of the other clips that have informative frames. The rest has evenly spaced frames of
+            the whole or a part, often fewer than ``frames``.
         extraction: how informative frames are chosen, see :func:`rdtf.data.keyframes.extract_frames`.
         num_augmented: augmented copies of each sticker: moved, turned, scaled, some recoloured.
         caption_dropout: probability of hiding the caption in generation (from text, from an image and text).
@@ -78,6 +85,7 @@ class TrainSettings(BaseModel):
     start_from: str | None = None
     grow: bool = False
     add_text_prior: int = Field(0, ge=0, le=8192)
+    add_text_motion: int = Field(0, ge=0, le=8192)
     tune: str | None = None
     tune_options: dict[str, Any] = Field(default_factory=dict)
 
@@ -88,6 +96,8 @@ class TrainSettings(BaseModel):
     still_frame: Literal["any", "typical"] = "any"
     frames: int = Field(8, ge=1, le=MAX_FRAMES)
     short_clips: bool = True
+    whole_fraction: float = Field(0.0, ge=0, le=1)
+    captioned_clips: Literal["any", "whole"] = "any"
     cluster_fraction: float = Field(0.5, ge=0, le=1)
     extraction: Extraction = "cluster-random"
     num_augmented: int = Field(2, ge=0, le=16)
@@ -146,6 +156,11 @@ class TrainSettings(BaseModel):
             raise ValueError(
                 "add_text_prior is for all of a trained model; name it with start_from (--from), no tune. "
                 "A new network gets one by --set model.text_prior=WIDTH"
+            )
+        if self.add_text_motion and (self.start_from is None or self.by_adapter or self.captioned_clips != "whole"):
+            raise ValueError(
+                "add_text_motion is for all of a trained model with a text prior; name it with start_from (--from), no "
+                "tune, and set captioned_clips=whole"
             )
         if self.tune_options and not self.by_adapter:
             raise ValueError("tune_options are for a method named by tune; full fine-tuning has none")

@@ -14,7 +14,7 @@ import torch
 from rdtf.batch import ClipBatch
 from rdtf.curriculum import Curriculum
 from rdtf.data.augment import FIRST_AUGMENTED, PLAIN
-from rdtf.data.clips import ClipPlan, plan_clip
+from rdtf.data.clips import ClipPlan, plan_clip, whole_clip
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.keyframes import typical_frame
 from rdtf.data.moved_stills import is_moved
@@ -188,6 +188,7 @@ class ClipSource:
             most_frames,
             rng,
             cluster_fraction=settings.cluster_fraction,
+            whole_fraction=settings.whole_fraction,
             num_augmented=self.latents.num_augmented,
             shorter=settings.short_clips,
             extraction=settings.extraction,
@@ -199,13 +200,25 @@ class ClipSource:
     def _draw(self, position: int, sticker: int, plan: ClipPlan, progress: float, rng: np.random.Generator) -> _Sample:
         settings, record = self.settings, self.latents.record(sticker)
         task, unknown = self.curriculum.draw(progress, len(plan.frames), rng)
-        showable = np.asarray(record.coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
-        known = draw_known(task, len(plan.frames), rng, unknown=unknown, loop=plan.loop, showable=showable)
+        known = self._known(sticker, plan, task, unknown, rng)
         dropout = settings.caption_dropout if task in GENERATION else settings.fill_caption_dropout
         shown = task.uses_text and rng.random() >= dropout
+        if shown and settings.captioned_clips == "whole" and task in GENERATION and len(known) > 1:
+            plan = self.captioned_clip(sticker)
+            known = self._known(sticker, plan, task, None, rng)
         if plan.variant >= FIRST_AUGMENTED and self.latents.augmentation(record, plan.variant).hue:
             shown = False  # the caption may name colours that the augmentation has changed
-        return _Sample(position, sticker, plan, task, known, self._caption(sticker, rng) if shown else "")
+        return _Sample(position, sticker, plan, task, known, self.caption(sticker, rng) if shown else "")
+
+    def _known(
+        self, sticker: int, plan: ClipPlan, task: Task, unknown: int | None, rng: np.random.Generator
+    ) -> np.ndarray:
+        showable = np.asarray(self.latents.record(sticker).coverage)[list(plan.frames)] > _SHOWABLE_COVERAGE
+        return draw_known(task, len(plan.frames), rng, unknown=unknown, loop=plan.loop, showable=showable)
+
+    def captioned_clip(self, sticker: int) -> ClipPlan:
+        """The clip of a sticker that a caption shows if ``captioned_clips`` is ``whole``."""
+        return whole_clip(self.latents.record(sticker), self.settings.frames, self._typical(sticker))
 
     def _collate(self, samples: list[_Sample]) -> ClipBatch:
         slots = self.settings.frames if self.one_batch else max(len(sample.known) for sample in samples)
@@ -229,7 +242,8 @@ class ClipSource:
             positions=tuple(sample.position for sample in samples),
         )
 
-    def _caption(self, sticker: int, rng: np.random.Generator) -> str:
+    def caption(self, sticker: int, rng: np.random.Generator) -> str:
+        """One of the sticker's captions, most often the first one, without some of its words; empty if it has none."""
         captions = [caption for caption in self.latents.record(sticker).captions if caption]
         if not captions:
             return ""

@@ -26,7 +26,7 @@ from rdtf.faults import reach
 from rdtf.masks import Task, loss_mask, masked_mean, weighted_loss
 from rdtf.pipeline import StickerPipeline
 from rdtf.rng import torch_rng
-from rdtf.train.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors, part_like, whole
+from rdtf.train.checkpoint import Checkpoint, checkpoints, load_optimizer_tensors, optimizer_tensors, part_like, whole
 from rdtf.train.cuda_graphs import RecordedPasses
 from rdtf.train.devices import Devices
 from rdtf.train.hardware import choose_precision, keep_freed_memory, set_threads
@@ -35,6 +35,7 @@ from rdtf.train.network import Network, build_network, load_start
 from rdtf.train.optim import Averages, lr_factor, make_optimizers
 from rdtf.train.settings import TrainSettings
 from rdtf.train.source import ClipSource, RankSlice, known_captions, unread_captions
+from rdtf.train.text_motion import fit_text_motion
 
 _TASKS = list(Task)
 
@@ -119,6 +120,8 @@ class Learner:
         if self.known and start and start.known:
             self.known = start.known.joined(self.known)
         self.source = ClipSource(latents, self.net.text, self.curriculum, settings, one_batch=self.recorded is not None)
+        if settings.add_text_motion and not checkpoints(run / "checkpoints"):
+            fit_text_motion(self.net, self.source)
 
         self.named = {name: parameter for name, parameter in self.net.named_parameters() if parameter.requires_grad}
         self.optimizers = make_optimizers(
