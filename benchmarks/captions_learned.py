@@ -1,9 +1,13 @@
-"""What a model has learned of its training pictures: ``python benchmarks/captions_learned.py DATA MODEL...``.
+"""What a model has learned of its training stickers: ``python benchmarks/captions_learned.py DATA MODEL...``.
 
 The model predicts clean latents from pure noise and a caption of DATA's training split, in one step and without
 guidance. The error is the mean square of the difference to the encoded typical frame of that sticker
 (:func:`rdtf.data.keyframes.typical_frame`). A model that knows nothing has the variance of the latents as its error.
-Moving stickers and stills are measured apart. Prints a table and ends in one JSON line.
+Moving stickers and stills are measured apart.
+
+The third measure is motion: looping stickers are predicted likewise from their captions and typical frames, as whole
+loops of 8 frames that begin with it. The error of the other frames is compared with the error of repeating the first
+frame. Prints a table and ends in one JSON line.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from rdtf.data.clips import whole_clip
 from rdtf.data.dataset import StickerDataset
 from rdtf.data.keyframes import frame_features, typical_frame
 from rdtf.loading import load_pipeline
@@ -24,30 +29,36 @@ from rdtf.pipeline import StickerPipeline
 from rdtf.pixels import to_tensor
 from rdtf.progress import console
 
-
-def typical(dataset: StickerDataset, row: int) -> np.ndarray:
-    """A sticker's typical frame ``(s, s, 4)``."""
-    frames = dataset.frames(row)
-    return frames[typical_frame(frame_features(frames), dataset.record(row).coverage)]
+FRAMES = 8
 
 
-def predicted(pipeline: StickerPipeline, captions: list[str], seed: int) -> torch.Tensor:
-    """Clean latents ``(n, c, y, x)`` as the model predicts them from noise and a caption."""
-    seen: dict[str, torch.Tensor] = {}
+def clip_of(dataset: StickerDataset, row: int, frames: int) -> np.ndarray:
+    """The whole sticker from its typical frame on, ``(frames, s, s, 4)``."""
+    pictures, record = dataset.frames(row), dataset.record(row)
+    first = typical_frame(frame_features(pictures), record.coverage)
+    return pictures[[first] if frames == 1 else list(whole_clip(record, frames, first).frames)]
+
+
+def predicted(pipeline: StickerPipeline, captions: list[str], seed: int, clips: list[np.ndarray]) -> torch.Tensor:
+    """Clean latents ``(n, c, f, y, x)`` from noise and captions, and of clips from their first frames too."""
+    seen: list[torch.Tensor] = []
 
     def keep(_: Any, step: int, timestep: Any, tensors: dict[str, torch.Tensor]) -> None:
-        seen["latents"] = tensors["latents"]
+        seen.append(tensors["latents"])
 
+    moving = len(clips[0]) > 1
     pipeline(
         captions,
-        num_frames=1,
+        frames=[{0: clip[0]} for clip in clips] if moving else None,
+        num_frames=len(clips[0]),
         num_inference_steps=1,
         guidance_scale=1.0,
-        batch_size=len(captions),
+        loop=moving,
+        batch_size=16 if moving else len(captions),
         seed=seed,
         callback_on_step_end=keep,
     )
-    return seen["latents"][:, :, 0]
+    return torch.cat(seen)
 
 
 def main() -> None:
@@ -58,21 +69,28 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     dataset = StickerDataset(options.data, "train")
-    moving = np.array(dataset.column("num_frames")) > 1
-    rng, kinds = np.random.default_rng(options.seed), {"moving": moving, "stills": ~moving}
-    chosen = {name: rng.permutation(np.flatnonzero(rows))[: options.count].tolist() for name, rows in kinds.items()}
-    groups = {name: rows for name, rows in chosen.items() if rows}
-    table, results = Table("model", *[f"{name} ({len(rows)})" for name, rows in groups.items()]), []
+    count, rng = np.array(dataset.column("num_frames")), np.random.default_rng(options.seed)
+    loops = np.array([dataset.record(row).loops and count[row] >= FRAMES for row in range(len(dataset))])
+    kinds = {"moving": (count > 1, 1), "stills": (count == 1, 1), "motion": (loops, FRAMES)}
+    chosen = {
+        kind: rng.permutation(np.flatnonzero(rows))[: options.count].tolist() for kind, (rows, _) in kinds.items()
+    }
+    groups = {kind: (rows, kinds[kind][1]) for kind, rows in chosen.items() if rows}
+    table, results = Table("model", *[f"{kind} ({len(rows)})" for kind, (rows, _) in groups.items()]), []
     for model in options.models:
-        pipeline, row = load_pipeline(model), {}
-        for name, rows in groups.items():
-            frames = [typical(dataset, i) for i in rows]
-            real = torch.cat([pipeline.codec.encode(to_tensor(frame[None])) for frame in frames])
-            captions = [dataset.record(i).captions[0] for i in rows]
-            error = (predicted(pipeline, captions, options.seed) - real).square().mean()
-            row[name] = {"error": round(float(error), 4), "variance": round(float(real.var()), 4)}
-        table.add_row(model, *[f"{cell['error']:.3f} of {cell['variance']:.3f}" for cell in row.values()])
-        results.append({"model": model, **row})
+        pipeline, result = load_pipeline(model), {}
+        for kind, (rows, frames) in groups.items():
+            clips = [clip_of(dataset, row, frames) for row in rows]
+            real = torch.stack([pipeline.codec.encode(to_tensor(clip)) for clip in clips]).movedim(1, 2)
+            captions = [dataset.record(row).captions[0] for row in rows]
+            wrong = (predicted(pipeline, captions, options.seed, clips) - real).square()
+            still = (real - real[:, :, :1]).square()
+            error, most = (
+                (wrong.mean(), real.var()) if frames == 1 else (wrong[:, :, 1:].mean(), still[:, :, 1:].mean())
+            )
+            result[kind] = {"error": round(float(error), 4), "of": round(float(most), 4)}
+        table.add_row(model, *[f"{cell['error']:.3f} of {cell['of']:.3f}" for cell in result.values()])
+        results.append({"model": model, **result})
     console.print(table)
     print(json.dumps({"data": str(options.data), "errors": results}))
 

@@ -89,6 +89,18 @@ def test_trust_copies_more_from_each_reference(decoder: CopyDecoder):
         assert torch.allclose(odds[1.0, count], odds[0.0, count] * lower, rtol=1e-3)
 
 
+def test_trust_is_for_the_clips_that_are_named(decoder: CopyDecoder):
+    clips, known, loop = frames(2, 4), torch.tensor([[True, False, False, False]] * 2), torch.tensor([True, True])
+    out = {}
+    for trust in (0.0, 2.0):
+        decoder.trust = trust
+        with torch.no_grad():
+            out[trust] = decoder.redraw(clips, known, loop)
+            some = decoder.redraw(clips, known, loop, trusted=torch.tensor([True, False]))
+    torch.testing.assert_close(some, torch.stack([out[2.0][0], out[0.0][1]]))
+    assert not torch.allclose(out[0.0], out[2.0])
+
+
 def test_what_a_missing_reference_shows_does_not_matter(decoder: CopyDecoder):
     drawn, offsets, exists = frames(2, seed=1), torch.tensor([[-1, 1]] * 2), torch.tensor([[True, False], [False] * 2])
     one, other = frames(2, 2, seed=2), frames(2, 2, seed=3)

@@ -78,7 +78,7 @@ class CopyDecoder(SavedModule):
             are less soft. With 2, unseen emoji at 128 px have 1.1 times the half-transparent pixels of the true
             frames instead of 1.5 times, and the error grows by 1 %.
         trust: outside of training, for each reference of a frame, the score of the decoded pixel is lower by this.
-            Above 0 things stay whole more often and move less.
+            Above 0 things stay whole more often and move less. Clips from captions alone do not use it.
     """
 
     @register_to_config
@@ -114,6 +114,7 @@ class CopyDecoder(SavedModule):
         references: Float[Tensor, "n k rgba h w"],
         offsets: Int[Tensor, "n k"],
         exists: Bool[Tensor, "n k"],
+        trusted: Bool[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n rgba h w"]:
         """Redrawn frames; all pixels premultiplied in [-1, 1], height and width multiples of 16.
 
@@ -121,8 +122,9 @@ class CopyDecoder(SavedModule):
             drawn: decoded frames.
             references: given frames; arbitrary numbers where ``exists`` is False.
             offsets: time of the reference minus time of the frame, in frames.
+            trusted: frames to which ``trust`` applies; by default all.
         """
-        shift, weights, mine = self._choices(drawn, references, offsets, exists)
+        shift, weights, mine = self._choices(drawn, references, offsets, exists, trusted)
         pixels = self._shifted(references, shift)  # n (k 9) 4 h w
         copied = torch.einsum("npchw,nphw->nchw", pixels, weights[:, :-1])
         return copied + mine * weights[:, -1:]
@@ -134,6 +136,7 @@ class CopyDecoder(SavedModule):
         offsets: Int[Tensor, "n k"],
         exists: Bool[Tensor, "n k"],
         large: Float[Tensor, "n k rgba hh ww"],
+        trusted: Bool[Tensor, " n"] | None = None,
     ) -> Float[Tensor, "n rgba hh ww"]:
         """Redrawn frames in a larger size, with the pixels of larger references.
 
@@ -145,7 +148,7 @@ class CopyDecoder(SavedModule):
         """
         n, k, _, h, w = references.shape
         size = large.shape[-2:]
-        shift, weights, mine = self._choices(drawn, references, offsets, exists)
+        shift, weights, mine = self._choices(drawn, references, offsets, exists, trusted)
         each = weights[:, :-1].unflatten(1, (k, _NEIGHBOURS))
         total = each.sum(2)
         steps = torch.arange(_NEIGHBOURS, device=drawn.device)
@@ -159,14 +162,15 @@ class CopyDecoder(SavedModule):
         return valid_premultiplied(copied + enlarge(mine, size) * weights[:, -1:])
 
     def _choices(
-        self, drawn: Tensor, references: Tensor, offsets: Tensor, exists: Tensor
+        self, drawn: Tensor, references: Tensor, offsets: Tensor, exists: Tensor, trusted: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Shifts ``(n k) 2 h w``, weights ``n (k 9 + 1) h w`` that sum to 1, and corrected pixels ``n 4 h w``."""
         shift, scores, own = self._network(drawn, references, offsets, exists)
         scores = scores.masked_fill(~exists[:, :, None, None, None], -torch.inf)
         own_score = own[:, :1]
         if not self.training:
-            own_score = own_score - self.trust * exists.sum(1)[:, None, None, None]
+            count = exists.sum(1) if trusted is None else exists.sum(1) * trusted
+            own_score = own_score - self.trust * count[:, None, None, None]
         scores = torch.cat([scores.flatten(1, 2), own_score], 1)
         weights = (scores if self.training else scores * self.sharpness).softmax(1)
         return shift, weights, valid_premultiplied(drawn + own[:, 1:])
@@ -231,6 +235,7 @@ class CopyDecoder(SavedModule):
         known: Bool[Tensor, "b f"],
         loop: Bool[Tensor, " b"],
         large: Float[Tensor, "b f rgba hh ww"] | None = None,
+        trusted: Bool[Tensor, " b"] | None = None,
     ) -> Float[Tensor, "b f rgba hh ww"]:
         """Redraw the unknown frames of clips. Known frames, and clips without known frames, do not change.
 
@@ -238,7 +243,9 @@ class CopyDecoder(SavedModule):
             frames: known frames as given, unknown frames as decoded.
             large: the same clips in a larger size: known frames as given, unknown frames enlarged. The result then has
                 this size.
+            trusted: clips to which ``trust`` applies; by default all.
         """
+        trusted = known.new_ones(len(known)) if trusted is None else trusted
         out = (frames if large is None else large).clone()
         index, offsets, exists = nearest_known(known, loop, self.references)
         slots = max(1, int(exists.sum(-1).max()))  # the existing references come first
@@ -250,7 +257,8 @@ class CopyDecoder(SavedModule):
             b, f = clips[part], positions[part]
             chosen = b[:, None], index[b, f]
             arguments = frames[b, f], frames[chosen], offsets[b, f], exists[b, f]
-            out[b, f] = self(*arguments) if large is None else self.enlarged(*arguments, large[chosen])
+            at_size = () if large is None else (large[chosen],)
+            out[b, f] = (self.enlarged if at_size else self)(*arguments, *at_size, trusted[b])
         return out
 
 

@@ -326,7 +326,6 @@ class StickerPipeline:
         on_step: OnStep,
     ) -> np.ndarray:
         """Straight frames ``(b, f, s, s, 4)`` uint8 in the model's size; with a copy decoder in ``side`` if larger."""
-        image_scale, text_scale, clip_scale = scales  # the last one for text beside given frames
         loops, seeds = [request.loop for request in requests], [request.seed for request in requests]
         captions = [(request.caption, request.negative) for request in requests]
         known_video, known = self._known_latents(requests, num_frames)
@@ -336,7 +335,7 @@ class StickerPipeline:
             stills = self._denoise(captions, empty, nothing, scales[:2], steps, seeds, [False] * len(requests), on_step)
             known_video[drawn_first, :, 0] = stills[drawn_first, :, 0]
             known[drawn_first, 0] = True
-        beside = image_scale, clip_scale if known.any(1).all() else text_scale
+        beside = scales[0], scales[2 if known.any(1).all() else 1]  # text beside given frames has its own scale
         latents = self._denoise(captions, known_video, known, beside, steps, seeds, loops, on_step)
         if not latents.isfinite().all():
             raise ValueError("the model gives numbers that are not finite: it is damaged, or needs .to(torch.float32)")
@@ -347,7 +346,8 @@ class StickerPipeline:
             if side > decoded.shape[-1]:
                 large = enlarge(decoded.flatten(0, 1), (side, side)).unflatten(0, decoded.shape[:2])
                 self._put_given(large, requests)
-            decoded = self.copy_decoder.redraw(decoded, known, torch.tensor(loops, device=self.device), large)
+            circular = torch.tensor(loops, device=known.device)
+            decoded = self.copy_decoder.redraw(decoded, known, circular, large, trusted=~drawn_first)
         if self.config.edge_contrast > 1:
             larger = max(1.0, decoded.shape[-1] / self.config.sample_size)
             decoded = sharpen_edges(decoded, self.config.edge_contrast * larger, math.ceil(larger))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rdtf.data.augment import FIRST_AUGMENTED, MIRRORED, PLAIN
-from rdtf.data.clips import plan_clip
+from rdtf.data.clips import plan_clip, whole_clip
 from rdtf.data.dataset import StickerRecord
 from rdtf.data.keyframes import CLUSTER_COUNTS, Extraction
 
@@ -96,14 +96,12 @@ def test_a_single_frame_is_any_frame_and_no_loop():
     assert {plan.frames[0] for plan in drawn} == set(range(12))
 
 
-def test_whole_clips_are_what_is_generated_and_measured():
-    for frames, wanted in ((20, 8), (8, 8), (5, 5)):
-        for plan in plans(record(frames), whole_fraction=1.0):
-            assert sorted(plan.frames) == [i * frames // wanted for i in range(wanted)]
-    straight = [tuple(i * 20 // 8 for i in range(8))]
-    assert {plan.frames for plan in plans(record(20, loops=False), whole_fraction=1.0)} == set(straight)
-    found = [plan for plan in plans(record(20), whole_fraction=0.8) if len(plan.frames) == 8]
-    assert 0.7 * 300 < len(found) < 0.95 * 300
+def test_whole_clips_are_evenly_spaced_from_a_frame_on():
+    assert whole_clip(record(20), 8, 3).frames == tuple((3 + i * 20 // 8) % 20 for i in range(8))
+    assert whole_clip(record(5), 8, 0).frames == (0, 1, 2, 3, 4)
+    straight = whole_clip(record(20, loops=False), 8, 3)
+    assert straight.frames == tuple(i * 20 // 8 for i in range(8)) and not straight.loop
+    assert whole_clip(record(20), 8, 3).loop and whole_clip(record(20), 8, 3).variant == PLAIN
 
 
 def test_the_same_sticker_gives_many_clips():

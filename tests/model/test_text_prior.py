@@ -70,8 +70,7 @@ def test_a_training_may_add_a_motion_prior(tiny_data: Path, tmp_path: Path, monk
     monkeypatch.setattr("rdtf.train.step.fit_text_motion", lambda *args: errors.append(fit(*args, steps=150)))
     few = {**FEW, "frames": 3}
     train(tiny_data, tmp_path / "old", settings(steps=1, model={"text_prior": 8}))
-    start = {"start_from": str(tmp_path / "old"), "captioned_clips": "whole"}
-    adding = recipe_settings("fast", **start, add_text_motion=24, **few)
+    adding = recipe_settings("fast", start_from=str(tmp_path / "old"), add_text_motion=24, **few)
     train(tiny_data, tmp_path / "whole", adding)
     assert errors[0] < 0.5
     with monkeypatch.context() as patch, pytest.raises(CrashError):
@@ -83,6 +82,6 @@ def test_a_training_may_add_a_motion_prior(tiny_data: Path, tmp_path: Path, monk
     assert run_differences(tmp_path / "whole", tmp_path / "broken") == []
     network = load_pipeline(tmp_path / "whole").dfgn
     assert network.text_motion is not None and network.text_motion.embed_inner.out_features == 24
-    for wrong in ({}, {"captioned_clips": "any"}, {"start_from": "base", "tune": "lora"}):
+    for wrong in ({}, {"start_from": "base", "tune": "lora"}):
         with pytest.raises(ValueError, match="add_text_motion"):
-            recipe_settings("fast", add_text_motion=8, **{**start, "start_from": None, **wrong})
+            recipe_settings("fast", add_text_motion=8, **wrong)

@@ -35,9 +35,15 @@ def latents(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Latent
 
 @pytest.fixture
 def make_source(latents: LatentCache) -> Callable[..., ClipSource]:
-    def make(curriculum: str = "none", task_weights: dict[str, float] | None = None, **overrides) -> ClipSource:
+    def make(
+        curriculum: str = "none",
+        task_weights: dict[str, float] | None = None,
+        whole_captioned: bool = False,
+        **overrides,
+    ) -> ClipSource:
         settings = recipe_settings("fast", **{"batch_size": 8, "frames": 6, "num_augmented": 1, **overrides})
-        return ClipSource(latents, TEXT, Curriculum(curriculum, task_weights), settings)
+        curricula = Curriculum(curriculum, task_weights)
+        return ClipSource(latents, TEXT, curricula, settings, whole_captioned=whole_captioned)
 
     return make
 
@@ -98,15 +104,8 @@ def test_without_short_clips_all_clips_are_whole(make_source: Callable[..., Clip
         ClipSource(short, TEXT, source.curriculum, source.settings)
 
 
-def test_whole_clips_show_all_of_a_sticker(make_source: Callable[..., ClipSource], latents: LatentCache):
-    source = make_source(whole_fraction=1.0, still_fraction=0.0, frames=6, batch_size=4, cluster_fraction=0.5)
-    lengths = {latents.record(i).id: min(6, int(latents.num_frames[i])) for i in range(len(latents))}
-    for batch in (batch for step in range(10) for batch in source.batches(step, 0.5)):
-        assert [int(count) for count in batch.valid.sum(1)] == [lengths[name] for name in batch.ids]
-
-
 def test_captioned_clips_begin_where_the_typical_frame_is(make_source: Callable[..., ClipSource], latents: LatentCache):
-    source = make_source(captioned_clips="whole", still_fraction=0.0, frames=6, batch_size=8, caption_dropout=0.3)
+    source = make_source(whole_captioned=True, still_fraction=0.0, frames=6, batch_size=8, caption_dropout=0.3)
     numbers = {latents.record(i).id: i for i in range(len(latents))}
     captioned, other = 0, 0
     for batch in (batch for step in range(20) for batch in source.batches(step, 0.5)):

@@ -39,7 +39,6 @@ def plan_clip(
     rng: np.random.Generator,
     *,
     cluster_fraction: float,
-    whole_fraction: float = 0.0,
     num_augmented: int = 0,
     shorter: bool = True,
     extraction: Extraction = "cluster-random",
@@ -49,9 +48,7 @@ def plan_clip(
     Args:
         num_augmented: number of augmented variants to choose from. The sticker and its mirror image (if its caption
             allows that) are chosen from too.
-        whole_fraction: probability of the whole sticker in as many evenly spaced frames as possible.
-        cluster_fraction: otherwise, the probability of informative frames. All other clips are evenly spaced frames of
-            the whole or a part.
+        cluster_fraction: probability of informative frames; otherwise evenly spaced ones of the whole or a part.
         extraction: how the informative frames are chosen, see :func:`~rdtf.data.keyframes.extract_frames`.
         shorter: whether evenly spaced frames may be fewer than there could be.
     """
@@ -65,9 +62,7 @@ def plan_clip(
     if total == 1 or max_frames == 1:
         return ClipPlan((int(rng.integers(total)),), False, variant)
     whole = True
-    if whole_fraction and rng.random() < whole_fraction:
-        frames = np.asarray(whole_clip(record, max_frames, 0).frames)
-    elif max_frames >= CLUSTER_COUNTS[0] and rng.random() < cluster_fraction:
+    if max_frames >= CLUSTER_COUNTS[0] and rng.random() < cluster_fraction:
         k = int(rng.choice([k for k in CLUSTER_COUNTS if k <= max_frames]))
         labels = np.asarray(record.clusters[CLUSTER_COUNTS.index(k)])
         frames = extract_frames(extraction, k, labels, rng)

@@ -37,8 +37,8 @@ class TextPrior(nn.Module):
 class MotionPrior(nn.Module):
     """The change of the latents since the first frame of a looping clip, from its caption: three layers.
 
-    A loop begins where it likes, so the caption says how it moves only if all training clips of a sticker begin with
-    the same frame. This is the setting ``captioned_clips=whole`` of a training.
+    A loop can begin with any frame. The caption says how it moves only if all its training clips begin with the same
+    one, so networks with a motion prior are trained on such clips (:class:`rdtf.train.source.ClipSource`).
     """
 
     def __init__(self, text_width: int, hidden: int, channels: int, side: int) -> None:

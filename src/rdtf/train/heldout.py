@@ -51,7 +51,9 @@ class HeldOut:
         latents = LatentCache(dataset, learner.codec, cache_folder(data, run))
         whole = {"caption_dropout": 0.0, "fill_caption_dropout": 0.0, "word_dropout": 0.0, "num_augmented": 0}
         fixed = settings.model_copy(update=whole)
-        self._source = ClipSource(latents, learner.net.text, Curriculum("none"), fixed)
+        self._source = ClipSource(
+            latents, learner.net.text, Curriculum("none"), fixed, whole_captioned=learner.source.whole_captioned
+        )
 
     @torch.no_grad()
     def evaluate(self, net: Network) -> dict[str, Any]:

@@ -44,12 +44,7 @@ class TrainSettings(BaseModel):
         frames: most frames of a clip.
         short_clips: also train on stills and on stickers with fewer than ``frames`` frames; the loss mask allows it.
             False is the paper's ablation without masks: every clip has ``frames`` frames.
-        whole_fraction: fraction of clips that are the whole sticker in ``frames`` evenly spaced frames. Generated and
-            measured clips are such clips.
-        captioned_clips: ``whole``: generated clips with a caption are always such whole clips, unaltered, and loops
-            begin with their typical frame. A caption then has one motion. ``any``: clips like all others.
-        cluster_fraction: fraction of the other clips that have informative frames. The rest has evenly spaced frames of
-            the whole or a part, often fewer than ``frames``.
+        cluster_fraction: fraction of clips of informative frames. The other clips have evenly spaced frames.
         extraction: how informative frames are chosen, see :func:`rdtf.data.keyframes.extract_frames`.
         num_augmented: augmented copies of each sticker: moved, turned, scaled, some recoloured.
         caption_dropout: probability of hiding the caption in generation (from text, from an image and text).
@@ -96,8 +91,6 @@ class TrainSettings(BaseModel):
     still_frame: Literal["any", "typical"] = "any"
     frames: int = Field(8, ge=1, le=MAX_FRAMES)
     short_clips: bool = True
-    whole_fraction: float = Field(0.0, ge=0, le=1)
-    captioned_clips: Literal["any", "whole"] = "any"
     cluster_fraction: float = Field(0.5, ge=0, le=1)
     extraction: Extraction = "cluster-random"
     num_augmented: int = Field(2, ge=0, le=16)
@@ -157,10 +150,10 @@ class TrainSettings(BaseModel):
                 "add_text_prior is for all of a trained model; name it with start_from (--from), no tune. "
                 "A new network gets one by --set model.text_prior=WIDTH"
             )
-        if self.add_text_motion and (self.start_from is None or self.by_adapter or self.captioned_clips != "whole"):
+        if self.add_text_motion and (self.start_from is None or self.by_adapter):
             raise ValueError(
                 "add_text_motion is for all of a trained model with a text prior; name it with start_from (--from), no "
-                "tune, and set captioned_clips=whole"
+                "tune"
             )
         if self.tune_options and not self.by_adapter:
             raise ValueError("tune_options are for a method named by tune; full fine-tuning has none")

@@ -113,6 +113,8 @@ class ClipSource:
 
     Args:
         one_batch: put all clips of a step into one batch, padded to one length.
+        whole_captioned: for a motion prior. Generated clips with a caption show the whole sticker in evenly spaced
+            frames, unaltered, and loops begin with their typical frame. So a caption has one motion.
     """
 
     def __init__(
@@ -122,9 +124,10 @@ class ClipSource:
         curriculum: Curriculum,
         settings: TrainSettings,
         one_batch: bool = False,
+        whole_captioned: bool = False,
     ) -> None:
         self.latents, self.text, self.curriculum, self.settings = latents, TextCache(text), curriculum, settings
-        self.one_batch = one_batch
+        self.one_batch, self.whole_captioned = one_batch, whole_captioned
         fewest = 1 if settings.short_clips else settings.frames
         self.everything = np.flatnonzero(latents.num_frames >= fewest)
         self.moving = np.flatnonzero(latents.num_frames >= max(2, fewest))
@@ -188,7 +191,6 @@ class ClipSource:
             most_frames,
             rng,
             cluster_fraction=settings.cluster_fraction,
-            whole_fraction=settings.whole_fraction,
             num_augmented=self.latents.num_augmented,
             shorter=settings.short_clips,
             extraction=settings.extraction,
@@ -203,7 +205,7 @@ class ClipSource:
         known = self._known(sticker, plan, task, unknown, rng)
         dropout = settings.caption_dropout if task in GENERATION else settings.fill_caption_dropout
         shown = task.uses_text and rng.random() >= dropout
-        if shown and settings.captioned_clips == "whole" and task in GENERATION and len(known) > 1:
+        if shown and self.whole_captioned and task in GENERATION and len(known) > 1:
             plan = self.captioned_clip(sticker)
             known = self._known(sticker, plan, task, None, rng)
         if plan.variant >= FIRST_AUGMENTED and self.latents.augmentation(record, plan.variant).hue:
@@ -217,7 +219,7 @@ class ClipSource:
         return draw_known(task, len(plan.frames), rng, unknown=unknown, loop=plan.loop, showable=showable)
 
     def captioned_clip(self, sticker: int) -> ClipPlan:
-        """The clip of a sticker that a caption shows if ``captioned_clips`` is ``whole``."""
+        """The clip of a sticker that a caption shows with ``whole_captioned``."""
         return whole_clip(self.latents.record(sticker), self.settings.frames, self._typical(sticker))
 
     def _collate(self, samples: list[_Sample]) -> ClipBatch:

@@ -119,7 +119,14 @@ class Learner:
             self.known = known_captions(dataset)
         if self.known and start and start.known:
             self.known = start.known.joined(self.known)
-        self.source = ClipSource(latents, self.net.text, self.curriculum, settings, one_batch=self.recorded is not None)
+        self.source = ClipSource(
+            latents,
+            self.net.text,
+            self.curriculum,
+            settings,
+            one_batch=self.recorded is not None,
+            whole_captioned=self.net.plain.text_motion is not None,
+        )
         if settings.add_text_motion and not checkpoints(run / "checkpoints"):
             fit_text_motion(self.net, self.source)
 
