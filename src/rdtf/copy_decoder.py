@@ -257,8 +257,10 @@ class CopyDecoder(SavedModule):
             b, f = clips[part], positions[part]
             chosen = b[:, None], index[b, f]
             arguments = frames[b, f], frames[chosen], offsets[b, f], exists[b, f]
-            at_size = () if large is None else (large[chosen],)
-            out[b, f] = (self.enlarged if at_size else self)(*arguments, *at_size, trusted[b])
+            if large is None:
+                out[b, f] = self(*arguments, trusted=trusted[b])
+            else:
+                out[b, f] = self.enlarged(*arguments, large[chosen], trusted=trusted[b])
         return out
 
 

@@ -222,7 +222,7 @@ def _random(pipe: StickerPipeline, data: Path | None, out: Path, seed: int) -> s
     rows, labels, moved = [], [], 0
     for i in chosen:
         fit, words = understand(pipe, captions[i])
-        [sticker] = make(pipe, fit.caption, num_frames=_FRAMES, seed=seed + i, **words)
+        [sticker] = make(pipe, fit.caption, num_frames=_FRAMES, seed=seed + i, loop=True, **words)
         rows.append(sticker.frames)
         motion = sticker.attributes.get(MOVED)
         moved += motion is not None

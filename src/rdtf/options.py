@@ -36,7 +36,12 @@ OPTIONS: dict[str, Any] = {
     "guidance_scale": option(float, "How closely to follow the caption; 1 = no guidance.", "the model's", "--guidance"),
     "num_stickers_per_prompt": option(int, "Stickers to make, with seeds counting up.", 1, "--count", min=1),
     "fps": option(float, "Frames a second.", "8, or the sticker's", min=0.1, max=100),
-    "loop": option(bool, "Time is circular: the last frame leads back to the first.", None, "--loop"),
+    "loop": option(
+        bool,
+        "Time is circular: the last frame leads back to the first.",
+        "yes for words and for one image",
+        "--loop/--no-loop",
+    ),
     "output_size": option(int, "Output pixels.", "the model's", "--size", min=16, max=2048),
 }
 """Arguments of the pipeline by their options."""

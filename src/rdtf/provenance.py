@@ -163,7 +163,8 @@ def note_of_call(pipeline: StickerPipeline, call: Call, weights: str | None = No
     defaults = {
         **_DEFAULTS,
         "num_inference_steps": config.steps,
-        "guidance_scale": config.guidance,
+        # A number would be for stills and clips alike.
+        "guidance_scale": config.guidance if config.clip_guidance is None else None,
         "image_guidance_scale": config.image_guidance,
         "still_first": config.still_first,
         "batch_size": pipeline.default_batch_size,

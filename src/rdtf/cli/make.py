@@ -31,6 +31,7 @@ def _make(task: Task, caption: str, places: Sequence[tuple[Any, ...]], given: di
 
     frames = [Given(*place) for place in places]
     model, out, strict = given.pop("model", SHIPPED), given.pop("out", "sticker.webp"), given.pop("strict", False)
+    given.setdefault("loop", task in ("generate", "animate"))
     count = given.get("num_stickers_per_prompt", 1)
     paths = [out] if count == 1 else [_numbered(out, number) for number in range(1, count + 1)]
     for path in paths:
@@ -135,7 +136,7 @@ def _make_many(source: Path, given: dict[str, Any], **options: Any) -> None:
                 source,
                 out,
                 model,
-                {name: value for name, value in given.items() if name != "num_stickers_per_prompt"},
+                {"loop": True, **{name: value for name, value in given.items() if name != "num_stickers_per_prompt"}},
                 strict=strict,
                 **options,
                 advance=lambda done, total: progress.update(bar, completed=done, total=total),
