@@ -28,7 +28,7 @@ class TextPrior(nn.Module):
         self.inner = nn.Linear(text_width, hidden)
         self.embed_out = zero_init(nn.Linear(hidden, channels * side * side))  # "embed": AdamW trains it faster
 
-    def forward(self, pooled: Float[Tensor, "b w"]) -> Float[Tensor, "b c side side"]:
+    def forward(self, pooled: Float[Tensor, "b d"]) -> Float[Tensor, "b c side side"]:
         """From the mean of the text states."""
         out = self.embed_out(F.silu(self.inner(pooled)))
         return rearrange(out, "b (c h w) -> b c h w", h=self.side, w=self.side)
@@ -51,7 +51,7 @@ class MotionPrior(nn.Module):
         self.embed_out = zero_init(nn.Linear(hidden, channels * side * side))
 
     def forward(
-        self, pooled: Float[Tensor, "b w"], valid: Bool[Tensor, "b f"], like: Float[Tensor, "b c f h w"]
+        self, pooled: Float[Tensor, "b d"], valid: Bool[Tensor, "b f"], like: Float[Tensor, "b c f h w"]
     ) -> Float[Tensor, "b c f h w"]:
         """The change, which is 0 in the first frame.
 
@@ -69,7 +69,7 @@ class MotionPrior(nn.Module):
         return rearrange(scaled(out, like), "(b f) c h w -> b c f h w", b=len(valid))
 
 
-def mean_state(states: Float[Tensor, "b l w"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b w"]:
+def mean_state(states: Float[Tensor, "b l d"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b d"]:
     """The mean of the text states; 0 without a caption."""
     part = mask.to(states.dtype) / mask.sum(1, keepdim=True).clamp_min(1)
     return (part[:, None] @ states).squeeze(1)
